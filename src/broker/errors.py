@@ -1,0 +1,94 @@
+"""Every error that Broker answers with: a code, a status, a sentence. One mapping to HTTP, in ``web/problems.py``."""
+
+from __future__ import annotations
+
+
+class BrokerError(Exception):
+    """The root. ``detail`` is for the person at the other end: what was wrong, where, and what to do."""
+
+    code = "internal"
+    status = 500
+    title = "Internal error"
+
+    def __init__(self, detail: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(BrokerError):
+    code = "bad-request"
+    status = 400
+    title = "Bad request"
+
+
+class Unauthorized(BrokerError):
+    code = "unauthorized"
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(BrokerError):
+    code = "forbidden"
+    status = 403
+    title = "Forbidden"
+
+
+class NotFound(BrokerError):
+    code = "not-found"
+    status = 404
+    title = "Not found"
+
+
+class MethodNotAllowed(BrokerError):
+    code = "method-not-allowed"
+    status = 405
+    title = "Method not allowed"
+
+
+class Conflict(BrokerError):
+    code = "conflict"
+    status = 409
+    title = "Conflict"
+
+
+class TooLarge(BrokerError):
+    code = "too-large"
+    status = 413
+    title = "Too large"
+
+
+class UnsupportedMediaType(BrokerError):
+    code = "unsupported-media-type"
+    status = 415
+    title = "Unsupported media type"
+
+
+class TooManyRequests(BrokerError):
+    code = "too-many-requests"
+    status = 429
+    title = "Too many requests"
+
+
+class Unavailable(BrokerError):
+    """For now only: what was asked may be asked again after ``retry_after_s``."""
+
+    code = "unavailable"
+    status = 503
+    title = "Unavailable"
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+
+
+class InsufficientStorage(BrokerError):
+    code = "insufficient-storage"
+    status = 507
+    title = "Insufficient storage"
+
+
+class SettingsError(BrokerError):
+    """A setting is wrong or the data folder cannot be used: Broker does not start. Never sent over HTTP."""
+
+    code = "settings"
+    title = "Settings"

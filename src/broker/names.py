@@ -1,0 +1,68 @@
+"""Event names and filters: the grammar (DESIGN section 4), no I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from broker.errors import BadRequest
+
+NAME_BYTES_MAX = 255
+# C0, DEL and C1: a line break here would inject lines into a stream. Surrogates cannot be written as UTF-8.
+_REFUSED_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# They would fire EventSource's own `error` and `open` handlers in every page.
+_REFUSED_NAMES = frozenset({"error", "open"})
+
+
+def check_name(name: str) -> str:
+    """Returns ``name`` if it is an event name; raises BadRequest saying what is wrong with it."""
+    if not name:
+        raise BadRequest("event: the name is empty; give it 1 to 255 bytes")
+    if _REFUSED_CHARACTERS.search(name):
+        raise BadRequest("event: the name has a control character (or half a surrogate pair); take it out")
+    if len(name.encode()) > NAME_BYTES_MAX:
+        raise BadRequest(f"event: the name is longer than {NAME_BYTES_MAX} bytes of UTF-8")
+    if name.startswith("$"):
+        raise BadRequest("event: names that start with $ are reserved for Broker's own events")
+    if "*" in name:
+        raise BadRequest("event: a name has no *; it is for filters")
+    if name in _REFUSED_NAMES:
+        raise BadRequest(f"event: {name!r} would fire EventSource's own handler; choose another name")
+    if name in (".", "..") or ("." in name and not {".", ".."}.isdisjoint(name.split("/"))):
+        raise BadRequest("event: a path segment must not be . or .. (browsers rewrite such addresses)")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a subscription asked for: exact names, and prefixes (written ``NAME*``). Empty: every event."""
+
+    names: frozenset[str] = frozenset()
+    prefixes: frozenset[str] = frozenset()
+
+    @classmethod
+    def parse(cls, patterns: list[str], patterns_max: int) -> Filter:
+        """Raises BadRequest for a pattern that could match nothing, or for too many of them."""
+        if len(patterns) > patterns_max:
+            raise BadRequest(f"event: {len(patterns)} filters on one stream; at most {patterns_max}, or use a prefix*")
+        names, prefixes = set[str](), set[str]()
+        for pattern in patterns:
+            if pattern == "*":
+                return EVERYTHING
+            if pattern.endswith("*"):
+                prefix = pattern[:-1]
+                check_name(prefix + "x")
+                prefixes.add(prefix)
+            else:
+                names.add(check_name(pattern))
+        return cls(frozenset(names), frozenset(prefixes))
+
+    @property
+    def everything(self) -> bool:
+        return not self.names and not self.prefixes
+
+    def matches(self, event: str) -> bool:
+        return self.everything or event in self.names or any(event.startswith(prefix) for prefix in self.prefixes)
+
+
+EVERYTHING = Filter()

@@ -1,0 +1,165 @@
+"""The values that travel the road: NewRecord in, Record out, their JSON, positions and uuids. No I/O, no clock."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Context, Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from broker.errors import BadRequest
+
+TIMESTAMP_MIN = -62135596800  # 0001-01-01T00:00:00Z, seconds
+TIMESTAMP_MAX = 253402300799  # 9999-12-31T23:59:59Z, seconds; milliseconds of today are far beyond
+TIMESTAMP_TEXT_MAX = 64  # characters; a microsecond needs 19
+
+_NUMBER = re.compile(r"-?\d")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.IGNORECASE)
+_EVENT_ID = re.compile(r"([0-9a-f]{8})-(0|[1-9][0-9]{0,17})\Z")
+# Wide enough for any number of TIMESTAMP_TEXT_MAX characters between the bounds: no rounding but the last one.
+_EXACT = Context(prec=2 * TIMESTAMP_TEXT_MAX)
+
+
+class EventId(NamedTuple):
+    """What a subscriber resumes from: the SSE ``id``, opaque to clients."""
+
+    epoch: str
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.position}"
+
+    @classmethod
+    def parse(cls, text: str) -> EventId | None:
+        """None if ``text`` was never an id of any Broker."""
+        match = _EVENT_ID.match(text)
+        return cls(match[1], int(match[2])) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """What a publisher asks to append. ``data`` is compact JSON; ``timestamp`` is the number as sent, or None: now."""
+
+    uuid: UUID
+    event: str
+    data: bytes
+    user: str
+    timestamp: str | None = None
+    due_us: int | None = None  # ``timestamp`` in microseconds, rounded up; None: now
+    log_only: bool = False
+    uuid_given: bool = False  # by the publisher: it may be a repetition
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A record as the stream needs it."""
+
+    position: int
+    event: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One version of an event, as the log holds it. Times are integer microseconds since the epoch."""
+
+    uuid: UUID
+    event: str
+    data: bytes
+    user: str
+    timestamp: str | None
+    due_us: int
+    log_only: bool
+    inserted_us: int
+    cancelled: bool = False
+    position: int | None = None
+    published_us: int | None = None
+    number: int = field(default=0, compare=False)
+
+
+class RecordView(msgspec.Struct):
+    """A record's JSON (DESIGN section 4)."""
+
+    uuid: str
+    event: str
+    timestamp: msgspec.Raw
+    published: bool
+    cancelled: bool
+    data: msgspec.Raw
+    id: str | None
+    user: str
+    inserted_at: msgspec.Raw
+    published_at: msgspec.Raw | None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_record(record: Record, epoch: str) -> bytes:
+    return _encode(
+        RecordView(
+            uuid=str(record.uuid),
+            event=record.event,
+            timestamp=_raw(record.timestamp or seconds_text(record.due_us)),
+            published=record.log_only or record.cancelled or record.position is not None,
+            cancelled=record.cancelled,
+            data=msgspec.Raw(record.data),
+            id=f"{epoch}-{record.position}" if record.position is not None else None,
+            user=record.user,
+            inserted_at=_raw(seconds_text(record.inserted_us)),
+            published_at=_raw(seconds_text(record.published_us)) if record.published_us is not None else None,
+        )
+    )
+
+
+def encode_receipt(record: Record, epoch: str) -> bytes:
+    """The short answer of ``Prefer: return=minimal``."""
+    event_id = f"{epoch}-{record.position}" if record.position is not None else None
+    return _encode({"uuid": str(record.uuid), "id": event_id})
+
+
+def seconds_text(microseconds: int) -> str:
+    """Epoch seconds as a JSON number, exact: ``1700000000.5``."""
+    sign, magnitude = ("-", -microseconds) if microseconds < 0 else ("", microseconds)
+    whole, fraction = divmod(magnitude, 1_000_000)
+    return f"{sign}{whole}.{fraction:06d}".rstrip("0").rstrip(".")
+
+
+def parse_timestamp(text: str) -> int:
+    """A JSON number of epoch seconds in microseconds, rounded up, so that a record is never early.
+
+    Raises BadRequest for anything else than a number between the years 1 and 9999."""
+    if not _NUMBER.match(text):
+        raise BadRequest(f"timestamp: expected a number of seconds since 1970, got {text[:20]}")
+    if len(text) > TIMESTAMP_TEXT_MAX:
+        raise BadRequest(f"timestamp: a number of {len(text)} characters; at most {TIMESTAMP_TEXT_MAX}")
+    seconds = Decimal(text)
+    if seconds > TIMESTAMP_MAX:
+        raise BadRequest(
+            f"timestamp: {text} is after the year 9999; it is in seconds, and that looks like milliseconds: "
+            "divide by 1000"
+        )
+    if seconds < TIMESTAMP_MIN:
+        raise BadRequest(f"timestamp: {text} is before the year 1")
+    return int(_EXACT.multiply(seconds, Decimal(1_000_000)).to_integral_value(ROUND_CEILING))
+
+
+def parse_uuid(text: str) -> UUID:
+    """Raises BadRequest for anything but the 36 characters of RFC 9562."""
+    if not _UUID.match(text):
+        raise BadRequest("uuid: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057")
+    return UUID(text)
+
+
+def make_uuid(milliseconds: int) -> UUID:
+    """Version 7, RFC 9562 section 5.7: in time order, so that the unique index grows at its end."""
+    random = secrets.randbits(74)
+    return UUID(int=milliseconds << 80 | 7 << 76 | random >> 62 << 64 | 2 << 62 | random & (1 << 62) - 1)
+
+
+def _raw(number: str) -> msgspec.Raw:
+    return msgspec.Raw(number.encode())
