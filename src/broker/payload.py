@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -23,44 +24,41 @@ _LONE_SURROGATE = re.compile(
 _T = TypeVar("_T")
 
 
-def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
-    """Parses a request's body into the decoder's type; raises BadRequest that names what is wrong.
+def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> tuple[_T, Callable[[bytes], bytes]]:
+    """Parses a request's body. Returns the value, and the function that turns its ``msgspec.Raw`` fields into what is
+    stored: as sent, without the white space outside of strings.
 
-    A field of type ``msgspec.Raw`` comes out as sent; give it to ``compact``."""
+    Raises BadRequest that names the field and what is wrong with it."""
     _check_text(body)
     try:
-        return decoder.decode(body)
+        return decoder.decode(body), _compact
+    except msgspec.ValidationError as error:
+        raise BadRequest(_sentence(str(error))) from None
+    except msgspec.DecodeError as error:
+        if b"\\ud" in body or b"\\uD" in body:
+            return _decode_halves(decoder, body)
+        raise BadRequest(f"the body is not JSON: {_reason(error)}") from None
+
+
+def _compact(raw: bytes) -> bytes:
+    return msgspec.json.format(raw, indent=-1)
+
+
+def _decode_halves(decoder: msgspec.json.Decoder[_T], body: bytes) -> tuple[_T, Callable[[bytes], bytes]]:
+    """Hides escapes of half a surrogate pair from msgspec behind a mark; the returned function puts them back."""
+    mark = secrets.token_hex(12).encode()  # random: the body cannot hold it beforehand
+    hidden = _LONE_SURROGATE.sub(lambda match: mark + match[1] if match[1] else match[0], body)
+    try:
+        value = decoder.decode(hidden)
     except msgspec.ValidationError as error:
         raise BadRequest(_sentence(str(error))) from None
     except msgspec.DecodeError as error:
         raise BadRequest(f"the body is not JSON: {_reason(error)}") from None
-    except RecursionError:
-        raise BadRequest(_too_deep()) from None
-
-
-def compact(raw: bytes) -> bytes:
-    """``raw`` without the white space outside of strings. ``raw`` must have come through ``decode``."""
-    return msgspec.json.format(raw, indent=-1)
-
-
-class Halves:
-    """Hides escapes of half a surrogate pair from msgspec behind a mark, and puts them back."""
-
-    def __init__(self) -> None:
-        self._mark = secrets.token_hex(12).encode()  # random: a body cannot hold it beforehand
-
-    def hide(self, body: bytes) -> bytes:
-        return _LONE_SURROGATE.sub(lambda m: self._mark + m[1] if m[1] else m[0], body)
-
-    def show(self, text: bytes) -> bytes:
-        return text.replace(self._mark, b"\\u")
-
-    def hidden_in(self, text: str) -> bool:
-        return self._mark.decode() in text
-
-
-def may_have_halves(body: bytes) -> bool:
-    return b"\\ud" in body or b"\\uD" in body
+    for name in getattr(value, "__struct_fields__", ()):
+        text = getattr(value, name)
+        if isinstance(text, str) and mark.decode() in text:
+            raise BadRequest(f"{name}: half a surrogate pair is no character; take it out")
+    return value, lambda raw: _compact(raw).replace(mark, b"\\u")
 
 
 def _check_text(body: bytes) -> None:

@@ -1,0 +1,58 @@
+"""The values of an account: User, and the grammar of user names and passwords."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import msgspec
+
+from broker.errors import BadRequest
+
+PASSWORD_CHARACTERS_MIN = 8
+PASSWORD_BYTES_MAX = 1_024  # hashing a longer one is work for an attacker's convenience
+
+_USERNAME = re.compile(r"[A-Za-z0-9._@-]{1,64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """``info`` is JSON as sent; ``gen`` is raised to make every older token of this user invalid."""
+
+    id: str
+    username: str
+    info: bytes
+    password_hash: str = field(repr=False)
+    gen: int = 0
+    disabled: bool = False
+
+
+class UserView(msgspec.Struct):
+    """A user's JSON."""
+
+    id: str
+    username: str
+    info: msgspec.Raw
+
+
+def encode_user(user: User) -> bytes:
+    return msgspec.json.encode(UserView(user.id, user.username, msgspec.Raw(user.info)))
+
+
+def username_key(username: str) -> str:
+    """What must be unique: names that differ by case only would be taken for each other."""
+    return username.lower()
+
+
+def check_username(username: str) -> str:
+    if not _USERNAME.match(username):
+        raise BadRequest("username: expected 1 to 64 of A-Z a-z 0-9 . _ @ -")
+    return username
+
+
+def check_password(password: str) -> str:
+    if len(password) < PASSWORD_CHARACTERS_MIN:
+        raise BadRequest(f"password: shorter than {PASSWORD_CHARACTERS_MIN} characters")
+    if len(password.encode()) > PASSWORD_BYTES_MAX:
+        raise BadRequest(f"password: longer than {PASSWORD_BYTES_MAX} bytes of UTF-8")
+    return password
