@@ -45,6 +45,10 @@ class MethodNotAllowed(BrokerError):
     status = 405
     title = "Method not allowed"
 
+    def __init__(self, method: str, allow: str) -> None:
+        super().__init__(f"{method} is not allowed here; use {allow}")
+        self.allow = allow
+
 
 class Conflict(BrokerError):
     code = "conflict"

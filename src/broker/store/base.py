@@ -36,6 +36,7 @@ class Commit:
     never a record."""
 
     published: list[Published]
+    head: int
     next_due_us: int | None
 
 

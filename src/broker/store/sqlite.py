@@ -54,7 +54,7 @@ class SQLiteStore:
         # Of the event loop
         self._loop: asyncio.AbstractEventLoop
         self._on_commit: Callable[[Commit], None]
-        self._waiting = 0
+        self.waiting = 0  # writes accepted and not yet done
         self._waiting_bytes = 0
         self._stopping = False
         # Shared with the threads
@@ -82,7 +82,7 @@ class SQLiteStore:
         for connection in self._connections:
             connection.close()
         # The writer's last results are callbacks that were queued in the loop before this task was woken.
-        assert self._waiting == 0, "a write was neither done nor refused"
+        assert self.waiting == 0, "a write was neither done nor refused"
 
     # Writing
 
@@ -107,11 +107,11 @@ class SQLiteStore:
             raise Unavailable("the server is stopping; ask again in a moment")
         settings = self._settings
         if bounded and (
-            self._waiting >= settings.insert_queue_max or self._waiting_bytes + size > settings.insert_queue_bytes_max
+            self.waiting >= settings.insert_queue_max or self._waiting_bytes + size > settings.insert_queue_bytes_max
         ):
-            raise Unavailable(f"{self._waiting} writes are waiting for the disk; send this one again in a moment")
+            raise Unavailable(f"{self.waiting} writes are waiting for the disk; send this one again in a moment")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting += 1
+        self.waiting += 1
         self._waiting_bytes += size
         self._writes.put(_Write(work, size, future))
         return future
@@ -163,7 +163,7 @@ class SQLiteStore:
 
     def _done(self, writes: list[_Write], results: list[Any], commit: Commit | None) -> None:
         """In the loop: first the hint, so that subscribers hear as soon as it is durable; then the callers."""
-        self._waiting -= len(writes)
+        self.waiting -= len(writes)
         self._waiting_bytes -= sum(write.bytes for write in writes)
         if commit is not None:
             self._on_commit(commit)

@@ -142,7 +142,7 @@ class Transaction:
                 self._counters(),
             )
         (next_due_us,) = self._db.execute("SELECT min(due_us) FROM pending").fetchone()
-        return Commit(self._hint if len(self._hint) == self._published else [], next_due_us)
+        return Commit(self._hint if len(self._hint) == self._published else [], self._head, next_due_us)
 
     def _flush(self) -> None:
         """Writes the rows gathered so far, so that queries see them."""

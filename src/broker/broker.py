@@ -1,0 +1,195 @@
+"""The use cases: all that HTTP and the library call. Owns the parts, their start and their stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from uuid import UUID
+
+from broker.catchup import Catchup
+from broker.errors import BadRequest, Forbidden, Unauthorized, Unavailable
+from broker.hub import Hub
+from broker.names import check_name
+from broker.passwords import Passwords
+from broker.records import NewRecord, Record, make_uuid
+from broker.relay import Relay
+from broker.scheduler import Scheduler
+from broker.settings import MIB, Settings
+from broker.store.base import Commit, LogPage
+from broker.store.sqlite import SQLiteStore
+from broker.subscriber import Subscriber
+from broker.tokens import Tokens, read_secret
+from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username
+
+logger = logging.getLogger("broker")
+
+_LOG_PAGE_BYTES = 1 * MIB
+_KNOWN_USERS_MAX = 10_000
+
+
+def wall_clock_us() -> int:
+    return time.time_ns() // 1_000
+
+
+class Broker:
+    """One node. ``start`` and ``stop`` are in the order of the road (DESIGN section 2).
+
+    Mutable state: whether it runs, its tasks, and the users as known of late."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], int] = wall_clock_us) -> None:
+        self.settings = settings
+        self.clock = clock  # microseconds since the epoch
+        self.store = SQLiteStore(settings.data / "broker.db", settings, clock)
+        self.hub = Hub(settings)
+        self.relay = Relay(self.store, self.hub, settings)
+        self.scheduler = Scheduler(self.store, settings, clock)
+        self.catchup = Catchup(self.store, self.relay, self.hub, settings)
+        self.running = False
+        self._passwords: Passwords
+        self._tokens: Tokens
+        self._tasks: list[asyncio.Task[None]] = []
+        self._users: OrderedDict[str, tuple[User | None, float]] = OrderedDict()  # by id; and when looked up
+
+    async def start(self) -> None:
+        """Raises SettingsError if it cannot."""
+        if self.running:
+            raise RuntimeError("this Broker is running already")
+        secret = self.settings.token_secret or read_secret(self.settings.data / "token-secret")
+        self._tokens = Tokens(secret, self.settings.token_ttl_s)
+        self._passwords = Passwords(self.settings.password_hashes_max)
+        await self.store.start(self._committed)
+        await self.relay.start()
+        self.hub.start(self.relay.position, self.relay.id_of, self.catchup.resume)
+        self._tasks = [
+            asyncio.create_task(self.relay.run(), name="relay"),
+            asyncio.create_task(self.scheduler.run(), name="scheduler"),
+            asyncio.create_task(self.hub.run_heartbeats(), name="heartbeats"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(_watch)
+        self.running = True
+
+    async def close_streams(self) -> None:
+        """Ends every stream, and refuses new ones."""
+        await self.hub.close(self.settings.shutdown_grace_s / 2)
+
+    async def stop(self) -> None:
+        """In reverse order; what was accepted is finished."""
+        if not self.running:
+            return
+        self.running = False
+        await self.close_streams()
+        await self.catchup.stop()
+        for task in reversed(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.store.stop()
+        self._passwords.stop()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """For a host application's own lifespan."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    def _committed(self, commit: Commit) -> None:
+        self.relay.hint(commit)
+        self.scheduler.hint(commit)
+
+    # Users
+
+    async def sign_up(self, username: str, password: str, info: bytes) -> User:
+        """Raises BadRequest, Forbidden (sign-up is closed), Conflict (name taken), TooManyRequests."""
+        if not self.settings.signup:
+            raise Forbidden("sign-up is closed on this server; ask its operator for an account")
+        check_username(username)
+        check_password(password)
+        if await self.store.user_by_name(username) is None:  # else refused below, without the work of a hash
+            password_hash = await self._passwords.hash(password)
+        else:
+            password_hash = ""
+        user = User(str(make_uuid(self.clock() // 1_000)), username, info, password_hash)
+        await self.store.add_user(user)
+        return user
+
+    async def log_in(self, username: str, password: str) -> str:
+        """A token. Raises Unauthorized, the same for an unknown user, a wrong password and a disabled user."""
+        if len(password.encode(errors="surrogatepass")) > PASSWORD_BYTES_MAX:
+            raise BadRequest(f"password: longer than {PASSWORD_BYTES_MAX} bytes of UTF-8")
+        user = await self.store.user_by_name(username)
+        right = await self._passwords.check(password, user.password_hash if user else None)
+        if not right or user is None or user.disabled:
+            raise Unauthorized("the user name or the password is wrong")
+        return self._tokens.make(user, self.clock() // 1_000_000)
+
+    async def authenticate(self, token: str) -> User:
+        """The token's user, as known at most ``user_age_max_s`` ago. Raises Unauthorized."""
+        claims = self._tokens.verify(token, self.clock() / 1e6)
+        now_s = time.monotonic()
+        user, known_s = self._users.get(claims.user_id, (None, -1e9))
+        if now_s - known_s > self.settings.user_age_max_s:
+            user = await self.store.user_by_id(claims.user_id)
+            self._users[claims.user_id] = (user, now_s)
+            self._users.move_to_end(claims.user_id)
+            if len(self._users) > _KNOWN_USERS_MAX:
+                self._users.popitem(last=False)
+        if user is None or user.disabled or user.gen != claims.gen:
+            raise Unauthorized("the token is not valid any more; log in again")
+        return user
+
+    # The log
+
+    async def insert(self, new: NewRecord) -> tuple[Record, bool]:
+        """The record and True, or the first record and False for a repetition. Raises BadRequest, Conflict,
+        InsufficientStorage, Unavailable."""
+        check_name(new.event)
+        return await self.store.append(new)
+
+    async def cancel(self, uuid: UUID, user: User) -> Record:
+        """Raises NotFound, Conflict, Unavailable."""
+        return await self.store.cancel(uuid, user.username)
+
+    async def log_page(
+        self, event: str, after: UUID | None, records_max: int | None, descending: bool
+    ) -> tuple[LogPage, AsyncIterator[list[Record]]]:
+        """Where the page ends, and its records in portions. Raises BadRequest for an unknown ``after``."""
+        check_name(event)
+        start = None
+        if after is not None:
+            start = await self.store.number_of(event, after)
+            if start is None:
+                raise BadRequest(f"after: this event has no record with the uuid {after}")
+        page = await self.store.log_end(event, start, records_max, descending)
+        return page, self._portions(event, start, page.last, descending)
+
+    async def _portions(
+        self, event: str, after: int | None, last: int | None, descending: bool
+    ) -> AsyncIterator[list[Record]]:
+        while last is not None and after != last:
+            records = await self.store.log(event, after, last, _LOG_PAGE_BYTES, descending)
+            after = records[-1].number
+            yield records
+
+    # The stream
+
+    def subscribe(self, subscriber: Subscriber, last_id: str | None) -> None:
+        """Starts the catch-up of a subscriber that has its transport."""
+        self.catchup.connect(subscriber, last_id)
+
+    async def ready(self) -> None:
+        """Raises Unavailable if the store is out of reach."""
+        if not self.running:
+            raise Unavailable("Broker is not running")
+        await self.store.head()
+
+
+def _watch(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        logger.critical("the %s failed", task.get_name(), exc_info=error)

@@ -1,0 +1,203 @@
+"""The subscribers of this process, in groups by filter; fan-out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from broker import sse
+from broker.names import Filter
+from broker.settings import Settings
+from broker.subscriber import Subscriber
+
+_HEARTBEATS_PER_TURN = 100  # about a millisecond of writing
+
+
+class Group:
+    """The live subscribers with one filter and one framing: they share the joined bytes."""
+
+    __slots__ = ("chunked", "filter", "members", "written_at")
+
+    def __init__(self, filter: Filter, chunked: bool, now: float) -> None:
+        self.filter = filter
+        self.chunked = chunked
+        self.members: set[Subscriber] = set()
+        self.written_at = now  # seconds of the loop's clock
+
+    def write(self, body: bytes) -> None:
+        payload = sse.chunk(body) if self.chunked else body
+        # A copy: a write may find its subscriber slow or dead and take it out of the group.
+        for subscriber in tuple(self.members):
+            subscriber.write_framed(payload)
+
+
+class Hub:
+    """Fan-out: each turn's frames joined, one write a subscriber, no await anywhere.
+
+    Mutable state, all owned here: the set of all subscribers, the groups of the live ones and their index, the turn's
+    frames. Every live subscriber has been written everything up to ``position`` and nothing beyond."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop: asyncio.AbstractEventLoop
+        self._behind: Callable[[Subscriber], None]
+        self._id_of: Callable[[int], bytes]
+        self.position = 0
+        self.subscribers: set[Subscriber] = set()
+        self.closing = False
+        self.deliveries = 0  # frames handed to subscribers
+        self._empty: asyncio.Future[None] | None = None
+        # Live
+        self._groups: dict[tuple[Filter, bool], Group] = {}
+        self._everything: set[Group] = set()
+        self._by_name: dict[str, set[Group]] = {}
+        self._by_prefix: dict[str, set[Group]] = {}
+        # This turn of the loop
+        self._turn: list[tuple[str, bytes]] = []
+        self._turn_bytes = 0
+        self._turn_position = 0
+
+    def start(
+        self, position: int, id_of: Callable[[int], bytes], behind: Callable[[Subscriber], None]
+    ) -> None:
+        """``id_of`` gives a position's SSE id; ``behind`` is told each subscriber that cannot keep up."""
+        self._loop = asyncio.get_running_loop()
+        self._id_of = id_of
+        self._behind = behind
+        self.position = self._turn_position = position
+
+    @property
+    def full(self) -> bool:
+        return self.closing or len(self.subscribers) >= self._settings.subscribers_max
+
+    # Fan-out
+
+    def publish(self, position: int, event: str, frame: bytes) -> None:
+        """Takes the next frame; it goes out at the end of this turn of the loop, with the others of the turn."""
+        if not self._turn:
+            self._loop.call_soon(self.flush)
+        self._turn.append((event, frame))
+        self._turn_bytes += len(frame)
+        self._turn_position = position
+        if self._turn_bytes >= self._settings.turn_bytes_max:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._turn:
+            return
+        turn, self._turn, self._turn_bytes = self._turn, [], 0
+        # Before the first write: one that is found slow meanwhile has been written all of this turn, too.
+        self.position = self._turn_position
+        parts: dict[Group, list[bytes]] = {}
+        for event, frame in turn:
+            for group in self._matching(event):
+                parts.setdefault(group, []).append(frame)
+        now = self._loop.time()
+        for group, frames in parts.items():
+            self.deliveries += len(frames) * len(group.members)
+            group.written_at = now
+            group.write(b"".join(frames))
+
+    def _matching(self, event: str) -> Iterable[Group]:
+        """Costs the same however many other filters there are."""
+        if not self._by_name and not self._by_prefix:
+            return self._everything
+        groups = self._everything | self._by_name.get(event, set())
+        if self._by_prefix:
+            for end in range(len(event) + 1):
+                groups |= self._by_prefix.get(event[:end], set())
+        return groups
+
+    # Membership
+
+    def add(self, subscriber: Subscriber) -> None:
+        """A new one, behind as yet."""
+        self.subscribers.add(subscriber)
+        if self.closing:
+            subscriber.end()
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Makes it live. The caller has just written it everything up to the relay's position, which may be ahead of
+        what the others were written by this turn's frames: those go out first, or it would get them twice."""
+        self.flush()
+        if subscriber.closed or self.closing:
+            return
+        assert subscriber.position == self.position, "only one that has everything can be live"
+        key = (subscriber.filter, subscriber.chunked)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(*key, self._loop.time())
+            for members in self._index(group):
+                members.add(group)
+        group.members.add(subscriber)
+        subscriber.group = group
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """A slow one: nothing more is written to it until it has caught up."""
+        self._detach(subscriber)
+        subscriber.position = self.position
+        self._behind(subscriber)
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """A closed one."""
+        self._detach(subscriber)
+        self.subscribers.discard(subscriber)
+        if self._empty is not None and not self.subscribers and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _detach(self, subscriber: Subscriber) -> None:
+        group, subscriber.group = subscriber.group, None
+        if group is None:
+            return
+        group.members.discard(subscriber)
+        if not group.members:
+            del self._groups[group.filter, group.chunked]
+            for members in self._index(group):
+                members.discard(group)
+            for index, keys in ((self._by_name, group.filter.names), (self._by_prefix, group.filter.prefixes)):
+                for key in keys:
+                    if not index[key]:
+                        del index[key]
+
+    def _index(self, group: Group) -> list[set[Group]]:
+        if group.filter.everything:
+            return [self._everything]
+        return [self._by_name.setdefault(name, set()) for name in group.filter.names] + [
+            self._by_prefix.setdefault(prefix, set()) for prefix in group.filter.prefixes
+        ]
+
+    # Time
+
+    async def run_heartbeats(self) -> None:
+        """One timer for all: groups that were written nothing for ``heartbeat_s``, a slice of subscribers a turn."""
+        every = self._settings.heartbeat_s
+        while True:
+            await asyncio.sleep(min(1.0, every / 4))
+            idle_since = self._loop.time() - every
+            for group in [group for group in self._groups.values() if group.written_at <= idle_since]:
+                group.written_at = self._loop.time()
+                await self._beat(group)
+
+    async def _beat(self, group: Group) -> None:
+        members = list(group.members)
+        for start in range(0, len(members), _HEARTBEATS_PER_TURN):
+            # A filtered stream moves its reader's last id, or a quiet filter would fall behind the replay. The position
+            # is read in the turn that writes it: every member that is still live has everything up to it.
+            body = sse.HEARTBEAT if group.filter.everything else sse.heartbeat(self._id_of(self.position))
+            payload = sse.chunk(body) if group.chunked else body
+            for subscriber in members[start : start + _HEARTBEATS_PER_TURN]:
+                if subscriber.group is group:
+                    subscriber.write_framed(payload)
+            await asyncio.sleep(0)
+
+    async def close(self, grace_s: float) -> None:
+        """Ends every stream cleanly; cuts off those that do not drain within ``grace_s``."""
+        self.flush()
+        self.closing = True
+        for subscriber in tuple(self.subscribers):
+            subscriber.end()
+        if self.subscribers:
+            self._empty = self._loop.create_future()
+            await asyncio.wait([self._empty], timeout=grace_s)
+        for subscriber in tuple(self.subscribers):
+            subscriber.abort()

@@ -1,0 +1,60 @@
+"""Wakes at the next due time and asks the store to publish what is due: only another writer of the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from broker.errors import BrokerError
+from broker.settings import Settings
+from broker.store.base import Commit, Store
+
+logger = logging.getLogger("broker.scheduler")
+
+_RETRY_S = 1.0
+
+
+class Scheduler:
+    """Whether a record is due the store decides, by its own clock in the writing transaction: a timer that fires early
+    publishes nothing. Mutable state: the next due time, as last heard from the store."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Callable[[], int]) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._next_due_us: int | None = None
+        self._wake = asyncio.Event()
+
+    def hint(self, commit: Commit) -> None:
+        if commit.next_due_us != self._next_due_us:
+            self._next_due_us = commit.next_due_us
+            self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            try:
+                self._next_due_us = await self._store.next_due()
+                await self._until_wrong()
+            except BrokerError as error:
+                logger.debug("asking again in %g s: %s", _RETRY_S, error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _until_wrong(self) -> None:
+        """Publishes at each due time that it hears of; returns when it has slept for so long that it should look."""
+        while True:
+            self._wake.clear()
+            wait_s = self._settings.scheduler_sleep_max_s
+            if self._next_due_us is not None:
+                until_due_s = (self._next_due_us - self._clock()) / 1e6
+                if until_due_s <= 0:
+                    await self._store.publish_due()  # its commit hints at the next due time, before it returns
+                    continue
+                wait_s = min(wait_s, until_due_s)
+            waiter = asyncio.ensure_future(self._wake.wait())
+            try:
+                done, _ = await asyncio.wait([waiter], timeout=wait_s)
+            finally:
+                waiter.cancel()
+            if not done and wait_s == self._settings.scheduler_sleep_max_s:
+                return

@@ -1,0 +1,187 @@
+"""Owns ``uvicorn.Server``: the order of start and stop, and the protocol that hands a stream over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from broker.broker import Broker
+from broker.errors import SettingsError
+from broker.settings import Settings, read_settings
+from broker.subscriber import Subscriber
+from broker.web.app import App
+from broker.web.stream import HANDOVER
+
+logger = logging.getLogger("broker.server")
+
+
+async def broker_run(*origins: str, **settings: Any) -> None:
+    """Serves until SIGTERM or Ctrl-C, for pages of the given origins.
+
+    ``settings`` are those of ``Settings``, by name; the rest comes from the environment. Raises SettingsError."""
+    if origins:
+        settings["origin"] = origins
+    await serve(read_settings(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C. Raises SettingsError."""
+    raise_file_limit()
+    broker = Broker(settings)
+    listener = _listen(settings)
+    with contextlib.closing(listener):
+        await broker.start()
+        try:
+            config = uvicorn.Config(
+                App(broker),
+                http=Protocol,
+                ws="none",
+                lifespan="off",
+                loop="none",
+                proxy_headers=False,
+                server_header=False,
+                access_log=False,
+                log_config=None,
+                backlog=settings.backlog,
+                timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
+                ssl_certfile=settings.tls_certificate,
+                ssl_keyfile=settings.tls_key,
+            )
+            host, port = listener.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            scheme = "https" if settings.tls_certificate else "http"
+            await Server(config, broker, f"{scheme}://{shown}:{port}").serve([listener])
+        finally:
+            await broker.stop()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
+            "stop what is there, or choose another --port"
+        ) from None
+    return listener
+
+
+def raise_file_limit() -> None:
+    """To the hard limit: each stream is an open file, and the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Server(uvicorn.Server):
+    """Uvicorn waits for open connections before anything else, and a stream is never done: the hub goes first."""
+
+    def __init__(self, config: uvicorn.Config, broker: Broker, address: str) -> None:
+        super().__init__(config)
+        self._broker = broker
+        self._address = address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        logger.info("Broker serves on %s (Ctrl-C stops it); data in %s", self._address, self._broker.settings.data)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logger.info("stopping")
+        for listener in self.servers:
+            listener.close()
+        closing = asyncio.ensure_future(self._broker.close_streams())
+        await super().shutdown(sockets)  # requests under way are answered, within the grace
+        await closing
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """A stop by signal is a clean one: Uvicorn would raise the signal again afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Protocol(HttpToolsProtocol):
+    """Uvicorn's protocol, that gives a stream's connection away once its head is written, and writes HTTP/1.0 right."""
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        # The task of this request has been made, but has not run yet.
+        if b"/events" in self.url:
+            self.scope["extensions"] = {HANDOVER: Handover(self, self.cycle)}  # type: ignore[typeddict-item] # ours
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # wider
+        if cycle.scope["http_version"] == "1.0":
+            app = _without_chunks(app, cycle)
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # Starlette's and Uvicorn's names for one thing
+
+
+class Handover:
+    """Makes a subscriber the protocol of its connection; Uvicorn's parser, cycle, task and scope are freed.
+
+    Holds the stream's own cycle: a request pipelined behind ``GET /events`` has replaced the protocol's."""
+
+    def __init__(self, protocol: HttpToolsProtocol, cycle: RequestResponseCycle) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self.chunked = cycle.scope["http_version"] != "1.0"
+
+    def take(self, subscriber: Subscriber, settings: Settings) -> bool:
+        protocol, cycle = self._protocol, self._cycle
+        transport = protocol.transport
+        if cycle.disconnected or transport.is_closing():
+            return False
+        paused = protocol.flow.write_paused  # the new protocol would not be told
+        protocol.pipeline.clear()  # what was asked behind an endless answer will never be answered
+        protocol.flow.resume_reading()  # paused for that; unread, a closed connection would go unnoticed
+        cycle.disconnected = True  # nothing more is sent or awaited by it
+        cycle.message_event.set()
+        # With an exception: without one it would close the transport.
+        protocol.connection_lost(ConnectionError("handed over"))
+        transport.set_protocol(subscriber)
+        transport.set_write_buffer_limits(high=settings.subscriber_buffer_bytes)
+        sock = transport.get_extra_info("socket")
+        # Else the kernel's buffer grows to megabytes before a slow reader shows. Not for Unix sockets.
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.subscriber_sndbuf_bytes)
+        subscriber.take(transport, paused=paused)
+        return True
+
+
+def _without_chunks(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+    """HTTP/1.0 has no chunks, which Uvicorn sends all the same: without a length the end of the connection is the end
+    of the body."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def plain(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if not any(name.lower() == b"content-length" for name, _ in message["headers"]):
+                    cycle.chunked_encoding = False
+            elif cycle.chunked_encoding is False and cycle.expected_content_length == 0:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, plain)
+
+    return wrapped

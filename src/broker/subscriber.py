@@ -1,0 +1,121 @@
+"""One open stream: the asyncio protocol of its own socket, once the head of the response is written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from broker import sse
+from broker.names import Filter
+
+if TYPE_CHECKING:
+    from broker.hub import Group, Hub
+
+logger = logging.getLogger("broker.stream")
+
+
+class Transport(Protocol):
+    """What a subscriber needs of an asyncio transport; ``web/stream.py`` has one over ASGI's ``send``."""
+
+    def write(self, data: bytes, /) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def is_closing(self) -> bool: ...
+    def get_write_buffer_size(self) -> int: ...
+
+
+class Subscriber(asyncio.Protocol):
+    """A live subscriber is a member of a hub's group and costs no task. One that is behind has a catch-up task.
+
+    Mutable state: all of its own, changed by the loop's callbacks, the hub and its catch-up, never across an await."""
+
+    __slots__ = ("_drained", "chunked", "closed", "filter", "group", "hub", "paused", "position", "transport")
+
+    def __init__(self, hub: Hub, filter: Filter, *, chunked: bool) -> None:
+        self.hub = hub
+        self.filter = filter
+        self.chunked = chunked  # HTTP/1.1; HTTP/1.0 has no chunks, other servers make their own
+        self.transport: Transport
+        # Behind: the last position that was written. Live: see Hub.position.
+        self.position = 0
+        self.group: Group | None = None  # not None: live
+        self.paused = False
+        self.closed = False
+        self._drained: asyncio.Future[None] | None = None
+
+    def take(self, transport: Transport, *, paused: bool) -> None:
+        """From here on the transport is this subscriber's. ``paused``: it is full already, which nobody tells twice."""
+        self.transport = transport
+        self.paused = paused
+        self.hub.add(self)
+
+    def write(self, payload: bytes) -> None:
+        """For the catch-up; the hub writes to live subscribers itself."""
+        self.write_framed(sse.chunk(payload) if self.chunked else payload)
+
+    def write_framed(self, payload: bytes) -> None:
+        try:
+            self.transport.write(payload)
+        # uvloop raises for a transport that has just closed; asyncio does not. Whatever it is, it is this subscriber's
+        # trouble alone: the caller goes on with the others.
+        except Exception as error:
+            logger.debug("%r cannot be written to: %s", self, error)
+            self.abort()
+            self._lost()
+
+    async def drained(self, stall_s: float) -> None:
+        """Returns once it can be written to again, or is closed; aborts a reader without progress for ``stall_s``."""
+        while self.paused and not self.closed:
+            buffered = self.transport.get_write_buffer_size()
+            self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._drained], timeout=stall_s)
+            if self.paused and not self.closed and self.transport.get_write_buffer_size() >= buffered:
+                logger.info("%r took nothing for %g s: cut off", self, stall_s)
+                self.abort()
+                self._lost()
+
+    def end(self) -> None:
+        """Closes cleanly after what is buffered."""
+        if not self.closed:
+            if self.chunked:
+                self.write_framed(sse.LAST_CHUNK)
+            if not self.closed:
+                self.transport.close()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    # asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        """Nothing is expected any more; a request pipelined behind the stream will never have an answer."""
+
+    def eof_received(self) -> bool:
+        return False  # close: nobody half-closes a stream to go on reading it
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        if self.group is not None:
+            self.hub.leave(self)
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost()
+
+    def _lost(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.hub.remove(self)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "live" if self.group is not None else f"behind at {self.position}"
+        return f"<Subscriber {state}{', paused' if self.paused else ''}>"

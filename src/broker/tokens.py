@@ -1,0 +1,101 @@
+"""JSON Web Tokens (RFC 7519), HS256; the secret that signs them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import OrderedDict
+from pathlib import Path
+from typing import NamedTuple
+
+import jwt
+
+from broker.errors import SettingsError, Unauthorized
+from broker.users import User
+
+_SECRET_BYTES_MIN = 32  # RFC 7518, section 3.2: at least as long as the hash
+_VERIFIED_MAX = 10_000  # tokens whose signature is known to hold; a check takes some 20 µs
+_TOKEN_CHARACTERS_MAX = 4_096  # ours have some 300
+
+
+class Claims(NamedTuple):
+    user_id: str
+    username: str
+    gen: int
+    expires: int  # seconds since the epoch
+
+
+class Tokens:
+    """Mutable state: which tokens' signatures hold. Whether the user still does is not known here."""
+
+    def __init__(self, secret: str, ttl_s: int) -> None:
+        self._secret = secret
+        self._ttl_s = ttl_s
+        self._verified: OrderedDict[str, Claims] = OrderedDict()
+
+    def make(self, user: User, now_s: int) -> str:
+        claims = {
+            "sub": user.id,
+            "username": user.username,
+            "gen": user.gen,
+            "iat": now_s,
+            "exp": now_s + self._ttl_s,
+            "jti": secrets.token_hex(8),
+        }
+        return jwt.encode(claims, self._secret, algorithm="HS256")
+
+    def verify(self, token: str, now_s: float) -> Claims:
+        """Raises Unauthorized; what exactly is wrong is nobody's business but for expiry, which a page acts on."""
+        claims = self._verified.get(token)
+        if claims is None:
+            claims = self._verified[token] = self._decode(token)
+            if len(self._verified) > _VERIFIED_MAX:
+                self._verified.popitem(last=False)
+        if claims.expires <= now_s:
+            self._verified.pop(token, None)
+            raise Unauthorized("the token has expired; log in again")
+        return claims
+
+    def _decode(self, token: str) -> Claims:
+        if len(token) > _TOKEN_CHARACTERS_MAX:
+            raise Unauthorized("the token is not valid; log in again")
+        try:
+            claims = jwt.decode(
+                token,
+                self._secret,
+                algorithms=["HS256"],
+                options={"require": ["sub", "username", "gen", "iat", "exp", "jti"], "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+            )
+            return Claims(str(claims["sub"]), str(claims["username"]), int(claims["gen"]), int(claims["exp"]))
+        except (jwt.InvalidTokenError, ValueError, TypeError):
+            raise Unauthorized("the token is not valid; log in again") from None
+
+
+def read_secret(file: Path) -> str:
+    """The secret in ``file``, made if there is none. Raises SettingsError for one that is too short to be safe."""
+    try:
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _write_secret(file, secrets.token_hex(_SECRET_BYTES_MIN))
+        secret = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot use the token secret in {file}: {error}") from None
+    if len(secret.encode()) < _SECRET_BYTES_MIN:
+        raise SettingsError(f"the token secret in {file} is shorter than {_SECRET_BYTES_MIN} bytes; remove the file")
+    return secret
+
+
+def _write_secret(file: Path, secret: str) -> None:
+    """Complete, private and on disk before it has its name: a crash leaves either none or all of it."""
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as output:
+        output.write(secret + "\n")
+        output.flush()
+        os.fsync(output.fileno())
+    try:
+        os.link(new, file)  # fails if another process was first: then that one's counts
+    except FileExistsError:
+        pass
+    finally:
+        new.unlink()

@@ -1,0 +1,1 @@
+"""HTTP: each endpoint is a plain ASGI callable that calls one use case of ``broker.Broker``."""

@@ -1,0 +1,66 @@
+"""``POST /users``, ``POST /login``, ``GET /users/me``."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from broker import payload
+from broker.broker import Broker
+from broker.errors import TooManyRequests, Unavailable
+from broker.users import encode_user
+from broker.web.http import caller, read_json, respond
+
+NO_STORE = ((b"cache-control", b"no-store"),)
+
+
+class UserBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A user to create; ``info`` is any JSON."""
+
+    username: str
+    password: str
+    info: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class LoginBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A user name and its password."""
+
+    username: str
+    password: str
+
+
+_user_decoder = msgspec.json.Decoder(UserBody)
+_login_decoder = msgspec.json.Decoder(LoginBody)
+
+
+class Users:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        broker = self._broker
+        body, compact = payload.decode(_user_decoder, await read_json(scope, receive, broker.settings.body_bytes_max))
+        try:
+            user = await broker.sign_up(body.username, body.password, compact(bytes(body.info)))
+        except TooManyRequests as error:
+            raise Unavailable(error.detail, retry_after_s=error.retry_after_s or 1) from None
+        await respond(send, 201, encode_user(user))
+
+
+class Login:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        broker = self._broker
+        body, _ = payload.decode(_login_decoder, await read_json(scope, receive, broker.settings.body_bytes_max))
+        token = await broker.log_in(body.username, body.password)
+        await respond(send, 200, msgspec.json.encode({"jwt": token}), headers=NO_STORE)
+
+
+class Me:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, 200, encode_user(await caller(scope, self._broker)), headers=NO_STORE)

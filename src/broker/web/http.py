@@ -1,0 +1,101 @@
+"""What every endpoint needs of HTTP: methods, bodies, headers, answers, the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from email.message import Message as _MimeMessage
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive, Scope, Send
+
+from broker.broker import Broker
+from broker.errors import BadRequest, MethodNotAllowed, TooLarge, Unauthorized, UnsupportedMediaType
+from broker.users import User
+
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON = b"application/json"
+
+
+class Methods:
+    """An ASGI app for one path: which method goes where."""
+
+    def __init__(self, **endpoints: Endpoint) -> None:
+        self.endpoints = endpoints
+        self.allow = ", ".join(sorted(endpoints))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self.endpoints.get(scope["method"])
+        if endpoint is None:
+            raise MethodNotAllowed(scope["method"], self.allow)
+        await endpoint(scope, receive, send)
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
+
+
+def query(scope: Scope) -> list[tuple[str, str]]:
+    """Raises BadRequest for what is no UTF-8."""
+    try:
+        return parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
+    except (UnicodeDecodeError, ValueError):
+        raise BadRequest("the query is not percent-encoded UTF-8") from None
+
+
+async def read_json(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
+    """The body. Raises UnsupportedMediaType, and TooLarge before more than ``bytes_max`` is in memory."""
+    mime = _MimeMessage()
+    mime["content-type"] = header(scope, b"content-type") or "none/none"
+    if mime.get_content_type() != "application/json" or (mime.get_content_charset() or "utf-8") != "utf-8":
+        raise UnsupportedMediaType("send JSON, with the header Content-Type: application/json")
+    too_large = TooLarge(f"the body is larger than {bytes_max} bytes (body_bytes_max); send less at a time")
+    length = header(scope, b"content-length")
+    if length is not None and length.isdigit() and int(length) > bytes_max:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        part = message.get("body", b"")
+        size += len(part)
+        if size > bytes_max:
+            raise too_large
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete; there is nobody to answer."""
+
+
+async def respond(
+    send: Send, status: int, body: bytes, content_type: bytes = JSON, headers: tuple[Header, ...] = ()
+) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", content_type),
+                (b"content-length", b"%d" % len(body)),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def caller(scope: Scope, broker: Broker) -> User:
+    """The user whose token the request carries. Raises Unauthorized."""
+    scheme, _, token = (header(scope, b"authorization") or "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized("this needs a token: log in, then send the header Authorization: Bearer <jwt>")
+    return await broker.authenticate(token.strip())

@@ -1,0 +1,76 @@
+"""Around every endpoint: CORS, and errors made into answers."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broker.web.http import Disconnected, Header, header
+from broker.web.problems import problem_of, send_problem
+
+logger = logging.getLogger("broker.web")
+
+_PREFLIGHT: tuple[Header, ...] = (
+    (b"access-control-allow-methods", b"GET, HEAD, POST"),
+    (b"access-control-allow-headers", b"Authorization, Content-Type, Last-Event-ID, Prefer, Cache-Control"),
+    (b"access-control-max-age", b"7200"),  # seconds; the longest that Chromium keeps
+)
+
+
+class CORS:
+    """Headers on every answer, errors and streams too, for the pages of the given origins.
+
+    ``Vary: Origin`` always, so that no cache gives one page's answer to another. Never with credentials: tokens travel
+    in a header, not in cookies."""
+
+    def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
+        self._app = app
+        self._any = "*" in origins
+        self._origins = frozenset(origin.lower() for origin in origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: list[Header] = [(b"vary", b"Origin")]
+        origin = header(scope, b"origin")
+        if origin is not None and (self._any or origin.lower() in self._origins):
+            headers.append((b"access-control-allow-origin", b"*" if self._any else origin.encode("latin-1")))
+            headers.append((b"access-control-expose-headers", b"Link, Retry-After"))
+        if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None:
+            # Without an allow-origin among the headers the browser refuses by itself.
+            await send({"type": "http.response.start", "status": 204, "headers": [*headers, *_PREFLIGHT]})
+            await send({"type": "http.response.body"})
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *headers]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class Problems:
+    """Every error becomes an answer, unless one has begun already."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Disconnected:
+            pass
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.status == 500 and not started:
+                logger.exception("%s %s failed", scope["method"], scope["path"])
+            if started:
+                raise  # the server cuts the connection off, so that nobody takes half an answer for a whole one
+            await send_problem(send, problem)

@@ -1,0 +1,38 @@
+"""The one mapping of errors to HTTP: ``application/problem+json`` (RFC 9457)."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.types import Send
+
+from broker.errors import BrokerError, MethodNotAllowed, NotFound, Unauthorized
+from broker.web.http import Header, respond
+
+
+def problem_of(error: Exception) -> BrokerError:
+    """What a client may know of ``error``."""
+    if isinstance(error, BrokerError):
+        return error
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        return NotFound("there is nothing at this address; GET /docs shows what there is")
+    return BrokerError("something went wrong in the server; its log says what")
+
+
+async def send_problem(send: Send, problem: BrokerError) -> None:
+    headers: list[Header] = []
+    if problem.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % problem.retry_after_s))
+    if isinstance(problem, Unauthorized):
+        headers.append((b"www-authenticate", b'Bearer realm="broker"'))
+    if isinstance(problem, MethodNotAllowed):
+        headers.append((b"allow", problem.allow.encode()))
+    body = {
+        "type": f"urn:broker:problem:{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+    }
+    # A name that cannot be written as UTF-8 may stand in a detail.
+    body["detail"] = problem.detail.encode(errors="replace").decode()
+    await respond(send, problem.status, msgspec.json.encode(body), b"application/problem+json", tuple(headers))

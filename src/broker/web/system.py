@@ -1,0 +1,58 @@
+"""``/healthz``, ``/readyz``, ``/metrics``: for operators and their machines."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+
+from starlette.types import Receive, Scope, Send
+
+from broker.broker import Broker
+from broker.errors import Forbidden
+from broker.web.http import header, respond
+
+
+async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, 200, b'{"status":"ok"}')
+
+
+class Ready:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._broker.ready()
+        await respond(send, 200, b'{"status":"ok"}')
+
+
+class Metrics:
+    """In Prometheus' text format; see docs/http.md for what each means."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._may_read(scope):
+            raise Forbidden("metrics are for this machine, or with Authorization: Bearer <metrics_token>")
+        hub, relay = self._broker.hub, self._broker.relay
+        values = {
+            "broker_subscribers": ("gauge", len(hub.subscribers)),
+            "broker_position": ("counter", relay.position),
+            "broker_deliveries_total": ("counter", hub.deliveries),
+            "broker_writes_waiting": ("gauge", self._broker.store.waiting),
+        }
+        lines = [f"# TYPE {name} {kind}\n{name} {value}\n" for name, (kind, value) in values.items()]
+        await respond(send, 200, "".join(lines).encode(), b"text/plain; version=0.0.4; charset=utf-8")
+
+    def _may_read(self, scope: Scope) -> bool:
+        token = self._broker.settings.metrics_token
+        given = (header(scope, b"authorization") or "").removeprefix("Bearer ")
+        if token and hmac.compare_digest(given.encode("latin-1"), token.encode()):
+            return True
+        # Behind a proxy on this machine everybody seems to be local.
+        forwarded = any(header(scope, name) for name in (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"))
+        client = scope.get("client")
+        try:
+            return not forwarded and client is not None and ipaddress.ip_address(client[0]).is_loopback
+        except ValueError:
+            return False
