@@ -57,9 +57,7 @@ class Hub:
         self._turn_bytes = 0
         self._turn_position = 0
 
-    def start(
-        self, position: int, id_of: Callable[[int], bytes], behind: Callable[[Subscriber], None]
-    ) -> None:
+    def start(self, position: int, id_of: Callable[[int], bytes], behind: Callable[[Subscriber], None]) -> None:
         """``id_of`` gives a position's SSE id; ``behind`` is told each subscriber that cannot keep up."""
         self._loop = asyncio.get_running_loop()
         self._id_of = id_of

@@ -129,7 +129,7 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         # The task of this request has been made, but has not run yet.
         if b"/events" in self.url:
-            self.scope["extensions"] = {HANDOVER: Handover(self, self.cycle)}  # type: ignore[typeddict-item] # ours
+            self.scope["extensions"] = {HANDOVER: Handover(self, self.cycle)}  # type: ignore[dict-item] # ours
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # wider
         if cycle.scope["http_version"] == "1.0":

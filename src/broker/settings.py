@@ -30,39 +30,59 @@ class Settings:
     port: int = _setting(8080, "port", "`PORT` is read too; 0 takes a free one")
     data: Path = _setting(Path("./tmp"), "folder", "holds `broker.db` and the token secret")
     origin: tuple[str, ...] = _setting(
-        (), "origins", "web pages that may call (CORS): `http://localhost:3000`, or `*`; comma-separated in the environment"
+        (),
+        "origins",
+        "web pages that may call (CORS): `http://localhost:3000`, or `*`; comma-separated in the environment",
     )
     tls_certificate: Path | None = _setting(None, "PEM file", "serves https itself, without a proxy in front")
     tls_key: Path | None = _setting(None, "PEM file", "the key of `tls_certificate`")
 
     # Users
-    token_secret: str = _setting("", "text", "signs the tokens; made on first start if not given; 32 bytes or more", repr=False)
+    token_secret: str = _setting(
+        "", "text", "signs the tokens; made on first start if not given; 32 bytes or more", repr=False
+    )
     token_ttl_s: int = _setting(86_400, "seconds", "a working day and a night; then the page logs in again")
     signup: bool = _setting(True, "yes/no", "`POST /users` is open to everybody; no answers 403")
     events_public: bool = _setting(True, "yes/no", "`GET /events` needs no token (a plain EventSource cannot send one)")
     user_age_max_s: float = _setting(5.0, "seconds", "how old the known state of a token's user may be")
-    password_hashes_max: int = _setting(32, "count", "hashes under way or waiting (19 MiB, some 20 ms each); beyond: 429 or 503")
+    password_hashes_max: int = _setting(
+        32, "count", "hashes under way or waiting (19 MiB, some 20 ms each); beyond: 429 or 503"
+    )
     metrics_token: str = _setting("", "text", "lets others than this machine read `/metrics`", repr=False)
 
     # Inserts
     body_bytes_max: int = _setting(1 * MIB, "bytes", "a request's body; a record is sent whole to every subscriber")
-    insert_queue_max: int = _setting(10_000, "count", "inserts and cancels waiting for a commit: some seconds of work; beyond: 503")
+    insert_queue_max: int = _setting(
+        10_000, "count", "inserts and cancels waiting for a commit: some seconds of work; beyond: 503"
+    )
     insert_queue_bytes_max: int = _setting(64 * MIB, "bytes", "the memory of those")
-    commit_records_max: int = _setting(512, "count", "records in one transaction; more gains nothing and delays the first")
+    commit_records_max: int = _setting(
+        512, "count", "records in one transaction; more gains nothing and delays the first"
+    )
     event_names_max: int = _setting(100_000, "count", "different events; each is in every snapshot; beyond: 507")
-    snapshot_bytes_max: int = _setting(64 * MIB, "bytes", "data of the latest of every event, kept in memory; beyond: 507")
+    snapshot_bytes_max: int = _setting(
+        64 * MIB, "bytes", "data of the latest of every event, kept in memory; beyond: 507"
+    )
 
     # Streams
-    subscribers_max: int = _setting(50_000, "count", "open streams, below the limit of open files; beyond: a stream that ends at once")
+    subscribers_max: int = _setting(
+        50_000, "count", "open streams, below the limit of open files; beyond: a stream that ends at once"
+    )
     filters_max: int = _setting(100, "count", "`?event=` on one stream; each costs on every match")
     replay_max: int = _setting(10_000, "records", "a resume that far behind gets every record; further: `$skipped`")
     replay_bytes_max: int = _setting(16 * MIB, "bytes", "the same bound in data: some seconds on a slow line")
     heartbeat_s: float = _setting(15.0, "seconds", "idle streams hear this often; proxies cut at 30 to 60 s")
     subscriber_stall_s: float = _setting(30.0, "seconds", "a reader that takes nothing for this long is cut off")
-    subscriber_buffer_bytes: int = _setting(64 * KIB, "bytes", "written ahead to one subscriber before it counts as slow")
-    subscriber_sndbuf_bytes: int = _setting(256 * KIB, "bytes", "the kernel's buffer of one stream (SO_SNDBUF); it grows to 4 MB else")
+    subscriber_buffer_bytes: int = _setting(
+        64 * KIB, "bytes", "written ahead to one subscriber before it counts as slow"
+    )
+    subscriber_sndbuf_bytes: int = _setting(
+        256 * KIB, "bytes", "the kernel's buffer of one stream (SO_SNDBUF); it grows to 4 MB else"
+    )
     turn_bytes_max: int = _setting(1 * MIB, "bytes", "live records joined into one write a subscriber")
-    retry_ms: int = _setting(2_000, "milliseconds", "reconnect after half to one and a half of this, at random: no stampede")
+    retry_ms: int = _setting(
+        2_000, "milliseconds", "reconnect after half to one and a half of this, at random: no stampede"
+    )
 
     # Machinery
     relay_poll_s: float = _setting(5.0, "seconds", "looks for records whose wake-up got lost")

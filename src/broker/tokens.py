@@ -64,7 +64,12 @@ class Tokens:
                 token,
                 self._secret,
                 algorithms=["HS256"],
-                options={"require": ["sub", "username", "gen", "iat", "exp", "jti"], "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+                options={
+                    "require": ["sub", "username", "gen", "iat", "exp", "jti"],
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
             )
             return Claims(str(claims["sub"]), str(claims["username"]), int(claims["gen"]), int(claims["exp"]))
         except (jwt.InvalidTokenError, ValueError, TypeError):

@@ -82,7 +82,7 @@ class Store(Protocol):
         ...
 
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> list[Published]:
-        """Published records with ``after`` < position <= ``upto``: at least one if there is one, then as many as fit."""
+        """Published records with ``after`` < position <= ``upto``: at least one if there is one, as many as fit."""
         ...
 
     async def span_bytes(self, after: int, upto: int) -> int:
@@ -98,7 +98,7 @@ class Store(Protocol):
         ...
 
     async def log(self, event: str, after: int | None, last: int, bytes_max: int, descending: bool) -> list[Record]:
-        """An event's records behind the number ``after``, up to and with ``last``: at least one, then as many as fit."""
+        """An event's records behind the number ``after``, up to and with ``last``: at least one, as many as fit."""
         ...
 
     async def add_user(self, user: User) -> None:

@@ -268,7 +268,10 @@ class SQLiteStore:
 
     async def _user(self, where: str, value: str) -> User | None:
         row = await self._row(f"SELECT {_USER_COLUMNS} FROM users WHERE {where}", value)  # noqa: S608
-        return None if row is None else User(*row[:-1], disabled=bool(row[-1]))
+        if row is None:
+            return None
+        user_id, username, info, password_hash, gen, disabled = row
+        return User(user_id, username, info, password_hash, gen, bool(disabled))
 
     async def _row(self, select: str, *values: Any) -> Any:
         return await self._read(lambda db: db.execute(select, values).fetchone())

@@ -1,4 +1,4 @@
-"""One writing transaction on SQLite: where positions are given. Runs on the writer thread, under SQLite's write lock."""
+"""One writing transaction on SQLite: where positions are given. On the writer thread, under SQLite's write lock."""
 
 from __future__ import annotations
 
@@ -58,9 +58,10 @@ class Transaction:
         self._db = connection
         self._now_us = now_us
         self._settings = settings
-        self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = connection.execute(
+        counters: tuple[int, int, int, int, int] = connection.execute(
             "SELECT last_number, head, total_bytes, event_names, reserved_bytes FROM state"
         ).fetchone()
+        self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = counters
         self._before = self._counters()
         self._events: dict[str, _Event] = {}
         self._records: list[tuple[Any, ...]] = []

@@ -1,0 +1,227 @@
+"""The command line. Data goes to standard output, all else to standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from broker import __version__
+from broker.client import Client, ClientError, collection
+from broker.errors import SettingsError
+from broker.records import make_uuid
+from broker.server import serve
+from broker.settings import read_settings
+
+TOKEN_FILE = Path("~/.config/broker/token")
+
+_url = click.option(
+    "--url", envvar="BROKER_URL", default="http://127.0.0.1:8080", show_default=True, help="The server."
+)
+_certificate = click.option(
+    "--ca", envvar="BROKER_CA", help="A PEM file that the server's certificate is checked with."
+)
+_token = click.option(
+    "--token",
+    envvar="BROKER_TOKEN",
+    default="",
+    help="Default: $BROKER_TOKEN, else the file that `broker login` writes.",
+)
+_token_file = click.option(
+    "--token-file", envvar="BROKER_TOKEN_FILE", default=TOKEN_FILE, type=click.Path(path_type=Path), show_default=True,
+    help="Where `broker login` keeps the token.",
+)  # fmt: skip
+
+
+def _client_options(command: Callable[..., None]) -> Callable[..., None]:
+    return _url(_certificate(_token(_token_file(command))))
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """A sentence instead of a traceback."""
+    try:
+        yield
+    except (ClientError, SettingsError) as error:
+        raise click.ClickException(str(error)) from None
+    except BrokenPipeError:  # `broker log x | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _client(url: str, ca: str | None, token: str, token_file: Path) -> Client:
+    file = token_file.expanduser()
+    if not token and file.is_file():
+        token = file.read_text().strip()
+    return Client(url, token, ca)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="broker")
+def main() -> None:
+    """Broker: a zero-code real-time API server."""
+
+
+@main.command("serve")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8080]")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder for the log and the secret.  [default: ./tmp]")
+@click.option("--origin", multiple=True, help="A web page's origin that may call, or *; may be given again.")
+@click.option("--config", type=click.Path(path_type=Path), help="A TOML file with settings; docs/settings.md has all.")
+@click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be given again.")
+@click.option("--verbose", is_flag=True, help="Log more.")
+def serve_command(
+    host: str | None, port: int | None, data: Path | None, origin: tuple[str, ...], config: Path | None,
+    more: tuple[str, ...], verbose: bool,
+) -> None:  # fmt: skip
+    """Run the server."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    arguments: dict[str, Any] = {}
+    for each in more:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise click.ClickException(f"--set {each}: expected NAME=VALUE")
+        arguments[name] = value
+    arguments |= {"host": host, "port": port, "data": data, "origin": origin or None}
+    with _clear_errors():
+        _run(serve(read_settings(arguments, file=config)))
+
+
+def _run(work: Any) -> None:
+    """On uvloop, where there is one."""
+    try:
+        import uvloop
+    except ImportError:  # pragma: no cover (Windows)
+        import asyncio
+
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+@main.group("user")
+def user_group() -> None:
+    """Manage users."""
+
+
+@user_group.command("add")
+@click.argument("username")
+@click.password_option(help="Asked for if not given.")
+@click.option("--info", default="null", help="Any JSON that goes with the user.")
+@_client_options
+def user_add(username: str, password: str, info: str, **options: Any) -> None:
+    """Create a user; prints it."""
+    body = {"username": username, "password": password, "info": _json(info, "--info")}
+    with _clear_errors():
+        click.echo(_client(**options).post("/users", body))
+
+
+@main.command("login")
+@click.argument("username")
+@click.option("--password", prompt=True, hide_input=True, help="Asked for if not given.")
+@_url
+@_certificate
+@_token_file
+def login(username: str, password: str, url: str, ca: str | None, token_file: Path) -> None:
+    """Log in; the token is kept in a file that only you can read."""
+    with _clear_errors():
+        answer = Client(url, certificate=ca).post("/login", {"username": username, "password": password})
+    file = token_file.expanduser()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        output.write(json.loads(answer)["jwt"] + "\n")
+    click.echo(f"logged in as {username}; the token is in {file}", err=True)
+
+
+@main.command("insert")
+@click.argument("event")
+@click.argument("data", default="-")
+@click.option("--at", help="Epoch seconds at which it is published.  [default: now]")
+@click.option("--log-only", is_flag=True, help="Keep it in the log; never publish it.")
+@click.option("--uuid", help="Your own, so that an insert cut off can be sent again.")
+@_client_options
+def insert(event: str, data: str, at: str | None, log_only: bool, uuid: str | None, **options: Any) -> None:
+    """Insert a record; prints it. DATA is JSON, or - for standard input."""
+    text = sys.stdin.read() if data == "-" else data
+    _json(text, "DATA")
+    # Put together by hand: DATA goes out as given, number text and all.
+    fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or _new_uuid())}
+    if at is not None:
+        _json(at, "--at")
+        fields["timestamp"] = at
+    if log_only:
+        fields["published"] = "true"
+    body = "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in fields.items()) + "}"
+    with _clear_errors():
+        click.echo(_client(**options).post("/insert", body.encode()))
+
+
+@main.command("listen")
+@click.argument("events", nargs=-1)
+@click.option("--last-event-id", default="", help="Resume after this id.")
+@click.option("--count", type=int, help="Stop after so many records.")
+@_client_options
+def listen(events: tuple[str, ...], last_event_id: str, count: int | None, **options: Any) -> None:
+    """Print the stream, one JSON object a line; resumes by itself. EVENTS are names, or prefixes such as 'orders/*'."""
+    left = count
+    with _clear_errors():
+        for message in _client(**options).listen(events, last_event_id, lambda text: click.echo(text, err=True)):
+            event_id, event = json.dumps(message.id), json.dumps(message.event, ensure_ascii=False)
+            click.echo(f'{{"id":{event_id},"event":{event},"data":{message.data}}}')
+            if left is not None and not message.event.startswith("$"):
+                left -= 1
+                if left <= 0:
+                    return
+
+
+@main.command("log")
+@click.argument("event")
+@click.option("--limit", type=click.IntRange(1, 1000), help="So many records at most.")
+@click.option("--newest-first", is_flag=True, help="Otherwise oldest first.")
+@_client_options
+def log(event: str, limit: int | None, newest_first: bool, **options: Any) -> None:
+    """Print an event's log, one record a line."""
+    with _clear_errors():
+        for line in _client(**options).lines(collection(event, limit, newest_first)):
+            click.echo(line)
+
+
+@main.command("cancel")
+@click.argument("uuid")
+@_client_options
+def cancel(uuid: str, **options: Any) -> None:
+    """Cancel a pending record; prints it."""
+    with _clear_errors():
+        click.echo(_client(**options).post(f"/cancel/{quote(uuid, safe='')}"))
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.ClickException(
+            f"{name} is not JSON: {error}; a string needs its own quotes, as in '\"text\"'"
+        ) from None
+
+
+def _new_uuid() -> str:
+    import time
+
+    return str(make_uuid(time.time_ns() // 1_000_000))

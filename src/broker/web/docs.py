@@ -1,0 +1,119 @@
+"""``/openapi.json`` and ``/docs``: the same document for programs and for people; nothing from another host."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from broker.web.http import respond
+from broker.web.openapi import document
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Broker: the API</title>
+<style>
+  :root { color-scheme: light dark; }
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
+  code, pre { font: 14px/1.5 ui-monospace, monospace; }
+  pre { overflow-x: auto; padding: .75rem; border: 1px solid #8886; border-radius: .4rem; }
+  summary { cursor: pointer; padding: .4rem 0; border-bottom: 1px solid #8884; }
+  summary b { display: inline-block; min-width: 3.5rem; font-weight: 600; }
+  table { border-collapse: collapse; width: 100%; }
+  td, th { text-align: left; padding: .2rem .6rem .2rem 0; vertical-align: top; }
+</style>
+<main>
+<h1>Broker</h1>
+<p>%(description)s The same for programs: <a href="openapi.json">openapi.json</a>.</p>
+<pre><code>const source = new EventSource("events");
+source.addEventListener("user", e => console.log(JSON.parse(e.data)));</code></pre>
+%(calls)s
+<h2>Types</h2>
+%(types)s
+</main>
+</html>
+"""
+
+
+class OpenAPI:
+    def __init__(self) -> None:
+        self._body = b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._body = self._body or json.dumps(_document(), ensure_ascii=False).encode()
+        await respond(send, 200, self._body)
+
+
+class Docs:
+    def __init__(self) -> None:
+        self._body = b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._body = self._body or page(_document()).encode()
+        await respond(send, 200, self._body, b"text/html; charset=utf-8")
+
+
+def _document() -> dict[str, Any]:
+    from broker import __version__  # at the first request: the package imports this module
+
+    return document(__version__)
+
+
+def page(spec: dict[str, Any]) -> str:
+    """The document as HTML."""
+    calls = [_call(method, path, call) for path, methods in spec["paths"].items() for method, call in methods.items()]
+    types = [
+        f'<details id="{name}"><summary><code>{name}</code> {escape(schema.get("description", ""))}</summary>'
+        f"{_fields(schema)}</details>"
+        for name, schema in spec["components"]["schemas"].items()
+    ]
+    return _PAGE % {
+        "description": escape(spec["info"]["description"]),
+        "calls": "".join(calls),
+        "types": "".join(types),
+    }
+
+
+def _call(method: str, path: str, call: dict[str, Any]) -> str:
+    lock = " (with a token)" if call.get("security") else ""
+    parts = [f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> {escape(call['summary'])}{lock}"]
+    parts.append("</summary><table>")
+    parts += [_row(f"{each['in']} {each['name']}", each["description"]) for each in call.get("parameters", ())]
+    if "requestBody" in call:
+        parts.append(f"<tr><td>body<td>{_type(call['requestBody']['content'])}")
+    for status, answer in call["responses"].items():
+        parts.append(f"<tr><td>{status}<td>{escape(answer['description'])} {_type(answer.get('content', {}))}")
+    return "".join([*parts, "</table></details>"])
+
+
+def _fields(schema: dict[str, Any]) -> str:
+    required = schema.get("required", ())
+    rows = (
+        _row(name if name in required else f"{name} (optional)", f"{_kind(each)} {each.get('description', '')}")
+        for name, each in schema.get("properties", {}).items()
+    )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    kinds = schema.get("type") or [each.get("type", "") for each in schema.get("anyOf", ())]
+    return kinds if isinstance(kinds, str) else " or ".join(kinds)
+
+
+def _type(content: dict[str, Any]) -> str:
+    for mime, body in content.items():
+        schema = body["schema"]
+        ref = schema.get("$ref") or schema.get("items", {}).get("$ref")
+        if ref:
+            name = ref.rpartition("/")[2]
+            return f'<a href="#{name}">{name}</a>'
+        return escape(mime)
+    return ""
+
+
+def _row(name: str, text: str) -> str:
+    return f"<tr><td><code>{escape(name)}</code><td>{escape(text)}"

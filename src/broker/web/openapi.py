@@ -1,0 +1,178 @@
+"""The OpenAPI 3.1 document, from the same types that the endpoints use."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from broker.records import TIMESTAMP_MAX, TIMESTAMP_MIN, RecordView
+from broker.users import PASSWORD_CHARACTERS_MIN, UserView
+from broker.web.accounts import LoginBody, UserBody
+from broker.web.insert import InsertBody
+
+
+class Problem(msgspec.Struct):
+    """An error (RFC 9457): `detail` says what was wrong and what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Token(msgspec.Struct):
+    """What a login answers."""
+
+    jwt: str
+
+
+_TYPES = (InsertBody, LoginBody, UserBody, RecordView, UserView, Token, Problem)
+_UUID = {"type": "string", "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}
+_SECONDS = {"type": "number", "description": "epoch seconds"}
+
+
+def document(version: str) -> dict[str, Any]:
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Broker",
+            "version": version,
+            "description": "A zero-code real-time API server: insert events as JSON, every page hears them.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": _paths(),
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    insert, record, user = (schemas[each.__name__]["properties"] for each in (InsertBody, RecordView, UserBody))
+    insert["event"] |= {"minLength": 1, "maxLength": 255, "description": "a name such as `user` or `orders/42`"}
+    insert["data"] = {"description": "any JSON; kept and delivered as sent"}
+    insert["timestamp"] = _SECONDS | {
+        "minimum": TIMESTAMP_MIN,
+        "maximum": TIMESTAMP_MAX,
+        "description": "epoch seconds; in the future: published then; default: now",
+    }
+    insert["published"] |= {"description": "true: log-only, never on the stream"}
+    insert["uuid"] = _UUID | {"description": "your own, so that an insert cut off can be sent again"}
+    record["uuid"] = _UUID
+    for name in ("timestamp", "inserted_at"):
+        record[name] = _SECONDS
+    record["published_at"] = {"type": ["number", "null"], "description": "epoch seconds"}
+    record["data"] = {"description": "as it was sent"}
+    for each in (user, schemas["LoginBody"]["properties"]):
+        each["username"] |= {"description": "1 to 64 of A-Z a-z 0-9 . _ @ -, whatever the case"}
+        each["password"] |= {"format": "password", "description": "at most 1,024 bytes of UTF-8"}
+    user["username"] |= {"pattern": "^[A-Za-z0-9._@-]{1,64}$"}
+    user["password"] |= {"minLength": PASSWORD_CHARACTERS_MIN}
+    user["info"] = {"description": "any JSON"}
+    schemas["UserView"]["properties"]["info"] = {"description": "as it was sent"}
+    return schemas
+
+
+def _paths() -> dict[str, Any]:
+    event = _parameter("event", "path", {"type": "string", "minLength": 1, "maxLength": 255}, "the event's name")
+    uuid = _parameter("uuid", "path", _UUID, "the record's uuid")
+    log = {
+        "summary": "an event's log, oldest first, all states",
+        "parameters": [
+            event,
+            _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000}, "records in a page"),
+            _parameter("after", "query", _UUID, "the page starts behind this record"),
+            _parameter("order", "query", {"enum": ["asc", "desc"]}, "oldest or newest first"),
+        ],
+        "responses": _answers(
+            "the log; `Link: <…>; rel=\"next\"` where a page follows",
+            {
+                "application/json": {"schema": {"type": "array", "items": _ref("RecordView")}},
+                "application/x-ndjson": {"schema": {"type": "string"}},
+            },
+            400, 401,
+        ),
+        "security": [{"bearer": []}],
+    }  # fmt: skip
+    cancel = _call("cancels a pending record; again is fine", "RecordView", 400, 401, 404, 409, parameters=[uuid])
+    return {
+        "/users": {"post": _call("creates a user", "UserView", 400, 403, 409, 413, 415, body="UserBody", created=True)},
+        "/users/me": {"get": _call("the caller", "UserView", 401)},
+        "/login": {"post": _call("a token", "Token", 400, 401, 413, 415, 429, body="LoginBody", public=True)},
+        "/insert": {
+            "post": _call(
+                "appends a record; 200 and the first record where the same uuid was sent before",
+                "RecordView",
+                400,
+                401,
+                409,
+                413,
+                415,
+                503,
+                507,
+                body="InsertBody",
+                created=True,
+                secured=True,
+                repeatable=True,
+            )
+        },
+        "/events": {
+            "get": {
+                "summary": "the stream: the latest of every event, `$ready`, then live",
+                "parameters": [
+                    _parameter("event", "query", {"type": "array", "items": {"type": "string"}}, "names, or prefix*"),
+                    _parameter("last_event_id", "query", {"type": "string"}, "resume after it, on a first connect"),
+                    _parameter("Last-Event-ID", "header", {"type": "string"}, "resume after it; EventSource sends it"),
+                ],
+                "responses": _answers("the stream", {"text/event-stream": {"schema": {"type": "string"}}}, 400, 401),
+            }
+        },
+        "/collections/{event}": {"get": log},
+        "/collection/{event}": {"get": log | {"summary": "the same as /collections/{event}"}},
+        "/cancel/{uuid}": {"get": cancel, "post": cancel},
+        "/healthz": {"get": _plain("the process runs")},
+        "/readyz": {"get": _plain("the store is in reach", 503)},
+        "/metrics": {"get": _plain("figures in Prometheus' text format, for this machine or with a token", 403)},
+        "/openapi.json": {"get": _plain("this document")},
+        "/docs": {"get": _plain("this document, to read")},
+    }
+
+
+def _call(
+    summary: str, answer: str, *problems: int, body: str = "", created: bool = False, secured: bool = False,
+    repeatable: bool = False, public: bool = False, parameters: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    content = {"application/json": {"schema": _ref(answer)}}
+    call: dict[str, Any] = {"summary": summary, "responses": _answers(summary, content, *problems)}
+    if created:
+        success = call["responses"].pop("200")
+        call["responses"] = {"201": success, **({"200": success} if repeatable else {}), **call["responses"]}
+    if parameters:
+        call["parameters"] = parameters
+    if body:
+        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
+    if secured or not (body or public):
+        call["security"] = [{"bearer": []}]
+    return call
+
+
+def _plain(summary: str, *problems: int) -> dict[str, Any]:
+    return {"summary": summary, "responses": _answers(summary, {}, *problems)}
+
+
+def _answers(description: str, content: dict[str, Any], *problems: int) -> dict[str, Any]:
+    answers: dict[str, Any] = {"200": {"description": description, **({"content": content} if content else {})}}
+    problem = {"application/problem+json": {"schema": _ref("Problem")}}
+    return answers | {str(code): {"description": HTTPStatus(code).phrase, "content": problem} for code in problems}
+
+
+def _parameter(name: str, place: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": description}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}

@@ -1,0 +1,234 @@
+"""Real server processes, and real clients of theirs, for the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+BOUND_S = 20.0  # no wait of a test is longer
+
+
+def wait_for(condition: Callable[[], Any], bound_s: float = BOUND_S, what: str = "the condition") -> Any:
+    """What ``condition`` returns once it is true; fails after ``bound_s``."""
+    deadline = time.monotonic() + bound_s
+    while True:
+        if found := condition():
+            return found
+        assert time.monotonic() < deadline, f"{what} did not come true within {bound_s} s"
+        time.sleep(0.01)
+
+
+class ServerProcess:
+    """`broker serve` in a process of its own, on a free port of the loopback interface."""
+
+    def __init__(self, data: Path, *options: str, port: int = 0, scheme: str = "http", **settings: object) -> None:
+        self.data = data
+        self.port = port
+        self.scheme = scheme
+        self.log: list[str] = []
+        self._options = [*options, *(part for name, value in settings.items() for part in ("--set", f"{name}={value}"))]
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        assert self._process is not None, "not started"
+        return self._process
+
+    def start(self) -> ServerProcess:
+        """Returns once it serves. Started again, it has the same port and data."""
+        command = [sys.executable, "-m", "broker", "serve", "--data", str(self.data), "--port", str(self.port)]
+        self._process = subprocess.Popen(
+            [*command, *self._options],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("BROKER_")},
+        )
+        begun = len(self.log)
+        threading.Thread(target=self._read_log, args=(self._process,), daemon=True).start()
+        wait_for(lambda: self._serves(begun) or self.process.poll() is not None, what="the server's start")
+        assert self.process.poll() is None, f"the server ended: {self.log}"
+        return self
+
+    def _read_log(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        with process.stderr as lines:
+            for line in lines:
+                self.log.append(line.rstrip())
+
+    def _serves(self, begun: int) -> bool:
+        for line in self.log[begun:]:
+            if match := re.search(r"serves on \w+://[^ ]*:(\d+) ", line):
+                self.port = int(match[1])
+                return True
+        return False
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ends it and returns its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(BOUND_S)
+
+    def __enter__(self) -> ServerProcess:
+        return self.start() if self._process is None else self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            finally:
+                self.process.kill()
+
+    def client(self, username: str | None = None, password: str = "correct horse") -> httpx.Client:
+        """An HTTP client; with the token of ``username``, who is created if need be."""
+        client = httpx.Client(base_url=self.url, timeout=BOUND_S, verify=False)
+        if username is not None:
+            body = {"username": username, "password": password}
+            assert client.post("/users", json=body).status_code in (201, 409)
+            client.headers["Authorization"] = "Bearer " + client.post("/login", json=body).json()["jwt"]
+        return client
+
+
+@dataclass
+class Frame:
+    """One event of a stream, as its bytes said."""
+
+    id: str
+    event: str
+    data: str
+
+    @property
+    def position(self) -> int:
+        return int(self.id.rpartition("-")[2])
+
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+
+@dataclass
+class StreamReader:
+    """Reads a stream off a plain socket, in a thread: everything that came, as it came."""
+
+    sock: socket.socket
+    head: str = ""
+    frames: list[Frame] = field(default_factory=list)
+    comments: int = 0
+    last_id: str = ""
+    retry: str = ""
+    ended: str = ""  # "cleanly", or how else
+
+    def wait(self, event: str, count: int = 1, bound_s: float = BOUND_S) -> list[Frame]:
+        """All frames, once there are ``count`` of ``event``."""
+        wait_for(
+            lambda: sum(frame.event == event for frame in self.frames) >= count or self.ended,
+            bound_s,
+            f"{count} of {event} in {self.frames[-5:]}",
+        )
+        assert sum(frame.event == event for frame in self.frames) >= count, (self.ended, self.head, self.frames[-5:])
+        return list(self.frames)
+
+    def records(self) -> list[Frame]:
+        return [frame for frame in self.frames if not frame.event.startswith("$")]
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def run(self) -> None:
+        try:
+            self._read(self.sock.makefile("rb"))
+        except (OSError, ValueError) as error:
+            self.ended = f"{type(error).__name__}: {error}"
+
+    def _read(self, stream: Any) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = stream.readline()
+            if not line:
+                self.ended = "within the head"
+                return
+            head += line
+        self.head = head.decode("latin-1")
+        body = (
+            self._chunks(stream)
+            if "transfer-encoding: chunked" in self.head
+            else iter(lambda: stream.read1(65536), b"")
+        )
+        rest = b""
+        for part in body:
+            rest += part
+            *blocks, rest = rest.split(b"\n\n")
+            for block in blocks:
+                self._take(block.decode())
+        self.ended = self.ended or "cleanly"
+
+    def _chunks(self, stream: Any) -> Iterator[bytes]:
+        while True:
+            size = stream.readline()
+            if not size:
+                self.ended = "between chunks"
+                return
+            length = int(size, 16)
+            chunk = stream.read(length + 2)
+            if len(chunk) < length + 2:
+                self.ended = "within a chunk"
+                return
+            if length == 0:
+                return
+            yield chunk[:-2]
+
+    def _take(self, block: str) -> None:
+        fields: dict[str, str] = {}
+        for line in block.split("\n"):
+            if line.startswith(":"):
+                self.comments += 1
+                continue
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        self.last_id = fields.get("id", self.last_id)
+        self.retry = fields.get("retry", self.retry)
+        if "data" in fields:
+            self.frames.append(Frame(fields.get("id", ""), fields["event"], fields["data"]))
+
+
+def open_stream(
+    server: ServerProcess, path: str = "/events", *, last_id: str = "", version: str = "1.1", extra: bytes = b"",
+    receive_buffer: int = 0, wrap: Callable[[socket.socket], socket.socket] = lambda sock: sock,
+) -> StreamReader:  # fmt: skip
+    """Connects and reads in the background. ``extra`` is sent right behind the request."""
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.connect(("127.0.0.1", server.port))
+    sock = wrap(sock)
+    resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
+    sock.sendall(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n{resume}\r\n".encode() + extra)
+    reader = StreamReader(sock)
+    threading.Thread(target=reader.run, daemon=True).start()
+    return reader
+
+
+@contextmanager
+def streaming(server: ServerProcess, path: str = "/events", **options: Any) -> Iterator[StreamReader]:
+    reader = open_stream(server, path, **options)
+    try:
+        yield reader
+    finally:
+        reader.close()
