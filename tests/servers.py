@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ class StreamReader:
     last_id: str = ""
     retry: str = ""
     ended: str = ""  # "cleanly", or how else
+    thread: threading.Thread | None = None
 
     def wait(self, event: str, count: int = 1, bound_s: float = BOUND_S) -> list[Frame]:
         """All frames, once there are ``count`` of ``event``."""
@@ -149,11 +150,16 @@ class StreamReader:
         return [frame for frame in self.frames if not frame.event.startswith("$")]
 
     def close(self) -> None:
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        if self.thread is not None:
+            self.thread.join(BOUND_S)
         self.sock.close()
 
     def run(self) -> None:
         try:
-            self._read(self.sock.makefile("rb"))
+            with self.sock.makefile("rb") as stream:
+                self._read(stream)
         except (OSError, ValueError) as error:
             self.ended = f"{type(error).__name__}: {error}"
 
@@ -221,7 +227,8 @@ def open_stream(
     resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
     sock.sendall(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n{resume}\r\n".encode() + extra)
     reader = StreamReader(sock)
-    threading.Thread(target=reader.run, daemon=True).start()
+    reader.thread = threading.Thread(target=reader.run, daemon=True)
+    reader.thread.start()
     return reader
 
 
