@@ -99,12 +99,15 @@ class ServerProcess:
 
     def client(self, username: str | None = None, password: str = "correct horse") -> httpx.Client:
         """An HTTP client; with the token of ``username``, who is created if need be."""
-        client = httpx.Client(base_url=self.url, timeout=BOUND_S, verify=False)
-        if username is not None:
-            body = {"username": username, "password": password}
+        headers = {} if username is None else {"Authorization": f"Bearer {self.token(username, password)}"}
+        return httpx.Client(base_url=self.url, timeout=BOUND_S, verify=False, headers=headers)
+
+    def token(self, username: str, password: str = "correct horse") -> str:
+        """A token of ``username``, who is created if need be."""
+        body = {"username": username, "password": password}
+        with self.client() as client:
             assert client.post("/users", json=body).status_code in (201, 409)
-            client.headers["Authorization"] = "Bearer " + client.post("/login", json=body).json()["jwt"]
-        return client
+            return str(client.post("/login", json=body).json()["jwt"])
 
 
 @dataclass
