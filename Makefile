@@ -1,6 +1,6 @@
 # Two commands: `make` serves, `make test` tests. Both set up what they need in .venv the first time.
 .DEFAULT_GOAL := serve
-.PHONY: serve test check format clean
+.PHONY: serve test check format docs clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,13 +15,16 @@ test: $(VENV)/.tests
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
 
 check: $(VENV)/.tests
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
-	$(BIN)/mypy
+	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check src tests docs
+	$(BIN)/mypy src tests docs
 
 format: $(VENV)/.tests
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests docs
+	$(BIN)/ruff format src tests docs
+
+docs: $(VENV)/.runs
+	$(BIN)/python docs/make_settings.py > docs/settings.new && mv docs/settings.new docs/settings.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov

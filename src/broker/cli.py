@@ -15,7 +15,7 @@ from urllib.parse import quote
 import click
 
 from broker import __version__
-from broker.client import Client, ClientError, collection
+from broker.client import Client, ClientError, Unsure, collection
 from broker.errors import SettingsError
 from broker.records import make_uuid
 from broker.server import serve
@@ -55,6 +55,10 @@ def _clear_errors() -> Iterator[None]:
     except BrokenPipeError:  # `broker log x | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # the token file
+        raise click.ClickException(str(error)) from None
+    except UnicodeError as error:
+        raise click.ClickException(f"an argument or file is not UTF-8: {error}") from None
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -77,9 +81,14 @@ def main() -> None:
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8080]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for the log and the secret.  [default: ./tmp]")
 @click.option("--origin", multiple=True, help="A web page's origin that may call, or *; may be given again.")
-@click.option("--config", type=click.Path(path_type=Path), help="A TOML file with settings; docs/settings.md has all.")
+@click.option(
+    "--config",
+    envvar="BROKER_CONFIG",
+    type=click.Path(path_type=Path),
+    help="A TOML file; docs/settings.md has all settings.",
+)
 @click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be given again.")
-@click.option("--verbose", is_flag=True, help="Log more.")
+@click.option("--verbose", envvar="BROKER_VERBOSE", is_flag=True, help="Log more.")
 def serve_command(
     host: str | None, port: int | None, data: Path | None, origin: tuple[str, ...], config: Path | None,
     more: tuple[str, ...], verbose: bool,
@@ -98,7 +107,8 @@ def serve_command(
         if not equals:
             raise click.ClickException(f"--set {each}: expected NAME=VALUE")
         arguments[name] = value
-    arguments |= {"host": host, "port": port, "data": data, "origin": origin or None}
+    options = {"host": host, "port": port, "data": data, "origin": origin or None}
+    arguments |= {name: value for name, value in options.items() if value is not None}
     with _clear_errors():
         _run(serve(read_settings(arguments, file=config)))
 
@@ -127,9 +137,10 @@ def user_group() -> None:
 @_client_options
 def user_add(username: str, password: str, info: str, **options: Any) -> None:
     """Create a user; prints it."""
-    body = {"username": username, "password": password, "info": _json(info, "--info")}
+    _json(info, "--info")
     with _clear_errors():
-        click.echo(_client(**options).post("/users", body))
+        body = f'{{"username":{json.dumps(username)},"password":{json.dumps(password)},"info":{info}}}'
+        click.echo(_client(**options).post("/users", body.encode()))
 
 
 @main.command("login")
@@ -142,11 +153,11 @@ def login(username: str, password: str, url: str, ca: str | None, token_file: Pa
     """Log in; the token is kept in a file that only you can read."""
     with _clear_errors():
         answer = Client(url, certificate=ca).post("/login", {"username": username, "password": password})
-    file = token_file.expanduser()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-        output.write(json.loads(answer)["jwt"] + "\n")
+        file = token_file.expanduser()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+            output.write(json.loads(answer)["jwt"] + "\n")
     click.echo(f"logged in as {username}; the token is in {file}", err=True)
 
 
@@ -159,18 +170,21 @@ def login(username: str, password: str, url: str, ca: str | None, token_file: Pa
 @_client_options
 def insert(event: str, data: str, at: str | None, log_only: bool, uuid: str | None, **options: Any) -> None:
     """Insert a record; prints it. DATA is JSON, or - for standard input."""
-    text = sys.stdin.read() if data == "-" else data
-    _json(text, "DATA")
-    # Put together by hand: DATA goes out as given, number text and all.
-    fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or _new_uuid())}
-    if at is not None:
-        _json(at, "--at")
-        fields["timestamp"] = at
-    if log_only:
-        fields["published"] = "true"
-    body = "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in fields.items()) + "}"
     with _clear_errors():
-        click.echo(_client(**options).post("/insert", body.encode()))
+        text = sys.stdin.buffer.read().decode() if data == "-" else data
+        _json(text, "DATA")
+        # Put together by hand: DATA goes out as given, number text and all.
+        fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or _new_uuid())}
+        if at is not None:
+            _json(at, "--at")
+            fields["timestamp"] = at
+        if log_only:
+            fields["published"] = "true"
+        body = "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in fields.items()) + "}"
+        try:
+            click.echo(_client(**options).post("/insert", body.encode()))
+        except Unsure as error:
+            raise ClientError(f"{error}; it may be stored: send it again with --uuid {fields['uuid'][1:-1]}") from None
 
 
 @main.command("listen")
@@ -214,7 +228,9 @@ def cancel(uuid: str, **options: Any) -> None:
 
 def _json(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=str, parse_float=str)  # of any length: nobody computes with them here
+    except RecursionError:
+        raise click.ClickException(f"{name} is nested too deep") from None
     except ValueError as error:
         raise click.ClickException(
             f"{name} is not JSON: {error}; a string needs its own quotes, as in '\"text\"'"

@@ -8,8 +8,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -38,12 +39,17 @@ class Client:
 
     def post(self, path: str, body: Any | bytes | None = None) -> str:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with self._open("POST", path, data if body is not None else None) as response:
+        with self._open("POST", path, data if body is not None else None) as response, _cut_off():
             return response.read().decode()
 
     def lines(self, path: str) -> Iterator[str]:
         with self._open("GET", path, None, {"Accept": "application/x-ndjson"}) as response:
-            for line in response:
+            lines = iter(response)
+            while True:
+                with _cut_off():  # not around the yield: what the caller does with a line may fail, too
+                    line = next(lines, None)
+                if line is None:
+                    return
                 yield line.decode().rstrip("\n")
 
     def listen(self, events: tuple[str, ...], last_id: str, tell: Callable[[str], None]) -> Iterator[Message]:
@@ -64,7 +70,7 @@ class Client:
                         if kind == "event":
                             yield message
                 reason = "the stream ended"
-            except _Away as error:
+            except Away as error:
                 reason = str(error)
             except (OSError, HTTPException) as error:
                 reason = str(error) or type(error).__name__
@@ -72,7 +78,7 @@ class Client:
             time.sleep(retry_s)
 
     def _open(self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None) -> HTTPResponse:
-        """Raises _Away if it may work later, ClientError if not."""
+        """Raises Away if it may work later, ClientError if not."""
         request = urllib.request.Request(self._url + path, body, headers or {}, method=method)  # noqa: S310 (the user's)
         if body is not None:
             request.add_header("Content-Type", "application/json")
@@ -82,17 +88,31 @@ class Client:
             response: HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=self._tls)  # noqa: S310
         except urllib.error.HTTPError as error:
             with error:
-                kind = _Away if error.code >= 500 else ClientError
+                kind = Unsure if error.code in (500, 502, 503, 504) else ClientError
                 raise kind(_sentence(error)) from None
         except urllib.error.URLError as error:
-            raise _Away(f"cannot reach {self._url}: {error.reason}; is the server running there?") from None
-        except ValueError as error:
+            raise Away(f"cannot reach {self._url}: {error.reason}; is the server running there?") from None
+        except (ValueError, InvalidURL) as error:
             raise ClientError(f"{self._url}: {error}") from None
+        except (OSError, HTTPException) as error:
+            raise Unsure(f"{self._url} did not answer: {str(error) or type(error).__name__}") from None
         return response
 
 
-class _Away(ClientError):
-    pass
+class Away(ClientError):
+    """The server is not there, or cannot answer now: the same may work later."""
+
+
+class Unsure(Away):
+    """It was sent, and may have been done: an insert can be sent again, with the same uuid."""
+
+
+@contextmanager
+def _cut_off() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HTTPException) as error:
+        raise Unsure(f"the answer was cut off: {str(error) or type(error).__name__}") from None
 
 
 def parse(lines: Iterator[str]) -> Iterator[tuple[str, Message]]:
