@@ -20,7 +20,8 @@ A setting is looked for in this order, and the first that is found counts:
 4. the default.
 
 `Settings(...)` by itself takes arguments and defaults only. A name that does not exist, or a value that makes no sense,
-is refused at start with a sentence that names it. yes/no is written `yes`, `true`, `on` or `1`, and the contrary; in TOML `true` and `false`.
+is refused at start with a sentence that names it. A yes/no
+is written `yes`, `true`, `on` or `1`, and the contrary; in TOML `true` and `false`.
 Lists are separated by commas in the environment and with `--set`.
 
 """
