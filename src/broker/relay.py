@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from broker import sse
@@ -65,9 +66,9 @@ class Relay:
                 continue
             self._wake.clear()
             # A lost wake-up costs latency, never a record.
-            waiter = asyncio.ensure_future(self._wake.wait())
-            await asyncio.wait([waiter], timeout=self._settings.relay_poll_s)
-            waiter.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.relay_poll_s):
+                    await self._wake.wait()
 
     async def reached(self, position: int) -> None:
         """Returns once the relay is at ``position`` or beyond."""

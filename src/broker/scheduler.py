@@ -51,10 +51,9 @@ class Scheduler:
                     await self._store.publish_due()  # its commit hints at the next due time, before it returns
                     continue
                 wait_s = min(wait_s, until_due_s)
-            waiter = asyncio.ensure_future(self._wake.wait())
             try:
-                done, _ = await asyncio.wait([waiter], timeout=wait_s)
-            finally:
-                waiter.cancel()
-            if not done and wait_s == self._settings.scheduler_sleep_max_s:
-                return
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                if wait_s == self._settings.scheduler_sleep_max_s:
+                    return
