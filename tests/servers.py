@@ -117,6 +117,7 @@ class Frame:
     id: str
     event: str
     data: str
+    received_us: int = field(default=0, compare=False)  # microseconds since the epoch
 
     @property
     def position(self) -> int:
@@ -182,10 +183,11 @@ class StreamReader:
         )
         rest = b""
         for part in body:
+            received_us = time.time_ns() // 1_000
             rest += part
             *blocks, rest = rest.split(b"\n\n")
             for block in blocks:
-                self._take(block.decode())
+                self._take(block.decode(), received_us)
         self.ended = self.ended or "cleanly"
 
     def _chunks(self, stream: Any) -> Iterator[bytes]:
@@ -203,7 +205,7 @@ class StreamReader:
                 return
             yield chunk[:-2]
 
-    def _take(self, block: str) -> None:
+    def _take(self, block: str, received_us: int) -> None:
         fields: dict[str, str] = {}
         for line in block.split("\n"):
             if line.startswith(":"):
@@ -214,7 +216,7 @@ class StreamReader:
         self.last_id = fields.get("id", self.last_id)
         self.retry = fields.get("retry", self.retry)
         if "data" in fields:
-            self.frames.append(Frame(fields.get("id", ""), fields["event"], fields["data"]))
+            self.frames.append(Frame(fields.get("id", ""), fields["event"], fields["data"], received_us))
 
 
 def open_stream(
