@@ -51,7 +51,7 @@ def _decode_halves(decoder: msgspec.json.Decoder[_T], body: bytes) -> tuple[_T, 
     try:
         value = decoder.decode(hidden)
     except msgspec.ValidationError as error:
-        raise BadRequest(_sentence(str(error))) from None
+        raise BadRequest(_sentence(str(error)).replace(mark.decode(), "\\u")) from None
     except msgspec.DecodeError as error:
         raise BadRequest(f"the body is not JSON: {_reason(error)}") from None
     for name in getattr(value, "__struct_fields__", ()):

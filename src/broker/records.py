@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import NamedTuple
 from uuid import UUID
 
@@ -137,7 +137,10 @@ def parse_timestamp(text: str) -> int:
         raise BadRequest(f"timestamp: expected a number of seconds since 1970, got {text[:20]}")
     if len(text) > TIMESTAMP_TEXT_MAX:
         raise BadRequest(f"timestamp: a number of {len(text)} characters; at most {TIMESTAMP_TEXT_MAX}")
-    seconds = Decimal(text)
+    try:
+        seconds = Decimal(text)
+    except InvalidOperation:  # its exponent is beyond what Decimal holds
+        raise BadRequest(f"timestamp: {text} has a huge exponent; write the seconds without one") from None
     if seconds > TIMESTAMP_MAX:
         raise BadRequest(
             f"timestamp: {text} is after the year 9999; it is in seconds, and that looks like milliseconds: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -97,8 +98,8 @@ class Settings:
             lowest = 0 if each.name == "port" else 1
             if isinstance(value, int) and not isinstance(value, bool) and value < lowest:
                 raise SettingsError(f"{each.name}: {value} is too small; give {lowest} or more")
-            if isinstance(value, float) and not value > 0:
-                raise SettingsError(f"{each.name}: {value} {each.metadata['unit']}; give more than 0")
+            if isinstance(value, float) and not 0 < value < math.inf:
+                raise SettingsError(f"{each.name}: {value} {each.metadata['unit']}; give more than 0, and an end")
         if self.port > 65_535:
             raise SettingsError(f"port: {self.port} is no port; give 0 to 65535")
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -149,7 +150,10 @@ def _convert(setting: Field[Any], value: Any) -> Any:
             return Path(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError
-        return type(default)(value)
+        converted = type(default)(value)
+        if isinstance(value, float) and converted != value:  # int() would cut the fraction off
+            raise ValueError
+        return converted
     except (ValueError, TypeError):
         shown = "" if not setting.repr else f"{value!r}: "
         raise SettingsError(f"{setting.name}: {shown}expected {setting.metadata['unit']}") from None

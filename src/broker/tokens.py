@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +73,7 @@ class Tokens:
                 },
             )
             return Claims(str(claims["sub"]), str(claims["username"]), int(claims["gen"]), int(claims["exp"]))
-        except (jwt.InvalidTokenError, ValueError, TypeError):
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
             raise Unauthorized("the token is not valid; log in again") from None
 
 
@@ -92,8 +93,9 @@ def read_secret(file: Path) -> str:
 
 def _write_secret(file: Path, secret: str) -> None:
     """Complete, private and on disk before it has its name: a crash leaves either none or all of it."""
-    new = file.with_name(f"{file.name}.{os.getpid()}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # A name of its own, mode 0600: in a container the process number is the same at each start.
+    descriptor, name = tempfile.mkstemp(prefix=f"{file.name}.", dir=file.parent)
+    new = Path(name)
     with os.fdopen(descriptor, "w") as output:
         output.write(secret + "\n")
         output.flush()

@@ -58,7 +58,7 @@ class Cancel:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         user = await caller(scope, self._broker)
-        uuid: str = scope["path_params"]["uuid"]
+        uuid: str = scope["path_params"].get("uuid", "")
         if not uuid:
             raise BadRequest("uuid: say which record to cancel: /cancel/{uuid}")
         record = await self._broker.cancel(parse_uuid(uuid), user)

@@ -6,6 +6,7 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broker.errors import BadRequest
 from broker.web.http import Disconnected, Header, header
 from broker.web.problems import problem_of, send_problem
 
@@ -64,6 +65,9 @@ class Problems:
             await send(message)
 
         try:
+            # The routes are regular expressions, for which a line break at the end does not count.
+            if "\n" in scope["path"]:
+                raise BadRequest("the address has a line break; take it out")
             await self._app(scope, receive, watch)
         except Disconnected:
             pass

@@ -46,8 +46,9 @@ class Metrics:
 
     def _may_read(self, scope: Scope) -> bool:
         token = self._broker.settings.metrics_token
-        given = (header(scope, b"authorization") or "").removeprefix("Bearer ")
-        if token and hmac.compare_digest(given.encode("latin-1"), token.encode()):
+        scheme, _, given = (header(scope, b"authorization") or "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
+        if token and scheme.lower() == "bearer" and right:
             return True
         # Behind a proxy on this machine everybody seems to be local.
         forwarded = any(header(scope, name) for name in (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"))

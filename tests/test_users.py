@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from broker.errors import BadRequest
+from broker.users import User, check_password, check_username, encode_user, username_key
+
+
+@pytest.mark.parametrize("name", ["a", "ada@example.org", "A.b_c-9", "x" * 64])
+def test_a_good_user_name_is_returned_as_it_is(name: str) -> None:
+    assert check_username(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "a b", "é", "a/b", "a\n", "a\x00", "<b>", "\uff21", "a\u200b"])
+def test_a_bad_user_name_is_refused_and_told_why(name: str) -> None:
+    with pytest.raises(BadRequest, match="username: expected 1 to 64 of A-Z"):
+        check_username(name)
+
+
+def test_names_that_differ_by_case_only_are_the_same() -> None:
+    assert username_key("Ada") == username_key("aDA") != username_key("ada2")
+
+
+@pytest.mark.parametrize("password", ["x" * 8, "é" * 512, "x" * 1024, "🦀" * 8, " " * 8])
+def test_a_good_password_is_returned_as_it_is(password: str) -> None:
+    assert check_password(password) == password
+
+
+@pytest.mark.parametrize(
+    ("password", "sentence"),
+    [("", "8 characters"), ("é" * 7, "8 characters"), ("x" * 1025, "1024 bytes"), ("é" * 513, "1024 bytes")],
+)
+def test_a_bad_password_is_refused_and_not_repeated(password: str, sentence: str) -> None:
+    with pytest.raises(BadRequest, match=sentence) as refusal:
+        check_password(password)
+    assert not password or password not in refusal.value.detail
+
+
+def test_a_users_json_shows_no_hash_and_keeps_info_as_sent() -> None:
+    user = User("id-1", "ada", b'{"b":1e400,"a":"\\ud800"}', "$argon2id$hash", gen=3)
+    assert encode_user(user) == b'{"id":"id-1","username":"ada","info":{"b":1e400,"a":"\\ud800"}}'
+    assert "argon2" not in repr(user)
