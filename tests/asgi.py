@@ -44,4 +44,4 @@ class AsgiStream:
             return
         *blocks, self._rest = (self._rest + message.get("body", b"")).split(b"\n\n")
         for block in blocks:
-            self.reader._take(block.decode())
+            self.reader._take(block.decode(), 0)

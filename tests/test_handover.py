@@ -1,0 +1,320 @@
+"""The traps of handing a stream's connection over (DESIGN section 6), each by name, on both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sqlite3
+import ssl
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+import uvicorn
+import uvloop
+
+from broker import Broker, Settings
+from broker.records import NewRecord, make_uuid
+from broker.server import Protocol
+from broker.web.app import App
+from tests.servers import ServerProcess, StreamReader, open_stream, wait_for
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+class ThreadServer(ServerProcess):
+    """Broker in a thread of this process, on a loop of choice: to look inside and to publish without HTTP."""
+
+    def __init__(self, data: Path, loop: asyncio.AbstractEventLoop, tls: ssl.SSLContext | None, **more: Any) -> None:
+        super().__init__(data)
+        self.loop = loop
+        self.broker = Broker(Settings(data=data, **more))
+        config = uvicorn.Config(
+            App(self.broker), http=Protocol, ws="none", lifespan="on", loop="none", log_config=None, access_log=False
+        )
+        config.load()
+        config.ssl = tls
+        self.server = uvicorn.Server(config)
+
+    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+
+    def publish(self, *data: str, event: str = "e") -> None:
+        async def publish() -> None:
+            await asyncio.gather(
+                *[self.broker.insert(NewRecord(make_uuid(1), event, each.encode(), "ada")) for each in data]
+            )
+
+        self.call(publish())
+
+    def serve(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+
+        async def run() -> None:
+            await self.server._serve([listener])
+
+        self.loop.run_until_complete(run())
+        self.loop.close()
+
+
+@contextmanager
+def serving(data: Path, loop: str, tls: ssl.SSLContext | None = None, **more: Any) -> Iterator[ThreadServer]:
+    server = ThreadServer(data, LOOPS[loop](), tls, **more)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    wait_for(lambda: server.server.started)
+    try:
+        yield server
+    finally:
+        server.call(server.broker.close_streams())
+        server.server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(params=list(LOOPS))
+def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ThreadServer]:
+    with serving(tmp_path, request.param, subscriber_stall_s=1.5) as server:
+        yield server
+
+
+@contextmanager
+def stream_of(server: ServerProcess, *args: Any, **options: Any) -> Iterator[StreamReader]:
+    reader = open_stream(server, *args, **options)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def gone(server: ThreadServer) -> bool:
+    return not server.broker.hub.subscribers
+
+
+def contiguous(reader: StreamReader) -> bool:
+    positions = [frame.position for frame in reader.records()]
+    return positions == list(range(positions[0], positions[0] + len(positions)))
+
+
+def test_the_connection_belongs_to_the_subscriber_and_uvicorn_forgets_it(here: ThreadServer) -> None:
+    with stream_of(here) as reader:
+        reader.wait("$ready")
+        assert len(here.broker.hub.subscribers) == 1
+        wait_for(lambda: not here.server.server_state.connections and not here.server.server_state.tasks)
+        here.publish("1", "2", "3")
+        reader.wait("e", 3)
+        assert [frame.data for frame in reader.records()] == ["1", "2", "3"]
+    wait_for(lambda: gone(here))
+
+
+def test_a_request_pipelined_behind_the_stream_is_dropped_and_the_stream_lives(here: ThreadServer) -> None:
+    behind = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 3
+    with stream_of(here, extra=behind) as reader:
+        reader.wait("$ready")
+        here.publish("1")
+        reader.wait("e")
+        assert not reader.ended
+        assert "healthz" not in reader.head
+        reader.sock.sendall(behind)
+        here.publish("2")
+        reader.wait("e", 2)
+    wait_for(lambda: gone(here))  # reading went on, or the end would not be noticed
+
+
+def test_a_stream_pipelined_behind_another_request_starts_after_its_answer(here: ThreadServer) -> None:
+    with socket.create_connection(("127.0.0.1", here.port)) as sock:
+        sock.settimeout(20)
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        got = b""
+        while b"$ready" not in got:
+            got += sock.recv(65536)
+        assert got.count(b"HTTP/1.1 200 OK") == 2
+        assert got.index(b'{"status":"ok"}') < got.index(b"text/event-stream")
+
+
+def test_http_1_0_gets_no_chunks_and_ends_with_the_connection(here: ThreadServer) -> None:
+    with stream_of(here, version="1.0") as reader:
+        reader.wait("$ready")
+        here.publish('{"n":1}')
+        assert reader.wait("e")[-1].data == '{"n":1}'
+        assert "chunked" not in reader.head
+        assert "connection: close" in reader.head
+        here.call(here.broker.close_streams())
+        wait_for(lambda: reader.ended == "cleanly")
+
+
+def test_head_gets_the_headers_and_never_joins(here: ThreadServer) -> None:
+    answer = httpx.head(f"{here.url}/events")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
+    assert gone(here)
+
+
+def test_a_transport_that_closes_during_fan_out_does_not_cut_the_others_short(here: ThreadServer) -> None:
+    readers = [open_stream(here) for _ in range(30)]
+    for reader in readers:
+        reader.wait("$ready")
+
+    async def close_some_and_publish() -> None:
+        subscribers = list(here.broker.hub.subscribers)
+        for subscriber in subscribers[::3]:
+            subscriber.transport.abort()  # still a member: connection_lost comes later
+        await here.broker.insert(NewRecord(make_uuid(1), "e", b"1", "ada"))
+
+    here.call(close_some_and_publish())
+    here.publish("2")
+    wait_for(lambda: all(reader.ended or len(reader.records()) == 2 for reader in readers))
+    assert sum(not reader.ended for reader in readers) == 20
+    wait_for(lambda: len(here.broker.hub.subscribers) == 20)
+    for reader in readers:
+        reader.close()
+    wait_for(lambda: gone(here))
+
+
+def test_handed_over_while_the_socket_is_full_it_is_behind_and_then_exact(here: ThreadServer) -> None:
+    big = json.dumps("x" * 900_000)
+    here.publish(*[big] * 8, event="old")
+    # Many answers fill the socket before the stream's turn comes: the client does not read yet.
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", here.port))
+    sock.settimeout(20)
+    sock.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n" * 300 + b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    here.publish("1", "2")
+    got = bytearray()
+    while b"$ready" not in got[-200:]:
+        got += sock.recv(1 << 20)
+    here.publish("3")
+    while b"data: 3" not in got[-200:]:
+        got += sock.recv(1 << 20)
+    assert got.count(b"HTTP/1.1 200 OK") == 301
+    stream = got[got.index(b"text/event-stream") :]
+    assert stream.count(b"event: old") == 1
+    assert stream.index(b"data: 2") < stream.index(b"$ready") < stream.index(b"data: 3")
+    sock.close()
+    wait_for(lambda: gone(here))
+
+
+@pytest.mark.parametrize("behind", ["replayed", "skipped"])
+def test_a_slow_subscriber_gets_every_record_or_is_told_what_it_skipped(tmp_path: Path, behind: str) -> None:
+    with serving(tmp_path, "uvloop", replay_max=1000 if behind == "replayed" else 20) as server:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", server.port))
+        sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_for(lambda: len(server.broker.hub._everything) == 1)  # live
+        for n in range(100):
+            server.publish(json.dumps([n, "x" * 50_000]), event=f"e{n % 7}")
+        wait_for(lambda: not server.broker.hub._everything)  # behind: nothing more is written to it
+        assert sum(each.transport.get_write_buffer_size() for each in server.broker.hub.subscribers) < 400_000
+        reader = StreamReader(sock)
+        reader.thread = threading.Thread(target=reader.run)
+        reader.thread.start()
+        reader.wait("$ready", 2)
+        server.publish('"live"')
+        wait_for(lambda: reader.records() and reader.records()[-1].data == '"live"')
+        latest = {frame.event: frame.json()[0] for frame in reader.records()[:-1]}
+        assert latest == {f"e{n % 7}": n for n in range(93, 100)}
+        skipped = [frame for frame in reader.frames if frame.event == "$skipped"]
+        if behind == "replayed":
+            assert not skipped
+            assert contiguous(reader)
+        else:
+            assert len(skipped) == 1
+            assert skipped[0].json()["positions"] > 20
+        reader.close()
+
+
+def test_a_reader_that_takes_nothing_is_cut_off(here: ThreadServer) -> None:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", here.port))
+    sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_for(lambda: len(here.broker.hub.subscribers) == 1)
+    here.publish(*[json.dumps("x" * 900_000)] * 3)
+    wait_for(lambda: gone(here))
+    wait_for(lambda: not here.broker.catchup._tasks)
+    sock.close()
+
+
+@pytest.mark.parametrize("loop", list(LOOPS))
+def test_over_tls_a_stream_is_exact_slow_or_not(tmp_path: Path, loop: str) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(client)
+
+    def wrap(sock: socket.socket) -> socket.socket:
+        return client.wrap_socket(sock, server_hostname="127.0.0.1")
+
+    with serving(tmp_path, loop, context) as server, stream_of(server, wrap=wrap) as quick:
+        quick.wait("$ready")
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", server.port))
+        slow = wrap(slow)
+        slow.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_for(lambda: sum(len(group.members) for group in server.broker.hub._everything) == 2)
+        for n in range(60):
+            server.publish(json.dumps([n, "x" * 50_000]))
+        quick.wait("e", 60)
+        assert contiguous(quick)
+        wait_for(lambda: sum(len(group.members) for group in server.broker.hub._everything) == 1)
+        # What the transport holds back is bounded under TLS, too.
+        assert max(each.transport.get_write_buffer_size() for each in server.broker.hub.subscribers) < 1_000_000
+        reader = StreamReader(slow)
+        reader.thread = threading.Thread(target=reader.run)
+        reader.thread.start()
+        reader.wait("e", 60)
+        assert contiguous(reader)
+        reader.close()
+
+
+def test_heartbeats_come_on_idle_streams_and_move_a_quiet_filters_id(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, "uvloop", heartbeat_s=0.2) as server,
+        stream_of(server) as everything,
+        stream_of(server, "/events?event=quiet") as quiet,
+    ):
+        quiet.wait("$ready")
+        server.publish("1", "2")
+        wait_for(lambda: everything.comments >= 2 and quiet.comments >= 2)
+        assert quiet.last_id.endswith("-2")
+        assert not quiet.records()
+
+
+def test_a_full_server_answers_a_stream_that_ends(tmp_path: Path) -> None:
+    with serving(tmp_path, "uvloop", subscribers_max=1) as server, stream_of(server) as first:
+        first.wait("$ready")
+        answer = httpx.get(f"{server.url}/events")
+        assert answer.status_code == 200
+        assert answer.text.startswith("retry: ")
+
+
+def test_while_the_store_is_away_a_stream_opens_and_waits(tmp_path: Path) -> None:
+    """Nothing but 200, 400, 401 and 403, ever; the catch-up goes on when the store is back."""
+    with serving(tmp_path, "uvloop", heartbeat_s=0.1, replay_max=10) as server:
+        server.publish("1", "2", "3")
+        rename(server, "publications", "hidden")
+        with stream_of(server, last_id=f"{server.broker.relay.epoch}-1") as reader:
+            wait_for(lambda: reader.comments >= 3)
+            assert not reader.frames
+            rename(server, "hidden", "publications")
+            reader.wait("$ready")
+            assert [frame.data for frame in reader.records()] == ["2", "3"]
+
+
+def rename(server: ThreadServer, table: str, other: str) -> None:
+    database = sqlite3.connect(server.data / "broker.db", isolation_level=None)
+    database.execute(f"ALTER TABLE {table} RENAME TO {other}")
+    database.close()
