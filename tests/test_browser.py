@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from broker.records import make_uuid
 from tests.samples import SAMPLES, insert_all
-from tests.servers import ServerProcess, wait_for
+from tests.servers import ServerProcess, streaming, wait_for
 
 RETRY_MS = 100
 
@@ -239,6 +239,44 @@ def test_a_page_resumes_by_itself_when_records_went_in_while_it_was_away(page: P
     page_waits(page, "ready.length == 2")
     assert [data for _, _, data in page.evaluate("got")] == ["0", "1", "2", "3"]
     assert set(page.evaluate("failed")) == {0}, "0 is CONNECTING: it never gave up"
+
+
+def test_a_page_is_told_to_forget_what_it_has_when_the_log_is_another_one(
+    page: Page, broker: ServerProcess, tmp_path: Path
+) -> None:
+    with broker.client("ada") as ada:
+        insert(ada, "user", "old")
+    page.evaluate("url => listen(url, 'user', '$reset', '$skipped')", f"{broker.url}/events")
+    page_waits(page, "ready.length == 1")
+    broker.stop()
+    broker.data = tmp_path / "another"
+    broker.start()
+    page_waits(page, "ready.length == 2")
+    with broker.client("ada") as ada:
+        new = insert(ada, "user", "new")
+    page_waits(page, "got.length == 3")
+    assert [each[1:] for each in page.evaluate("got")] == [
+        ["user", '"old"'],
+        ["$reset", '{"reason":"unknown-id"}'],
+        ["user", '"new"'],
+    ]
+    assert page.evaluate("got[2][0]") == new
+
+
+def test_a_page_that_finds_the_server_full_comes_in_when_there_is_room(
+    browser: Browser, origin: str, tmp_path: Path
+) -> None:
+    page = browser.new_page()
+    page.goto(origin)
+    with ServerProcess(tmp_path, "--origin", origin, retry_ms=RETRY_MS, subscribers_max=1) as broker:
+        with streaming(broker) as other:
+            other.wait("$ready")
+            page.evaluate("url => listen(url, 'user')", f"{broker.url}/events")
+            page_waits(page, "opened >= 3")
+            assert page.evaluate("ready") == []
+        page_waits(page, "ready.length == 1")
+        assert set(page.evaluate("failed")) == {0}, "0 is CONNECTING: it never gave up"
+    page.close()
 
 
 def test_a_page_of_another_origin_signs_up_logs_in_inserts_and_cancels(page: Page, broker: ServerProcess) -> None:
