@@ -318,3 +318,14 @@ def rename(server: ThreadServer, table: str, other: str) -> None:
     database = sqlite3.connect(server.data / "broker.db", isolation_level=None)
     database.execute(f"ALTER TABLE {table} RENAME TO {other}")
     database.close()
+
+
+def test_what_is_no_http_gets_a_problem_and_the_end(here: ThreadServer) -> None:
+    with socket.create_connection(("127.0.0.1", here.port)) as sock:
+        sock.settimeout(20)
+        sock.sendall(b"\x16\x03\x01 this is TLS\r\n\r\n")
+        got = b""
+        while part := sock.recv(65536):
+            got += part
+        assert got.startswith(b"HTTP/1.1 400 ")
+        assert b"application/problem+json" in got

@@ -17,10 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from broker.broker import Broker
-from broker.errors import SettingsError
+from broker.errors import BadRequest, SettingsError
 from broker.settings import Settings, read_settings
 from broker.subscriber import Subscriber
 from broker.web.app import App
+from broker.web.problems import encode_problem
 from broker.web.stream import HANDOVER
 
 logger = logging.getLogger("broker.server")
@@ -84,8 +85,11 @@ def _listen(settings: Settings) -> socket.socket:
 
 def raise_file_limit() -> None:
     """To the hard limit: each stream is an open file, and the usual soft limit is 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as error:  # macOS says "unlimited" and means less
+        logger.warning("the limit of open files stays at %d: %s", soft, error)
 
 
 class Server(uvicorn.Server):
@@ -130,6 +134,15 @@ class Protocol(HttpToolsProtocol):
         # The task of this request has been made, but has not run yet.
         if b"/events" in self.url:
             self.scope["extensions"] = {HANDOVER: Handover(self, self.cycle)}  # type: ignore[dict-item] # ours
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is told so in the same form as every other error, and the connection ends."""
+        body = encode_problem(BadRequest("what came is not HTTP/1.1; the connection is closed"))
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nvary: Origin\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+        )
+        self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # wider
         if cycle.scope["http_version"] == "1.0":

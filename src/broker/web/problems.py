@@ -27,12 +27,16 @@ async def send_problem(send: Send, problem: BrokerError) -> None:
         headers.append((b"www-authenticate", b'Bearer realm="broker"'))
     if isinstance(problem, MethodNotAllowed):
         headers.append((b"allow", problem.allow.encode()))
-    body = {
-        "type": f"urn:broker:problem:{problem.code}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail,
-    }
-    # A name that cannot be written as UTF-8 may stand in a detail.
-    body["detail"] = problem.detail.encode(errors="replace").decode()
-    await respond(send, problem.status, msgspec.json.encode(body), b"application/problem+json", tuple(headers))
+    await respond(send, problem.status, encode_problem(problem), b"application/problem+json", tuple(headers))
+
+
+def encode_problem(problem: BrokerError) -> bytes:
+    return msgspec.json.encode(
+        {
+            "type": f"urn:broker:problem:{problem.code}",
+            "title": problem.title,
+            "status": problem.status,
+            # A name that cannot be written as UTF-8 may stand in a detail.
+            "detail": problem.detail.encode(errors="replace").decode(),
+        }
+    )
