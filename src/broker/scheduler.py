@@ -35,13 +35,13 @@ class Scheduler:
         while True:
             try:
                 self._next_due_us = await self._store.next_due()
-                await self._until_wrong()
+                await self._publish_when_due()
             except BrokerError as error:
                 logger.debug("asking again in %g s: %s", _RETRY_S, error)
                 await asyncio.sleep(_RETRY_S)
 
-    async def _until_wrong(self) -> None:
-        """Publishes at each due time that it hears of; returns when it has slept for so long that it should look."""
+    async def _publish_when_due(self) -> None:
+        """Publishes at each due time that it hears of; returns when it has slept so long that the store should be asked."""
         while True:
             self._wake.clear()
             wait_s = self._settings.scheduler_sleep_max_s
