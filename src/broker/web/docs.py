@@ -23,7 +23,9 @@ _PAGE = """<!doctype html>
   pre { overflow-x: auto; padding: .75rem; border: 1px solid #8886; border-radius: .4rem; }
   summary { cursor: pointer; padding: .4rem 0; border-bottom: 1px solid #8884; }
   summary b { display: inline-block; min-width: 3.5rem; font-weight: 600; }
-  table { border-collapse: collapse; width: 100%; }
+  table { border-collapse: collapse; width: 100%%; }
+  td { border-bottom: 1px solid #8882; overflow-wrap: anywhere; }
+  td:first-child { width: 30%%; }
   td, th { text-align: left; padding: .2rem .6rem .2rem 0; vertical-align: top; }
 </style>
 <main>
@@ -67,12 +69,12 @@ def page(spec: dict[str, Any]) -> str:
     """The document as HTML."""
     calls = [_call(method, path, call) for path, methods in spec["paths"].items() for method, call in methods.items()]
     types = [
-        f'<details id="{name}"><summary><code>{name}</code> {escape(schema.get("description", ""))}</summary>'
-        f"{_fields(schema)}</details>"
+        f"<details><summary><code>{name}</code> {_text(schema.get('description', ''))}</summary>"
+        f"{_fields(name, schema)}</details>"
         for name, schema in spec["components"]["schemas"].items()
     ]
     return _PAGE % {
-        "description": escape(spec["info"]["description"]),
+        "description": _text(spec["info"]["description"]),
         "calls": "".join(calls),
         "types": "".join(types),
     }
@@ -80,23 +82,27 @@ def page(spec: dict[str, Any]) -> str:
 
 def _call(method: str, path: str, call: dict[str, Any]) -> str:
     lock = " (with a token)" if call.get("security") else ""
-    parts = [f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> {escape(call['summary'])}{lock}"]
+    parts = [f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> {_text(call['summary'])}{lock}"]
     parts.append("</summary><table>")
     parts += [_row(f"{each['in']} {each['name']}", each["description"]) for each in call.get("parameters", ())]
     if "requestBody" in call:
         parts.append(f"<tr><td>body<td>{_type(call['requestBody']['content'])}")
     for status, answer in call["responses"].items():
-        parts.append(f"<tr><td>{status}<td>{escape(answer['description'])} {_type(answer.get('content', {}))}")
+        parts.append(f"<tr><td>{status}<td>{_text(answer['description'])} {_type(answer.get('content', {}))}")
     return "".join([*parts, "</table></details>"])
 
 
-def _fields(schema: dict[str, Any]) -> str:
+def _fields(name: str, schema: dict[str, Any]) -> str:
+    """The id is inside of the details: a link to it opens them."""
     required = schema.get("required", ())
     rows = (
-        _row(name if name in required else f"{name} (optional)", f"{_kind(each)} {each.get('description', '')}")
-        for name, each in schema.get("properties", {}).items()
+        _row(
+            field if field in required else f"{field} (optional)",
+            ": ".join(filter(None, (_kind(each), each.get("description")))),
+        )
+        for field, each in schema.get("properties", {}).items()
     )
-    return f"<table>{''.join(rows)}</table>"
+    return f'<table id="{name}">{"".join(rows)}</table>'
 
 
 def _kind(schema: dict[str, Any]) -> str:
@@ -107,13 +113,16 @@ def _kind(schema: dict[str, Any]) -> str:
 def _type(content: dict[str, Any]) -> str:
     for mime, body in content.items():
         schema = body["schema"]
-        ref = schema.get("$ref") or schema.get("items", {}).get("$ref")
-        if ref:
-            name = ref.rpartition("/")[2]
-            return f'<a href="#{name}">{name}</a>'
-        return escape(mime)
+        refs = [each["$ref"] for each in (schema, schema.get("items", {}), *schema.get("anyOf", ())) if "$ref" in each]
+        names = [ref.rpartition("/")[2] for ref in refs]
+        return " or ".join(f'<a href="#{name}">{name}</a>' for name in names) or escape(mime)
     return ""
 
 
 def _row(name: str, text: str) -> str:
-    return f"<tr><td><code>{escape(name)}</code><td>{escape(text)}"
+    return f"<tr><td><code>{escape(name)}</code><td>{_text(text)}"
+
+
+def _text(text: str) -> str:
+    """What stands between backticks is code."""
+    return "".join(f"<code>{part}</code>" if odd % 2 else part for odd, part in enumerate(escape(text).split("`")))

@@ -28,8 +28,22 @@ class Token(msgspec.Struct):
     jwt: str
 
 
-_TYPES = (InsertBody, LoginBody, UserBody, RecordView, UserView, Token, Problem)
+class Receipt(msgspec.Struct):
+    """The short answer to an insert with `Prefer: return=minimal`."""
+
+    uuid: str
+    id: str | None
+
+
+_TYPES = (InsertBody, LoginBody, UserBody, RecordView, Receipt, UserView, Token, Problem)
 _UUID = {"type": "string", "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}
+# The rest of names.py (255 bytes; path segments; `error` and `open`) is not for a regular expression.
+_EVENT = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 255,
+    "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f*$][^\\u0000-\\u001f\\u007f-\\u009f*]*$",
+}
 _SECONDS = {"type": "number", "description": "epoch seconds"}
 
 
@@ -42,6 +56,7 @@ def document(version: str) -> dict[str, Any]:
             "description": "A zero-code real-time API server: insert events as JSON, every page hears them.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": "."}],  # where this document is: Broker may be mounted under a path
         "paths": _paths(),
         "components": {
             "schemas": _schemas(),
@@ -51,9 +66,10 @@ def document(version: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    _, schemas = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    types = [_plain_defaults(each) for each in _TYPES]
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     insert, record, user = (schemas[each.__name__]["properties"] for each in (InsertBody, RecordView, UserBody))
-    insert["event"] |= {"minLength": 1, "maxLength": 255, "description": "a name such as `user` or `orders/42`"}
+    insert["event"] = _EVENT | {"description": "a name such as `user` or `orders/42`"}
     insert["data"] = {"description": "any JSON; kept and delivered as sent"}
     insert["timestamp"] = _SECONDS | {
         "minimum": TIMESTAMP_MIN,
@@ -61,7 +77,10 @@ def _schemas() -> dict[str, Any]:
         "description": "epoch seconds; in the future: published then; default: now",
     }
     insert["published"] |= {"description": "true: log-only, never on the stream"}
-    insert["uuid"] = _UUID | {"description": "your own, so that an insert cut off can be sent again"}
+    insert["uuid"] = _UUID | {
+        "type": ["string", "null"],
+        "description": "your own, so that an insert cut off can be sent again",
+    }
     record["uuid"] = _UUID
     for name in ("timestamp", "inserted_at"):
         record[name] = _SECONDS
@@ -73,12 +92,30 @@ def _schemas() -> dict[str, Any]:
     user["username"] |= {"pattern": "^[A-Za-z0-9._@-]{1,64}$"}
     user["password"] |= {"minLength": PASSWORD_CHARACTERS_MIN}
     user["info"] = {"description": "any JSON"}
+    schemas["UserBody"]["description"] = "A user to create."
+    schemas["RecordView"]["description"] = "One version of an event, as the log holds it."
     schemas["UserView"]["properties"]["info"] = {"description": "as it was sent"}
     return schemas
 
 
+def _plain_defaults(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The same type for msgspec's schemas, which have no way to show a default that is raw JSON."""
+    fields: list[tuple[str, type, Any]] = []
+    for each in msgspec.structs.fields(struct):
+        default = each.default
+        if isinstance(default, msgspec.Raw):
+            default = msgspec.field(default_factory=msgspec.Raw)
+        fields.append((each.name, each.type, default))
+    return msgspec.defstruct(
+        struct.__name__,
+        [field if field[2] is not msgspec.NODEFAULT else field[:2] for field in fields],
+        namespace={"__doc__": struct.__doc__},
+        forbid_unknown_fields=struct.__struct_config__.forbid_unknown_fields,
+    )
+
+
 def _paths() -> dict[str, Any]:
-    event = _parameter("event", "path", {"type": "string", "minLength": 1, "maxLength": 255}, "the event's name")
+    event = _parameter("event", "path", _EVENT, "the event's name")
     uuid = _parameter("uuid", "path", _UUID, "the record's uuid")
     log = {
         "summary": "an event's log, oldest first, all states",
@@ -94,18 +131,20 @@ def _paths() -> dict[str, Any]:
                 "application/json": {"schema": {"type": "array", "items": _ref("RecordView")}},
                 "application/x-ndjson": {"schema": {"type": "string"}},
             },
-            400, 401,
+            400, 401, 503,
         ),
         "security": [{"bearer": []}],
     }  # fmt: skip
-    cancel = _call("cancels a pending record; again is fine", "RecordView", 400, 401, 404, 409, parameters=[uuid])
+    cancel = _call("cancels a pending record; again is fine", "RecordView", 400, 401, 404, 409, 503, parameters=[uuid])
     return {
-        "/users": {"post": _call("creates a user", "UserView", 400, 403, 409, 413, 415, body="UserBody", created=True)},
-        "/users/me": {"get": _call("the caller", "UserView", 401)},
-        "/login": {"post": _call("a token", "Token", 400, 401, 413, 415, 429, body="LoginBody", public=True)},
+        "/users": {
+            "post": _call("creates a user", "UserView", 400, 403, 409, 413, 415, 503, body="UserBody", created=True)
+        },
+        "/users/me": {"get": _call("the caller", "UserView", 401, 503)},
+        "/login": {"post": _call("a token", "Token", 400, 401, 413, 415, 429, 503, body="LoginBody", public=True)},
         "/insert": {
             "post": _call(
-                "appends a record; 200 and the first record where the same uuid was sent before",
+                "appends a record",
                 "RecordView",
                 400,
                 401,
@@ -118,6 +157,7 @@ def _paths() -> dict[str, Any]:
                 created=True,
                 secured=True,
                 repeatable=True,
+                parameters=[_parameter("Prefer", "header", {"type": "string"}, "`return=minimal`: a Receipt will do")],
             )
         },
         "/events": {
@@ -146,11 +186,14 @@ def _call(
     summary: str, answer: str, *problems: int, body: str = "", created: bool = False, secured: bool = False,
     repeatable: bool = False, public: bool = False, parameters: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    content = {"application/json": {"schema": _ref(answer)}}
+    content: dict[str, Any] = {"application/json": {"schema": _ref(answer)}}
     call: dict[str, Any] = {"summary": summary, "responses": _answers(summary, content, *problems)}
+    if repeatable:
+        content["application/json"]["schema"] = {"anyOf": [_ref(answer), _ref("Receipt")]}
     if created:
         success = call["responses"].pop("200")
-        call["responses"] = {"201": success, **({"200": success} if repeatable else {}), **call["responses"]}
+        repeated = {"200": success | {"description": "the first record: the same uuid was sent before"}}
+        call["responses"] = {"201": success, **(repeated if repeatable else {}), **call["responses"]}
     if parameters:
         call["parameters"] = parameters
     if body:
