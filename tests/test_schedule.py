@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,49 +127,92 @@ def test_a_record_that_is_due_in_the_past_overtakes_nothing_that_was_due_before_
         assert fresh.wait("$ready")[0].data == '"newer"'
 
 
+@dataclass
+class Answer:
+    """Of a call that was aimed at a time."""
+
+    status: int
+    sent_us: int
+    answered_us: int
+
+
+def aimed(client: httpx.Client, at_us: int, path: str, body: object = None) -> Answer:
+    """Posts at ``at_us``: a race needs aiming, so this sleeps."""
+    time.sleep(max(0, at_us - from_now(0)) / 1e6)
+    sent_us = from_now(0)
+    status = client.post(path, json=body).status_code
+    return Answer(status, sent_us, from_now(0))
+
+
 def test_a_cancel_that_races_the_due_time_has_one_outcome_that_both_sides_are_told(broker: ServerProcess) -> None:
     races = 500
+    chance = random.Random(1)
     with broker.client("ada") as ada, streaming(broker) as stream:
         stream.wait("$ready")
         first_due = from_now(2.5)
         dues = [first_due + race * 4_000 for race in range(races)]
         records = each_of(
-            list(enumerate(dues)),
-            lambda client, each: schedule(client, f"race/{each[0] % 7}", each[0], each[1]),
-            broker,
+            list(range(races)), lambda client, race: schedule(client, f"race/{race % 7}", race, dues[race]), broker
         )
-        chance = random.Random(1)
-        aims = [
-            (due + chance.randrange(-6_000, 3_000), record["uuid"]) for due, record in zip(dues, records, strict=True)
-        ]
+        aims = [due + chance.randrange(-5_000, 3_000) for due in dues]
 
-        def cancel(client: httpx.Client, aim: tuple[int, str]) -> int:
-            at_us, uuid = aim
-            time.sleep(max(0, at_us - from_now(0)) / 1e6)  # aimed: a test of a race needs one
-            return client.post(f"/cancel/{uuid}").status_code
+        def cancel(client: httpx.Client, race: int) -> Answer:
+            return aimed(client, aims[race], f"/cancel/{records[race]['uuid']}")
 
-        answers = each_of(aims, cancel, broker)
-        published = answers.count(409)
-        cancelled = answers.count(200)
-        assert published + cancelled == races, set(answers)
-        assert min(published, cancelled) > 0, "there was no race"
+        answers: list[Answer] = each_of(list(range(races)), cancel, broker)
         # The last thing that can be in the stream: everything before it has come by then.
         ada.post("/insert", json={"event": "end", "data": None})
         frames = stream.wait("end")
-        streamed = [int(frame.data) for frame in frames if frame.event.startswith("race/")]
         log = {each["uuid"]: each for name in range(7) for each in log_of(ada, f"race/{name}")}
-        # Asked again, the answer is the same.
-        again = each_of([(0, uuid) for _, uuid in aims], cancel, broker)
-    assert sorted(streamed) == [race for race, answer in enumerate(answers) if answer == 409]
-    assert again == answers
+        again: list[Answer] = each_of(list(range(races)), cancel, broker)
+    statuses = [answer.status for answer in answers]
+    published, cancelled = statuses.count(409), statuses.count(200)
+    assert published + cancelled == races, set(statuses)
+    assert min(published, cancelled) > 0, "there was no race"
+    assert [answer.status for answer in again] == statuses, "asked again, the answer is the same"
+    streamed = [int(frame.data) for frame in frames if frame.event.startswith("race/")]
+    assert sorted(streamed) == [race for race in range(races) if statuses[race] == 409]
     assert len(log) == races
+    close = 0
     for race, (record, answer) in enumerate(zip(records, answers, strict=True)):
         entry = log[record["uuid"]]
         assert entry["data"] == race
         assert entry["published"] is True
-        assert entry["cancelled"] is (answer == 200)
-        assert (entry["id"] is None) is (answer == 200)
-    print(f"\n{races} races: {cancelled} cancelled, {published} published")
+        assert entry["cancelled"] is (answer.status == 200)
+        assert (entry["id"] is None) is (answer.status == 200)
+        if answer.sent_us >= dues[race]:
+            assert answer.status == 409, "at or after the due time it is too late"
+        elif answer.answered_us < dues[race]:
+            assert answer.status == 200, "before the due time it is in time"
+        else:
+            close += 1
+    print(f"\n{races} races: {cancelled} cancelled, {published} published; {close} across the due time")
+
+
+def test_an_insert_at_or_after_the_due_time_comes_after_what_was_due(broker: ServerProcess) -> None:
+    races = 200
+    chance = random.Random(2)
+    with broker.client("ada") as ada, streaming(broker) as stream:
+        stream.wait("$ready")
+        first_due = from_now(1.5)
+        dues = [first_due + race * 4_000 for race in range(races)]
+        everyone = list(range(races))
+        each_of(everyone, lambda client, race: schedule(client, f"race/{race}", '"due"', dues[race]), broker)
+        aims = [due + chance.randrange(0, 1_000) for due in dues]
+
+        def insert(client: httpx.Client, race: int) -> Answer:
+            return aimed(client, aims[race], "/insert", {"event": f"race/{race}", "data": "newer"})
+
+        answers: list[Answer] = each_of(everyone, insert, broker)
+        ada.post("/insert", json={"event": "end", "data": None})
+        frames = stream.wait("end")
+    order: dict[str, list[str]] = {}
+    for frame in frames:
+        order.setdefault(frame.event, []).append(frame.json())
+    for race, answer in enumerate(answers):
+        assert answer.status == 201
+        assert answer.sent_us >= dues[race]
+        assert order[f"race/{race}"] == ["due", "newer"]
 
 
 def test_a_thousand_records_due_over_two_seconds_come_in_order_and_none_early(broker: ServerProcess) -> None:
@@ -178,7 +222,7 @@ def test_a_thousand_records_due_over_two_seconds_come_in_order_and_none_early(br
         stream.wait("$ready")
         begun = time.monotonic()
         each_of(list(range(100)), lambda client, n: schedule(client, "far", n, from_now(3_600)), broker)
-        lead_s = 1 + 20 * (time.monotonic() - begun)
+        lead_s = 1 + 15 * (time.monotonic() - begun)
         first_due = from_now(lead_s)
         # Every tenth shares its due time with another one.
         offsets = [chance.randrange(over_us) if n % 10 else chance.randrange(20) * 100_000 for n in range(count)]
