@@ -79,12 +79,13 @@ class Client:
 
     def _open(self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None) -> HTTPResponse:
         """Raises Away if it may work later, ClientError if not."""
-        request = urllib.request.Request(self._url + path, body, headers or {}, method=method)  # noqa: S310 (the user's)
+        all_headers = {**(headers or {})}
         if body is not None:
-            request.add_header("Content-Type", "application/json")
+            all_headers["Content-Type"] = "application/json"
         if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
+            all_headers["Authorization"] = f"Bearer {self._token}"
         try:
+            request = urllib.request.Request(self._url + path, body, all_headers, method=method)  # noqa: S310 (the user's)
             response: HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=self._tls)  # noqa: S310
         except urllib.error.HTTPError as error:
             with error:
@@ -147,5 +148,5 @@ def collection(event: str, limit: int | None, newest_first: bool) -> str:
 def _sentence(error: urllib.error.HTTPError) -> str:
     try:
         return f"{json.load(error)['detail']} ({error.code})"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OSError, HTTPException):
         return f"the server answered {error.code} {error.reason}"
