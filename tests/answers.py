@@ -17,6 +17,7 @@ def problem(answer: httpx.Response, status: int) -> str:
     assert answer.status_code == status, answer.text[:500]
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["vary"] == "Origin"
+    assert answer.headers["cache-control"] == "no-store"
     body: dict[str, Any] = answer.json()
     assert list(body) == ["type", "title", "status", "detail"]
     assert body["type"].startswith("urn:broker:problem:")

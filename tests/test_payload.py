@@ -115,6 +115,12 @@ def test_a_refusal_names_the_field(body: bytes, detail: str) -> None:
     assert refusal(body) == detail
 
 
+def test_a_refusal_is_short_however_long_the_fields_name_is() -> None:
+    detail = refusal(b'{"event":"a","data":1,"%b":1}' % (b"x" * 100_000))
+    assert detail.startswith("object contains unknown field `xxx")
+    assert len(detail) < 300
+
+
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 def test_json_may_be_nested_256_deep_and_no_deeper(opening: bytes) -> None:
     def nested(depth: int) -> bytes:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -37,11 +38,15 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize(("path", "allowed"), ALLOWED.items())
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-def test_a_wrong_method_is_told_the_right_ones(ada: httpx.Client, path: str, allowed: str, method: str) -> None:
-    if method in allowed.split(", "):
-        return
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [(method, path) for path in ALLOWED for method in METHODS if method not in ALLOWED[path].split(", ")],
+)
+def test_a_wrong_method_is_told_the_right_ones(ada: httpx.Client, method: str, path: str) -> None:
+    allowed = ALLOWED[path]
     answer = ada.request(method, path)
     assert answer.headers["allow"] == allowed
     if method == "HEAD":
@@ -105,8 +110,7 @@ def test_requests_behind_a_refused_one_are_answered(server: ServerProcess, ada: 
     with socket.create_connection(("127.0.0.1", server.port), BOUND_S) as sock, sock.makefile("rb") as answers:
         sock.sendall(refused + request_head(ada, "GET /healthz HTTP/1.1", "Connection: close"))
         text = answers.read().decode()
-    assert [line[9:12] for line in text.split("\r\n") if line.startswith("HTTP/")] == [] or "415" in text
-    assert text.count("HTTP/1.1 ") == 2
+    assert re.findall(r"HTTP/1\.1 (\d+)", text) == ["415", "200"]
     assert text.endswith('{"status":"ok"}')
 
 

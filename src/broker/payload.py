@@ -14,6 +14,8 @@ from broker.errors import BadRequest
 # Deeper JSON is of no use to a page, and parsers recurse: many give up (or crash) near 1,000.
 DEPTH_MAX = 256
 
+_SENTENCE_MAX = 200  # characters of a refusal
+
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 # An escape of half a surrogate pair is valid JSON (RFC 8259, section 8.2) and JavaScript writes it, but msgspec refuses
 # it. The alternatives in order: a whole pair, a lone half (the group), any other escape.
@@ -90,4 +92,6 @@ def _sentence(message: str) -> str:
     """msgspec's message with the field first: ``Expected `str`, got `int` - at `$.event``` → ``event: expected …``."""
     text, _, path = message.partition(" - at `$.")
     text = text[0].lower() + text[1:]
+    if len(text) > _SENTENCE_MAX:  # an unknown field's name is as long as its sender likes
+        text = text[:_SENTENCE_MAX] + "…"
     return f"{path.rstrip('`')}: {text}" if path else text

@@ -20,7 +20,7 @@ def problem_of(error: Exception) -> BrokerError:
 
 
 async def send_problem(send: Send, problem: BrokerError) -> None:
-    headers: list[Header] = []
+    headers: list[Header] = [(b"cache-control", b"no-store")]  # a 404 of today may be a record of tomorrow
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % problem.retry_after_s))
     if isinstance(problem, Unauthorized):
