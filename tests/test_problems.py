@@ -95,6 +95,19 @@ def test_what_nobody_foresaw_is_a_problem_too_and_told_to_the_log_alone(broken: 
         assert client.get("/healthz").status_code == 200
 
 
+def test_half_an_answer_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server, server.client("ada") as ada:
+        for _ in range(16):
+            assert insert(ada, "large", b'"%b"' % (b"x" * 1_000_000)).status_code == 201
+        with ada.stream("GET", "/collections/large") as answer:
+            assert answer.status_code == 200
+            with closing(sqlite3.connect(tmp_path / "broker.db")) as db:
+                db.execute("ALTER TABLE records RENAME TO gone")
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+                answer.read()
+        problem(ada.get("/collections/large"), 503)
+
+
 def test_a_client_that_leaves_within_its_body_is_no_failure(server: ServerProcess, ada: httpx.Client) -> None:
     begun = len(server.log)
     head = request_head(ada, "POST /insert HTTP/1.1", "Content-Type: application/json", "Content-Length: 100")
