@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from broker.settings import MIB
 from tests.answers import JSON, exchange, insert, post, problem, request_head
@@ -78,6 +80,25 @@ def test_a_bad_event_name_is_refused(ada: httpx.Client, name: str, sentence: str
     detail = problem(post(ada, "/insert", json.dumps({"event": name, "data": 1}).encode()), 400)
     assert detail.startswith("event: ")
     assert sentence in detail
+
+
+_FIELDS = ("event", "data", "timestamp", "published", "uuid", r"\ud800", "")
+_VALUES = (
+    "1", '"a"', "null", "true", "[]", "{}", "-1e-400", "9e9", "0e99999999999999999999", "NaN", r'"\ud800"', r'"\u0000"',
+    '"$"', '"é"', "\udcff", '"01890a5d-ac96-774b-bcce-b302099a8057"', '"',
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(_FIELDS), st.sampled_from(_VALUES)), max_size=4))
+def test_any_body_is_stored_or_refused_with_a_reason(ada: httpx.Client, fields: list[tuple[str, str]]) -> None:
+    fields = [("event", '"insert/any"'), ("data", "1"), *fields]
+    body = "{" + ",".join(f'"{name}":{value}' for name, value in fields) + "}"
+    answer = post(ada, "/insert", body.encode(errors="surrogateescape"))
+    if answer.is_success:
+        assert ada.get("/collections/" + answer.json()["event"]).content.count(answer.content) == 1
+    else:
+        assert answer.status_code == 409 or problem(answer, 400)
 
 
 @pytest.mark.parametrize(
