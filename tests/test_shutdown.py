@@ -156,6 +156,24 @@ def test_a_reader_that_takes_nothing_does_not_delay_a_stop(tmp_path: Path) -> No
         assert time.monotonic() - begun < EXIT_S
 
 
+def test_requests_that_are_never_completed_do_not_delay_a_stop(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, shutdown_grace_s=1.0) as server, server.client("ada") as ada, ExitStack() as sockets:
+        head = f"POST /insert HTTP/1.1\r\nHost: localhost\r\nAuthorization: {ada.headers['Authorization']}\r\n"
+        for request in (
+            "",
+            "POST /ins",
+            head,
+            head + "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+        ):
+            sock = sockets.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            sock.sendall(request.encode())
+        # The server has read those before it answers this.
+        assert ada.get("/healthz").status_code == 200
+        begun = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begun < EXIT_S
+
+
 def test_a_second_stop_while_stopping_is_a_stop_all_the_same(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server, streaming(server) as stream:
         stream.wait("$ready")
