@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -69,6 +70,16 @@ class HostProcess(ServerProcess):
         wait_for(lambda: self._runs() or self.process.poll() is not None, what="the host's start")
         assert self.process.poll() is None, f"the host ended: {self.log}"
         return self
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """By Ctrl-C: Uvicorn raises SIGTERM again once it is done, and what was measured would be lost."""
+        return super().stop(number)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop()
+        finally:
+            self.process.kill()
 
     def _runs(self) -> bool:
         for line in self.log:
