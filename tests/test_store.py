@@ -442,6 +442,16 @@ def test_while_the_log_is_locked_writes_are_refused_and_then_work_again(bench: B
     run(bench, test)
 
 
+def test_the_log_and_its_users_are_for_the_operator_alone(bench: Bench) -> None:
+    async def test(bench: Bench, store: Store) -> None:
+        await store.append(bench.new())
+        files = list(bench.folder.glob("broker.db*"))
+        assert len(files) == 3
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+    run(bench, test)
+
+
 def test_data_is_stored_as_text(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
         await store.append(bench.new(data='"é\\u00e9"'))

@@ -41,7 +41,7 @@ class Scheduler:
                 await asyncio.sleep(_RETRY_S)
 
     async def _publish_when_due(self) -> None:
-        """Publishes at each due time that it hears of; returns when it has slept so long that the store should be asked."""
+        """Publishes at each due time that it hears of; returns when it has slept so long that it should ask again."""
         while True:
             self._wake.clear()
             wait_s = self._settings.scheduler_sleep_max_s

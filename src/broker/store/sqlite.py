@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -300,6 +301,8 @@ class SQLiteStore:
             raise SettingsError(f"SQLite is {sqlite3.sqlite_version}; Broker needs 3.35 or newer")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
+            # Password hashes are in it: for this user alone. SQLite gives its other files the same mode.
+            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
             connection = self._connect()
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # durable before told: also when the power goes
