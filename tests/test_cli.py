@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 from click.testing import CliRunner, Result
 
 from broker import __version__
@@ -289,7 +290,16 @@ class TestListen:
 
 
 class Cutting(BaseHTTPRequestHandler):
-    """Answers each insert by what its event says."""
+    """Answers with half an answer, or each insert by what its event says."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"3\r\n{}\n\r\n")
+        self.close_connection = True
 
     def do_POST(self) -> None:
         event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["event"]
@@ -339,6 +349,32 @@ class TestNoServer:
             said = refused(run("insert", event, "1", "--uuid", uuid, "--url", url))
             thread.join(BOUND_S)
         assert f"it may be stored: send it again with --uuid {uuid}" in said
+
+    def test_a_log_that_is_cut_off_is_not_taken_for_a_whole_one(self, run: Run) -> None:
+        with HTTPServer(("127.0.0.1", 0), Cutting) as cutting:
+            thread = threading.Thread(target=cutting.handle_request)
+            thread.start()
+            result = run("log", "x", "--url", f"http://127.0.0.1:{cutting.server_port}")
+            thread.join(BOUND_S)
+        assert (result.exit_code, result.stdout) == (1, "{}\n")
+        assert "cut off" in result.stderr
+
+
+def test_a_certificate_of_ones_own_is_given_with_ca(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    pair = {"tls_certificate": tmp_path / "certificate.pem", "tls_key": tmp_path / "key.pem"}
+    options = [part for name, file in pair.items() for part in ("--set", f"{name}={file}")]
+    with ServerProcess(tmp_path, *options, scheme="https") as server:
+        add = ["user", "add", "ada", "--password", "correct horse", "--url", server.url]
+        assert "certificate verify failed" in refused(CliRunner().invoke(main, add))
+        result = CliRunner().invoke(main, [*add, "--ca", str(tmp_path / "ca.pem")])
+        assert json.loads(result.stdout)["username"] == "ada"
+        missing = CliRunner().invoke(main, [*add, "--ca", str(tmp_path / "none.pem")])
+        assert "none.pem" in refused(missing)
 
 
 class TestServe:

@@ -27,7 +27,10 @@ _url = click.option(
     "--url", envvar="BROKER_URL", default="http://127.0.0.1:8080", show_default=True, help="The server."
 )
 _certificate = click.option(
-    "--ca", envvar="BROKER_CA", help="A PEM file that the server's certificate is checked with."
+    "--ca",
+    envvar="BROKER_CA",
+    type=click.Path(exists=True, dir_okay=False),
+    help="A PEM file that the server's certificate is checked with.",
 )
 _token = click.option(
     "--token",

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 _TIMEOUT_S = 30.0  # a heartbeat comes every 15 s: two missed ones and the stream is dead
+_PART_BYTES = 65_536
 _RETRY_S = 2.0  # until the server says
 
 
@@ -44,13 +45,7 @@ class Client:
 
     def lines(self, path: str) -> Iterator[str]:
         with self._open("GET", path, None, {"Accept": "application/x-ndjson"}) as response:
-            lines = iter(response)
-            while True:
-                with _cut_off():  # not around the yield: what the caller does with a line may fail, too
-                    line = next(lines, None)
-                if line is None:
-                    return
-                yield line.decode().rstrip("\n")
+            yield from _lines(response)
 
     def listen(self, events: tuple[str, ...], last_id: str, tell: Callable[[str], None]) -> Iterator[Message]:
         """The stream, for ever: resumes after the last id by itself. ``tell`` hears of each interruption.
@@ -62,7 +57,7 @@ class Client:
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
             try:
                 with self._open("GET", f"/events{query}", None, headers) as response:
-                    for kind, message in parse(line.decode() for line in response):
+                    for kind, message in parse(_lines(response)):
                         if kind == "retry":
                             retry_s = int(message.data) / 1000
                             continue
@@ -72,8 +67,6 @@ class Client:
                 reason = "the stream ended"
             except Away as error:
                 reason = str(error)
-            except (OSError, HTTPException) as error:
-                reason = str(error) or type(error).__name__
             tell(f"{reason}; connecting again in {retry_s:.1f} s")
             time.sleep(retry_s)
 
@@ -114,6 +107,20 @@ def _cut_off() -> Iterator[None]:
         yield
     except (OSError, HTTPException) as error:
         raise Unsure(f"the answer was cut off: {str(error) or type(error).__name__}") from None
+
+
+def _lines(response: HTTPResponse) -> Iterator[str]:
+    """Lines as they come. (Iterating over a response takes one that is cut off between two chunks for complete.)"""
+    rest = b""
+    while True:
+        with _cut_off():
+            part = response.read1(_PART_BYTES)
+        if not part:
+            break
+        *lines, rest = (rest + part).split(b"\n")
+        yield from (line.decode() for line in lines)
+    if rest:
+        yield rest.decode()
 
 
 def parse(lines: Iterator[str]) -> Iterator[tuple[str, Message]]:
