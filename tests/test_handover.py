@@ -191,7 +191,7 @@ def test_handed_over_while_the_socket_is_full_it_is_behind_and_then_exact(here: 
     sock.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n" * 300 + b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
     here.publish("1", "2")
     got = bytearray()
-    while b"$ready" not in got[-200:]:
+    while b"event: $ready" not in got[-200:]:
         got += sock.recv(1 << 20)
     here.publish("3")
     while b"data: 3" not in got[-200:]:
@@ -199,7 +199,7 @@ def test_handed_over_while_the_socket_is_full_it_is_behind_and_then_exact(here: 
     assert got.count(b"HTTP/1.1 200 OK") == 301
     stream = got[got.index(b"text/event-stream") :]
     assert stream.count(b"event: old") == 1
-    assert stream.index(b"data: 2") < stream.index(b"$ready") < stream.index(b"data: 3")
+    assert stream.index(b"data: 2") < stream.index(b"event: $ready") < stream.index(b"data: 3")
     sock.close()
     wait_for(lambda: gone(here))
 

@@ -172,6 +172,10 @@ def test_requests_that_are_never_completed_do_not_delay_a_stop(tmp_path: Path) -
         begun = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - begun < EXIT_S
+        answer = sock.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"application/problem+json" in answer
+        assert not any("Traceback" in line for line in server.log)
 
 
 def test_a_second_stop_while_stopping_is_a_stop_all_the_same(tmp_path: Path) -> None:

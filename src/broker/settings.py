@@ -102,6 +102,8 @@ class Settings:
                 raise SettingsError(f"{each.name}: {value} {each.metadata['unit']}; give more than 0, and an end")
         if self.port > 65_535:
             raise SettingsError(f"port: {self.port} is no port; give 0 to 65535")
+        if self.insert_queue_bytes_max < self.body_bytes_max:
+            raise SettingsError("insert_queue_bytes_max is less than body_bytes_max: the largest inserts never fit")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsError("tls_certificate and tls_key go together; give both or none")
         for origin in self.origin:
@@ -147,7 +149,7 @@ def _convert(setting: Field[Any], value: Any) -> Any:
             parts = value.split(",") if isinstance(value, str) else value
             return tuple(part.strip() for part in parts if part.strip())
         if default is None or isinstance(default, Path):
-            return Path(value)
+            return Path(value) if value != "" else default
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError
         converted = type(default)(value)

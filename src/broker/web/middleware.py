@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broker.errors import BadRequest
+from broker.errors import BadRequest, Unavailable
 from broker.web.http import Disconnected, Header, header
 from broker.web.problems import problem_of, send_problem
 
@@ -71,6 +72,12 @@ class Problems:
             await self._app(scope, receive, watch)
         except Disconnected:
             pass
+        except asyncio.CancelledError:  # the server stops, and the grace of requests under way is over
+            if started:
+                raise
+            await send_problem(
+                send, Unavailable("the server is stopping; send this again in a moment (it may have been stored)")
+            )
         except Exception as error:
             problem = problem_of(error)
             if problem.status == 500 and not started:
