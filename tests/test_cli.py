@@ -227,11 +227,13 @@ class TestLogAndCancel:
     def test_a_reader_that_has_enough_is_no_error(self, run: Run, environment: dict[str, str]) -> None:
         for _ in range(20):
             run("insert", "cli-head", json.dumps("x" * 50_000))
-        shell = f"{sys.executable} -m broker log cli-head | head -1"
-        result = subprocess.run(
-            ["bash", "-c", f"set -o pipefail; {shell}"], env=os.environ | environment, capture_output=True, text=True
-        )
-        assert (result.returncode, result.stderr, result.stdout.count("\n")) == (0, "", 1)
+        with command("log", "cli-head", environment=environment) as logging:
+            assert logging.stdout is not None
+            assert logging.stderr is not None
+            assert logging.stdout.readline().startswith('{"uuid":')
+            logging.stdout.close()  # as `| head -1` does
+            assert logging.stderr.read() == ""
+            assert logging.wait(BOUND_S) == 0
 
 
 class TestListen:
