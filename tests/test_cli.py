@@ -437,3 +437,8 @@ class TestParse:
 
 def _values(message: Any) -> tuple[str, str, str]:
     return message.id, message.event, message.data
+
+
+def test_a_connection_that_brings_no_id_keeps_the_last_one() -> None:
+    """The stream begins with `retry:`, and may be cut off right behind it: the next connection resumes all the same."""
+    assert [message.id for _, message in parse(iter(["retry: 5", "", ":", ""]), "e-7")] == ["e-7"] * 3

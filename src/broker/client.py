@@ -57,7 +57,7 @@ class Client:
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
             try:
                 with self._open("GET", f"/events{query}", None, headers) as response:
-                    for kind, message in parse(_lines(response)):
+                    for kind, message in parse(_lines(response), last_id):
                         if kind == "retry":
                             retry_s = int(message.data) / 1000
                             continue
@@ -123,9 +123,9 @@ def _lines(response: HTTPResponse) -> Iterator[str]:
         yield rest.decode()
 
 
-def parse(lines: Iterator[str]) -> Iterator[tuple[str, Message]]:
+def parse(lines: Iterator[str], last_id: str = "") -> Iterator[tuple[str, Message]]:
     """``text/event-stream`` (WHATWG HTML, section 9.2.6) as ("event" | "id" | "retry", Message)."""
-    last_id, event, data = "", "", list[str]()
+    event, data = "", list[str]()
     for line in lines:
         line = line.rstrip("\r\n")
         if not line:
