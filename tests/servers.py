@@ -178,7 +178,7 @@ class StreamReader:
         self.head = head.decode("latin-1")
         body = (
             self._chunks(stream)
-            if "transfer-encoding: chunked" in self.head
+            if "transfer-encoding: chunked" in self.head.lower()
             else iter(lambda: stream.read1(65536), b"")
         )
         rest = b""

@@ -267,6 +267,7 @@ def test_broker_run_serves_until_sigterm_and_exits_with_0(tmp_path: Path) -> Non
         finally:
             process.kill()
     assert (process.returncode, stream.ended) == (0, "cleanly"), errors
+    assert f"Broker serves on http://127.0.0.1:{port}" in errors.decode()
     assert (tmp_path / "tmp" / "broker.db").exists()
 
 

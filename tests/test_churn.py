@@ -120,6 +120,7 @@ async def publish(port: int, token: str, tally: Tally, end: float, pause_s: floa
 @pytest.mark.parametrize("per_second", [500, None], ids=["at 500 inserts a second", "flat out"])
 def test_everyone_gets_contiguous_records(tmp_path: Path, per_second: int | None) -> None:
     """On a log of one event, so that a snapshot is one record, and all that follow are contiguous."""
+
     async def run() -> Tally:
         tally = Tally()
         end = asyncio.get_running_loop().time() + SECONDS

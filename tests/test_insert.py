@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -342,11 +341,3 @@ def test_a_full_queue_asks_to_come_again(small: ServerProcess) -> None:
         for thread in waiting:
             thread.join()
         assert [answer.status_code for answer in answers] == [201, 201]
-
-
-def test_data_beyond_the_queues_bytes_asks_to_come_again(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, insert_queue_bytes_max=100) as narrow, narrow.client("ada") as ada:
-        refused = insert(ada, "a", b'"%b"' % (b"x" * 100))
-        problem(refused, 503)
-        assert refused.headers["retry-after"] == "1"
-        assert insert(ada, "a").status_code == 201

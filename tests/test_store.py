@@ -337,6 +337,17 @@ def test_more_waiting_writes_than_the_queue_holds_are_refused_and_the_others_don
     run(bench, test, insert_queue_max=10)
 
 
+def test_more_bytes_than_the_queue_holds_are_refused_and_the_others_done(bench: Bench) -> None:
+    async def test(bench: Bench, store: Store) -> None:
+        results = await asyncio.gather(
+            *[store.append(bench.new(data="1" * 60)) for _ in range(3)], return_exceptions=True
+        )
+        assert [isinstance(each, Unavailable) for each in results] == [False, True, True]
+        await store.append(bench.new(data="1" * 60))
+
+    run(bench, test, insert_queue_bytes_max=100, body_bytes_max=100)
+
+
 def test_a_caller_that_went_away_leaves_the_writer_running(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
         task = asyncio.ensure_future(store.append(bench.new()))

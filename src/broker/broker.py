@@ -49,6 +49,7 @@ class Broker:
         self.scheduler = Scheduler(self.store, settings, clock)
         self.catchup = Catchup(self.store, self.relay, self.hub, settings)
         self.running = False
+        self._started = False
         self._passwords: Passwords
         self._tokens: Tokens
         self._tasks: list[asyncio.Task[None]] = []
@@ -56,13 +57,18 @@ class Broker:
 
     async def start(self) -> None:
         """Raises SettingsError if it cannot."""
-        if self.running:
-            raise RuntimeError("this Broker is running already")
+        if self._started:
+            raise RuntimeError("a Broker is started once; make another one (or another create_app) to start again")
+        self._started = True
         secret = self.settings.token_secret or read_secret(self.settings.data / "token-secret")
         self._tokens = Tokens(secret, self.settings.token_ttl_s)
         self._passwords = Passwords(self.settings.password_hashes_max)
         await self.store.start(self._committed)
-        await self.relay.start()
+        try:
+            await self.relay.start()
+        except BaseException:
+            await self.store.stop()
+            raise
         self.hub.start(self.relay.position, self.relay.id_of, self.catchup.resume)
         self._tasks = [
             asyncio.create_task(self.relay.run(), name="relay"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,12 +12,13 @@ from typing import Any
 from urllib.parse import quote
 
 import click
+import uvloop
 
 from broker import __version__
 from broker.client import Client, ClientError, Unsure, collection
 from broker.errors import SettingsError
 from broker.records import make_uuid
-from broker.server import serve
+from broker.server import serve, set_up_logging
 from broker.settings import read_settings
 
 TOKEN_FILE = Path("~/.config/broker/token")
@@ -97,13 +97,7 @@ def serve_command(
     more: tuple[str, ...], verbose: bool,
 ) -> None:  # fmt: skip
     """Run the server."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    set_up_logging(verbose=verbose)
     arguments: dict[str, Any] = {}
     for each in more:
         name, equals, value = each.partition("=")
@@ -113,19 +107,7 @@ def serve_command(
     options = {"host": host, "port": port, "data": data, "origin": origin or None}
     arguments |= {name: value for name, value in options.items() if value is not None}
     with _clear_errors():
-        _run(serve(read_settings(arguments, file=config)))
-
-
-def _run(work: Any) -> None:
-    """On uvloop, where there is one."""
-    try:
-        import uvloop
-    except ImportError:  # pragma: no cover (Windows)
-        import asyncio
-
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+        uvloop.run(serve(read_settings(arguments, file=config)))
 
 
 @main.group("user")

@@ -31,9 +31,20 @@ async def broker_run(*origins: str, **settings: Any) -> None:
     """Serves until SIGTERM or Ctrl-C, for pages of the given origins.
 
     ``settings`` are those of ``Settings``, by name; the rest comes from the environment. Raises SettingsError."""
+    set_up_logging(verbose=False)
     if origins:
         settings["origin"] = origins
     await serve(read_settings(settings))
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """To standard error, unless the program that Broker is part of has set up its own."""
+    if logging.getLogger().handlers:
+        return
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    for library in ("uvicorn", "asyncio"):
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 async def serve(settings: Settings) -> None:
@@ -73,8 +84,12 @@ def _listen(settings: Settings) -> socket.socket:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         raise SettingsError(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "

@@ -1,0 +1,47 @@
+"""The life of a Broker."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from broker import Broker, Settings
+from broker.errors import SettingsError, Unavailable
+
+
+def test_a_broker_is_started_once_and_says_so(tmp_path: Path) -> None:
+    async def run() -> None:
+        broker = Broker(Settings(data=tmp_path))
+        async with broker.lifespan():
+            with pytest.raises(RuntimeError, match="started once"):
+                await broker.start()
+        with pytest.raises(RuntimeError, match="make another one"):
+            await broker.start()
+
+    asyncio.run(run())
+
+
+def test_stopping_twice_or_unstarted_does_nothing(tmp_path: Path) -> None:
+    async def run() -> None:
+        broker = Broker(Settings(data=tmp_path))
+        await broker.stop()
+        with pytest.raises(Unavailable, match="not running"):
+            await broker.ready()
+        await broker.start()
+        await broker.ready()
+        await broker.stop()
+        await broker.stop()
+
+    asyncio.run(run())
+
+
+def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
+    async def run() -> None:
+        (tmp_path / "broker.db").mkdir()
+        with pytest.raises(SettingsError, match=r"broker\.db"):
+            await Broker(Settings(data=tmp_path)).start()
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(run())

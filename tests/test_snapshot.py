@@ -1,0 +1,85 @@
+"""The walk over the latest of every event, against the plain way to find it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker import Broker, Settings
+from broker.names import EVERYTHING, Filter
+from broker.records import NewRecord, make_uuid
+from broker.snapshot import Snapshot
+from broker.web.app import App
+from tests.asgi import AsgiStream
+from tests.servers import BOUND_S
+
+EVENTS = st.lists(st.sampled_from(["a", "ab", "b", "c/1", "c/2"]), max_size=60)
+FILTERS = st.sampled_from([[], ["a"], ["a*"], ["c/*", "b"], ["none"], ["a", "c/2"]])
+
+
+def walk(snapshot: Snapshot, filter: Filter, after: int, upto: int, bytes_max: int = 1) -> list[bytes]:
+    frames: list[bytes] = []
+    while after < upto:
+        some, after = snapshot.walk(filter, after, upto, bytes_max)
+        frames += some
+    return frames
+
+
+@given(EVENTS, FILTERS, st.integers(0, 60), st.sampled_from([1, 3, 1000]))
+def test_a_walk_gives_the_latest_of_each_matching_event_in_order(
+    events: list[str], patterns: list[str], after: int, bytes_max: int
+) -> None:
+    snapshot, filter = Snapshot(), Filter.parse(patterns, 10)
+    latest: dict[str, int] = {}
+    for position, event in enumerate(events, 1):
+        snapshot.put(position, event, b"%d" % position)
+        latest[event] = position
+    expected = sorted(at for event, at in latest.items() if at > after and filter.matches(event))
+    assert walk(snapshot, filter, after, len(events), bytes_max) == [b"%d" % at for at in expected]
+
+
+def test_a_walk_is_the_same_after_the_list_was_compacted() -> None:
+    snapshot = Snapshot()
+    for position in range(1, 10_001):
+        snapshot.put(position, f"e{position % 7}", b"%d" % position)
+    assert len(snapshot._order) < 1_100
+    assert walk(snapshot, EVERYTHING, 0, 10_000) == [b"%d" % at for at in range(9_994, 10_001)]
+    assert walk(snapshot, EVERYTHING, 9_998, 10_000) == [b"9999", b"10000"]
+
+
+def test_a_walk_looks_at_a_bounded_number_of_entries_at_a_time() -> None:
+    snapshot = Snapshot()
+    for position in range(1, 5_001):
+        snapshot.put(position, f"e{position}", b"x")
+    frames, reached = snapshot.walk(Filter.parse(["none*"], 1), 0, 5_000, 1_000)
+    assert (frames, reached) == ([], 2_000)
+
+
+def test_a_long_snapshot_during_updates_ends_with_every_events_latest_and_no_gap(tmp_path: Path) -> None:
+    async def run() -> None:
+        broker = Broker(Settings(data=tmp_path))
+        async with broker.lifespan(), asyncio.timeout(BOUND_S):
+            await asyncio.gather(*[insert(broker, n % 300, n, "x" * 2_000) for n in range(600)])
+            begun = broker.relay.position
+            streams = [AsgiStream(App(broker), query=query) for query in ("", "event=e1*")]
+            for n in range(600, 700):
+                await insert(broker, n % 300, n, "")
+            for stream, last in zip(streams, (700, 620), strict=True):  # n = 619, of e19, is the filter's last
+                while not stream.frames or stream.frames[-1].id != f"{broker.relay.epoch}-{last}":  # noqa: ASYNC110
+                    await asyncio.sleep(0.002)
+            everything, filtered = ([f for f in stream.frames if f.event[0] != "$"] for stream in streams)
+            assert {frame.event: frame.json()[0] for frame in everything} == {f"e{n % 300}": n for n in range(400, 700)}
+            assert [frame.position for frame in everything if frame.position > begun] == list(range(begun + 1, 701))
+            assert {frame.event for frame in filtered} == {f"e{n}" for n in range(300) if str(n).startswith("1")}
+            for stream in streams:
+                await stream.leave()
+
+    asyncio.run(run())
+
+
+async def insert(broker: Broker, event: int, n: int, padding: str) -> None:
+    await broker.insert(NewRecord(make_uuid(n), f"e{event}", json.dumps([n, padding]).encode(), "ada"))
