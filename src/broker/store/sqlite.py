@@ -304,9 +304,13 @@ class SQLiteStore:
             # Password hashes are in it: for this user alone. SQLite gives its other files the same mode.
             os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
             connection = self._connect()
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")  # durable before told: also when the power goes
-            _migrate(connection, self._file)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")  # durable before told: also when the power goes
+                _migrate(connection, self._file)
+            except BaseException:
+                connection.close()
+                raise
         except (OSError, sqlite3.Error) as error:
             raise SettingsError(f"cannot use {self._file}: {error}") from error
         return connection
