@@ -7,7 +7,9 @@ import json
 import socket
 import sqlite3
 import ssl
+import struct
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -329,3 +331,45 @@ def test_what_is_no_http_gets_a_problem_and_the_end(here: ThreadServer) -> None:
             got += part
         assert got.startswith(b"HTTP/1.1 400 ")
         assert b"application/problem+json" in got
+
+
+def test_a_client_that_is_gone_at_the_hand_over_leaves_no_trace(
+    here: ThreadServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(200):
+        sock = socket.create_connection(("127.0.0.1", here.port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
+        sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.close()
+    assert httpx.get(f"{here.url}/healthz").status_code == 200
+    wait_for(lambda: gone(here) and not here.server.server_state.connections)
+    assert "ASGI callable" not in caplog.text
+
+
+def test_a_long_content_type_is_answered_at_once(here: ThreadServer) -> None:
+    kind = b'application/json; x="' + b";" * 60_000
+    with socket.create_connection(("127.0.0.1", here.port)) as sock:
+        sock.settimeout(5)
+        begun = time.process_time()
+        sock.sendall(b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Type: %b\r\n\r\n{}" % kind)
+        assert sock.recv(65536).startswith(b"HTTP/1.1 400 ")  # JSON it is, but not a login
+        assert time.process_time() - begun < 1
+
+
+def test_a_slow_reader_that_keeps_reading_is_not_cut_off(tmp_path: Path) -> None:
+    """The kernel's buffer takes more only when a good part of it is free: what it has sent counts as progress, too."""
+    with serving(tmp_path, "uvloop", subscriber_stall_s=0.4) as server:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", server.port))
+        sock.settimeout(20)
+        sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_for(lambda: server.broker.hub._everything)
+        server.publish(*[json.dumps("x" * 900_000)] * 2)
+        begun = time.monotonic()
+        while time.monotonic() - begun < 4:  # ten times the stall, at some 40 KB a second
+            assert sock.recv(4_000)
+            time.sleep(0.1)
+        assert len(server.broker.hub.subscribers) == 1
+        sock.close()
+        wait_for(lambda: gone(server))

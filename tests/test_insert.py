@@ -41,7 +41,7 @@ def test_an_insert_answers_the_record_that_is_then_in_the_log(ada: httpx.Client)
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"", "the body is not JSON"),
+        (b"", "the body is empty"),
         (b"event=a&data=1", "the body is not JSON"),
         (b'{"event":"a","data":NaN}', "the body is not JSON"),
         (b'{"event":"a","data":-Infinity}', "the body is not JSON"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import msgspec
@@ -139,3 +140,21 @@ def test_brackets_side_by_side_or_within_strings_are_not_depth() -> None:
 
 def test_depth_is_seen_behind_a_string_that_does_not_end() -> None:
     assert refusal(b'{"event":"a\n","data":' + b"[" * 10_000)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"[" * 300 + b'"' + rb"\"" * 400_000,
+        b"[" * 300 + b'"' + b"\\\n" * 400_000,
+        b"[" * 300 + b'""' * 400_000,
+        b"[" * 300 + b'"' * 799_999,
+        b'{"data":' + b'["a' * 300 + b"\\" * 700_000,
+    ],
+)
+def test_no_body_takes_longer_than_its_length_allows(hostile: bytes) -> None:
+    """A pattern that fails and tries again would take hours for these; the loop, and all streams, would wait for it."""
+    begun = time.process_time()
+    with pytest.raises(BadRequest):
+        payload.decode(_decoder, hostile)
+    assert time.process_time() - begun < 5

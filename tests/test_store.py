@@ -251,10 +251,19 @@ def test_reading_is_bounded_by_records_bytes_and_position(bench: Bench) -> None:
             await store.append(bench.new(data=f'"{n}{"x" * 97}"'))
         assert [each.position for each in await store.read(2, 7, 100, 10**6)] == [3, 4, 5, 6, 7]
         assert len(await store.read(0, 10, 4, 10**6)) == 4
-        assert len(await store.read(0, 10, 100, 250)) == 3
+        assert len(await store.read(0, 10, 100, 1_500)) == 3
         assert len(await store.read(0, 10, 100, 1)) == 1
         assert await store.span_bytes(2, 7) == 500
         assert await store.span_bytes(0, 10) == 1000
+
+    run(bench, test)
+
+
+def test_a_page_of_tiny_records_is_bounded_too(bench: Bench) -> None:
+    async def test(bench: Bench, store: Store) -> None:
+        await asyncio.gather(*[store.append(bench.new(data="1")) for _ in range(300)])
+        assert len(await store.log("e", None, 300, 100_000, False)) < 200
+        assert len(await store.read(0, 300, 1000, 100_000)) < 200
 
     run(bench, test)
 

@@ -76,7 +76,7 @@ class Broker:
             asyncio.create_task(self.hub.run_heartbeats(), name="heartbeats"),
         ]
         for task in self._tasks:
-            task.add_done_callback(_watch)
+            task.add_done_callback(self._watch)
         self.running = True
 
     async def close_streams(self) -> None:
@@ -105,6 +105,11 @@ class Broker:
         finally:
             await self.stop()
 
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        """None of the tasks ends while Broker runs: if one does, /readyz says so from then on."""
+        if not task.cancelled() and (error := task.exception()):
+            logger.critical("the %s failed; restart Broker", task.get_name(), exc_info=error)
+
     def _committed(self, commit: Commit) -> None:
         self.relay.hint(commit)
         self.scheduler.hint(commit)
@@ -127,7 +132,7 @@ class Broker:
 
     async def log_in(self, username: str, password: str) -> str:
         """A token. Raises Unauthorized, the same for an unknown user, a wrong password and a disabled user."""
-        if len(password.encode(errors="surrogatepass")) > PASSWORD_BYTES_MAX:
+        if len(password.encode()) > PASSWORD_BYTES_MAX:
             raise BadRequest(f"password: longer than {PASSWORD_BYTES_MAX} bytes of UTF-8")
         user = await self.store.user_by_name(username)
         right = await self._passwords.check(password, user.password_hash if user else None)
@@ -191,11 +196,6 @@ class Broker:
 
     async def ready(self) -> None:
         """Raises Unavailable if the store is out of reach."""
-        if not self.running:
+        if not self.running or any(task.done() for task in self._tasks):
             raise Unavailable("Broker is not running")
         await self.store.head()
-
-
-def _watch(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        logger.critical("the %s failed", task.get_name(), exc_info=error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,7 +162,7 @@ def insert(event: str, data: str, at: str | None, log_only: bool, uuid: str | No
         # Put together by hand: DATA goes out as given, number text and all.
         fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or _new_uuid())}
         if at is not None:
-            _json(at, "--at")
+            _seconds(at)
             fields["timestamp"] = at
         if log_only:
             fields["published"] = "true"
@@ -211,6 +212,19 @@ def cancel(uuid: str, **options: Any) -> None:
         click.echo(_client(**options).post(f"/cancel/{quote(uuid, safe='')}"))
 
 
+def _seconds(text: str) -> None:
+    """Only whether it is a number; whether it is a good one the server says."""
+    if not isinstance(_number(text), int | float):
+        raise click.ClickException(f"--at: expected seconds since 1970, such as 1893456000, got {text!r}")
+
+
+def _number(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=float)
+    except ValueError:
+        return None
+
+
 def _json(text: str, name: str) -> Any:
     try:
         return json.loads(text, parse_int=str, parse_float=str)  # of any length: nobody computes with them here
@@ -223,6 +237,4 @@ def _json(text: str, name: str) -> Any:
 
 
 def _new_uuid() -> str:
-    import time
-
     return str(make_uuid(time.time_ns() // 1_000_000))

@@ -72,7 +72,7 @@ class Client:
 
     def _open(self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None) -> HTTPResponse:
         """Raises Away if it may work later, ClientError if not."""
-        all_headers = {**(headers or {})}
+        all_headers = dict(headers or {})
         if body is not None:
             all_headers["Content-Type"] = "application/json"
         if self._token:
@@ -87,7 +87,7 @@ class Client:
         except urllib.error.URLError as error:
             raise Away(f"cannot reach {self._url}: {error.reason}; is the server running there?") from None
         except (ValueError, InvalidURL) as error:
-            raise ClientError(f"{self._url}: {error}") from None
+            raise ClientError(f"--url {self._url}: {error}; it begins with http:// or https://") from None
         except (OSError, HTTPException) as error:
             raise Unsure(f"{self._url} did not answer: {str(error) or type(error).__name__}") from None
         return response

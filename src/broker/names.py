@@ -38,7 +38,7 @@ class Filter:
     """What a subscription asked for: exact names, and prefixes (written ``NAME*``). Empty: every event."""
 
     names: frozenset[str] = frozenset()
-    prefixes: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()  # sorted, so that equal filters are equal
 
     @classmethod
     def parse(cls, patterns: list[str], patterns_max: int) -> Filter:
@@ -55,14 +55,14 @@ class Filter:
                 prefixes.add(prefix)
             else:
                 names.add(check_name(pattern))
-        return cls(frozenset(names), frozenset(prefixes))
+        return cls(frozenset(names), tuple(sorted(prefixes)))
 
     @property
     def everything(self) -> bool:
         return not self.names and not self.prefixes
 
     def matches(self, event: str) -> bool:
-        return self.everything or event in self.names or any(event.startswith(prefix) for prefix in self.prefixes)
+        return event in self.names or event.startswith(self.prefixes) or self.everything
 
 
 EVERYTHING = Filter()

@@ -16,7 +16,8 @@ DEPTH_MAX = 256
 
 _SENTENCE_MAX = 200  # characters of a refusal
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# Possessive, and the closing quote optional: a match never fails, so that no hostile text is scanned twice.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 # An escape of half a surrogate pair is valid JSON (RFC 8259, section 8.2) and JavaScript writes it, but msgspec refuses
 # it. The alternatives in order: a whole pair, a lone half (the group), any other escape.
 _LONE_SURROGATE = re.compile(
@@ -37,6 +38,8 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> tuple[_T, Callable
     except msgspec.ValidationError as error:
         raise BadRequest(_sentence(str(error))) from None
     except msgspec.DecodeError as error:
+        if not body.strip():
+            raise BadRequest("the body is empty; send a JSON object") from None
         if b"\\ud" in body or b"\\uD" in body:
             return _decode_halves(decoder, body)
         raise BadRequest(f"the body is not JSON: {_reason(error)}") from None

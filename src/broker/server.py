@@ -43,8 +43,8 @@ def set_up_logging(*, verbose: bool) -> None:
         return
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
-    for library in ("uvicorn", "asyncio"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each client that speaks no HTTP
 
 
 async def serve(settings: Settings) -> None:
@@ -147,7 +147,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         # The task of this request has been made, but has not run yet.
-        if b"/events" in self.url:
+        if b"/events" in self.url:  # only to spare the others the work: the route decides
             self.scope["extensions"] = {HANDOVER: Handover(self, self.cycle)}  # type: ignore[dict-item] # ours
 
     def send_400_response(self, msg: str) -> None:
@@ -179,6 +179,7 @@ class Handover:
         protocol, cycle = self._protocol, self._cycle
         transport = protocol.transport
         if cycle.disconnected or transport.is_closing():
+            cycle.disconnected = True  # or Uvicorn would log an answer that was not completed
             return False
         paused = protocol.flow.write_paused  # the new protocol would not be told
         protocol.pipeline.clear()  # what was asked behind an endless answer will never be answered

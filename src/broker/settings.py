@@ -16,10 +16,7 @@ KIB, MIB = 1024, 1024 * 1024
 
 
 def _setting(default: Any, unit: str, reason: str, **more: Any) -> Any:
-    metadata = {"unit": unit, "reason": reason}
-    if isinstance(default, tuple):
-        return field(default=default, metadata=metadata)
-    return field(default=default, metadata=metadata, **more)
+    return field(default=default, metadata={"unit": unit, "reason": reason}, **more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
-from typing import TYPE_CHECKING, Protocol
+import sys
+import termios
+from typing import TYPE_CHECKING, Any, Protocol
 
 from broker import sse
 from broker.names import Filter
@@ -23,6 +26,7 @@ class Transport(Protocol):
     def abort(self) -> None: ...
     def is_closing(self) -> bool: ...
     def get_write_buffer_size(self) -> int: ...
+    def get_extra_info(self, name: str, /) -> Any: ...
 
 
 class Subscriber(asyncio.Protocol):
@@ -67,13 +71,22 @@ class Subscriber(asyncio.Protocol):
     async def drained(self, stall_s: float) -> None:
         """Returns once it can be written to again, or is closed; aborts a reader without progress for ``stall_s``."""
         while self.paused and not self.closed:
-            buffered = self.transport.get_write_buffer_size()
+            unsent = self._unsent()
             self._drained = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._drained], timeout=stall_s)
-            if self.paused and not self.closed and self.transport.get_write_buffer_size() >= buffered:
+            if self.paused and not self.closed and self._unsent() >= unsent:
                 logger.info("%r took nothing for %g s: cut off", self, stall_s)
                 self.abort()
                 self._lost()
+
+    def _unsent(self) -> int:
+        """Bytes that the reader has not taken, in the transport and, where it can be asked, in the kernel: its buffer
+        takes more only when a good part is free, so a slow reader shows there first."""
+        sock = self.transport.get_extra_info("socket")
+        queued = 0
+        if sock is not None and sys.platform == "linux" and sock.fileno() >= 0:
+            queued = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return self.transport.get_write_buffer_size() + queued
 
     def end(self) -> None:
         """Closes cleanly after what is buffered."""

@@ -30,6 +30,7 @@ _T = TypeVar("_T")
 _SQLITE_MIN = (3, 35, 0)
 _BUSY_MS = 5_000  # another program (a backup, a shell) may hold the lock this long before a write is refused
 _COMMIT_BYTES_MAX = 16 * MIB  # of data in one transaction
+_RECORD_BYTES = 512  # what a record costs in memory besides its data, or a page of tiny ones would be millions
 _USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled"
 
 
@@ -167,7 +168,10 @@ class SQLiteStore:
         self.waiting -= len(writes)
         self._waiting_bytes -= sum(write.bytes for write in writes)
         if commit is not None:
-            self._on_commit(commit)
+            try:
+                self._on_commit(commit)
+            except Exception:  # only a hint: those who wait for their answers must have them
+                logger.exception("a wake-up failed")
         for write, result in zip(writes, results, strict=True):
             if write.future.cancelled():  # the caller went away; the write stands
                 continue
@@ -382,7 +386,7 @@ def _page(items: Iterable[Any], bytes_max: int) -> list[Any]:
     page, size = [], 0
     for item in items:
         page.append(item)
-        size += len(item.data)
+        size += len(item.data) + _RECORD_BYTES
         if size >= bytes_max:
             break
     return page

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from email.message import Message as _MimeMessage
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
@@ -49,9 +48,10 @@ def query(scope: Scope) -> list[tuple[str, str]]:
 
 async def read_json(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
     """The body. Raises UnsupportedMediaType, and TooLarge before more than ``bytes_max`` is in memory."""
-    mime = _MimeMessage()
-    mime["content-type"] = header(scope, b"content-type") or "none/none"
-    if mime.get_content_type() != "application/json" or (mime.get_content_charset() or "utf-8") != "utf-8":
+    mime, *parameters = (header(scope, b"content-type") or "").lower().split(";")
+    pairs = [parameter.partition("=") for parameter in parameters]
+    charsets = {value.strip(' \t"') for name, _, value in pairs if name.strip() == "charset"}
+    if mime.strip() != "application/json" or not charsets <= {"utf-8"}:
         raise UnsupportedMediaType("send JSON, with the header Content-Type: application/json")
     too_large = TooLarge(f"the body is larger than {bytes_max} bytes (body_bytes_max); send less at a time")
     length = header(scope, b"content-length")

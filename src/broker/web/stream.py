@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from broker import sse
 from broker.broker import Broker
+from broker.errors import BadRequest
 from broker.names import Filter
 from broker.settings import Settings
 from broker.subscriber import Subscriber
@@ -44,6 +45,9 @@ class Events:
         if not broker.settings.events_public:
             await caller(scope, broker)
         asked = query(scope)
+        for name, _ in asked:
+            if name not in ("event", "last_event_id"):
+                raise BadRequest(f"{name[:50]}: there is no such parameter; use event (again for more), last_event_id")
         filter = Filter.parse([value for name, value in asked if name == "event"], broker.settings.filters_max)
         last_id = header(scope, b"last-event-id") or next((v for name, v in asked if name == "last_event_id"), "")
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
@@ -86,6 +90,9 @@ class SendTransport:
         tasks = {asyncio.ensure_future(self._pump(send)), asyncio.ensure_future(_disconnected(receive))}
         try:
             await asyncio.wait({*tasks, self._aborted}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # the host stops; it has waited for streams as long as it wants to
+            if not self._buffer and not self._subscriber.paused:
+                await send({"type": "http.response.body"})
         finally:
             self._closing = True
             for task in tasks:
@@ -130,6 +137,9 @@ class SendTransport:
 
     def get_write_buffer_size(self) -> int:
         return self._size
+
+    def get_extra_info(self, name: str, /) -> Any:
+        return None
 
 
 async def _disconnected(receive: Receive) -> None:
