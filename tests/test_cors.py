@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from tests.answers import exchange
-from tests.servers import ServerProcess
+from tests.servers import ServerProcess, wait_for
 
 ORIGIN = {"Origin": "http://localhost:3000"}
 CALLS = [
@@ -110,3 +111,12 @@ def test_several_origins_are_each_answered_with_themselves(tmp_path_factory: pyt
     with ServerProcess(tmp_path_factory.mktemp("several"), *given) as running, running.client() as client:
         for origin in given[1::2]:
             assert client.get("/healthz", headers={"Origin": origin}).headers["access-control-allow-origin"] == origin
+
+
+def test_the_log_says_once_which_page_was_refused(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server, server.client() as client:
+        for origin in ("http://localhost:3000", "http://localhost:3000", server.url):
+            client.get("/healthz", headers={"Origin": origin})
+        wait_for(lambda: any("http://localhost:3000" in line for line in server.log))
+        assert server.stop() == 0
+        assert sum("--origin" in line for line in server.log) == 1

@@ -118,6 +118,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         logger.info("Broker serves on %s (Ctrl-C stops it); data in %s", self._address, self._broker.settings.data)
+        logger.info("its API to read: %s/docs", self._address)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("stopping")

@@ -13,6 +13,8 @@ from broker.web.problems import problem_of, send_problem
 
 logger = logging.getLogger("broker.web")
 
+_ORIGINS_TOLD_MAX = 20
+
 _PREFLIGHT: tuple[Header, ...] = (
     (b"access-control-allow-methods", b"GET, HEAD, POST"),
     (b"access-control-allow-headers", b"Authorization, Content-Type, Last-Event-ID, Prefer, Cache-Control"),
@@ -30,6 +32,7 @@ class CORS:
         self._app = app
         self._any = "*" in origins
         self._origins = frozenset(origin.lower() for origin in origins)
+        self._told: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: list[Header] = [(b"vary", b"Origin")]
@@ -37,6 +40,8 @@ class CORS:
         if origin is not None and (self._any or origin.lower() in self._origins):
             headers.append((b"access-control-allow-origin", b"*" if self._any else origin.encode("latin-1")))
             headers.append((b"access-control-expose-headers", b"Link, Retry-After"))
+        elif origin is not None and origin.partition("://")[2] != header(scope, b"host"):
+            self._tell(origin)
         if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None:
             # Without an allow-origin among the headers the browser refuses by itself.
             await send({"type": "http.response.start", "status": 204, "headers": [*headers, *_PREFLIGHT]})
@@ -49,6 +54,12 @@ class CORS:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+    def _tell(self, origin: str) -> None:
+        """Once for each origin, and for a few only: a browser shows its user little, and strangers write the header."""
+        if origin not in self._told and len(self._told) < _ORIGINS_TOLD_MAX:
+            self._told.add(origin)
+            logger.warning("a page from %.100r cannot read the answers; to let it, add its origin: --origin", origin)
 
 
 class Problems:
