@@ -120,6 +120,8 @@ def test_a_host_that_stops_ends_its_streams(tmp_path: Path) -> None:
         stream.wait("$ready")
         assert host.stop() == 0
         wait_for(lambda: stream.ended, what="the stream's end")
+        assert stream.ended == "cleanly"
+        assert not any("Traceback" in line for line in host.log)
 
 
 def test_an_app_by_itself_runs_its_own_lifespan(tmp_path: Path) -> None:
