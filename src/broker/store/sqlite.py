@@ -31,6 +31,7 @@ _SQLITE_MIN = (3, 35, 0)
 _BUSY_MS = 5_000  # another program (a backup, a shell) may hold the lock this long before a write is refused
 _COMMIT_BYTES_MAX = 16 * MIB  # of data in one transaction
 _RECORD_BYTES = 512  # what a record costs in memory besides its data, or a page of tiny ones would be millions
+_HEAD = "SELECT epoch, head FROM state, epochs WHERE ended IS NULL"
 _USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled"
 
 
@@ -187,7 +188,7 @@ class SQLiteStore:
         return due_us if due_us is None else int(due_us)
 
     async def head(self) -> Head:
-        return Head(*await self._row("SELECT epoch, head FROM state, epochs WHERE ended IS NULL"))
+        return Head(*await self._row(_HEAD))
 
     async def epochs(self) -> dict[str, int | None]:
         return dict(await self._read(lambda db: db.execute("SELECT epoch, ended FROM epochs").fetchall()))
@@ -196,7 +197,7 @@ class SQLiteStore:
         def read(db: sqlite3.Connection) -> tuple[Head, list[Published]]:
             db.execute("BEGIN")  # one moment for both
             try:
-                head = Head(*db.execute("SELECT epoch, head FROM state, epochs WHERE ended IS NULL").fetchone())
+                head = Head(*db.execute(_HEAD).fetchone())
                 rows = db.execute(
                     """SELECT e.position, e.event, CAST(r.data AS BLOB) FROM events e
                        JOIN publications p ON p.position = e.position JOIN records r ON r.number = p.number
@@ -321,9 +322,7 @@ class SQLiteStore:
 
     def _connect(self) -> sqlite3.Connection:
         # Used by one thread, closed by another after that one has ended.
-        connection = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
-        connection.execute("PRAGMA foreign_keys = OFF")  # what refers to what is held by one writer, not checked a row
-        return connection
+        return sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
 
 
 def _migrate(connection: sqlite3.Connection, file: Path) -> None:
