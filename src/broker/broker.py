@@ -19,7 +19,7 @@ from broker.records import NewRecord, Record, make_uuid
 from broker.relay import Relay
 from broker.scheduler import Scheduler
 from broker.settings import MIB, Settings
-from broker.store.base import Commit, LogPage
+from broker.store.base import Commit, LogPage, Store
 from broker.store.sqlite import SQLiteStore
 from broker.subscriber import Subscriber
 from broker.tokens import Tokens, read_secret
@@ -43,7 +43,7 @@ class Broker:
     def __init__(self, settings: Settings, clock: Callable[[], int] = wall_clock_us) -> None:
         self.settings = settings
         self.clock = clock  # microseconds since the epoch
-        self.store = SQLiteStore(settings.data / "broker.db", settings, clock)
+        self.store: Store = SQLiteStore(settings.data / "broker.db", settings, clock)
         self.hub = Hub(settings)
         self.relay = Relay(self.store, self.hub, settings)
         self.scheduler = Scheduler(self.store, settings, clock)

@@ -43,6 +43,11 @@ class Commit:
 class Store(Protocol):
     """Append-only log, schedule and users."""
 
+    @property
+    def waiting(self) -> int:
+        """How many writes are accepted and not yet done."""
+        ...
+
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         """Opens and migrates; raises SettingsError if the data cannot be used. ``on_commit`` is called in the loop."""
         ...

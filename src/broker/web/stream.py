@@ -132,9 +132,6 @@ class SendTransport:
         if not self._aborted.done():
             self._aborted.set_result(None)
 
-    def is_closing(self) -> bool:
-        return self._closing
-
     def get_write_buffer_size(self) -> int:
         return self._size
 
