@@ -186,7 +186,7 @@ async def _running(folder: Path, **settings: Any) -> AsyncIterator[App]:
 
 
 async def _insert(app: App, event: str, data: bytes) -> None:
-    await app.broker.insert(NewRecord(make_uuid(0), check_name(event), data, "ada"))
+    await app.broker.insert([NewRecord(make_uuid(0), check_name(event), data, "ada")])
 
 
 class TestWithoutHandover:

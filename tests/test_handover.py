@@ -53,7 +53,7 @@ class ThreadServer(ServerProcess):
     def publish(self, *data: str, event: str = "e") -> None:
         async def publish() -> None:
             await asyncio.gather(
-                *[self.broker.insert(NewRecord(make_uuid(1), event, each.encode(), "ada")) for each in data]
+                *[self.broker.insert([NewRecord(make_uuid(1), event, each.encode(), "ada")]) for each in data]
             )
 
         self.call(publish())
@@ -170,7 +170,7 @@ def test_a_transport_that_closes_during_fan_out_does_not_cut_the_others_short(he
         subscribers = list(here.broker.hub.subscribers)
         for subscriber in subscribers[::3]:
             subscriber.transport.abort()  # still a member: connection_lost comes later
-        await here.broker.insert(NewRecord(make_uuid(1), "e", b"1", "ada"))
+        await here.broker.insert([NewRecord(make_uuid(1), "e", b"1", "ada")])
 
     here.call(close_some_and_publish())
     here.publish("2")

@@ -30,7 +30,7 @@ def schedule_all(data: Path, due_us: list[int]) -> str:
                 NewRecord(make_uuid(PAST_US // 1_000), f"event/{number % 10}", b"%d" % number, "ada", "1", due)
                 for number, due in enumerate(due_us[start : start + AT_A_TIME], start)
             ]
-            await asyncio.gather(*map(store.append, news))
+            await asyncio.gather(*[store.append([new]) for new in news])
         epoch = (await store.head()).epoch
         await store.stop()
         return epoch

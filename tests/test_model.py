@@ -119,7 +119,7 @@ class Streams(RuleBasedStateMachine):
         data = json.dumps({"n": self.model.number})
         uuid = make_uuid(self.model.number)
         new = NewRecord(uuid, event, data.encode(), "ada", due_us=due_us, log_only=log_only)
-        self.run(self.broker.insert(new))
+        self.run(self.broker.insert([new]))
         if log_only:
             self.model.number += 1
             return

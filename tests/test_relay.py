@@ -29,7 +29,7 @@ def with_two_nodes(data: Path, test: Test, **settings: float) -> None:
 
 async def insert(broker: Broker, *data: str) -> None:
     for each in data:
-        await broker.insert(NewRecord(make_uuid(1), "e", each.encode(), "ada"))
+        await broker.insert([NewRecord(make_uuid(1), "e", each.encode(), "ada")])
 
 
 async def hears(stream: AsgiStream, *data: str) -> None:
@@ -76,7 +76,7 @@ def test_a_hint_with_too_many_rows_to_carry_is_read_in_pages(tmp_path: Path) -> 
             stream = AsgiStream(App(broker), query="event=e")
             await asyncio.gather(
                 *[
-                    broker.insert(NewRecord(make_uuid(1), "e", str(n).encode(), "ada", "9", now[0] + 1_000 + n))
+                    broker.insert([NewRecord(make_uuid(1), "e", str(n).encode(), "ada", "9", now[0] + 1_000 + n)])
                     for n in range(2_500)
                 ]
             )

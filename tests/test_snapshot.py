@@ -82,4 +82,4 @@ def test_a_long_snapshot_during_updates_ends_with_every_events_latest_and_no_gap
 
 
 async def insert(broker: Broker, event: int, n: int, padding: str) -> None:
-    await broker.insert(NewRecord(make_uuid(n), f"e{event}", json.dumps([n, padding]).encode(), "ada"))
+    await broker.insert([NewRecord(make_uuid(n), f"e{event}", json.dumps([n, padding]).encode(), "ada")])

@@ -12,9 +12,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from broker.errors import Conflict, InsufficientStorage, NotFound, SettingsError, Unavailable
-from broker.records import NewRecord, make_uuid
+from broker.records import NewRecord, Record, make_uuid
 from broker.settings import Settings
 from broker.store.base import Commit, Store
+from broker.store.database import open_database
 from broker.store.sqlite import SQLiteStore
 from broker.users import User
 
@@ -62,6 +63,11 @@ def run(bench: Bench, test: Test, **settings: int) -> None:
     asyncio.run(with_store())
 
 
+async def append(store: Store, new: NewRecord) -> tuple[Record, bool]:
+    (appended,) = await store.append([new])
+    return appended
+
+
 async def positions(store: Store) -> list[int]:
     return [record.position for record in await store.read(0, 10**9, 1000, 10**9)]
 
@@ -72,7 +78,7 @@ async def published(store: Store) -> list[tuple[str, str]]:
 
 def test_positions_are_contiguous_and_in_commit_order_also_for_inserts_at_once(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        results = await asyncio.gather(*[store.append(bench.new(data=str(n))) for n in range(300)])
+        results = await asyncio.gather(*[append(store, bench.new(data=str(n))) for n in range(300)])
         assert await positions(store) == list(range(1, 301))
         assert sorted(record.position or 0 for record, _ in results) == list(range(1, 301))
         assert (await store.head()).position == 300
@@ -82,8 +88,8 @@ def test_positions_are_contiguous_and_in_commit_order_also_for_inserts_at_once(b
 
 def test_what_was_acknowledged_is_there_after_reopening(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        await store.append(bench.new(data='"first"'))
-        await store.append(bench.new("later", later_us=10))
+        await append(store, bench.new(data='"first"'))
+        await append(store, bench.new("later", later_us=10))
         epoch = (await store.head()).epoch
         await store.stop()
         async with bench.opened() as again:
@@ -96,11 +102,11 @@ def test_what_was_acknowledged_is_there_after_reopening(bench: Bench) -> None:
 
 def test_every_writing_transaction_first_publishes_what_is_due(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        await store.append(bench.new(data='"second"', later_us=20))
-        await store.append(bench.new(data='"first"', later_us=10))
-        await store.append(bench.new(data='"third"', later_us=20))
+        await append(store, bench.new(data='"second"', later_us=20))
+        await append(store, bench.new(data='"first"', later_us=10))
+        await append(store, bench.new(data='"third"', later_us=20))
         bench.now_us += 20
-        await store.append(bench.new(data='"newest"'))
+        await append(store, bench.new(data='"newest"'))
         assert [data for _, data in await published(store)] == ['"first"', '"second"', '"third"', '"newest"']
 
     run(bench, test)
@@ -108,7 +114,7 @@ def test_every_writing_transaction_first_publishes_what_is_due(bench: Bench) -> 
 
 def test_nothing_is_published_early_and_nothing_twice(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        await store.append(bench.new(later_us=10))
+        await append(store, bench.new(later_us=10))
         bench.now_us += 9
         await store.publish_due()
         assert await positions(store) == []
@@ -121,7 +127,7 @@ def test_nothing_is_published_early_and_nothing_twice(bench: Bench) -> None:
 
 def test_more_due_than_a_page_is_published_in_order_in_one_go(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        await asyncio.gather(*[store.append(bench.new(data=str(n), later_us=3000 - n)) for n in range(2500)])
+        await asyncio.gather(*[append(store, bench.new(data=str(n), later_us=3000 - n)) for n in range(2500)])
         bench.now_us += 3000
         await store.publish_due()
         rows = await store.read(0, 10**9, 10_000, 10**9)
@@ -135,7 +141,7 @@ def test_more_due_than_a_page_is_published_in_order_in_one_go(bench: Bench) -> N
 
 def test_a_record_dated_in_the_past_is_published_at_once(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        record, _ = await store.append(bench.new(later_us=-5))
+        record, _ = await append(store, bench.new(later_us=-5))
         assert record.position == 1
         assert record.published_us == START_US
         assert bench.commits[-1].published[0].position == 1
@@ -145,8 +151,8 @@ def test_a_record_dated_in_the_past_is_published_at_once(bench: Bench) -> None:
 
 def test_a_log_only_record_has_no_position_and_is_never_the_latest(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        now, _ = await store.append(bench.new(log_only=True))
-        later, _ = await store.append(bench.new(log_only=True, later_us=5))
+        now, _ = await append(store, bench.new(log_only=True))
+        later, _ = await append(store, bench.new(log_only=True, later_us=5))
         bench.now_us += 10
         await store.publish_due()
         assert now.position is later.position is None
@@ -159,7 +165,7 @@ def test_a_log_only_record_has_no_position_and_is_never_the_latest(bench: Bench)
 
 def test_a_cancelled_record_is_never_published_and_cancelling_again_is_fine(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        record, _ = await store.append(bench.new(later_us=10))
+        record, _ = await append(store, bench.new(later_us=10))
         first = await store.cancel(record.uuid, "ada")
         again = await store.cancel(record.uuid, "bob")
         assert first.cancelled
@@ -174,7 +180,7 @@ def test_a_cancelled_record_is_never_published_and_cancelling_again_is_fine(benc
 
 def test_a_cancel_at_the_due_time_is_too_late(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        record, _ = await store.append(bench.new(later_us=10))
+        record, _ = await append(store, bench.new(later_us=10))
         bench.now_us += 10
         with pytest.raises(Conflict, match="published"):
             await store.cancel(record.uuid, "ada")
@@ -194,9 +200,9 @@ def test_cancelling_what_is_unknown_is_refused(bench: Bench) -> None:
 def test_a_repeated_insert_answers_the_first_record(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
         new = bench.new(later_us=10, uuid_given=True)
-        first, created = await store.append(new)
+        first, created = await append(store, new)
         bench.now_us += 10  # falls due meanwhile: the answer shows it
-        again, created_again = await store.append(new)
+        again, created_again = await append(store, new)
         assert (created, created_again) == (True, False)
         assert again.number == first.number
         assert again.position == 1
@@ -207,7 +213,7 @@ def test_a_repeated_insert_answers_the_first_record(bench: Bench) -> None:
 def test_of_equal_inserts_at_once_the_first_wins(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
         new = bench.new(uuid_given=True)
-        results = await asyncio.gather(*[store.append(new) for _ in range(50)])
+        results = await asyncio.gather(*[append(store, new) for _ in range(50)])
         assert sum(created for _, created in results) == 1
         assert {record.number for record, _ in results} == {1}
 
@@ -221,8 +227,8 @@ def test_a_known_uuid_with_anything_else_is_a_conflict_and_fails_no_other(bench:
         new = bench.new(uuid_given=True)
         fields = {name: getattr(new, name) for name in ("uuid", "event", "data", "user", "timestamp", "log_only")}
         other = NewRecord(**{**fields, field: changed[field]}, uuid_given=True)
-        await store.append(new)
-        results = await asyncio.gather(store.append(other), store.append(bench.new()), return_exceptions=True)
+        await append(store, new)
+        results = await asyncio.gather(append(store, other), append(store, bench.new()), return_exceptions=True)
         assert isinstance(results[0], Conflict)
         assert not isinstance(results[1], BaseException)
 
@@ -232,8 +238,8 @@ def test_a_known_uuid_with_anything_else_is_a_conflict_and_fails_no_other(bench:
 def test_the_snapshot_is_the_latest_of_every_event_in_position_order(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
         for event, data in [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4"), ("b", "5")]:
-            await store.append(bench.new(event, data))
-        await store.append(bench.new("d", later_us=10))
+            await append(store, bench.new(event, data))
+        await append(store, bench.new("d", later_us=10))
         head, latest = await store.snapshot()
         assert head.position == 5
         assert [(each.position, each.event, each.data) for each in latest] == [
@@ -248,7 +254,7 @@ def test_the_snapshot_is_the_latest_of_every_event_in_position_order(bench: Benc
 def test_reading_is_bounded_by_records_bytes_and_position(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
         for n in range(10):
-            await store.append(bench.new(data=f'"{n}{"x" * 97}"'))
+            await append(store, bench.new(data=f'"{n}{"x" * 97}"'))
         assert [each.position for each in await store.read(2, 7, 100, 10**6)] == [3, 4, 5, 6, 7]
         assert len(await store.read(0, 10, 4, 10**6)) == 4
         assert len(await store.read(0, 10, 100, 1_500)) == 3
@@ -261,7 +267,7 @@ def test_reading_is_bounded_by_records_bytes_and_position(bench: Bench) -> None:
 
 def test_a_page_of_tiny_records_is_bounded_too(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        await asyncio.gather(*[store.append(bench.new(data="1")) for _ in range(300)])
+        await asyncio.gather(*[append(store, bench.new(data="1")) for _ in range(300)])
         assert len(await store.log("e", None, 300, 100_000, False)) < 200
         assert len(await store.read(0, 300, 1000, 100_000)) < 200
 
@@ -270,9 +276,9 @@ def test_a_page_of_tiny_records_is_bounded_too(bench: Bench) -> None:
 
 def test_the_log_of_an_event_has_all_states_and_pages_both_ways(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        records = [(await store.append(bench.new("a", str(n), later_us=n * 10)))[0] for n in range(5)]
-        await store.append(bench.new("b"))
-        await store.append(bench.new("a", '"only"', log_only=True))
+        records = [(await append(store, bench.new("a", str(n), later_us=n * 10)))[0] for n in range(5)]
+        await append(store, bench.new("b"))
+        await append(store, bench.new("a", '"only"', log_only=True))
         await store.cancel(records[3].uuid, "ada")
         page = await store.log_end("a", None, None, False)
         assert page.last is not None
@@ -304,40 +310,118 @@ def test_the_log_of_an_event_has_all_states_and_pages_both_ways(bench: Bench) ->
 
 def test_too_many_event_names_are_refused_and_known_ones_still_work(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        await store.append(bench.new("a"))
-        pending, _ = await store.append(bench.new("b", later_us=10))
+        await append(store, bench.new("a"))
+        pending, _ = await append(store, bench.new("b", later_us=10))
         with pytest.raises(InsufficientStorage, match="event_names_max"):
-            await store.append(bench.new("c"))
-        await store.append(bench.new("c", log_only=True))
-        await store.append(bench.new("a", "2"))
+            await append(store, bench.new("c"))
+        await append(store, bench.new("c", log_only=True))
+        await append(store, bench.new("a", "2"))
         await store.cancel(pending.uuid, "ada")  # gives its name back
-        await store.append(bench.new("c"))
+        await append(store, bench.new("c"))
         with pytest.raises(InsufficientStorage):
-            await store.append(bench.new("d"))
+            await append(store, bench.new("d"))
 
     run(bench, test, event_names_max=2)
 
 
 def test_the_snapshot_stays_within_its_bytes_whatever_is_pending(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        await store.append(bench.new("a", "1" * 60))
-        large, _ = await store.append(bench.new("a", "1" * 90, later_us=10))  # may become the latest
+        await append(store, bench.new("a", "1" * 60))
+        large, _ = await append(store, bench.new("a", "1" * 90, later_us=10))  # may become the latest
         with pytest.raises(InsufficientStorage, match="snapshot_bytes_max"):
-            await store.append(bench.new("b", "1" * 20))
-        await store.append(bench.new("a", "1" * 50))
+            await append(store, bench.new("b", "1" * 20))
+        await append(store, bench.new("a", "1" * 50))
         await store.cancel(large.uuid, "ada")  # now a's latest counts 50
-        await store.append(bench.new("b", "1" * 50))
+        await append(store, bench.new("b", "1" * 50))
         with pytest.raises(InsufficientStorage):
-            await store.append(bench.new("b", "1" * 51))
-        await store.append(bench.new("b", "1"))
-        await store.append(bench.new("c", "1" * 49))
+            await append(store, bench.new("b", "1" * 51))
+        await append(store, bench.new("b", "1"))
+        await append(store, bench.new("c", "1" * 49))
 
     run(bench, test, snapshot_bytes_max=100)
 
 
+def test_a_batch_has_contiguous_positions_in_its_order_among_other_writers(bench: Bench) -> None:
+    async def test(bench: Bench, store: Store) -> None:
+        batches = [[bench.new(f"e{batch}", str(n)) for n in range(20)] for batch in range(30)]
+        work = [store.append(batch) for batch in batches] + [store.append([bench.new()]) for _ in range(30)]
+        for appended in (await asyncio.gather(*work))[:30]:
+            first = appended[0][0].position
+            assert first is not None
+            assert [record.position for record, _ in appended] == list(range(first, first + 20))
+            assert [record.data for record, _ in appended] == [b"%d" % n for n in range(20)]
+        assert await positions(store) == list(range(1, 631))
+
+    run(bench, test)
+
+
+def test_a_batch_with_a_bad_record_stores_nothing_and_names_the_first_bad_one(bench: Bench) -> None:
+    async def test(bench: Bench, store: Store) -> None:
+        first, _ = await append(store, bench.new("a"))
+        other = NewRecord(first.uuid, "a", b"2", "ada", uuid_given=True)
+        bad = [bench.new("a"), bench.new("b"), bench.new("b", later_us=10), bench.new("c", log_only=True), other, other]
+        # In one transaction with two that go through.
+        results = await asyncio.gather(
+            append(store, bench.new("a")), store.append(bad), append(store, bench.new("d")), return_exceptions=True
+        )
+        assert isinstance(results[1], Conflict)
+        assert results[1].index == 4
+        assert await positions(store) == [1, 2, 3]
+        assert [event for event, _ in await published(store)] == ["a", "a", "d"]
+        bench.now_us += 10
+        await store.publish_due()
+        assert await positions(store) == [1, 2, 3]
+        assert bench.commits[-1].next_due_us is None
+        for event in "bc":
+            assert (await store.log_end(event, None, None, False)).last is None
+        # What it had counted is taken back, too: positions go on without a hole.
+        assert (await append(store, bench.new("b")))[0].position == 4
+
+    run(bench, test)
+
+
+def test_a_batch_that_does_not_fit_into_the_snapshot_takes_none_of_its_room(bench: Bench) -> None:
+    async def test(bench: Bench, store: Store) -> None:
+        await append(store, bench.new("a", "1" * 10))
+        two = [bench.new("a", "1" * 40), bench.new("b", "1" * 50, later_us=5)]
+        with pytest.raises(InsufficientStorage) as refused:
+            await store.append([*two, bench.new("c", "1" * 20)])
+        assert refused.value.index == 2
+        await store.append([*two, bench.new("c", "1" * 10)])
+        with pytest.raises(InsufficientStorage):
+            await append(store, bench.new("d", "1"))
+
+    run(bench, test, snapshot_bytes_max=100)
+
+
+def test_a_batch_with_too_many_new_events_takes_none_of_their_names(bench: Bench) -> None:
+    async def test(bench: Bench, store: Store) -> None:
+        with pytest.raises(InsufficientStorage) as refused:
+            await store.append([bench.new(name) for name in "aabc"])
+        assert refused.value.index == 3
+        await store.append([bench.new(name) for name in "ddee"])
+
+    run(bench, test, event_names_max=2)
+
+
+def test_a_batch_sent_again_is_answered_with_its_first_records(bench: Bench) -> None:
+    async def test(bench: Bench, store: Store) -> None:
+        batch = [NewRecord(uuid4(), "a", b"%d" % n, "ada", uuid_given=True) for n in range(5)]
+        first = await store.append([*batch, batch[0]])  # within a batch, too
+        assert [created for _, created in first] == [True] * 5 + [False]
+        assert first[5][0] == first[0][0]
+        more = bench.new("b")
+        again = await store.append([*batch, more])
+        assert [created for _, created in again] == [False] * 5 + [True]
+        assert [record for record, _ in again[:5]] == [record for record, _ in first[:5]]
+        assert await positions(store) == [1, 2, 3, 4, 5, 6]
+
+    run(bench, test)
+
+
 def test_more_waiting_writes_than_the_queue_holds_are_refused_and_the_others_done(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        results = await asyncio.gather(*[store.append(bench.new()) for _ in range(50)], return_exceptions=True)
+        results = await asyncio.gather(*[append(store, bench.new()) for _ in range(50)], return_exceptions=True)
         refused = [each for each in results if isinstance(each, Unavailable)]
         assert len(refused) == 40
         assert refused[0].retry_after_s == 1
@@ -349,20 +433,20 @@ def test_more_waiting_writes_than_the_queue_holds_are_refused_and_the_others_don
 def test_more_bytes_than_the_queue_holds_are_refused_and_the_others_done(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
         results = await asyncio.gather(
-            *[store.append(bench.new(data="1" * 60)) for _ in range(3)], return_exceptions=True
+            *[append(store, bench.new(data="1" * 60)) for _ in range(3)], return_exceptions=True
         )
         assert [isinstance(each, Unavailable) for each in results] == [False, True, True]
-        await store.append(bench.new(data="1" * 60))
+        await append(store, bench.new(data="1" * 60))
 
     run(bench, test, insert_queue_bytes_max=100, body_bytes_max=100)
 
 
 def test_a_caller_that_went_away_leaves_the_writer_running(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        task = asyncio.ensure_future(store.append(bench.new()))
+        task = asyncio.ensure_future(append(store, bench.new()))
         await asyncio.sleep(0)
         task.cancel()
-        await store.append(bench.new())
+        await append(store, bench.new())
         assert await positions(store) == [1, 2]
 
     run(bench, test)
@@ -370,12 +454,12 @@ def test_a_caller_that_went_away_leaves_the_writer_running(bench: Bench) -> None
 
 def test_stop_finishes_what_was_accepted_and_refuses_more(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        tasks = [asyncio.ensure_future(store.append(bench.new())) for _ in range(100)]
+        tasks = [asyncio.ensure_future(append(store, bench.new())) for _ in range(100)]
         await asyncio.sleep(0)
         await store.stop()
         assert [(await task)[0].position for task in tasks] == list(range(1, 101))
         with pytest.raises(Unavailable):
-            await store.append(bench.new())
+            await append(store, bench.new())
         with pytest.raises(Unavailable):
             await store.head()
 
@@ -385,9 +469,9 @@ def test_stop_finishes_what_was_accepted_and_refuses_more(bench: Bench) -> None:
 def test_hints_come_in_commit_order_and_before_the_answer(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
         for n in range(1, 6):
-            await store.append(bench.new())
+            await append(store, bench.new())
             assert bench.commits[-1].head == n
-        await store.append(bench.new(later_us=7))
+        await append(store, bench.new(later_us=7))
         assert bench.commits[-1].next_due_us == START_US + 7
 
     run(bench, test)
@@ -396,7 +480,7 @@ def test_hints_come_in_commit_order_and_before_the_answer(bench: Bench) -> None:
 def test_two_stores_on_one_log_give_no_position_twice(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
         async with bench.opened() as other:
-            await asyncio.gather(*[each.append(bench.new()) for each in (store, other) for _ in range(100)])
+            await asyncio.gather(*[each.append([bench.new()]) for each in (store, other) for _ in range(100)])
             assert await positions(store) == await positions(other) == list(range(1, 201))
 
     run(bench, test)
@@ -440,8 +524,7 @@ def test_what_is_no_database_is_refused_with_its_name(bench: Bench) -> None:
 
 
 def test_each_commit_is_synced_to_the_disk(bench: Bench) -> None:
-    store = SQLiteStore(bench.folder / "broker.db", bench.settings, lambda: 0)
-    connection = store._open()
+    connection = open_database(bench.folder / "broker.db")
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -453,10 +536,10 @@ def test_while_the_log_is_locked_writes_are_refused_and_then_work_again(bench: B
         other.execute("BEGIN IMMEDIATE")
         assert isinstance(store, SQLiteStore)
         with pytest.raises(Unavailable):
-            await store.append(bench.new())
+            await append(store, bench.new())
         other.execute("ROLLBACK")
         other.close()
-        await store.append(bench.new())
+        await append(store, bench.new())
         assert await positions(store) == [1]
 
     run(bench, test)
@@ -464,7 +547,7 @@ def test_while_the_log_is_locked_writes_are_refused_and_then_work_again(bench: B
 
 def test_the_log_and_its_users_are_for_the_operator_alone(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        await store.append(bench.new())
+        await append(store, bench.new())
         files = list(bench.folder.glob("broker.db*"))
         assert len(files) == 3
         assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
@@ -474,7 +557,7 @@ def test_the_log_and_its_users_are_for_the_operator_alone(bench: Bench) -> None:
 
 def test_data_is_stored_as_text(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
-        await store.append(bench.new(data='"é\\u00e9"'))
+        await append(store, bench.new(data='"é\\u00e9"'))
 
     run(bench, test)
     database = sqlite3.connect(bench.folder / "broker.db")

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from uuid import UUID
 
 from broker.catchup import Catchup
@@ -157,11 +157,17 @@ class Broker:
 
     # The log
 
-    async def insert(self, new: NewRecord) -> tuple[Record, bool]:
-        """The record and True, or the first record and False for a repetition. Raises BadRequest, Conflict,
-        InsufficientStorage, Unavailable."""
-        check_name(new.event)
-        return await self.store.append(new)
+    async def insert(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+        """All or none; for each the record and True, or the first record and False for a repetition.
+
+        Raises, with the index of the first bad one: BadRequest, Conflict, InsufficientStorage; and Unavailable."""
+        for index, new in enumerate(news):
+            try:
+                check_name(new.event)
+            except BadRequest as error:
+                error.index = index
+                raise
+        return await self.store.append(news)
 
     async def cancel(self, uuid: UUID, user: User) -> Record:
         """Raises NotFound, Conflict, Unavailable."""

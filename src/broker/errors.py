@@ -14,6 +14,7 @@ class BrokerError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.index: int | None = None  # of the record in its batch that is at fault
 
 
 class BadRequest(BrokerError):

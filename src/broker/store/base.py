@@ -11,7 +11,7 @@ All that a store promises (DESIGN section 3):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -45,7 +45,7 @@ class Store(Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many writes are accepted and not yet done."""
+        """How many records and other writes are accepted and not yet done."""
         ...
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
@@ -56,10 +56,12 @@ class Store(Protocol):
         """Finishes what was accepted, then closes."""
         ...
 
-    async def append(self, new: NewRecord) -> tuple[Record, bool]:
-        """The record and True; or, for a repetition of a known uuid, the first record and False.
+    async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+        """All of them in one transaction, or none; those published at once have contiguous positions, in this order.
 
-        Raises Conflict (uuid known with other content), InsufficientStorage, Unavailable."""
+        For each the record and True; or, for a repetition of a known uuid, the first record and False. Raises, with
+        the ``index`` of the first bad one: Conflict (uuid known with other content), InsufficientStorage; and
+        Unavailable."""
         ...
 
     async def cancel(self, uuid: UUID, user: str) -> Record:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -82,21 +82,53 @@ class Transaction:
             self._db.executemany("DELETE FROM pending WHERE due_us = ? AND number = ?", [row[:2] for row in rows])
             self._flush()
 
-    def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool] | BrokerError]:
-        """One result for each: a bad row has its error, and the others go through."""
-        known = self._known({new.uuid for new in news if new.uuid_given})
-        self._load_events({new.event for new in news if not new.log_only})
-        results: list[tuple[Record, bool] | BrokerError] = []
-        for new in news:
-            try:
+    def append(self, batches: Sequence[Sequence[NewRecord]]) -> list[list[tuple[Record, bool]] | BrokerError]:
+        """One result for each batch: a bad record leaves its batch out, and the others go through."""
+        known = self._known({new.uuid for batch in batches for new in batch if new.uuid_given})
+        self._load_events({new.event for batch in batches for new in batch if not new.log_only})
+        return [self._append_batch(batch, known) for batch in batches]
+
+    def _append_batch(
+        self, batch: Sequence[NewRecord], known: dict[UUID, Record]
+    ) -> list[tuple[Record, bool]] | BrokerError:
+        """All of its records, or none: what the first ones changed is taken back."""
+        undo = self._undo(batch) if len(batch) > 1 else None  # a single one that is refused has changed nothing
+        results: list[tuple[Record, bool]] = []
+        try:
+            for new in batch:
                 if first := known.get(new.uuid):
                     results.append((_repeated(first, new), False))
-                    continue
-                record = known[new.uuid] = self._append(new)
-                results.append((record, True))
-            except BrokerError as error:
-                results.append(error)
+                else:
+                    record = known[new.uuid] = self._append(new)
+                    results.append((record, True))
+        except BrokerError as error:
+            error.index = len(results)
+            if undo is not None:
+                undo()
+            for record, created in results:
+                if created:
+                    del known[record.uuid]
+            return error
         return results
+
+    def _undo(self, batch: Sequence[NewRecord]) -> Callable[[], None]:
+        """What puts back all that ``_append`` changes."""
+        counters, published, hint_bytes = self._counters(), self._published, self._hint_bytes
+        gathered: list[list[Any]] = [self._records, self._publications, self._pending, self._hint]
+        lengths = [len(rows) for rows in gathered]
+        names = {new.event for new in batch}
+        events = {name: replace(self._events[name]) for name in names & self._events.keys()}
+
+        def undo() -> None:
+            self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = counters
+            self._published, self._hint_bytes = published, hint_bytes
+            for rows, length in zip(gathered, lengths, strict=True):
+                del rows[length:]
+            for name in names:
+                self._events.pop(name, None)
+            self._events |= events
+
+        return undo
 
     def cancel(self, uuid: UUID, user: str) -> Record:
         self._flush()

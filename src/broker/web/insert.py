@@ -44,7 +44,7 @@ class Insert:
             log_only=body.published,
             uuid_given=body.uuid is not None,
         )
-        record, created = await broker.insert(new)
+        ((record, created),) = await broker.insert([new])
         minimal = "return=minimal" in (header(scope, b"prefer") or "")
         encode = encode_receipt if minimal else encode_record
         await respond(send, 201 if created else 200, encode(record, broker.relay.epoch))

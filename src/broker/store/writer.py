@@ -1,0 +1,166 @@
+"""Group commit on SQLite: one thread that puts everything that waits into one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from broker.errors import BrokerError, Unavailable
+from broker.records import NewRecord, Record
+from broker.settings import MIB, Settings
+from broker.store.base import Commit
+from broker.store.database import roll_back, translate
+from broker.store.transaction import Transaction
+
+logger = logging.getLogger("broker.store")
+
+_COMMIT_BYTES_MAX = 16 * MIB  # of data in one transaction
+
+
+@dataclass(slots=True)
+class _Write:
+    """Something for the writer thread: records to append, all or none, or a call on the transaction."""
+
+    work: Sequence[NewRecord] | Callable[[Transaction], Any]
+    count: int
+    bytes: int
+    future: asyncio.Future[Any]
+
+
+class Writer:
+    """Mutable state: the queue of waiting writes, counted in the event loop; the connection belongs to the thread."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], int]) -> None:
+        self._settings = settings
+        self._clock = clock  # microseconds since the epoch
+        # Of the event loop
+        self._loop: asyncio.AbstractEventLoop
+        self._on_commit: Callable[[Commit], None]
+        self.waiting = 0  # records and calls accepted and not yet done
+        self._waiting_bytes = 0
+        # Shared with the thread
+        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._thread: threading.Thread
+
+    def start(self, connection: sqlite3.Connection, on_commit: Callable[[Commit], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_commit = on_commit
+        self._thread = threading.Thread(target=self._run, args=(connection,), name="broker-writer", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Finishes what was accepted. Nothing may be submitted any more."""
+        self._writes.put(None)
+        await asyncio.to_thread(self._thread.join)
+        # The last results are callbacks that were queued in the loop before this task was woken.
+        assert self.waiting == 0, "a write was neither done nor refused"
+
+    # In the loop
+
+    async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+        appended: list[tuple[Record, bool]] = await self._submit(news, len(news), sum(len(new.data) for new in news))
+        return appended
+
+    async def call(self, work: Callable[[Transaction], Any]) -> Any:
+        """Raises what ``work`` raises; its transaction goes on without it."""
+        return await self._submit(work, 1, 0)
+
+    async def publish_due(self) -> None:
+        """Never refused for want of room."""
+        await self._put(lambda transaction: None, 1, 0)
+
+    def _submit(
+        self, work: Sequence[NewRecord] | Callable[[Transaction], Any], count: int, size: int
+    ) -> asyncio.Future[Any]:
+        settings = self._settings
+        if (
+            self.waiting + count > settings.insert_queue_max
+            or self._waiting_bytes + size > settings.insert_queue_bytes_max
+        ):
+            raise Unavailable(f"{self.waiting} writes are waiting for the disk; send this one again in a moment")
+        return self._put(work, count, size)
+
+    def _put(
+        self, work: Sequence[NewRecord] | Callable[[Transaction], Any], count: int, size: int
+    ) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.waiting += count
+        self._waiting_bytes += size
+        self._writes.put(_Write(work, count, size, future))
+        return future
+
+    def _done(self, writes: list[_Write], results: list[Any], commit: Commit | None) -> None:
+        """First the hint, so that subscribers hear as soon as it is durable; then the callers."""
+        self.waiting -= sum(write.count for write in writes)
+        self._waiting_bytes -= sum(write.bytes for write in writes)
+        if commit is not None:
+            try:
+                self._on_commit(commit)
+            except Exception:  # only a hint: those who wait for their answers must have them
+                logger.exception("a wake-up failed")
+        for write, result in zip(writes, results, strict=True):
+            if write.future.cancelled():  # the caller went away; the write stands
+                continue
+            if isinstance(result, Exception):
+                write.future.set_exception(result)
+            else:
+                write.future.set_result(result)
+
+    # In the thread
+
+    def _run(self, connection: sqlite3.Connection) -> None:
+        stop = False
+        while not stop:
+            writes, stop = self._take()
+            if writes:
+                results, commit = self._transact(connection, writes)
+                self._loop.call_soon_threadsafe(self._done, writes, results, commit)
+        connection.close()
+
+    def _take(self) -> tuple[list[_Write], bool]:
+        """Waits for a write and takes all that are there, within the bounds of one transaction; True: and then stop."""
+        writes: list[_Write] = []
+        count = size = 0
+        try:
+            while count < self._settings.commit_records_max and size <= _COMMIT_BYTES_MAX:
+                write = self._writes.get(block=not writes)
+                if write is None:
+                    return writes, True
+                writes.append(write)
+                count += write.count
+                size += write.bytes
+        except queue.Empty:
+            pass
+        return writes, False
+
+    def _transact(self, connection: sqlite3.Connection, writes: list[_Write]) -> tuple[list[Any], Commit | None]:
+        """One result, or error, for each write. Without a Commit nothing was stored (or it is not known)."""
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            # The clock is read under the lock: a time read before might order this transaction before another's.
+            transaction = Transaction(connection, self._clock(), self._settings)
+            transaction.publish_due()
+            appended = iter(transaction.append([write.work for write in writes if not callable(write.work)]))
+            results = [
+                _attempt(write.work, transaction) if callable(write.work) else next(appended) for write in writes
+            ]
+            commit = transaction.finish()
+            connection.execute("COMMIT")
+        except Exception as error:  # whatever it is, the callers must hear of it and the writer must live on
+            roll_back(connection)
+            refusal = translate(error)
+            return [refusal] * len(writes), None
+        return results, commit
+
+
+def _attempt(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
+    try:
+        return work(transaction)
+    except BrokerError as error:
+        return error
