@@ -427,7 +427,7 @@ def test_more_waiting_writes_than_the_queue_holds_are_refused_and_the_others_don
         assert refused[0].retry_after_s == 1
         assert await positions(store) == list(range(1, 11))
 
-    run(bench, test, insert_queue_max=10)
+    run(bench, test, insert_queue_max=10, batch_records_max=10)
 
 
 def test_more_bytes_than_the_queue_holds_are_refused_and_the_others_done(bench: Bench) -> None:

@@ -18,8 +18,13 @@ _BUSY_MS = 5_000  # another program (a backup, a shell) may hold the lock this l
 
 
 def connect(file: Path) -> sqlite3.Connection:
-    # Used by one thread, closed by another after that one has ended.
-    return sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
+    return sqlite3.connect(
+        file,
+        isolation_level=None,
+        check_same_thread=False,  # used by one thread, closed by another after that one has ended
+        timeout=_BUSY_MS / 1000,
+        cached_statements=512,  # a statement for each number of rows; 128 by default: fewer than there are
+    )
 
 
 def open_database(file: Path) -> sqlite3.Connection:

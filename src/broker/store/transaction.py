@@ -64,9 +64,10 @@ class Transaction:
         self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = counters
         self._before = self._counters()
         self._events: dict[str, _Event] = {}
-        self._records: list[tuple[Any, ...]] = []
-        self._publications: list[tuple[Any, ...]] = []
-        self._pending: list[tuple[int, int]] = []
+        # Rows not written yet, one value after the other, as a statement takes them.
+        self._records: list[Any] = []
+        self._publications: list[int] = []
+        self._pending: list[int] = []
         self._gone: list[tuple[str]] = []
         self._hint: list[Published] = []
         self._hint_bytes = 0
@@ -96,7 +97,9 @@ class Transaction:
         results: list[tuple[Record, bool]] = []
         try:
             for new in batch:
-                if first := known.get(new.uuid):
+                if not new.uuid_given:  # made by the server, so it is new
+                    results.append((self._append(new), True))
+                elif first := known.get(new.uuid):
                     results.append((_repeated(first, new), False))
                 else:
                     record = known[new.uuid] = self._append(new)
@@ -107,7 +110,7 @@ class Transaction:
                 undo()
             for record, created in results:
                 if created:
-                    del known[record.uuid]
+                    known.pop(record.uuid, None)
             return error
         return results
 
@@ -148,8 +151,10 @@ class Transaction:
         self._db.execute("DELETE FROM pending WHERE due_us = ? AND number = ?", (record.due_us, record.number))
         self._db.execute("INSERT INTO cancellations VALUES (?, ?, ?)", (record.number, user, self._now_us))
         self._load_events({record.event})
-        self._events[record.event].pending -= 1
-        self._settle(record.event)
+        entry = self._events[record.event]
+        entry.pending -= 1
+        if not entry.pending:
+            self._settle(record.event, entry)
         return record_of((*row[:-1], True))
 
     def add_user(self, user: User) -> None:
@@ -165,10 +170,10 @@ class Transaction:
     def finish(self) -> Commit:
         """Writes what is left; after it comes COMMIT."""
         self._flush()
-        self._db.executemany(
-            "REPLACE INTO events VALUES (?, ?, ?, ?, ?)",
-            [(event, e.position, e.bytes, e.pending, e.reserved) for event, e in self._events.items()],
-        )
+        events: list[Any] = []
+        for event, entry in self._events.items():
+            events += (event, entry.position, entry.bytes, entry.pending, entry.reserved)
+        self._write("REPLACE INTO events", 5, events)
         if self._counters() != self._before:
             self._db.execute(
                 "UPDATE state SET last_number = ?, head = ?, total_bytes = ?, event_names = ?, reserved_bytes = ?",
@@ -179,9 +184,9 @@ class Transaction:
 
     def _flush(self) -> None:
         """Writes the rows gathered so far, so that queries see them."""
-        self._insert("records", self._records)
-        self._insert("pending", self._pending)
-        self._insert("publications", self._publications)
+        self._write("INSERT INTO records", 9, self._records)
+        self._write("INSERT INTO pending", 2, self._pending)
+        self._write("INSERT INTO publications", 4, self._publications)
         self._records, self._pending, self._publications = [], [], []
         if self._gone:
             self._db.executemany("DELETE FROM events WHERE event = ?", self._gone)
@@ -203,38 +208,40 @@ class Transaction:
 
     def _append(self, new: NewRecord) -> Record:
         """Raises InsufficientStorage, with nothing changed."""
-        due_us = self._now_us if new.due_us is None else new.due_us
-        immediate = due_us <= self._now_us
+        now_us, event, data = self._now_us, new.event, new.data
+        due_us = now_us if new.due_us is None else new.due_us
+        immediate = due_us <= now_us
         if not new.log_only:
-            self._reserve(new.event, len(new.data), immediate)
+            self._reserve(event, len(data), immediate)
         self._last_number = number = self._last_number + 1
-        self._records.append(
-            (number, new.uuid.bytes, new.event, new.user, new.timestamp, due_us, new.log_only, self._now_us,
-             new.data.decode())
+        self._records += (
+            number, new.uuid.bytes, event, new.user, new.timestamp, due_us, new.log_only, now_us, data.decode()
         )  # fmt: skip
         position = published_us = None
         if not new.log_only and immediate:
-            position, published_us = self._publish(new.event, number, new.data), self._now_us
+            position, published_us = self._publish(event, number, data), now_us
         elif not new.log_only:
-            self._pending.append((due_us, number))
-            self._events[new.event].pending += 1
+            self._pending += (due_us, number)
+            self._events[event].pending += 1
         return Record(
-            new.uuid, new.event, new.data, new.user, new.timestamp, due_us, new.log_only, self._now_us,
+            new.uuid, event, data, new.user, new.timestamp, due_us, new.log_only, now_us,
             False, position, published_us, number,
         )  # fmt: skip
 
     def _publish(self, event: str, number: int, data: bytes) -> int:
-        self._head += 1
-        self._total_bytes += len(data)
-        self._publications.append((self._head, number, self._now_us, self._total_bytes))
+        self._head = position = self._head + 1
+        size = len(data)
+        self._total_bytes += size
+        self._publications += (position, number, self._now_us, self._total_bytes)
         self._published += 1
         if len(self._hint) < _PAGE_RECORDS_MAX and self._hint_bytes < _PAGE_BYTES_MAX:
-            self._hint.append(Published(self._head, event, data))
-            self._hint_bytes += len(data)
+            self._hint.append(Published(position, event, data))
+            self._hint_bytes += size
         entry = self._events[event]
-        entry.position, entry.bytes = self._head, len(data)
-        self._settle(event)
-        return self._head
+        entry.position, entry.bytes = position, size
+        if not entry.pending:
+            self._settle(event, entry)
+        return position
 
     def _reserve(self, event: str, size: int, immediate: bool) -> None:
         """Makes sure that the snapshot stays within its bounds whatever is published later: a pending record counts
@@ -257,16 +264,14 @@ class Transaction:
             self._event_names += 1
         self._reserved, entry.reserved = total, reserved
 
-    def _settle(self, event: str) -> None:
-        """After a publication or a cancellation: with nothing pending, only the latest counts."""
-        entry = self._events[event]
-        if not entry.pending:
-            self._reserved += entry.bytes - entry.reserved
-            entry.reserved = entry.bytes
-            if entry.position is None:
-                self._event_names -= 1
-                self._gone.append((event,))
-                del self._events[event]
+    def _settle(self, event: str, entry: _Event) -> None:
+        """After a publication or a cancellation that leaves nothing pending: only the latest counts."""
+        self._reserved += entry.bytes - entry.reserved
+        entry.reserved = entry.bytes
+        if entry.position is None:
+            self._event_names -= 1
+            self._gone.append((event,))
+            del self._events[event]
 
     def _load_events(self, names: set[str]) -> None:
         for some in _chunks(sorted(names - self._events.keys())):
@@ -286,12 +291,11 @@ class Transaction:
             known |= {record.uuid: record for record in map(record_of, rows)}
         return known
 
-    def _insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _write(self, insert: str, columns: int, values: Sequence[Any]) -> None:
         """Many rows a statement: each statement gives up and takes back the GIL."""
-        for some in _chunks(rows):
-            row = f"({_marks(len(some[0]))})"
-            values = ",".join([row] * len(some))
-            self._db.execute(f"INSERT INTO {table} VALUES {values}", [value for each in some for value in each])  # noqa: S608
+        row = f"({_marks(columns)})"
+        for some in _chunks(values, columns * _ROWS_PER_STATEMENT):
+            self._db.execute(f"{insert} VALUES {','.join([row] * (len(some) // columns))}", some)
 
     def _counters(self) -> tuple[int, ...]:
         return self._last_number, self._head, self._total_bytes, self._event_names, self._reserved
@@ -305,8 +309,8 @@ def _repeated(first: Record, new: NewRecord) -> Record:
     return first
 
 
-def _chunks(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
-    return (items[start : start + _ROWS_PER_STATEMENT] for start in range(0, len(items), _ROWS_PER_STATEMENT))
+def _chunks(items: Sequence[_T], size: int = _ROWS_PER_STATEMENT) -> Iterable[Sequence[_T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _marks(count: int) -> str:
