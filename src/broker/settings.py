@@ -50,6 +50,9 @@ class Settings:
 
     # Inserts
     body_bytes_max: int = _setting(1 * MIB, "bytes", "a request's body; a record is sent whole to every subscriber")
+    batch_records_max: int = _setting(
+        1_000, "records", "in one insert: its transaction holds the lock, some 20 ms, and others wait; beyond: 413"
+    )
     insert_queue_max: int = _setting(
         10_000, "count", "inserts and cancels waiting for a commit: some seconds of work; beyond: 503"
     )
@@ -101,6 +104,8 @@ class Settings:
             raise SettingsError(f"port: {self.port} is no port; give 0 to 65535")
         if self.insert_queue_bytes_max < self.body_bytes_max:
             raise SettingsError("insert_queue_bytes_max is less than body_bytes_max: the largest inserts never fit")
+        if self.insert_queue_max < self.batch_records_max:
+            raise SettingsError("insert_queue_max is less than batch_records_max: the largest batches never fit")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsError("tls_certificate and tls_key go together; give both or none")
         for origin in self.origin:

@@ -111,12 +111,17 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def _type(content: dict[str, Any]) -> str:
-    for mime, body in content.items():
-        schema = body["schema"]
-        refs = [each["$ref"] for each in (schema, schema.get("items", {}), *schema.get("anyOf", ())) if "$ref" in each]
-        names = [ref.rpartition("/")[2] for ref in refs]
-        return " or ".join(f'<a href="#{name}">{name}</a>' for name in names) or escape(mime)
-    return ""
+    return " or ".join(" or ".join(_links(body["schema"])) or escape(mime) for mime, body in content.items())
+
+
+def _links(schema: dict[str, Any]) -> list[str]:
+    """To the types that a schema names."""
+    if "items" in schema:
+        return [f"array of {link}" for link in _links(schema["items"])]
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return [f'<a href="#{name}">{name}</a>']
+    return [link for each in schema.get("oneOf") or schema.get("anyOf", ()) for link in _links(each)]
 
 
 def _row(name: str, text: str) -> str:

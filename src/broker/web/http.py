@@ -15,6 +15,7 @@ Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
+NDJSON = b"application/x-ndjson"
 
 
 class Methods:
@@ -46,13 +47,26 @@ def query(scope: Scope) -> list[tuple[str, str]]:
         raise BadRequest("the query is not percent-encoded UTF-8") from None
 
 
-async def read_json(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
-    """The body. Raises UnsupportedMediaType, and TooLarge before more than ``bytes_max`` is in memory."""
+def media_type(scope: Scope, *supported: bytes) -> bytes:
+    """The body's. Raises UnsupportedMediaType for any other, and for another charset than UTF-8."""
     mime, *parameters = (header(scope, b"content-type") or "").lower().split(";")
     pairs = [parameter.partition("=") for parameter in parameters]
     charsets = {value.strip(' \t"') for name, _, value in pairs if name.strip() == "charset"}
-    if mime.strip() != "application/json" or not charsets <= {"utf-8"}:
-        raise UnsupportedMediaType("send JSON, with the header Content-Type: application/json")
+    found = mime.strip().encode("latin-1")
+    if found not in supported or not charsets <= {"utf-8"}:
+        types = " or ".join(str(each, "ascii") for each in supported)
+        raise UnsupportedMediaType(f"send JSON, with the header Content-Type: {types}")
+    return found
+
+
+async def read_json(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
+    """The body. Raises UnsupportedMediaType, and what ``read_body`` raises."""
+    media_type(scope, JSON)
+    return await read_body(scope, receive, bytes_max)
+
+
+async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
+    """Raises TooLarge before more than ``bytes_max`` is in memory."""
     too_large = TooLarge(f"the body is larger than {bytes_max} bytes (body_bytes_max); send less at a time")
     length = header(scope, b"content-length")
     if length is not None and length.isdigit() and int(length) > bytes_max:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from broker import payload
 from broker.broker import Broker
-from broker.errors import BadRequest
-from broker.records import NewRecord, encode_receipt, encode_record, make_uuid, parse_timestamp, parse_uuid
-from broker.web.http import caller, header, read_json, respond
+from broker.errors import BadRequest, BrokerError, TooLarge
+from broker.names import check_name
+from broker.records import NewRecord, Record, encode_receipt, encode_record, make_uuid, parse_timestamp, parse_uuid
+from broker.web.http import JSON, NDJSON, caller, header, media_type, read_body, respond
 
 
 class InsertBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -23,31 +28,87 @@ class InsertBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(InsertBody)
+_array_decoder = msgspec.json.Decoder(list[InsertBody])
+
+
+def _new_record(username: str, now_ms: int, body: InsertBody, compact: payload.Compact) -> NewRecord:
+    """Raises BadRequest."""
+    timestamp = bytes(body.timestamp).decode() or None
+    return NewRecord(
+        uuid=make_uuid(now_ms) if body.uuid is None else parse_uuid(body.uuid),
+        event=body.event,
+        data=compact(bytes(body.data)),
+        user=username,
+        timestamp=timestamp,
+        due_us=None if timestamp is None else parse_timestamp(timestamp),
+        log_only=body.published,
+        uuid_given=body.uuid is not None,
+    )
+
+
+_Make = Callable[[InsertBody, payload.Compact], NewRecord]
 
 
 class Insert:
+    """One record, or a batch of them: all or none."""
+
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
         user = await caller(scope, broker)
-        body, compact = payload.decode(_decoder, await read_json(scope, receive, broker.settings.body_bytes_max))
-        timestamp = bytes(body.timestamp).decode() or None
-        new = NewRecord(
-            uuid=make_uuid(broker.clock() // 1_000) if body.uuid is None else parse_uuid(body.uuid),
-            event=body.event,
-            data=compact(bytes(body.data)),
-            user=user.username,
-            timestamp=timestamp,
-            due_us=None if timestamp is None else parse_timestamp(timestamp),
-            log_only=body.published,
-            uuid_given=body.uuid is not None,
-        )
-        ((record, created),) = await broker.insert([new])
-        minimal = "return=minimal" in (header(scope, b"prefer") or "")
-        encode = encode_receipt if minimal else encode_record
-        await respond(send, 201 if created else 200, encode(record, broker.relay.epoch))
+        media = media_type(scope, JSON, NDJSON)
+        body = await read_body(scope, receive, broker.settings.body_bytes_max)
+        make = partial(_new_record, user.username, broker.clock() // 1_000)
+        encode = encode_receipt if "return=minimal" in (header(scope, b"prefer") or "") else encode_record
+        if media == JSON and body.lstrip()[:1] != b"[":
+            record, created = await self._insert_one(make(*payload.decode(_decoder, body)))
+            await respond(send, 201 if created else 200, encode(record, broker.relay.epoch))
+            return
+        results = await broker.insert(self._read_batch(media, body, make))
+        answer = b"[%b]" % b",".join([encode(record, broker.relay.epoch) for record, _ in results])
+        await respond(send, 201 if any(created for _, created in results) else 200, answer)
+
+    async def _insert_one(self, new: NewRecord) -> tuple[Record, bool]:
+        try:
+            (result,) = await self._broker.insert([new])
+        except BrokerError as error:
+            error.index = None  # there is only one: nothing to tell apart
+            raise
+        return result
+
+    def _read_batch(self, media: bytes, body: bytes, make: _Make) -> list[NewRecord]:
+        """Raises BadRequest with the index of the first bad record, where there is one; and TooLarge."""
+        if media == NDJSON:
+            return self._make_each(payload.split_lines(body), make, "the line")
+        if decoded := payload.decode_array(_array_decoder, body):
+            bodies, compact = decoded
+            self._check_count(bodies)
+            with contextlib.suppress(BadRequest):  # said below, with the index
+                return [make(each, compact) for each in bodies]
+        return self._make_each(payload.split(body), make, "the record")
+
+    def _make_each(self, parts: list[bytes], make: _Make, what: str) -> list[NewRecord]:
+        """Each is taken, or refused, just as if it had been sent by itself."""
+        self._check_count(parts)
+        news: list[NewRecord] = []
+        try:
+            for part in parts:
+                new = make(*payload.decode(_decoder, part, what))
+                check_name(new.event)  # here, so that of two bad ones the first is named
+                news.append(new)
+        except BadRequest as error:
+            error.index = len(news)
+            raise
+        return news
+
+    def _check_count(self, batch: Sequence[object]) -> None:
+        if not batch:
+            raise BadRequest("the batch is empty; send one record or more")
+        most = self._broker.settings.batch_records_max
+        if len(batch) > most:
+            raise TooLarge(f"a batch of {len(batch)} records; at most {most} (batch_records_max): split it")
 
 
 class Cancel:

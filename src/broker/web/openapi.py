@@ -20,6 +20,7 @@ class Problem(msgspec.Struct):
     title: str
     status: int
     detail: str
+    index: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Token(msgspec.Struct):
@@ -92,6 +93,7 @@ def _schemas() -> dict[str, Any]:
     user["username"] |= {"pattern": "^[A-Za-z0-9._@-]{1,64}$"}
     user["password"] |= {"minLength": PASSWORD_CHARACTERS_MIN}
     user["info"] = {"description": "any JSON"}
+    schemas["Problem"]["properties"]["index"] |= {"minimum": 0, "description": "of the bad record in a batch, from 0"}
     schemas["UserBody"]["description"] = "A user to create."
     schemas["RecordView"]["description"] = "One version of an event, as the log holds it."
     schemas["UserView"]["properties"]["info"] = {"description": "as it was sent"}
@@ -144,7 +146,7 @@ def _paths() -> dict[str, Any]:
         "/login": {"post": _call("a token", "Token", 400, 401, 413, 415, 429, 503, body="LoginBody", public=True)},
         "/insert": {
             "post": _call(
-                "appends a record",
+                "appends a record, or a batch of them, all or none",
                 "RecordView",
                 400,
                 401,
@@ -156,7 +158,7 @@ def _paths() -> dict[str, Any]:
                 body="InsertBody",
                 created=True,
                 secured=True,
-                repeatable=True,
+                batches=True,
                 parameters=[_parameter("Prefer", "header", {"type": "string"}, "`return=minimal`: a Receipt will do")],
             )
         },
@@ -184,20 +186,24 @@ def _paths() -> dict[str, Any]:
 
 def _call(
     summary: str, answer: str, *problems: int, body: str = "", created: bool = False, secured: bool = False,
-    repeatable: bool = False, public: bool = False, parameters: list[dict[str, Any]] | None = None,
+    batches: bool = False, public: bool = False, parameters: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     content: dict[str, Any] = {"application/json": {"schema": _ref(answer)}}
     call: dict[str, Any] = {"summary": summary, "responses": _answers(summary, content, *problems)}
-    if repeatable:
-        content["application/json"]["schema"] = {"anyOf": [_ref(answer), _ref("Receipt")]}
+    if batches:
+        content["application/json"]["schema"] = {"anyOf": _one_or_many(answer) + _one_or_many("Receipt")}
     if created:
         success = call["responses"].pop("200")
-        repeated = {"200": success | {"description": "the first record: the same uuid was sent before"}}
-        call["responses"] = {"201": success, **(repeated if repeatable else {}), **call["responses"]}
+        repeated = {"200": success | {"description": "the first records: the same uuids were sent before"}}
+        call["responses"] = {"201": success, **(repeated if batches else {}), **call["responses"]}
     if parameters:
         call["parameters"] = parameters
     if body:
-        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
+        taken: dict[str, Any] = {"application/json": {"schema": _ref(body)}}
+        if batches:
+            taken["application/json"]["schema"] = {"oneOf": _one_or_many(body)}
+            taken["application/x-ndjson"] = {"schema": {"type": "string", "description": f"{body}, one a line"}}
+        call["requestBody"] = {"required": True, "content": taken}
     if secured or not (body or public):
         call["security"] = [{"bearer": []}]
     return call
@@ -215,6 +221,10 @@ def _answers(description: str, content: dict[str, Any], *problems: int) -> dict[
 
 def _parameter(name: str, place: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
     return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": description}
+
+
+def _one_or_many(name: str) -> list[dict[str, Any]]:
+    return [_ref(name), {"type": "array", "items": _ref(name), "minItems": 1}]
 
 
 def _ref(name: str) -> dict[str, str]:

@@ -31,12 +31,14 @@ async def send_problem(send: Send, problem: BrokerError) -> None:
 
 
 def encode_problem(problem: BrokerError) -> bytes:
-    return msgspec.json.encode(
-        {
-            "type": f"urn:broker:problem:{problem.code}",
-            "title": problem.title,
-            "status": problem.status,
-            # A name that cannot be written as UTF-8 may stand in a detail.
-            "detail": problem.detail.encode(errors="replace").decode(),
-        }
-    )
+    # A name that cannot be written as UTF-8 may stand in a detail.
+    detail = problem.detail.encode(errors="replace").decode()
+    document = {
+        "type": f"urn:broker:problem:{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+    }
+    if problem.index is not None:
+        document |= {"detail": f"record {problem.index}: {detail}", "index": problem.index}
+    return msgspec.json.encode(document)
