@@ -44,8 +44,9 @@ class Writer:
         self._on_commit: Callable[[Commit], None]
         self.waiting = 0  # records and calls accepted and not yet done
         self._waiting_bytes = 0
+        self._gathered: list[_Write] = []  # in this turn of the loop
         # Shared with the thread
-        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._writes: queue.SimpleQueue[list[_Write] | None] = queue.SimpleQueue()
         self._thread: threading.Thread
 
     def start(self, connection: sqlite3.Connection, on_commit: Callable[[Commit], None]) -> None:
@@ -56,6 +57,7 @@ class Writer:
 
     async def stop(self) -> None:
         """Finishes what was accepted. Nothing may be submitted any more."""
+        self._hand_over()
         self._writes.put(None)
         await asyncio.to_thread(self._thread.join)
         # The last results are callbacks that were queued in the loop before this task was woken.
@@ -92,8 +94,16 @@ class Writer:
         future: asyncio.Future[Any] = self._loop.create_future()
         self.waiting += count
         self._waiting_bytes += size
-        self._writes.put(_Write(work, count, size, future))
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(_Write(work, count, size, future))
         return future
+
+    def _hand_over(self) -> None:
+        """All of a turn of the loop at once: waking the thread for each would cost more than its commit."""
+        if self._gathered:
+            self._writes.put(self._gathered)
+            self._gathered = []
 
     def _done(self, writes: list[_Write], results: list[Any], commit: Commit | None) -> None:
         """First the hint, so that subscribers hear as soon as it is durable; then the callers."""
@@ -129,12 +139,12 @@ class Writer:
         count = size = 0
         try:
             while count < self._settings.commit_records_max and size <= _COMMIT_BYTES_MAX:
-                write = self._writes.get(block=not writes)
-                if write is None:
+                more = self._writes.get(block=not writes)
+                if more is None:
                     return writes, True
-                writes.append(write)
-                count += write.count
-                size += write.bytes
+                writes += more
+                count += sum(write.count for write in more)
+                size += sum(write.bytes for write in more)
         except queue.Empty:
             pass
         return writes, False
