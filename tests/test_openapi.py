@@ -55,6 +55,19 @@ def test_every_route_and_method_is_in_the_document(spec: dict[str, Any], tmp_pat
     assert {each for each in served if each[0] != "HEAD" and each[1] != "/cancel"} == documented
 
 
+def test_a_batch_is_an_array_or_lines_and_an_array_comes_back(spec: dict[str, Any]) -> None:
+    call = spec["paths"]["/insert"]["post"]
+    array, lines = call["requestBody"]["content"].items()
+    body, record = ({"$ref": f"#/components/schemas/{name}"} for name in ("InsertBody", "RecordView"))
+    assert array == ("application/json", {"schema": {"oneOf": [body, {"type": "array", "items": body, "minItems": 1}]}})
+    assert lines[0] == "application/x-ndjson"
+    for status in ("200", "201"):
+        answers = call["responses"][status]["content"]["application/json"]["schema"]["anyOf"]
+        assert [each for each in answers if each.get("items") == record]
+    assert "index" not in spec["components"]["schemas"]["Problem"]["required"]
+    assert '<a href="#InsertBody">InsertBody</a> or array of <a href="#InsertBody">InsertBody</a>' in page(spec)
+
+
 def test_the_server_does_what_the_document_says(fuzzed: ServerProcess) -> None:
     with fuzzed.client("fuzz") as client:
         token = client.headers["Authorization"]

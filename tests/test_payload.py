@@ -58,6 +58,11 @@ def test_white_space_is_taken_out_but_never_from_a_string() -> None:
     assert decoded(with_data(data)) == b'{"a b":[1," \\n  x "]}'
 
 
+@pytest.mark.parametrize("blank", [b" ", b"\t", b"\n", b"\r"])
+def test_each_kind_of_white_space_is_taken_out(blank: bytes) -> None:
+    assert decoded(with_data(b"[1,%b2]" % blank)) == b"[1,2]"
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -120,6 +125,28 @@ def test_a_refusal_is_short_however_long_the_fields_name_is() -> None:
     detail = refusal(b'{"event":"a","data":1,"%b":1}' % (b"x" * 100_000))
     assert detail.startswith("object contains unknown field `xxx")
     assert len(detail) < 300
+
+
+_array_decoder = msgspec.json.Decoder(list[Body])
+
+
+@given(st.lists(_json, min_size=1, max_size=5), st.booleans(), st.sampled_from([None, 1]))
+def test_what_is_kept_of_many_is_what_is_kept_of_each(values: list[Any], escaped: bool, indent: int | None) -> None:
+    sent = [with_data(json.dumps(value, ensure_ascii=escaped, indent=indent).encode()) for value in values]
+    each = [decoded(body) for body in sent]
+    array = b"[" + b" , ".join(sent) + b"]"
+    many = payload.decode_array(_array_decoder, array)
+    lines = payload.decode_lines(_decoder, sent)
+    assert [decoded(element) for element in payload.split(array)] == each
+    for bodies, compact in filter(None, (many, lines)):
+        assert [compact(bytes(body.data)) for body in bodies] == each
+
+
+def test_many_with_half_a_surrogate_pair_are_left_to_be_read_one_by_one() -> None:
+    halves = [with_data(rb'"\ud800"'), with_data(rb'" \\ud800\ud83d\ude00\uDFFF"')]
+    array = b"[" + b",".join(halves) + b"]"
+    assert payload.decode_array(_array_decoder, array) is payload.decode_lines(_decoder, halves) is None
+    assert payload.split(array) == halves
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])

@@ -80,14 +80,16 @@ class Insert:
 
     def _read_batch(self, media: bytes, body: bytes, make: _Make) -> list[NewRecord]:
         """Raises BadRequest with the index of the first bad record, where there is one; and TooLarge."""
-        if media == NDJSON:
-            return self._make_each(payload.split_lines(body), make, "the line")
-        if decoded := payload.decode_array(_array_decoder, body):
+        lines = payload.split_lines(body) if media == NDJSON else None
+        decoded = payload.decode_array(_array_decoder, body) if lines is None else payload.decode_lines(_decoder, lines)
+        if decoded is not None:
             bodies, compact = decoded
             self._check_count(bodies)
             with contextlib.suppress(BadRequest):  # said below, with the index
                 return [make(each, compact) for each in bodies]
-        return self._make_each(payload.split(body), make, "the record")
+        if lines is None:
+            return self._make_each(payload.split(body), make, "the record")
+        return self._make_each(lines, make, "the line")
 
     def _make_each(self, parts: list[bytes], make: _Make, what: str) -> list[NewRecord]:
         """Each is taken, or refused, just as if it had been sent by itself."""
