@@ -303,9 +303,20 @@ def test_a_full_server_answers_a_stream_that_ends(tmp_path: Path) -> None:
         assert answer.text.startswith("retry: ")
 
 
+def test_a_resume_of_recent_records_needs_no_store(tmp_path: Path) -> None:
+    with serving(tmp_path, "uvloop") as server:
+        server.publish("1", "2", "3")
+        rename(server, "publications", "hidden")
+        with stream_of(server, last_id=f"{server.broker.relay.epoch}-1") as reader:
+            reader.wait("$ready")
+            assert [frame.data for frame in reader.records()] == ["2", "3"]
+        rename(server, "hidden", "publications")
+
+
 def test_while_the_store_is_away_a_stream_opens_and_waits(tmp_path: Path) -> None:
     """Nothing but 200, 400, 401 and 403, ever; the catch-up goes on when the store is back."""
-    with serving(tmp_path, "uvloop", heartbeat_s=0.1, replay_max=10) as server:
+    # So few bytes are kept in memory that a resume needs the store.
+    with serving(tmp_path, "uvloop", heartbeat_s=0.1, replay_bytes_max=10) as server:
         server.publish("1", "2", "3")
         rename(server, "publications", "hidden")
         with stream_of(server, last_id=f"{server.broker.relay.epoch}-1") as reader:

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "broker"
 LAYERS = [
     {"errors", "names", "payload", "records", "settings", "sse", "users"},
     {"store"},
-    {"catchup", "hub", "passwords", "relay", "scheduler", "snapshot", "subscriber", "tokens"},
+    {"catchup", "hub", "passwords", "recent", "relay", "scheduler", "snapshot", "subscriber", "tokens"},
     {"broker"},
     {"client", "web"},
     {"server"},

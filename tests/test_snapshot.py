@@ -21,41 +21,63 @@ EVENTS = st.lists(st.sampled_from(["a", "ab", "b", "c/1", "c/2"]), max_size=60)
 FILTERS = st.sampled_from([[], ["a"], ["a*"], ["c/*", "b"], ["none"], ["a", "c/2"]])
 
 
-def walk(snapshot: Snapshot, filter: Filter, after: int, upto: int, bytes_max: int = 1) -> list[bytes]:
+def walk(snapshot: Snapshot, filter: Filter, after: int, upto: int) -> bytes:
     frames: list[bytes] = []
     while after < upto:
-        some, after = snapshot.walk(filter, after, upto, bytes_max)
+        some, after = snapshot.walk(filter, after, upto)
         frames += some
-    return frames
+    return b"".join(frames)
 
 
-@given(EVENTS, FILTERS, st.integers(0, 60), st.sampled_from([1, 3, 1000]))
+@given(EVENTS, FILTERS, st.integers(0, 60), st.sampled_from([1, 9, 1000]))
 def test_a_walk_gives_the_latest_of_each_matching_event_in_order(
-    events: list[str], patterns: list[str], after: int, bytes_max: int
+    events: list[str], patterns: list[str], after: int, page_bytes: int
 ) -> None:
-    snapshot, filter = Snapshot(), Filter.parse(patterns, 10)
+    snapshot, filter = Snapshot(page_bytes), Filter.parse(patterns, 10)
     latest: dict[str, int] = {}
     for position, event in enumerate(events, 1):
-        snapshot.put(position, event, b"%d" % position)
+        snapshot.put(position, event, b"%d;" % position)
         latest[event] = position
     expected = sorted(at for event, at in latest.items() if at > after and filter.matches(event))
-    assert walk(snapshot, filter, after, len(events), bytes_max) == [b"%d" % at for at in expected]
+    assert walk(snapshot, filter, after, len(events)) == b"".join(b"%d;" % at for at in expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=80), st.sampled_from([1, 9, 20]))
+def test_pages_that_walks_share_are_never_out_of_date(steps: list[tuple[int, bool]], page_bytes: int) -> None:
+    snapshot = Snapshot(page_bytes)
+    latest: dict[int, int] = {}
+    for position, (event, walked) in enumerate(steps, 1):
+        snapshot.put(position, f"e{event}", b"%d;" % position)
+        latest[event] = position
+        if walked:
+            assert walk(snapshot, EVERYTHING, 0, position) == b"".join(b"%d;" % at for at in sorted(latest.values()))
+
+
+def test_walks_share_the_pages_that_did_not_change() -> None:
+    snapshot = Snapshot(page_bytes=100)
+    for position in range(1, 101):
+        snapshot.put(position, f"e{position}", b"x" * 10)
+    first = [snapshot.walk(EVERYTHING, after, 100)[0][0] for after in range(0, 90, 10)]
+    snapshot.put(101, "e15", b"y")
+    again = [snapshot.walk(EVERYTHING, after, 101)[0][0] for after in range(0, 90, 10)]
+    assert [one is other for one, other in zip(first, again, strict=True)] == [n != 1 for n in range(9)]
+    assert again[1] == b"x" * 90
 
 
 def test_a_walk_is_the_same_after_the_list_was_compacted() -> None:
     snapshot = Snapshot()
     for position in range(1, 10_001):
-        snapshot.put(position, f"e{position % 7}", b"%d" % position)
+        snapshot.put(position, f"e{position % 7}", b"%d;" % position)
     assert len(snapshot._order) < 1_100
-    assert walk(snapshot, EVERYTHING, 0, 10_000) == [b"%d" % at for at in range(9_994, 10_001)]
-    assert walk(snapshot, EVERYTHING, 9_998, 10_000) == [b"9999", b"10000"]
+    assert walk(snapshot, EVERYTHING, 0, 10_000) == b"".join(b"%d;" % at for at in range(9_994, 10_001))
+    assert walk(snapshot, EVERYTHING, 9_998, 10_000) == b"9999;10000;"
 
 
 def test_a_walk_looks_at_a_bounded_number_of_entries_at_a_time() -> None:
     snapshot = Snapshot()
     for position in range(1, 5_001):
         snapshot.put(position, f"e{position}", b"x")
-    frames, reached = snapshot.walk(Filter.parse(["none*"], 1), 0, 5_000, 1_000)
+    frames, reached = snapshot.walk(Filter.parse(["none*"], 1), 0, 5_000)
     assert (frames, reached) == ([], 2_000)
 
 

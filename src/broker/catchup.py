@@ -104,13 +104,13 @@ class Catchup:
             await subscriber.drained(self._settings.subscriber_stall_s)
             if snapshot_end is not None:
                 frames, subscriber.position = self._relay.snapshot.walk(
-                    subscriber.filter, subscriber.position, snapshot_end, _SLICE
+                    subscriber.filter, subscriber.position, snapshot_end
                 )
                 await self._send(subscriber, b"".join(frames))
                 if subscriber.position == snapshot_end:
                     snapshot_end = None
                 else:
-                    await asyncio.sleep(0)  # a long snapshot leaves the loop to others between its pages
+                    await asyncio.sleep(0)  # a long one leaves the loop to others between its pages
             elif subscriber.position == self._relay.position:
                 # No await from the comparison to the join: a record published in between would be lost.
                 subscriber.write(sse.ready(self._relay.id_of(subscriber.position)))
@@ -128,12 +128,19 @@ class Catchup:
         behind = upto - subscriber.position
         if behind > self._settings.replay_max:
             return True
-        if behind * self._settings.body_bytes_max <= self._settings.replay_bytes_max:
-            return False  # whatever they hold
+        if self._relay.recent.holds(subscriber.position):
+            return False
         return await self._store.span_bytes(subscriber.position, upto) > self._settings.replay_bytes_max
 
     async def _replay(self, subscriber: Subscriber) -> None:
         after, upto = subscriber.position, self._relay.position  # never past the relay
+        recent = self._relay.recent
+        if recent.holds(after):
+            frames, subscriber.position = recent.read(subscriber.filter, after, upto, _SLICE)
+            await self._send(subscriber, b"".join(frames))
+            if subscriber.position < upto:
+                await asyncio.sleep(0)
+            return
         records = await self._patiently(
             subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, PAGE_BYTES_MAX)
         )

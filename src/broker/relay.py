@@ -9,6 +9,7 @@ import logging
 from broker import sse
 from broker.errors import Unavailable
 from broker.hub import Hub
+from broker.recent import Recent
 from broker.records import Published
 from broker.settings import MIB, Settings
 from broker.snapshot import Snapshot
@@ -22,7 +23,7 @@ _RETRY_S = 1.0
 
 
 class Relay:
-    """Mutable state, all owned here: the position, the snapshot as of it, the known epochs."""
+    """Mutable state, all owned here: the position, the snapshot and the recent frames as of it, the known epochs."""
 
     def __init__(self, store: Store, hub: Hub, settings: Settings) -> None:
         self._store = store
@@ -32,6 +33,7 @@ class Relay:
         self.epochs: dict[str, int | None] = {}
         self.position = 0
         self.snapshot = Snapshot()
+        self.recent: Recent
         self._id_prefix = b""
         self._wake = asyncio.Event()
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
@@ -40,6 +42,7 @@ class Relay:
         self.epochs = await self._store.epochs()
         head, latest = await self._store.snapshot()
         self.epoch, self.position = head.epoch, head.position
+        self.recent = Recent(self.position, self._settings.replay_max, self._settings.replay_bytes_max)
         self._id_prefix = f"{self.epoch}-".encode()
         for record in latest:
             self.snapshot.put(record.position, record.event, self.frame(record))
@@ -90,6 +93,7 @@ class Relay:
             frame = self.frame(record)
             self.position = record.position
             self.snapshot.put(record.position, record.event, frame)
+            self.recent.put(record.event, frame)
             self._hub.publish(record.position, record.event, frame)
         for position, future in self._awaited:
             if position <= self.position and not future.done():

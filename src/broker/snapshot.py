@@ -2,32 +2,71 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from broker.names import Filter
+from broker.settings import KIB
 
 _SCAN_MAX = 2_000  # entries looked at in one turn of the loop: about a millisecond
+
+
+class _Page:
+    """The frames with ``after`` < position <= ``upto``, joined once for all; None: to be joined anew."""
+
+    __slots__ = ("after", "joined", "upto")
+
+    def __init__(self, after: int, upto: int, joined: bytes | None) -> None:
+        self.after = after
+        self.upto = upto
+        self.joined = joined
 
 
 class Snapshot:
     """Owned by the relay, which puts each record as its position moves over it.
 
     A walk keeps nothing but a position, so a slow subscriber costs no memory. A version that is superseded before a
-    walk comes to it is left out: its successor lies beyond the walk's end, and the catch-up goes on to there."""
+    walk comes to it is left out: its successor lies beyond the walk's end, and the catch-up goes on to there.
 
-    def __init__(self) -> None:
+    Unfiltered walks share pages, so that a thousand new connections cost little more than their system calls. A record
+    spoils the page that its event was on, for the next walk to join anew; where pages begin and end stays."""
+
+    def __init__(self, page_bytes: int = 64 * KIB) -> None:
+        self._page_bytes = page_bytes
         self._latest: dict[str, tuple[int, bytes]] = {}
         # Ascending; an entry is stale once its event has a later position. Compacted when most are.
         self._order: list[tuple[int, str]] = []
+        # Full ones, from position 0 on, each beginning where the one before it ends.
+        self._pages: list[_Page] = []
 
     def put(self, position: int, event: str, frame: bytes) -> None:
+        before = self._latest.get(event)
+        if before is not None and self._pages and before[0] <= self._pages[-1].upto:
+            self._pages[bisect_left(self._pages, before[0], key=lambda page: page.upto)].joined = None
         self._latest[event] = (position, frame)
         self._order.append((position, event))
         if len(self._order) > 2 * len(self._latest) + 1_000:
             self._order = [(at, name) for at, name in self._order if self._latest[name][0] == at]
+            self._pages = []  # half empty by now
 
-    def walk(self, filter: Filter, after: int, upto: int, bytes_max: int) -> tuple[list[bytes], int]:
-        """The frames that match with ``after`` < position <= ``upto``, as many as fit, and the position reached."""
+    def walk(self, filter: Filter, after: int, upto: int) -> tuple[list[bytes], int]:
+        """The frames that match with ``after`` < position <= ``upto``, about a page, and the position reached."""
+        if not filter.everything:
+            frames, reached, _ = self._scan(filter, after, upto)
+            return frames, reached
+        index = bisect_right(self._pages, after, key=lambda page: page.after) - 1
+        page = self._pages[index] if index >= 0 else None
+        if page is not None and page.after == after and page.upto <= upto:
+            if page.joined is None:
+                page.joined = b"".join(self._scan(filter, after, page.upto)[0])
+            return [page.joined], page.upto
+        frames, reached, more = self._scan(filter, after, upto)
+        if more and after == (self._pages[-1].upto if self._pages else 0):
+            frames = [b"".join(frames)]
+            self._pages.append(_Page(after, reached, frames[0]))
+        return frames, reached
+
+    def _scan(self, filter: Filter, after: int, upto: int) -> tuple[list[bytes], int, bool]:
+        """The same, looked up; and whether more could follow up to ``upto``."""
         if filter.prefixes or filter.everything:
             order = self._order
         else:  # only exact names: no need to look at the others
@@ -38,12 +77,12 @@ class Snapshot:
         for index in range(start, min(start + _SCAN_MAX, len(order))):
             position, event = order[index]
             if position > upto:
-                return frames, upto
+                return frames, upto, False
             latest, frame = self._latest[event]
             if latest == position and filter.matches(event):
-                frames.append(frame)
                 size += len(frame)
-                if size >= bytes_max:
-                    return frames, position
+                if frames and size > self._page_bytes:
+                    return frames, position - 1, True
+                frames.append(frame)
         end = start + _SCAN_MAX
-        return frames, upto if end >= len(order) else order[end - 1][0]
+        return (frames, upto, False) if end >= len(order) else (frames, order[end - 1][0], True)
