@@ -275,6 +275,16 @@ def test_of_several_bad_records_the_first_is_named_whatever_is_wrong_with_it(ada
 
 
 @both
+def test_what_makes_no_sense_goes_before_what_is_in_conflict(ada: httpx.Client, send: Send) -> None:
+    uuid = known(uuid4())
+    assert insert(ada, "batch/sense", b"1", uuid).status_code == 201
+    conflict = record("batch/sense", b"2", uuid)
+    batch_problem(send(ada, [conflict, record("$name")]), 400, 1)
+    batch_problem(send(ada, [conflict, record("a", more=b',"timestamp":"1"')]), 400, 1)
+    batch_problem(send(ada, [conflict, record("a")]), 409, 0)
+
+
+@both
 @pytest.mark.parametrize("place", [0, 2, 4])
 def test_a_known_uuid_with_anything_else_is_named_and_nothing_is_stored(
     ada: httpx.Client, send: Send, place: int

@@ -80,10 +80,11 @@ def decode_lines(decoder: msgspec.json.Decoder[_T], lines: list[bytes]) -> tuple
 
 def split(body: bytes) -> list[bytes]:
     """The elements of an array, as they were sent. Raises BadRequest for what is not JSON."""
-    mark = _mark()
     try:
-        hidden = _hide_halves(body, mark) if _may_have_halves(body) else body
-        return [bytes(element).replace(mark, b"\\u") for element in _elements.decode(hidden)]
+        if _may_have_halves(body):
+            mark = _mark()
+            return [bytes(each).replace(mark, b"\\u") for each in _elements.decode(_hide_halves(body, mark))]
+        return [bytes(each) for each in _elements.decode(body)]
     except msgspec.DecodeError as error:
         raise _not_json("the body", error) from None
     except RecursionError:

@@ -17,7 +17,7 @@ from broker.records import NewRecord, Record, encode_receipt, encode_record, mak
 from broker.web.http import JSON, NDJSON, caller, header, media_type, read_body, respond
 
 
-class InsertBody(msgspec.Struct, forbid_unknown_fields=True):
+class InsertBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A record to append."""
 
     event: str
