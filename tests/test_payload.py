@@ -185,3 +185,22 @@ def test_no_body_takes_longer_than_its_length_allows(hostile: bytes) -> None:
     with pytest.raises(BadRequest):
         payload.decode(_decoder, hostile)
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b'[{"data":"' + rb"\"" * 500_000,
+        b'[{"data":"\\ud800' + b"\\\n" * 500_000,
+        b'[{"data":' + b"[" * 1_000_000,
+        b'[{"data":' + b"[" * 300 + b'""' * 400_000,
+        b'["a' * 250_000,
+        b'[{"data":["' + b"\\ud800" * 170_000 + b'"]},',
+    ],
+)
+def test_no_batch_takes_longer_than_its_length_allows(hostile: bytes) -> None:
+    begun = time.process_time()
+    assert payload.decode_array(_array_decoder, hostile) is None
+    with pytest.raises(BadRequest):
+        payload.split(hostile)
+    assert time.process_time() - begun < 5
