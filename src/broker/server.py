@@ -190,12 +190,18 @@ class Handover:
         # With an exception: without one it would close the transport.
         protocol.connection_lost(ConnectionError("handed over"))
         transport.set_protocol(subscriber)
-        transport.set_write_buffer_limits(high=settings.subscriber_buffer_bytes)
         sock = transport.get_extra_info("socket")
+        fd = -1
+        if transport.get_extra_info("sslcontext") is None:
+            fd = sock.fileno()
+            transport.set_write_buffer_limits(high=0)
+            paused = paused or transport.get_write_buffer_size() > 0
+        else:
+            transport.set_write_buffer_limits(high=settings.subscriber_buffer_bytes)
         # Else the kernel's buffer grows to megabytes before a slow reader shows. Not for Unix sockets.
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.subscriber_sndbuf_bytes)
-        subscriber.take(transport, paused=paused)
+        subscriber.take(transport, paused=paused, fd=fd)
         return True
 
 
