@@ -191,9 +191,9 @@ class Handover:
         protocol.connection_lost(ConnectionError("handed over"))
         transport.set_protocol(subscriber)
         sock = transport.get_extra_info("socket")
-        fd = -1
+        direct = None
         if transport.get_extra_info("sslcontext") is None:
-            fd = sock.fileno()
+            direct = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
             transport.set_write_buffer_limits(high=0)
             paused = paused or transport.get_write_buffer_size() > 0
         else:
@@ -201,7 +201,7 @@ class Handover:
         # Else the kernel's buffer grows to megabytes before a slow reader shows. Not for Unix sockets.
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.subscriber_sndbuf_bytes)
-        subscriber.take(transport, paused=paused, fd=fd)
+        subscriber.take(transport, paused=paused, direct=direct)
         return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-import os
+import socket
 import sys
 import termios
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,14 +34,14 @@ class Subscriber(asyncio.Protocol):
 
     Mutable state: all of its own, changed by the loop's callbacks, the hub and its catch-up, never across an await."""
 
-    __slots__ = ("_drained", "_fd", "chunked", "closed", "filter", "group", "hub", "paused", "position", "transport")
+    __slots__ = ("_drained", "_socket", "chunked", "closed", "filter", "group", "hub", "paused", "position", "transport")
 
     def __init__(self, hub: Hub, filter: Filter, *, chunked: bool) -> None:
         self.hub = hub
         self.filter = filter
         self.chunked = chunked  # HTTP/1.1; HTTP/1.0 has no chunks, other servers make their own
         self.transport: Transport
-        self._fd = -1
+        self._socket: socket.socket | None = None
         # Behind: the last position that was written. Live: see Hub.position.
         self.position = 0
         self.group: Group | None = None  # not None: live
@@ -49,13 +49,13 @@ class Subscriber(asyncio.Protocol):
         self.closed = False
         self._drained: asyncio.Future[None] | None = None
 
-    def take(self, transport: Transport, *, paused: bool, fd: int = -1) -> None:
+    def take(self, transport: Transport, *, paused: bool, direct: socket.socket | None = None) -> None:
         """From here on the transport is this subscriber's. ``paused``: it is full already, which nobody tells twice.
 
-        ``fd``: the socket below a transport that adds nothing to it, and that pauses as soon as it buffers anything."""
+        ``direct``: the socket below a transport that adds nothing to it, and pauses as soon as it buffers anything."""
         self.transport = transport
         self.paused = paused
-        self._fd = fd
+        self._socket = direct
         self.hub.add(self)
 
     def write(self, payload: bytes) -> None:
@@ -66,11 +66,10 @@ class Subscriber(asyncio.Protocol):
         """The hot path: for most, one system call."""
         try:
             # Past the transport, which would cost a sixth of the system call itself. Not while it is paused: it holds
-            # what goes first. The descriptor is open as long as the connection is not lost (both loops tell that before
-            # they close it), and no longer used once the transport was told to close.
-            if self._fd >= 0 and not self.paused:
+            # what goes first.
+            if self._socket is not None and not self.paused:
                 try:
-                    sent = os.write(self._fd, payload)
+                    sent = self._socket.send(payload)
                 except OSError:  # full, or dead: the transport finds out which
                     sent = 0
                 if sent == len(payload):
@@ -109,13 +108,20 @@ class Subscriber(asyncio.Protocol):
         if not self.closed:
             if self.chunked:
                 self.write_framed(sse.LAST_CHUNK)
-            self._fd = -1
+            self._let_go()
             if not self.closed:
                 self.transport.close()
 
     def abort(self) -> None:
-        self._fd = -1
+        self._let_go()
         self.transport.abort()
+
+    def _let_go(self) -> None:
+        """Of the socket, which is the transport's to close. Both loops tell that the connection is lost before they do
+        that, so the descriptor is never another connection's by now."""
+        if self._socket is not None:
+            self._socket.detach()
+            self._socket = None
 
     # asyncio.Protocol
 
@@ -140,7 +146,7 @@ class Subscriber(asyncio.Protocol):
     def _lost(self) -> None:
         if not self.closed:
             self.closed = True
-            self._fd = -1
+            self._let_go()
             self.hub.remove(self)
             self._wake()
 
