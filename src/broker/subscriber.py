@@ -34,14 +34,14 @@ class Subscriber(asyncio.Protocol):
 
     Mutable state: all of its own, changed by the loop's callbacks, the hub and its catch-up, never across an await."""
 
-    __slots__ = ("_drained", "_socket", "chunked", "closed", "filter", "group", "hub", "paused", "position", "transport")
+    __slots__ = ("_drained", "_direct", "chunked", "closed", "filter", "group", "hub", "paused", "position", "transport")
 
     def __init__(self, hub: Hub, filter: Filter, *, chunked: bool) -> None:
         self.hub = hub
         self.filter = filter
         self.chunked = chunked  # HTTP/1.1; HTTP/1.0 has no chunks, other servers make their own
         self.transport: Transport
-        self._socket: socket.socket | None = None
+        self._direct: socket.socket | None = None
         # Behind: the last position that was written. Live: see Hub.position.
         self.position = 0
         self.group: Group | None = None  # not None: live
@@ -55,7 +55,7 @@ class Subscriber(asyncio.Protocol):
         ``direct``: the socket below a transport that adds nothing to it, and pauses as soon as it buffers anything."""
         self.transport = transport
         self.paused = paused
-        self._socket = direct
+        self._direct = direct
         self.hub.add(self)
 
     def write(self, payload: bytes) -> None:
@@ -67,9 +67,9 @@ class Subscriber(asyncio.Protocol):
         try:
             # Past the transport, which would cost a sixth of the system call itself. Not while it is paused: it holds
             # what goes first.
-            if self._socket is not None and not self.paused:
+            if self._direct is not None and not self.paused:
                 try:
-                    sent = self._socket.send(payload)
+                    sent = self._direct.send(payload)
                 except OSError:  # full, or dead: the transport finds out which
                     sent = 0
                 if sent == len(payload):
@@ -119,9 +119,9 @@ class Subscriber(asyncio.Protocol):
     def _let_go(self) -> None:
         """Of the socket, which is the transport's to close. Both loops tell that the connection is lost before they do
         that, so the descriptor is never another connection's by now."""
-        if self._socket is not None:
-            self._socket.detach()
-            self._socket = None
+        if self._direct is not None:
+            self._direct.detach()
+            self._direct = None
 
     # asyncio.Protocol
 
