@@ -1,4 +1,4 @@
-"""The two C programs of the benchmark (load.c, floor.c): compiled, started and spoken to."""
+"""The two C programs of the benchmark, ``load`` and ``floor``: compiled, started and spoken to."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from bench.errors import BenchError
+
 SOURCES = Path(__file__).parent
+PROGRAMS = {"load": ("load.c", "http.c", "subscribe.c", "publish.c", "load.h"), "floor": ("floor.c",)}
 BOUND = 300.0  # seconds for a command that says no time itself: a program that hangs is an error, not a wait
 
 T = TypeVar("T")
-
-
-class BenchError(Exception):
-    """The benchmark cannot go on; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -88,20 +87,21 @@ class Sent:
 
 
 def compile_programs(folder: Path) -> Path:
-    """Compile ``load`` and ``floor`` into ``folder``, where they are missing or older than their source."""
+    """Compile ``load`` and ``floor`` into ``folder``, where they are missing or older than one of their files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("load", "floor"):
-        source, program = SOURCES / f"{name}.c", folder / name
-        if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
+    for name, files in PROGRAMS.items():
+        program, sources = folder / name, [SOURCES / file for file in files]
+        if program.exists() and program.stat().st_mtime > max(source.stat().st_mtime for source in sources):
             continue
         compiler = shutil.which("cc")
         if compiler is None:
             raise BenchError("the benchmark needs a C compiler (cc): on Debian, apt install gcc")
         new = folder / f"{name}.{os.getpid()}"  # renamed when complete: another run may be using the old one
-        command = [compiler, "-std=c11", "-O2", "-o", str(new), str(source)]
+        units = [str(source) for source in sources if source.suffix == ".c"]
+        command = [compiler, "-std=c11", "-O2", "-o", str(new), *units]
         done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
         if done.returncode:
-            raise BenchError(f"{source.name} does not compile:\n{done.stderr}")
+            raise BenchError(f"{name} does not compile:\n{done.stderr}")
         new.replace(program)
     return folder
 
@@ -251,7 +251,7 @@ class Subscribers(Program):
 
 
 class Publisher(Program):
-    """Clients that post events. load.c says what ``@N@``, ``@T@``, ``@U@`` and ``@E@`` in the body become."""
+    """Clients that post events. publish.c says what ``@N@``, ``@T@``, ``@U@`` and ``@E@`` in the body become."""
 
     def __init__(
         self,

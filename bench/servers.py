@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.errors import BenchError
+
 START_S, STOP_S, CALL_S = 15.0, 10.0, 10.0
 PEERS = Path(__file__).parent / "peers"
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"  # often not in a user's path
@@ -31,10 +33,6 @@ NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 POCKETBASE = shutil.which("pocketbase", path=sysconfig.get_path("scripts")) or "pocketbase"
 USER, MAIL, ADMIN, PASSWORD = "bench", "bench@example.com", "admin@example.com", "a long enough one"
 Kind = Literal["starlette", "sse-starlette"]
-
-
-class BenchError(Exception):
-    """A server did not start, died, or refused the benchmark's set-up."""
 
 
 @dataclass

@@ -34,7 +34,9 @@ class Subscriber(asyncio.Protocol):
 
     Mutable state: all of its own, changed by the loop's callbacks, the hub and its catch-up, never across an await."""
 
-    __slots__ = ("_drained", "_direct", "chunked", "closed", "filter", "group", "hub", "paused", "position", "transport")
+    __slots__ = (
+        "_direct", "_drained", "chunked", "closed", "filter", "group", "hub", "paused", "position", "transport",
+    )  # fmt: skip
 
     def __init__(self, hub: Hub, filter: Filter, *, chunked: bool) -> None:
         self.hub = hub
