@@ -147,28 +147,38 @@ def _wait(server: Server) -> None:
     raise BenchError(f"{server.name} does not answer after {START_S:.0f} s:\n{server.log_tail()}")
 
 
-def _call(server: Server, method: str, path: str, body: Any, token: str = "") -> dict[str, Any]:
+def _call(server: Server, method: str, path: str, body: Any, token: str = "") -> Any:
+    """``body``: text as it is, or what becomes JSON."""
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=CALL_S)) as connection:
-        connection.request(method, path, json.dumps(body), headers)
+        connection.request(method, path, body if isinstance(body, str) else json.dumps(body), headers)
         response = connection.getresponse()
         answer = response.read()
     if response.status >= 300:
         raise BenchError(f"{server.name}: {method} {path} answered {response.status}: {answer[:1000]!r}")
-    return dict(json.loads(answer))
+    return json.loads(answer)
 
 
-def broker(folder: Path, *options: str, cpus: set[int] | None = None) -> AbstractContextManager[Server]:
-    """Broker; ``options`` go to ``broker serve``."""
+def broker(
+    folder: Path, *options: str, cpus: set[int] | None = None, inside: str = ""
+) -> AbstractContextManager[Server]:
+    """Broker; ``options`` go to ``broker serve``. ``inside``: as ``bench/inside.py`` changes it."""
     port = _free_port()
     address = ["--host", "127.0.0.1", "--port", str(port), "--data", str(folder / "data")]
-    return _run("broker", [sys.executable, "-m", "broker", "serve", *address, *options], port, folder, cpus)
+    module = ["bench.inside", inside] if inside else ["broker"]
+    return _run("broker", [sys.executable, "-m", *module, "serve", *address, *options], port, folder, cpus)
 
 
-def broker_token(server: Server) -> str:
-    """Sign a user up and log in. Once for each server."""
-    _call(server, "POST", "/users", {"username": USER, "password": PASSWORD})
+def broker_token(server: Server, new: bool = True) -> str:
+    """Log in; a ``new`` user, once for each folder, signs up first."""
+    if new:
+        _call(server, "POST", "/users", {"username": USER, "password": PASSWORD})
     return str(_call(server, "POST", "/login", {"username": USER, "password": PASSWORD})["jwt"])
+
+
+def insert_all(server: Server, token: str, records: list[str]) -> None:
+    """One batch of records, each as JSON."""
+    _call(server, "POST", "/insert", "[" + ",".join(records) + "]", token)
 
 
 def nchan(folder: Path, cpus: set[int] | None = None) -> AbstractContextManager[Server]:

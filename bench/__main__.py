@@ -1,0 +1,112 @@
+"""``make bench``: Broker and its peers, measured on this machine; writes ``docs/performance.md`` and its plots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench import fanout, inserts, schedule, streams
+from bench.bench import Bench
+from bench.errors import BenchError
+from bench.load import compile_programs
+from bench.servers import available
+
+ROOT = Path(__file__).parent.parent
+
+WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
+    "one": ("one event at a time, 1,000 subscribers", lambda bench: fanout.one_at_a_time(bench, 1_000, 40)),
+    "one8": ("one event at a time, 8,000 subscribers", lambda bench: fanout.one_at_a_time(bench, 8_000, 6)),
+    "bursts": ("bursts of 100 events, 1,000 subscribers", fanout.bursts),
+    "steady": ("500 inserts a second, 1,000 to 4,000 subscribers", fanout.steady),
+    "idle": ("8,000 idle streams", streams.idle),
+    "singles": ("single inserts", inserts.singles),
+    "batches": ("batched inserts", inserts.batches),
+    "schedule": ("scheduled records", schedule.lateness),
+    "storm": ("a storm of connections", streams.storm),
+    "filters": ("many different filters", fanout.filters),
+    "subscribers": ("growth: subscribers", fanout.growth),
+    "records": ("growth: records", inserts.growth),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few and short rounds, to try it; figures mean little")
+    parser.add_argument("--only", help=f"some of: {','.join(WORKS)}", default=",".join(WORKS))
+    parser.add_argument("--work", type=Path, default=ROOT / "tmp" / "bench", help="where servers keep their files")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="where the page and its plots go")
+    parser.add_argument("--page", action="store_true", help="measure nothing: make the page of the last run again")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that every server is ended
+    results = options.out / "performance" / "results.json"
+    try:
+        if not options.page:
+            measure(options, results)
+        from bench.page import write_page  # needs the drawing library, which measuring does not
+
+        write_page(json.loads(results.read_text()), options.out)
+    except BenchError as error:
+        raise SystemExit(f"bench: {error}") from None
+
+
+def measure(options: argparse.Namespace, results: Path) -> None:
+    names = options.only.split(",")
+    if unknown := [name for name in names if name not in WORKS]:
+        raise BenchError(f"{unknown[0]}: expected some of {','.join(WORKS)}")
+    options.work.mkdir(parents=True, exist_ok=True)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options.quick, options.work, compile_programs(options.work / "programs"), available())
+    for peer, version in bench.versions.items():
+        bench.tell(f"{peer}: {version or 'not here, so not measured'}")
+    if set(names) != set(WORKS) and results.exists():
+        bench.found = json.loads(results.read_text())["found"]  # parts of a run replace those of the one before
+    started = time.time()
+    for number, name in enumerate(names, 1):
+        title, work = WORKS[name]
+        bench.tell(f"[{number}/{len(names)}] {title}")
+        work(bench)
+        bench.found.setdefault("measured", {})[name] = time.strftime("%Y-%m-%d", time.gmtime())
+        results.write_text(json.dumps(_results(bench, started), indent=1) + "\n")
+
+
+def _results(bench: Bench, started: float) -> dict[str, Any]:
+    return {
+        "quick": bench.quick,
+        "minutes": round((time.time() - started) / 60, 1),
+        "machine": _machine(),
+        "versions": bench.versions,
+        "found": bench.found,
+    }
+
+
+def _machine() -> dict[str, str]:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    kib = int(Path("/proc/meminfo").read_text().split()[1])
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)  # noqa: S603, S607
+    return {
+        "processor": f"{model}, {os.cpu_count()} cores",
+        "memory": f"{kib / 1024 / 1024:.0f} GiB",
+        "kernel": platform.release().split("-")[0],
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip() or "not known",
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Broker as the benchmark needs it from within: ``python -m bench.inside storeless|turns broker-arguments...``
+
+``storeless`` answers inserts without storing them: what is left is the cost of HTTP, JSON, tokens and fan-out.
+``turns`` writes the longest turn of the event loop, in milliseconds, into the file ``turns`` of the data folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import broker.broker
+import broker.server
+from broker.cli import main
+from broker.records import NewRecord, Published, Record
+from broker.store.base import Commit
+from broker.store.sqlite import SQLiteStore
+
+_TICK_S = 0.001
+
+
+class Storeless(SQLiteStore):
+    """Records get their positions and are published; they are in no file. Users are kept as ever."""
+
+    async def start(self, on_commit: Callable[[Commit], None]) -> None:
+        self._told = on_commit
+        self._now = broker.broker.wall_clock_us
+        self._position = 0
+        await super().start(on_commit)
+
+    async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+        now_us = self._now()
+        results, published = [], []
+        for new in news:
+            self._position += 1
+            results.append(
+                (
+                    Record(
+                        new.uuid, new.event, new.data, new.user, new.timestamp, now_us, new.log_only, now_us,
+                        False, self._position, now_us, self._position,
+                    ),
+                    True,
+                )
+            )  # fmt: skip
+            published.append(Published(self._position, new.event, new.data))
+        self._told(Commit(published, self._position, None))
+        return results
+
+
+class Watched(broker.broker.Broker):
+    """Broker with one more task, which is late by as much as other turns take."""
+
+    async def start(self) -> None:
+        await super().start()
+        self._probe = asyncio.create_task(_watch(self.settings.data / "turns"), name="probe")
+
+
+async def _watch(file: Path) -> None:
+    longest = written = 0.0
+    while True:
+        before = time.perf_counter()
+        await asyncio.sleep(_TICK_S)
+        longest = max(longest, time.perf_counter() - before - _TICK_S)
+        if time.perf_counter() - written > 1:
+            written = time.perf_counter()
+            file.write_text(f"{longest * 1e3:.2f}")  # noqa: ASYNC240 - some microseconds, in memory
+            if not (file.parent / "turns-go").exists():  # until told: what came before does not count
+                longest = 0.0
+
+
+if __name__ == "__main__":
+    what = sys.argv.pop(1)
+    if what == "storeless":
+        vars(broker.broker)["SQLiteStore"] = Storeless  # the one place that makes a store
+    elif what == "turns":
+        vars(broker.server)["Broker"] = Watched  # the one place that makes the Broker of a process
+    else:
+        raise SystemExit(f"{what}: storeless or turns")
+    main()

@@ -1,0 +1,127 @@
+"""What open streams cost: idle ones with their heartbeats, and many that connect at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from bench.bench import LOAD_CPU, SERVER_CPU, Bench, check, median, publisher, summary
+from bench.load import Floor, Subscribers
+from bench.servers import broker, broker_token
+
+IDLE = 8_000
+EVENTS = 10_000
+STORM = 1_000
+SLICE = 65_536
+
+
+def idle(bench: Bench) -> None:
+    """CPU over a minute in which nothing is published; and, in another run, the longest turn of the loop."""
+    os.sched_setaffinity(0, {LOAD_CPU})
+    seconds = bench.times(60, 20)
+    with ExitStack() as stack:
+        server = stack.enter_context(broker(stack.enter_context(bench.data()), cpus={SERVER_CPU}))
+        subscribers = stack.enter_context(Subscribers(bench.programs, server.port))
+        subscribers.open(IDLE, "/events")
+        subscribers.run(2)
+        subscribers.mark()
+        before = server.cpu_s()
+        got = subscribers.run(seconds)
+        cpu = (server.cpu_s() - before) / got.wall_s
+    with ExitStack() as stack:
+        folder = stack.enter_context(bench.data())
+        server = stack.enter_context(broker(folder, cpus={SERVER_CPU}, inside="turns"))
+        subscribers = stack.enter_context(Subscribers(bench.programs, server.port))
+        subscribers.open(IDLE, "/events")
+        subscribers.run(2)
+        (folder / "data" / "turns-go").touch()
+        subscribers.run(bench.times(35, 18))
+        longest = float((folder / "data" / "turns").read_text())
+    bench.found["idle"] = {
+        "connections": IDLE,
+        "cpu": cpu,
+        "bytes_per_s": got.bytes / got.wall_s,
+        "closed": got.closed,
+        "longest_turn_ms": longest,
+    }
+    bench.tell(f"  {bench.found['idle']}")
+
+
+def storm(bench: Bench) -> None:
+    """A snapshot of 10,000 events: one client alone, then a thousand that lost their connection at once."""
+    os.sched_setaffinity(0, {LOAD_CPU})
+    with ExitStack() as stack:
+        folder = stack.enter_context(bench.data())
+        server = stack.enter_context(broker(folder, cpus={SERVER_CPU}))
+        token = broker_token(server)
+        fill = stack.enter_context(publisher(bench, server, batch=500, token=token, event="e@E@", events=EVENTS))
+        check(fill.burst(EVENTS // 500))
+        alone = [_alone(bench, server.port) for _ in range(bench.times(20, 5))]
+        snapshot_bytes = int(alone[0][1])
+        ready = [each for each, _ in alone]
+        ours = stack.enter_context(Subscribers(bench.programs, server.port, ready=True, order=False))
+        floor = stack.enter_context(Floor(bench.programs))
+        os.sched_setaffinity(floor.pid, {SERVER_CPU})
+        floor.bulk(snapshot_bytes, SLICE)
+        theirs = stack.enter_context(Subscribers(bench.programs, floor.port, ready=True, order=False))
+        resume = stack.enter_context(Subscribers(bench.programs, server.port, ready=True, order=False))
+        last = _last_id(server.port)
+        works: list[tuple[str, Any, Any, str]] = [
+            ("snapshot", server, ours, "/events"),
+            ("floor", floor, theirs, "/"),
+            ("resume of 100", server, resume, f"/events?last_event_id={last}"),
+        ]
+        found: dict[str, list[dict[str, float]]] = {name: [] for name, *_ in works}
+        for round in range(bench.times(5, 1) + 1):
+            for name, process, subscribers, path in works:
+                subscribers.mark()
+                before = process.cpu_s()
+                got = subscribers.storm(STORM, path)
+                assert (got.connections, got.refused) == (STORM, 0), f"{got}"
+                cost = (process.cpu_s() - before) / STORM * 1e6
+                if round:
+                    found[name].append(
+                        {
+                            "us": cost,
+                            "ready_p50_ms": got.ready_us.p50 / 1e3,
+                            "ready_max_ms": got.ready_us.max / 1e3,
+                            "bytes": got.bytes / STORM,
+                            "load_busy": got.cpu_s / got.wall_s,
+                        }
+                    )
+                subscribers.storm(0, path)  # all away before the next
+                time.sleep(0.5)
+            if round:
+                bench.tell(f"  round {round}: " + ", ".join(f"{k} {v[-1]['us']:.0f} µs" for k, v in found.items()))
+    bench.found["storm"] = {
+        "clients": STORM,
+        "events": EVENTS,
+        "bytes": snapshot_bytes,
+        "alone_ms": summary(ready),
+        "rounds": found,
+    }
+    bench.tell(f"  alone: ready after {median(ready):.1f} ms, {snapshot_bytes} bytes")
+
+
+def _alone(bench: Bench, port: int) -> tuple[float, float]:
+    """Milliseconds to ``$ready``, and bytes."""
+    with Subscribers(bench.programs, port, ready=True, order=False) as one:
+        got = one.open(1, "/events")
+        return got.ready_us.p50 / 1e3, got.bytes
+
+
+def _last_id(port: int) -> str:
+    """The id of the record a hundred behind the newest."""
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/events?event=none")
+    response = connection.getresponse()
+    for line in response:
+        if line.startswith(b"id: "):
+            epoch, _, position = line[4:].decode().strip().partition("-")
+            connection.close()
+            return f"{epoch}-{int(position) - 100}"
+    raise AssertionError("no $ready")
