@@ -333,6 +333,15 @@ def rename(server: ThreadServer, table: str, other: str) -> None:
     database.close()
 
 
+def test_head_and_body_of_an_answer_come_in_one_piece(here: ThreadServer) -> None:
+    with socket.create_connection(("127.0.0.1", here.port)) as sock:
+        sock.settimeout(20)
+        for request, end in ((b"GET /healthz", b"}"), (b"HEAD /healthz", b"\r\n\r\n"), (b"GET /nothing", b"}")):
+            for _ in range(30):  # in two pieces, some would come apart
+                sock.sendall(request + b" HTTP/1.1\r\nHost: here\r\n\r\n")
+                assert sock.recv(65_536).endswith(end)
+
+
 def test_what_is_no_http_gets_a_problem_and_the_end(here: ThreadServer) -> None:
     with socket.create_connection(("127.0.0.1", here.port)) as sock:
         sock.settimeout(20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -50,6 +51,7 @@ def set_up_logging(*, verbose: bool) -> None:
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises SettingsError."""
     raise_file_limit()
+    gc.freeze()  # what is loaded by now stays: no need to look at it in each collection
     broker = Broker(settings)
     listener = _listen(settings)
     with contextlib.closing(listener):
@@ -148,8 +150,11 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         # The task of this request has been made, but has not run yet.
-        if b"/events" in self.url:  # only to spare the others the work: the route decides
+        if self._may_stream():
             self.scope["extensions"] = {HANDOVER: Handover(self, self.cycle)}  # type: ignore[dict-item] # ours
+
+    def _may_stream(self) -> bool:
+        return b"/events" in self.url  # only to spare the others the work: the route decides
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is told so in the same form as every other error, and the connection ends."""
@@ -163,6 +168,8 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # wider
         if cycle.scope["http_version"] == "1.0":
             app = _without_chunks(app, cycle)
+        if not self._may_stream():
+            app = _in_one_write(app, cycle)
         super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # Starlette's and Uvicorn's names for one thing
 
 
@@ -203,6 +210,57 @@ class Handover:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.subscriber_sndbuf_bytes)
         subscriber.take(transport, paused=paused, direct=direct)
         return True
+
+
+class _Joined:
+    """What of a transport Uvicorn uses for an answer; its pieces leave together."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def flush(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        if pieces:
+            self._transport.write(b"".join(pieces))
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+
+def _in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+    """Uvicorn writes the head and the body apart: two system calls, and two wake-ups of the client."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        head: Message | None = None
+
+        async def joined(message: Message) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start":
+                head = message
+            elif head is None:
+                await send(message)
+            else:
+                transport, start = cycle.transport, head
+                head = None
+                cycle.transport = both = _Joined(transport)  # type: ignore[assignment] # all that a cycle uses of it
+                try:
+                    await send(start)
+                    await send(message)
+                finally:
+                    cycle.transport = transport
+                    both.flush()
+
+        await app(scope, receive, joined)
+
+    return wrapped
 
 
 def _without_chunks(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
