@@ -1,6 +1,6 @@
 # Two commands: `make` serves, `make test` tests. Both set up what they need in .venv the first time.
 .DEFAULT_GOAL := serve
-.PHONY: serve test check format docs clean
+.PHONY: serve test check format docs bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,16 +15,21 @@ test: $(VENV)/.tests
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
 
 check: $(VENV)/.tests
-	$(BIN)/ruff check src tests docs
-	$(BIN)/ruff format --check src tests docs
-	$(BIN)/mypy src tests docs
+	$(BIN)/ruff check src tests docs bench
+	$(BIN)/ruff format --check src tests docs bench
+	$(BIN)/mypy src tests docs bench
 
 format: $(VENV)/.tests
-	$(BIN)/ruff check --fix src tests docs
-	$(BIN)/ruff format src tests docs
+	$(BIN)/ruff check --fix src tests docs bench
+	$(BIN)/ruff format src tests docs bench
 
 docs: $(VENV)/.runs
 	$(BIN)/python docs/make_settings.py > docs/settings.new && mv docs/settings.new docs/settings.md
+
+# Broker beside its peers, on this machine: docs/performance.md. About a quarter of an hour; `make bench ARGS=--quick`
+# tries it in three minutes.
+bench: $(VENV)/.bench
+	@$(BIN)/python -m bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
@@ -41,6 +46,11 @@ $(VENV)/.runs: pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	@echo "setting up $(VENV) for benchmarks (once)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@ $(VENV)/.runs
 
 $(VENV)/.tests: pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) for tests (once)" >&2

@@ -99,7 +99,7 @@ def compile_programs(folder: Path) -> Path:
         new = folder / f"{name}.{os.getpid()}"  # renamed when complete: another run may be using the old one
         units = [str(source) for source in sources if source.suffix == ".c"]
         command = [compiler, "-std=c11", "-O2", "-o", str(new), *units]
-        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise BenchError(f"{name} does not compile:\n{done.stderr}")
         new.replace(program)
@@ -130,7 +130,7 @@ class Program:
         self._rest = b""
         # A file: a pipe that nobody reads would stop the program.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(  # noqa: S603
+        self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0
         )
 

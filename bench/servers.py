@@ -113,7 +113,7 @@ def _start(command: list[str], log: Path, cpus: set[int] | None, more: dict[str,
     os.sched_setaffinity(0, cpus or before)
     try:
         with log.open("ab") as output:
-            return subprocess.Popen(  # noqa: S603 - no shell; the command is this file's
+            return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | more,
                 start_new_session=True,  # tells its descendants from all else; Ctrl-C reaches the benchmark alone
             )  # fmt: skip
@@ -226,7 +226,7 @@ def pocketbase_token(server: Server) -> str:
 
 def _output(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=CALL_S)  # noqa: S603 - no shell
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=CALL_S)
     except (OSError, subprocess.SubprocessError) as error:
         raise BenchError(f"{error}: {getattr(error, 'stderr', '')}") from None
     return (done.stdout + done.stderr).strip()

@@ -227,7 +227,7 @@ static void begin(int command, double seconds) {
 static void begin_open(uint32_t count, bool storm) {
     for (uint32_t i = 0; storm && i < conn_count; i++) drop(&conns[i]);
     if (storm) conn_count = 0;
-    if (!(conns = realloc(conns, (conn_count + count) * sizeof *conns))) die("out of memory");
+    if (!(conns = realloc(conns, (conn_count + count + 1) * sizeof *conns))) die("out of memory");
     memset(&sub.ready, 0, sizeof sub.ready);
     sub.to_open = count;
     sub.in_flight_max = storm ? UINT32_MAX : 256;
