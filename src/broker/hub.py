@@ -76,8 +76,8 @@ class Hub:
     def publish(self, position: int, event: str, frame: bytes) -> None:
         """Takes the next frame; it goes out at the end of this turn of the loop, with the others of the turn.
 
-        Under load the turn is longer: after each fan-out the hub rests for as long as that one took, so that half of
-        the time is left to inserts, and what they bring goes out joined. A lone event never waits."""
+        Under load the turn is longer: after a fan-out of several frames the hub rests for as long as that one took, so
+        that half of the time is left to inserts, and what they bring goes out joined. A lone event never waits."""
         if not self._turn:
             rest_s = self._rest_until - time.monotonic()
             if rest_s > 0:
@@ -107,7 +107,8 @@ class Hub:
             group.written_at = now
             group.write(b"".join(frames))
         ended = time.monotonic()
-        self._rest_until = ended + min(ended - started, _REST_MAX_S)
+        if len(turn) > 1:
+            self._rest_until = ended + min(ended - started, _REST_MAX_S)
 
     def _matching(self, event: str) -> Iterable[Group]:
         """Costs the same however many other filters there are."""
