@@ -18,6 +18,7 @@ from broker.users import User, username_key
 _PAGE_RECORDS_MAX = 1_000
 _PAGE_BYTES_MAX = 8 * MIB
 _ROWS_PER_STATEMENT = 64
+_NEXT_DUE = "SELECT min(due_us) FROM pending"
 
 _T = TypeVar("_T")
 
@@ -58,10 +59,11 @@ class Transaction:
         self._db = connection
         self._now_us = now_us
         self._settings = settings
-        counters: tuple[int, int, int, int, int] = connection.execute(
-            "SELECT last_number, head, total_bytes, event_names, reserved_bytes FROM state"
+        state: tuple[int, int, int, int, int, int | None] = connection.execute(
+            f"SELECT last_number, head, total_bytes, event_names, reserved_bytes, ({_NEXT_DUE}) FROM state"  # noqa: S608
         ).fetchone()
-        self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = counters
+        self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = state[:5]
+        self._next_due_us = state[5]
         self._before = self._counters()
         self._events: dict[str, _Event] = {}
         # Rows not written yet, one value after the other, as a statement takes them.
@@ -75,6 +77,8 @@ class Transaction:
 
     def publish_due(self) -> None:
         """Publishes all that is due, ordered by (due time, number)."""
+        if self._next_due_us is None or self._next_due_us > self._now_us:
+            return
         while rows := self._due():
             self._load_events({event for _, _, event, _ in rows})
             for _, number, event, data in rows:
@@ -82,6 +86,7 @@ class Transaction:
                 self._publish(event, number, data)
             self._db.executemany("DELETE FROM pending WHERE due_us = ? AND number = ?", [row[:2] for row in rows])
             self._flush()
+        (self._next_due_us,) = self._db.execute(_NEXT_DUE).fetchone()
 
     def append(self, batches: Sequence[Sequence[NewRecord]]) -> list[list[tuple[Record, bool]] | BrokerError]:
         """One result for each batch: a bad record leaves its batch out, and the others go through."""
@@ -117,6 +122,7 @@ class Transaction:
     def _undo(self, batch: Sequence[NewRecord]) -> Callable[[], None]:
         """What puts back all that ``_append`` changes."""
         counters, published, hint_bytes = self._counters(), self._published, self._hint_bytes
+        next_due_us = self._next_due_us
         gathered: list[list[Any]] = [self._records, self._publications, self._pending, self._hint]
         lengths = [len(rows) for rows in gathered]
         names = {new.event for new in batch}
@@ -125,6 +131,7 @@ class Transaction:
         def undo() -> None:
             self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = counters
             self._published, self._hint_bytes = published, hint_bytes
+            self._next_due_us = next_due_us
             for rows, length in zip(gathered, lengths, strict=True):
                 del rows[length:]
             for name in names:
@@ -155,6 +162,7 @@ class Transaction:
         entry.pending -= 1
         if not entry.pending:
             self._settle(record.event, entry)
+        (self._next_due_us,) = self._db.execute(_NEXT_DUE).fetchone()
         return record_of((*row[:-1], True))
 
     def add_user(self, user: User) -> None:
@@ -179,8 +187,7 @@ class Transaction:
                 "UPDATE state SET last_number = ?, head = ?, total_bytes = ?, event_names = ?, reserved_bytes = ?",
                 self._counters(),
             )
-        (next_due_us,) = self._db.execute("SELECT min(due_us) FROM pending").fetchone()
-        return Commit(self._hint if len(self._hint) == self._published else [], self._head, next_due_us)
+        return Commit(self._hint if len(self._hint) == self._published else [], self._head, self._next_due_us)
 
     def _flush(self) -> None:
         """Writes the rows gathered so far, so that queries see them."""
@@ -223,6 +230,8 @@ class Transaction:
         elif not new.log_only:
             self._pending += (due_us, number)
             self._events[event].pending += 1
+            if self._next_due_us is None or due_us < self._next_due_us:
+                self._next_due_us = due_us
         return Record(
             new.uuid, event, data, new.user, new.timestamp, due_us, new.log_only, now_us,
             False, position, published_us, number,
