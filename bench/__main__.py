@@ -18,13 +18,14 @@ from bench import fanout, inserts, schedule, streams
 from bench.bench import Bench
 from bench.errors import BenchError
 from bench.load import compile_programs
+from bench.page import page_of
 from bench.servers import available
 
 ROOT = Path(__file__).parent.parent
 
 WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
-    "one": ("one event at a time, 1,000 subscribers", lambda bench: fanout.one_at_a_time(bench, 1_000, 40)),
-    "one8": ("one event at a time, 8,000 subscribers", lambda bench: fanout.one_at_a_time(bench, 8_000, 6)),
+    "one": ("one event at a time, 1,000 subscribers", lambda bench: fanout.one_at_a_time(bench, 1_000, 12, 30)),
+    "one8": ("one event at a time, 8,000 subscribers", lambda bench: fanout.one_at_a_time(bench, 8_000, 3, 15)),
     "bursts": ("bursts of 100 events, 1,000 subscribers", fanout.bursts),
     "steady": ("500 inserts a second, 1,000 to 4,000 subscribers", fanout.steady),
     "idle": ("8,000 idle streams", streams.idle),
@@ -51,9 +52,11 @@ def main() -> None:
     try:
         if not options.page:
             measure(options, results)
-        from bench.page import write_page  # needs the drawing library, which measuring does not
+        from bench import plots  # needs a drawing library, which measuring does not
 
-        write_page(json.loads(results.read_text()), options.out)
+        found = json.loads(results.read_text())
+        plots.draw(found["found"], results.parent)
+        (options.out / "performance.md").write_text(page_of(found))
     except BenchError as error:
         raise SystemExit(f"bench: {error}") from None
 

@@ -39,12 +39,12 @@ def _all(
     return targets, memory
 
 
-def one_at_a_time(bench: Bench, count: int, events: int) -> None:
-    """An event is published when every subscriber has the one before."""
+def one_at_a_time(bench: Bench, count: int, events: int, rounds: int) -> None:
+    """An event is published when every subscriber has the one before. Rounds are short: the speed drifts."""
     with ExitStack() as stack:
         targets, memory = _all(bench, stack, count, clients=1)
         found: dict[str, list[dict[str, float]]] = {each.name: [] for each in targets}
-        for round in range(bench.times(9, 2) + 1):
+        for round in range(bench.times(rounds, 2) + 1):
             for each in targets:
                 each.subscribers.mark()
                 before = each.cpu_s()

@@ -1,18 +1,16 @@
-"""``docs/performance.md`` and its plots, from what a run found. Every figure on the page is computed here from it."""
+"""``docs/performance.md``, from what a run found. Every figure on the page is computed here from it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bench import plots
 from bench.figures import Found, median, name_of, ratio_of, span, spread, table
 from bench.goals import goals_of
 
 
-def write_page(results: Found, out: Path) -> None:
-    plots.draw(results["found"], out / "performance")
-    (out / "performance.md").write_text("\n".join(_page(results)) + "\n")
+def page_of(results: Found) -> str:
+    return "\n".join(_page(results)) + "\n"
 
 
 def _page(results: Found) -> Iterable[str]:

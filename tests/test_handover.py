@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import sqlite3
 import ssl
@@ -24,6 +25,7 @@ import uvloop
 from broker import Broker, Settings
 from broker.records import NewRecord, make_uuid
 from broker.server import Protocol
+from broker.subscriber import Subscriber
 from broker.web.app import App
 from tests.servers import ServerProcess, StreamReader, open_stream, wait_for
 
@@ -331,6 +333,38 @@ def rename(server: ThreadServer, table: str, other: str) -> None:
     database = sqlite3.connect(server.data / "broker.db", isolation_level=None)
     database.execute(f"ALTER TABLE {table} RENAME TO {other}")
     database.close()
+
+
+@pytest.mark.parametrize("end", ["the client closes", "the client resets", "abort", "close", "written to when dead"])
+@pytest.mark.parametrize("loop", list(LOOPS))
+def test_the_descriptor_is_open_until_its_subscriber_has_let_go_of_it(tmp_path: Path, loop: str, end: str) -> None:
+    """A subscriber sends on the transport's descriptor: one that is closed too early may be another connection's."""
+    let_go: list[bool] = []
+
+    class Watched(Subscriber):
+        __slots__ = ()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            sock = self.transport.get_extra_info("socket")
+            os.fstat(sock.fileno())  # raises if it is closed
+            super().connection_lost(exc)
+            let_go.append(self._direct is None)
+
+    with serving(tmp_path, loop) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("broker.web.stream.Subscriber", Watched)
+        reader = open_stream(server)
+        reader.wait("$ready")
+        (subscriber,) = server.broker.hub.subscribers
+        assert subscriber._direct is not None
+        if end in ("the client resets", "written to when dead"):
+            reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if end == "written to when dead":
+            server.publish(*[json.dumps("x" * 100_000)] * 30)  # more than the sockets hold, while it does not read
+        if end in ("abort", "close"):
+            server.loop.call_soon_threadsafe(subscriber.abort if end == "abort" else subscriber.end)
+        reader.close()
+        wait_for(lambda: let_go == [True])
+        server.publish("1")
 
 
 def test_head_and_body_of_an_answer_come_in_one_piece(here: ThreadServer) -> None:

@@ -29,6 +29,17 @@ def walk(snapshot: Snapshot, filter: Filter, after: int, upto: int) -> bytes:
     return b"".join(frames)
 
 
+def walk_by_pages(snapshot: Snapshot, upto: int) -> bytes:
+    """As a new connection does."""
+    after, parts = 0, []
+    while page := snapshot.page(after, upto):
+        chunk, after = page
+        length, _, rest = chunk.partition(b"\r\n")
+        assert len(rest) == int(length, 16) + 2
+        parts.append(rest[:-2])
+    return b"".join(parts) + walk(snapshot, EVERYTHING, after, upto)
+
+
 @given(EVENTS, FILTERS, st.integers(0, 60), st.sampled_from([1, 9, 1000]))
 def test_a_walk_gives_the_latest_of_each_matching_event_in_order(
     events: list[str], patterns: list[str], after: int, page_bytes: int
@@ -50,18 +61,31 @@ def test_pages_that_walks_share_are_never_out_of_date(steps: list[tuple[int, boo
         snapshot.put(position, f"e{event}", b"%d;" % position)
         latest[event] = position
         if walked:
-            assert walk(snapshot, EVERYTHING, 0, position) == b"".join(b"%d;" % at for at in sorted(latest.values()))
+            assert walk_by_pages(snapshot, position) == b"".join(b"%d;" % at for at in sorted(latest.values()))
 
 
-def test_walks_share_the_pages_that_did_not_change() -> None:
+def test_new_connections_share_the_pages_that_did_not_change() -> None:
     snapshot = Snapshot(page_bytes=100)
     for position in range(1, 101):
         snapshot.put(position, f"e{position}", b"x" * 10)
-    first = [snapshot.walk(EVERYTHING, after, 100)[0][0] for after in range(0, 90, 10)]
+    first = [snapshot.page(after, 100) for after in range(0, 100, 10)]
     snapshot.put(101, "e15", b"y")
-    again = [snapshot.walk(EVERYTHING, after, 101)[0][0] for after in range(0, 90, 10)]
-    assert [one is other for one, other in zip(first, again, strict=True)] == [n != 1 for n in range(9)]
-    assert again[1] == b"x" * 90
+    again = [snapshot.page(after, 101) for after in range(0, 90, 10)]
+    assert first[9] is None  # not full: more may come
+    for number, (one, other) in enumerate(zip(first, again, strict=False)):
+        assert one is not None
+        assert other is not None
+        assert (one[0] is other[0]) == (number != 1)
+    assert again[1] == (b"5a\r\n" + b"x" * 90 + b"\r\n", 20)
+
+
+def test_a_page_that_ends_behind_a_connections_snapshot_is_not_its_own() -> None:
+    snapshot = Snapshot(page_bytes=100)
+    for position in range(1, 31):
+        snapshot.put(position, f"e{position}", b"x" * 10)
+    assert snapshot.page(0, 30) is not None
+    assert snapshot.page(0, 9) is None
+    assert walk_by_pages(snapshot, 9) == b"x" * 90
 
 
 def test_a_walk_is_the_same_after_the_list_was_compacted() -> None:

@@ -76,7 +76,8 @@ async def sse_starlette_events(_request: Request) -> Response:
         finally:
             subscribers.discard(queue)
 
-    return EventSourceResponse(events())
+    response: Response = EventSourceResponse(events())
+    return response
 
 
 app = Starlette(

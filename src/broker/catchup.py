@@ -103,10 +103,7 @@ class Catchup:
         while not subscriber.closed:
             await subscriber.drained(self._settings.subscriber_stall_s)
             if snapshot_end is not None:
-                frames, subscriber.position = self._relay.snapshot.walk(
-                    subscriber.filter, subscriber.position, snapshot_end
-                )
-                await self._send(subscriber, b"".join(frames))
+                await self._walk(subscriber, snapshot_end)
                 if subscriber.position == snapshot_end:
                     snapshot_end = None
                 else:
@@ -122,6 +119,17 @@ class Catchup:
                 subscriber.write(sse.skipped(snapshot_end - subscriber.position))
             else:
                 await self._replay(subscriber)
+
+    async def _walk(self, subscriber: Subscriber, upto: int) -> None:
+        snapshot = self._relay.snapshot
+        if subscriber.chunked and subscriber.filter.everything:
+            page = snapshot.page(subscriber.position, upto)
+            if page is not None and len(page[0]) <= _SLICE:
+                chunk, subscriber.position = page
+                subscriber.write_framed(chunk)
+                return
+        frames, subscriber.position = snapshot.walk(subscriber.filter, subscriber.position, upto)
+        await self._send(subscriber, b"".join(frames))
 
     async def _too_far(self, subscriber: Subscriber) -> bool:
         upto = self._relay.position

@@ -75,7 +75,7 @@ class Settings:
     heartbeat_s: float = _setting(15.0, "seconds", "idle streams hear this often; proxies cut at 30 to 60 s")
     subscriber_stall_s: float = _setting(30.0, "seconds", "a reader that takes nothing for this long is cut off")
     subscriber_buffer_bytes: int = _setting(
-        64 * KIB, "bytes", "written ahead to one subscriber before it counts as slow"
+        64 * KIB, "bytes", "the same before the kernel, under TLS and other servers; plain streams have none"
     )
     subscriber_sndbuf_bytes: int = _setting(
         256 * KIB, "bytes", "the kernel's buffer of one stream (SO_SNDBUF); it grows to 4 MB else"

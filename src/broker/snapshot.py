@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
-from broker.names import Filter
+from broker import sse
+from broker.names import EVERYTHING, Filter
 from broker.settings import KIB
 
 _SCAN_MAX = 2_000  # entries looked at in one turn of the loop: about a millisecond
 
 
-class _Page:
-    """The frames with ``after`` < position <= ``upto``, joined once for all; None: to be joined anew."""
+class Page:
+    """The frames with ``after`` < position <= ``upto``, as one HTTP chunk that all who need it share."""
 
-    __slots__ = ("after", "joined", "upto")
+    __slots__ = ("after", "chunk", "upto")
 
-    def __init__(self, after: int, upto: int, joined: bytes | None) -> None:
+    def __init__(self, after: int, upto: int, chunk: bytes | None) -> None:
         self.after = after
         self.upto = upto
-        self.joined = joined
+        self.chunk = chunk  # None: to be made anew
 
 
 class Snapshot:
@@ -28,41 +29,49 @@ class Snapshot:
     walk comes to it is left out: its successor lies beyond the walk's end, and the catch-up goes on to there.
 
     Unfiltered walks share pages, so that a thousand new connections cost little more than their system calls. A record
-    spoils the page that its event was on, for the next walk to join anew; where pages begin and end stays."""
+    spoils the page that its event was on, for the next walk to make anew; where pages begin and end stays."""
 
-    def __init__(self, page_bytes: int = 64 * KIB) -> None:
-        self._page_bytes = page_bytes
+    def __init__(self, page_bytes: int = 64 * KIB - 16) -> None:
+        self._page_bytes = page_bytes  # with the chunk's framing, 64 KiB: what is written at a time
         self._latest: dict[str, tuple[int, bytes]] = {}
         # Ascending; an entry is stale once its event has a later position. Compacted when most are.
         self._order: list[tuple[int, str]] = []
         # Full ones, from position 0 on, each beginning where the one before it ends.
-        self._pages: list[_Page] = []
+        self._pages: list[Page] = []
 
     def put(self, position: int, event: str, frame: bytes) -> None:
         before = self._latest.get(event)
         if before is not None and self._pages and before[0] <= self._pages[-1].upto:
-            self._pages[bisect_left(self._pages, before[0], key=lambda page: page.upto)].joined = None
+            self._pages[bisect_left(self._pages, before[0], key=lambda page: page.upto)].chunk = None
         self._latest[event] = (position, frame)
         self._order.append((position, event))
         if len(self._order) > 2 * len(self._latest) + 1_000:
             self._order = [(at, name) for at, name in self._order if self._latest[name][0] == at]
             self._pages = []  # half empty by now
 
+    def page(self, after: int, upto: int) -> tuple[bytes, int] | None:
+        """A whole page from ``after`` on that ends at or before ``upto``, as a chunk, and where it ends."""
+        index = bisect_right(self._pages, after, key=lambda page: page.after) - 1
+        if index >= 0 and self._pages[index].after == after:
+            page = self._pages[index]
+            if page.upto > upto:
+                return None
+            if page.chunk is None:
+                page.chunk = sse.chunk(b"".join(self._scan(EVERYTHING, after, page.upto)[0]))
+        elif after == (self._pages[-1].upto if self._pages else 0):
+            frames, reached, full = self._scan(EVERYTHING, after, upto)
+            if not full:
+                return None
+            page = Page(after, reached, sse.chunk(b"".join(frames)))
+            self._pages.append(page)
+        else:
+            return None
+        assert page.chunk is not None
+        return page.chunk, page.upto
+
     def walk(self, filter: Filter, after: int, upto: int) -> tuple[list[bytes], int]:
         """The frames that match with ``after`` < position <= ``upto``, about a page, and the position reached."""
-        if not filter.everything:
-            frames, reached, _ = self._scan(filter, after, upto)
-            return frames, reached
-        index = bisect_right(self._pages, after, key=lambda page: page.after) - 1
-        page = self._pages[index] if index >= 0 else None
-        if page is not None and page.after == after and page.upto <= upto:
-            if page.joined is None:
-                page.joined = b"".join(self._scan(filter, after, page.upto)[0])
-            return [page.joined], page.upto
-        frames, reached, more = self._scan(filter, after, upto)
-        if more and after == (self._pages[-1].upto if self._pages else 0):
-            frames = [b"".join(frames)]
-            self._pages.append(_Page(after, reached, frames[0]))
+        frames, reached, _ = self._scan(filter, after, upto)
         return frames, reached
 
     def _scan(self, filter: Filter, after: int, upto: int) -> tuple[list[bytes], int, bool]:

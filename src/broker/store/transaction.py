@@ -17,7 +17,9 @@ from broker.users import User, username_key
 # What is in memory at a time of many due records, and carried by a hint; the rest the relay reads, page by page.
 _PAGE_RECORDS_MAX = 1_000
 _PAGE_BYTES_MAX = 8 * MIB
-_ROWS_PER_STATEMENT = 64
+# Rows in one statement: so many, and below the last of these as many as there are. Few different statements, so that
+# SQLite has each ready; and SQLite takes 32,766 values at most.
+_ROWS = (512, 128)
 _NEXT_DUE = "SELECT min(due_us) FROM pending"
 
 _T = TypeVar("_T")
@@ -283,7 +285,7 @@ class Transaction:
             del self._events[event]
 
     def _load_events(self, names: set[str]) -> None:
-        for some in _chunks(sorted(names - self._events.keys())):
+        for some in _portions(sorted(names - self._events.keys())):
             rows = self._db.execute(
                 f"SELECT * FROM events WHERE event IN ({_marks(len(some))})",  # noqa: S608 (marks only)
                 some,
@@ -292,7 +294,7 @@ class Transaction:
 
     def _known(self, uuids: set[UUID]) -> dict[UUID, Record]:
         known: dict[UUID, Record] = {}
-        for some in _chunks([uuid.bytes for uuid in uuids]):
+        for some in _portions([uuid.bytes for uuid in uuids]):
             rows = self._db.execute(
                 f"SELECT {RECORD_COLUMNS} FROM {RECORD_TABLES} WHERE r.uuid IN ({_marks(len(some))})",  # noqa: S608
                 some,
@@ -301,9 +303,9 @@ class Transaction:
         return known
 
     def _write(self, insert: str, columns: int, values: Sequence[Any]) -> None:
-        """Many rows a statement: each statement gives up and takes back the GIL."""
+        """Many rows a statement: each one gives up the GIL, and may wait for it as long as the loop is busy."""
         row = f"({_marks(columns)})"
-        for some in _chunks(values, columns * _ROWS_PER_STATEMENT):
+        for some in _portions(values, columns):
             self._db.execute(f"{insert} VALUES {','.join([row] * (len(some) // columns))}", some)
 
     def _counters(self) -> tuple[int, ...]:
@@ -318,8 +320,16 @@ def _repeated(first: Record, new: NewRecord) -> Record:
     return first
 
 
-def _chunks(items: Sequence[_T], size: int = _ROWS_PER_STATEMENT) -> Iterable[Sequence[_T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+def _portions(values: Sequence[_T], columns: int = 1) -> Iterable[Sequence[_T]]:
+    """The values of so many rows as a statement takes."""
+    start = 0
+    for rows in _ROWS:
+        size = rows * columns
+        while len(values) - start >= size:
+            yield values[start : start + size]
+            start += size
+    if start < len(values):
+        yield values[start:]
 
 
 def _marks(count: int) -> str:
