@@ -81,11 +81,13 @@ def _goals_batches(found: Found) -> Iterable[Goal]:
 
 
 def _goals_schedule(found: Found) -> Iterable[Goal]:
-    nothing, due = found["schedule"]["rows"][:2]
+    nothing, due, *_ = found["schedule"]["rounds"].values()
     what = "100,000 pending, 1,000 falling due each second"
-    yield _goal(f"{what}: early", "0", due["early"], due["early"] == 0, 0)
-    yield _goal(f"{what}: late, p99", "≤ 5 ms", due["late_p99_ms"], due["late_p99_ms"] <= 5, 2, " ms")
-    harm = due["live_p99_ms"] - nothing["live_p99_ms"]
+    early = sum(row["early"] for row in due)
+    yield _goal(f"{what}: early", "0", early, early == 0, 0)
+    late = median(due, "late_p99_ms")
+    yield _goal(f"{what}: late, p99", "≤ 5 ms", late, late <= 5, 2, " ms")
+    harm = median(due, "live_p99_ms") - median(nothing, "live_p99_ms")
     yield _goal(f"{what}: live traffic's p99 grows by", "unharmed: ≤ 5 ms", harm, harm <= 5, 2, " ms")
 
 
