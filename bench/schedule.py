@@ -44,7 +44,7 @@ class Reader(threading.Thread):
 
 
 def lateness(bench: Bench) -> None:
-    """In rounds, as a shared disk stalls now and then: each with live traffic and nothing due, then with records due."""
+    """In rounds, as a shared disk stalls now and then: live traffic with nothing due, then with records due."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in PHASES}
     with ExitStack() as stack:
         server = stack.enter_context(broker(stack.enter_context(bench.data())))

@@ -161,12 +161,14 @@ class Broker:
         """All or none; for each the record and True, or the first record and False for a repetition.
 
         Raises, with the index of the first bad one: BadRequest, Conflict, InsufficientStorage; and Unavailable."""
+        checked: str | None = None
         for index, new in enumerate(news):
-            try:
-                check_name(new.event)
-            except BadRequest as error:
-                error.index = index
-                raise
+            if new.event != checked:  # often all of a batch have one name
+                try:
+                    checked = check_name(new.event)
+                except BadRequest as error:
+                    error.index = index
+                    raise
         return await self.store.append(news)
 
     async def cancel(self, uuid: UUID, user: User) -> Record:
