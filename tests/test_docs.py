@@ -155,7 +155,7 @@ class Shell:
     reason="THE QUICK START WAS NOT TESTED: install curl (Debian: apt install curl)",
 )
 def test_the_quick_start_works_as_typed(tmp_path: Path) -> None:
-    sign_up, log_in, listen, insert, later, hour_later, cancel, log = (
+    sign_up, log_in, listen, insert, later, hour_later, cancel, log, batch = (
         block.text for block in blocks(section(README, "Quick start"), "sh")
     )
     with ServerProcess(tmp_path) as server:
@@ -188,6 +188,10 @@ def test_the_quick_start_works_as_typed(tmp_path: Path) -> None:
                 (90, True),
             ]
             assert _next_event(heard.stdout) == ("sale", '{"percent":20}')
+            first, second = typed(batch)
+            assert second["position"] == first["position"] + 1
+            assert _next_event(heard.stdout) == ("user", '{"first_name":"Ada"}')
+            assert _next_event(heard.stdout) == ("sale", '{"percent":10}')
             heard.terminate()
         shell.close()
 
