@@ -1,14 +1,18 @@
-"""Broker as the benchmark needs it from within: ``python -m bench.inside storeless|turns broker-arguments...``
+"""Broker as the benchmark needs it from within: ``python -m bench.inside storeless|turns|memory broker-arguments...``
 
 ``storeless`` answers inserts without storing them: what is left is the cost of HTTP, JSON, tokens and fan-out.
 ``turns`` writes the longest turn of the event loop, in milliseconds, into the file ``turns`` of the data folder.
+``memory`` writes into ``memory``, each time that there is no such file, how many bytes live by the file that made them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -51,14 +55,17 @@ class Storeless(SQLiteStore):
 
 
 class Watched(broker.broker.Broker):
-    """Broker with one more task, which is late by as much as other turns take."""
+    """Broker with one more task."""
 
     async def start(self) -> None:
         await super().start()
-        self._probe = asyncio.create_task(_watch(self.settings.data / "turns"), name="probe")
+        watch = _count if tracemalloc.is_tracing() else _watch
+        self._probe = asyncio.create_task(watch(self.settings.data), name="probe")
 
 
-async def _watch(file: Path) -> None:
+async def _watch(folder: Path) -> None:
+    """Late by as much as other turns take."""
+    file = folder / "turns"
     longest = written = 0.0
     while True:
         before = time.perf_counter()
@@ -66,17 +73,31 @@ async def _watch(file: Path) -> None:
         longest = max(longest, time.perf_counter() - before - _TICK_S)
         if time.perf_counter() - written > 1:
             written = time.perf_counter()
-            file.write_text(f"{longest * 1e3:.2f}")  # noqa: ASYNC240 - some microseconds, in memory
-            if not (file.parent / "turns-go").exists():  # until told: what came before does not count
+            file.write_text(f"{longest * 1e3:.2f}")
+            if not (folder / "turns-go").exists():  # until told: what came before does not count
                 longest = 0.0
+
+
+async def _count(folder: Path) -> None:
+    file, part = folder / "memory", folder / "memory-part"
+    while True:
+        await asyncio.sleep(0.1)
+        if not file.exists():
+            gc.collect()
+            found = tracemalloc.take_snapshot().statistics("filename")
+            by_file = {"/".join(Path(each.traceback[0].filename).parts[-2:]): each.size for each in found}
+            part.write_text(json.dumps(by_file))
+            part.rename(file)
 
 
 if __name__ == "__main__":
     what = sys.argv.pop(1)
     if what == "storeless":
         vars(broker.broker)["SQLiteStore"] = Storeless  # the one place that makes a store
-    elif what == "turns":
+    elif what in ("turns", "memory"):
+        if what == "memory":
+            tracemalloc.start()
         vars(broker.server)["Broker"] = Watched  # the one place that makes the Broker of a process
     else:
-        raise SystemExit(f"{what}: storeless or turns")
+        raise SystemExit(f"{what}: storeless, turns or memory")
     main()

@@ -140,11 +140,35 @@ def _steady(found: Found) -> Iterable[str]:
     )  # fmt: skip
 
 
+MEMORY = {
+    "asyncio/runners.py": "the event loop's: uvloop's transport, libuv's handle, their buffer lists",
+    "protocols/utils.py": "the addresses of both ends, which uvloop keeps with the transport",
+    "broker/server.py": "the socket object for direct sends",
+    "broker/hub.py": "its place in the set of all and in its group's",
+    "python3.11/weakref.py": "uvloop's table of transports",
+    "web/stream.py": "the subscriber itself",
+}
+
+
 def _idle(found: Found) -> Iterable[str]:
     idle = found["idle"]
     yield f"{idle['connections']:,} streams on which nothing is published hear a heartbeat every 15 s: {idle['cpu']:.2%} of a core;"
     yield f"{idle['closed']} of them were lost. The longest turn of the event loop, measured from within in a run of its own: "
     yield f"{idle['longest_turn_ms']:.1f} ms (by a timer that is exact to about 1 ms)."
+    yield ""
+    yield "Where the bytes of a stream are, again in a run of its own; what is resident beyond them is the allocators' spare room:"
+    yield ""
+    memory = idle["memory"]
+    yield from table(
+        ("made in", "bytes for each stream", "what it is"),
+        (
+            *(
+                (f"`{file}`", f"{memory[file]:,.0f}", MEMORY.get(file, ""))
+                for file in sorted(memory, key=lambda f: -memory[f])
+            ),
+            ("all", f"{sum(memory.values()):,.0f}", ""),
+        ),
+    )
 
 
 def _singles(found: Found) -> Iterable[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from bench.bench import LOAD_CPU, SERVER_CPU, Bench, check, median, publisher, summary
+from bench.errors import BenchError
 from bench.load import Floor, Subscribers
 from bench.servers import broker, broker_token
 
@@ -39,14 +42,35 @@ def idle(bench: Bench) -> None:
         (folder / "data" / "turns-go").touch()
         subscribers.run(bench.times(35, 18))
         longest = float((folder / "data" / "turns").read_text())
+    with ExitStack() as stack:
+        folder = stack.enter_context(bench.data())
+        server = stack.enter_context(broker(folder, cpus={SERVER_CPU}, inside="memory"))
+        stack.enter_context(Subscribers(bench.programs, server.port)).open(100, "/events")  # what comes once has come
+        held = _memory(folder)
+        stack.enter_context(Subscribers(bench.programs, server.port)).open(IDLE, "/events")
+        each = {file: (size - held.get(file, 0)) / IDLE for file, size in _memory(folder).items()}
     bench.found["idle"] = {
         "connections": IDLE,
         "cpu": cpu,
         "bytes_per_s": got.bytes / got.wall_s,
         "closed": got.closed,
         "longest_turn_ms": longest,
+        "memory": {file: size for file, size in each.items() if size >= 1},
     }
     bench.tell(f"  {bench.found['idle']}")
+
+
+def _memory(folder: Path) -> dict[str, int]:
+    """Bytes that live in the server now, by the file that made them."""
+    file = folder / "data" / "memory"
+    file.unlink(missing_ok=True)
+    deadline = time.monotonic() + 30
+    while not file.exists():
+        if time.monotonic() > deadline:
+            raise BenchError("the server does not tell where its memory is")
+        time.sleep(0.05)
+    found: dict[str, int] = json.loads(file.read_text())
+    return found
 
 
 def storm(bench: Bench) -> None:

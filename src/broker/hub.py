@@ -143,6 +143,7 @@ class Hub:
                 members.add(group)
         group.members.add(subscriber)
         subscriber.group = group
+        subscriber.filter = group.filter  # equal: one for all, of 260 bytes
 
     def leave(self, subscriber: Subscriber) -> None:
         """A slow one: nothing more is written to it until it has caught up."""
