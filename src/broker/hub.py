@@ -23,7 +23,8 @@ class Group:
     def __init__(self, filter: Filter, chunked: bool, now: float) -> None:
         self.filter = filter
         self.chunked = chunked
-        self.members: set[Subscriber] = set()
+        # A dict for its order, that of joining: that is how they lie in memory, which spares the processor's caches.
+        self.members: dict[Subscriber, None] = {}
         self.written_at = now  # seconds of the loop's clock
 
     def write(self, body: bytes) -> None:
@@ -141,7 +142,7 @@ class Hub:
             group = self._groups[key] = Group(*key, self._loop.time())
             for members in self._index(group):
                 members.add(group)
-        group.members.add(subscriber)
+        group.members[subscriber] = None
         subscriber.group = group
         subscriber.filter = group.filter  # equal: one for all, of 260 bytes
 
@@ -162,7 +163,7 @@ class Hub:
         group, subscriber.group = subscriber.group, None
         if group is None:
             return
-        group.members.discard(subscriber)
+        group.members.pop(subscriber, None)
         if not group.members:
             del self._groups[group.filter, group.chunked]
             for members in self._index(group):
