@@ -58,6 +58,7 @@ class Target:
     cpu_s: Callable[[], float]
     subscribers: Subscribers
     publish: Callable[[int], None]  # so many events, one request each, at once
+    memory_kb: float | None = None  # KiB of resident memory for each connection
     publish_batch: Callable[[int], None] | None = None
 
 
@@ -95,9 +96,12 @@ def publisher(
 
 def target(bench: Bench, stack: ExitStack, server: Server, count: int, clients: int, batch: int = 0) -> Target:
     """``count`` subscribers on a server, and a publisher of so many connections."""
-    token = broker_token(server) if server.name == "broker" else ""
     subscribers = stack.enter_context(Subscribers(bench.programs, server.port, order=clients == 1))
+    before_kb = server.rss_kb()
     opened = subscribers.open(count, subscribe_path(server.name))
+    memory_kb = (server.rss_kb() - before_kb) / count
+    # Not before: a password hash takes 19 MiB once, in which some of the connections would have room.
+    token = broker_token(server) if server.name == "broker" else ""
     assert opened.connections == count, f"{server.name}: {opened.connections} of {count} subscribers"
     single = stack.enter_context(publisher(bench, server, clients=clients, token=token))
     many = stack.enter_context(publisher(bench, server, batch=batch, token=token)) if batch else None
@@ -107,6 +111,7 @@ def target(bench: Bench, stack: ExitStack, server: Server, count: int, clients: 
         subscribers,
         publish=lambda n: check(single.burst(n)),
         publish_batch=None if many is None else lambda n: check(many.burst(n // batch)),
+        memory_kb=memory_kb,
     )
 
 

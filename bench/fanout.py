@@ -24,25 +24,20 @@ def _server(bench: Bench, stack: ExitStack, name: str) -> Server:
     return stack.enter_context(starlette(folder, "starlette" if name == "starlette" else "sse-starlette", cpus=cpus))
 
 
-def _all(
-    bench: Bench, stack: ExitStack, count: int, clients: int, batch: int = 0
-) -> tuple[list[Target], dict[str, float]]:
-    """All servers at once, so that rounds can alternate: idle, they cost nothing. And KB for each connection."""
+def _all(bench: Bench, stack: ExitStack, count: int, clients: int, batch: int = 0) -> list[Target]:
+    """All servers at once, so that rounds can alternate: idle, they cost nothing."""
     os.sched_setaffinity(0, {LOAD_CPU})
     targets = [floor_target(bench, stack, count)] if clients == 1 else []
-    memory = {}
     for name in ("broker", *(peer for peer in PEERS if bench.has(peer))):
         server = _server(bench, stack, name)
-        before = server.rss_kb()
         targets.append(target(bench, stack, server, count, clients, batch if name == "broker" else 0))
-        memory[name] = (server.rss_kb() - before) / count
-    return targets, memory
+    return targets
 
 
 def one_at_a_time(bench: Bench, count: int, events: int, rounds: int) -> None:
     """An event is published when every subscriber has the one before. Rounds are short: the speed drifts."""
     with ExitStack() as stack:
-        targets, memory = _all(bench, stack, count, clients=1)
+        targets = _all(bench, stack, count, clients=1)
         found: dict[str, list[dict[str, float]]] = {each.name: [] for each in targets}
         for round in range(bench.times(rounds, 2) + 1):
             for each in targets:
@@ -66,6 +61,7 @@ def one_at_a_time(bench: Bench, count: int, events: int, rounds: int) -> None:
                         }
                     )
             bench.tell(f"  round {round}: " + ", ".join(f"{name} {_last(rows):.2f} µs" for name, rows in found.items()))
+    memory = {each.name: each.memory_kb for each in targets if each.memory_kb is not None}
     bench.found[f"one_at_a_time_{count}"] = {"rounds": found, "memory_kb": memory, "events": events}
 
 
@@ -78,7 +74,7 @@ def bursts(bench: Bench) -> None:
     count, size = 1_000, 100
     repeat = {"broker": 10, "broker, one batch": 10, "nchan": 2, "starlette": 2}
     with ExitStack() as stack:
-        targets, _ = _all(bench, stack, count, clients=100, batch=size)
+        targets = _all(bench, stack, count, clients=100, batch=size)
         works = [(each.name, each, each.publish) for each in targets]
         works += [("broker, one batch", each, each.publish_batch) for each in targets if each.publish_batch]
         found: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in works}

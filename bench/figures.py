@@ -10,7 +10,11 @@ Found = dict[str, Any]
 Rows = Sequence[dict[str, Any]]
 
 NAMES = {"floor": "C floor", "broker": "Broker", "nchan": "nginx + Nchan", "starlette": "Starlette"}
-NAMES |= {"pocketbase": "PocketBase", "broker without a store": "Broker without a store"}
+NAMES |= {
+    "broker, one batch": "Broker, one batch",
+    "pocketbase": "PocketBase",
+    "broker without a store": "Broker without a store",
+}
 
 
 def name_of(name: str) -> str:

@@ -153,7 +153,7 @@ MEMORY = {
 def _idle(found: Found) -> Iterable[str]:
     idle = found["idle"]
     yield f"{idle['connections']:,} streams on which nothing is published hear a heartbeat every 15 s: {idle['cpu']:.2%} of a core;"
-    yield f"{idle['closed']} of them were lost. The longest turn of the event loop, measured from within in a run of its own: "
+    yield f"{idle['closed']} of them were lost. The longest turn of the event loop, measured from within in a run of its own:"
     yield f"{idle['longest_turn_ms']:.1f} ms (by a timer that is exact to about 1 ms)."
     yield ""
     yield "Where the bytes of a stream are, again in a run of its own; what is resident beyond them is the allocators' spare room:"

@@ -55,7 +55,7 @@ def idle(bench: Bench) -> None:
         "bytes_per_s": got.bytes / got.wall_s,
         "closed": got.closed,
         "longest_turn_ms": longest,
-        "memory": {file: size for file, size in each.items() if size >= 1},
+        "memory": {file: size for file, size in each.items() if size >= 10},
     }
     bench.tell(f"  {bench.found['idle']}")
 

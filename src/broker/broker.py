@@ -69,7 +69,7 @@ class Broker:
         except BaseException:
             await self.store.stop()
             raise
-        self.hub.start(self.relay.position, self.relay.id_of, self.catchup.resume)
+        self.hub.start(self.relay.position, self.relay.id_of, self.catchup.resume, more=lambda: self.store.waiting > 0)
         self._tasks = [
             asyncio.create_task(self.relay.run(), name="relay"),
             asyncio.create_task(self.scheduler.run(), name="scheduler"),

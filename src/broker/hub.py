@@ -44,6 +44,7 @@ class Hub:
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop
         self._behind: Callable[[Subscriber], None]
+        self._more: Callable[[], bool]
         self._id_of: Callable[[int], bytes]
         self.position = 0
         self.subscribers: set[Subscriber] = set()
@@ -59,13 +60,24 @@ class Hub:
         self._turn: list[tuple[str, bytes]] = []
         self._turn_bytes = 0
         self._turn_position = 0
+        self._timer: asyncio.Handle | None = None  # for the end of the turn
+        self._waits = False  # the turn, for writes that are being committed
+        self._fan_out_s = 0.0  # the last one, _REST_MAX_S at most
         self._rest_until = 0.0  # seconds of the monotonic clock
 
-    def start(self, position: int, id_of: Callable[[int], bytes], behind: Callable[[Subscriber], None]) -> None:
-        """``id_of`` gives a position's SSE id; ``behind`` is told each subscriber that cannot keep up."""
+    def start(
+        self,
+        position: int,
+        id_of: Callable[[int], bytes],
+        behind: Callable[[Subscriber], None],
+        more: Callable[[], bool],
+    ) -> None:
+        """``id_of`` gives a position's SSE id; ``behind`` is told each subscriber that cannot keep up; ``more`` tells
+        whether writes are being committed."""
         self._loop = asyncio.get_running_loop()
         self._id_of = id_of
         self._behind = behind
+        self._more = more
         self.position = self._turn_position = position
 
     @property
@@ -77,21 +89,28 @@ class Hub:
     def publish(self, position: int, event: str, frame: bytes) -> None:
         """Takes the next frame; it goes out at the end of this turn of the loop, with the others of the turn.
 
-        Under load the turn is longer: after a fan-out of several frames the hub rests for as long as that one took, so
-        that half of the time is left to inserts, and what they bring goes out joined. A lone event never waits."""
-        if not self._turn:
-            rest_s = self._rest_until - time.monotonic()
-            if rest_s > 0:
-                self._loop.call_later(rest_s, self.flush)
-            else:
-                self._loop.call_soon(self.flush)
+        Under load the turn is longer, by as much as the last fan-out took at most: after a fan-out of several frames
+        the hub rests for as long, so that half of the time is left to inserts; and it waits for writes that are being
+        committed. What comes meanwhile goes out joined. A lone event never waits."""
         self._turn.append((event, frame))
         self._turn_bytes += len(frame)
         self._turn_position = position
         if self._turn_bytes >= self._settings.turn_bytes_max:
             self.flush()
+        elif self._timer is None or (self._waits and not self._more()):
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._waits = self._more()
+        wait_s = max(self._rest_until - time.monotonic(), self._fan_out_s if self._waits else 0)
+        self._timer = self._loop.call_later(wait_s, self.flush) if wait_s > 0 else self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._turn:
             return
         turn, self._turn, self._turn_bytes = self._turn, [], 0
@@ -108,8 +127,9 @@ class Hub:
             group.written_at = now
             group.write(b"".join(frames))
         ended = time.monotonic()
+        self._fan_out_s = min(ended - started, _REST_MAX_S)
         if len(turn) > 1:
-            self._rest_until = ended + min(ended - started, _REST_MAX_S)
+            self._rest_until = ended + self._fan_out_s
 
     def _matching(self, event: str) -> Iterable[Group]:
         """Costs the same however many other filters there are."""

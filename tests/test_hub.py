@@ -1,0 +1,58 @@
+"""When a turn's frames go out (decision 0005). test_handover, test_churn and test_model hold the rest of the hub."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from broker.records import NewRecord, make_uuid
+from tests.servers import streaming
+from tests.test_handover import serving
+
+LONG_S = 60.0  # no test waits that long: whoever waits for it fails
+
+
+def record(data: bytes) -> NewRecord:
+    return NewRecord(make_uuid(1), "e", data, "ada")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_lone_event_never_waits_however_long_the_last_fan_out_took(tmp_path: Path, loop: str) -> None:
+    with serving(tmp_path, loop) as server, streaming(server) as reader:
+        reader.wait("$ready")
+        server.broker.hub._fan_out_s = LONG_S
+        server.publish("1")
+        reader.wait("e")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_event_waits_for_the_writes_that_are_being_committed(tmp_path: Path, loop: str) -> None:
+    with serving(tmp_path, loop, commit_records_max=1, batch_records_max=1) as server, streaming(server) as reader:
+        reader.wait("$ready")
+        hub, store = server.broker.hub, server.broker.store
+
+        async def two_commits() -> int:
+            hub._fan_out_s = LONG_S
+            first = asyncio.ensure_future(store.append([record(b"1")]))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # handed over, and so taken alone
+            second = asyncio.ensure_future(store.append([record(b"2")]))
+            await first
+            held = len(hub._turn)
+            await second
+            return held
+
+        assert server.call(two_commits()) > 0, "the first one went out alone"
+        reader.wait("e", 2)  # as soon as the second is there
+        assert [frame.data for frame in reader.records()] == ["1", "2"]
+
+
+def test_an_event_waits_no_longer_than_a_fan_out_takes(tmp_path: Path) -> None:
+    with serving(tmp_path, "uvloop") as server, streaming(server) as reader:
+        reader.wait("$ready")
+        hub = server.broker.hub
+        hub._more = lambda: True  # a commit that does not end
+        server.publish("1")
+        reader.wait("e")
