@@ -120,6 +120,20 @@ def test_the_connection_belongs_to_the_subscriber_and_uvicorn_forgets_it(here: T
     wait_for(lambda: gone(here))
 
 
+def test_a_subscribers_socket_never_blocks_whatever_the_programs_default_is(
+    here: ThreadServer,
+) -> None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(4)
+    try:
+        with stream_of(here) as reader:
+            reader.wait("$ready")
+            timeouts = {each._direct.gettimeout() for each in here.broker.hub.subscribers if each._direct}
+    finally:
+        socket.setdefaulttimeout(before)
+    assert timeouts == {0.0}
+
+
 def test_a_request_pipelined_behind_the_stream_is_dropped_and_the_stream_lives(here: ThreadServer) -> None:
     behind = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 3
     with stream_of(here, extra=behind) as reader:

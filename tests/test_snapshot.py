@@ -15,7 +15,7 @@ from broker.records import NewRecord, make_uuid
 from broker.snapshot import Snapshot
 from broker.web.app import App
 from tests.asgi import AsgiStream
-from tests.servers import BOUND_S
+from tests.servers import BOUND_S, ServerProcess, streaming
 
 EVENTS = st.lists(st.sampled_from(["a", "ab", "b", "c/1", "c/2"]), max_size=60)
 FILTERS = st.sampled_from([[], ["a"], ["a*"], ["c/*", "b"], ["none"], ["a", "c/2"]])
@@ -34,6 +34,9 @@ def walk_by_pages(snapshot: Snapshot, upto: int) -> bytes:
     after, parts = 0, []
     while page := snapshot.page(after, upto):
         chunk, after = page
+        if not chunk:  # all on it is superseded
+            continue
+        assert not chunk.startswith(b"0"), "the last chunk of a response"
         length, _, rest = chunk.partition(b"\r\n")
         assert len(rest) == int(length, 16) + 2
         parts.append(rest[:-2])
@@ -129,3 +132,16 @@ def test_a_long_snapshot_during_updates_ends_with_every_events_latest_and_no_gap
 
 async def insert(broker: Broker, event: int, n: int, padding: str) -> None:
     await broker.insert([NewRecord(make_uuid(n), f"e{event}", json.dumps([n, padding]).encode(), "ada")])
+
+
+def test_a_snapshot_of_which_whole_pages_are_superseded_comes_in_full(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server, server.client("ada") as client:
+        for version in range(3):
+            batch = [{"event": f"e{n}", "data": [version, "x" * 1_000]} for n in range(200)]
+            assert client.post("/insert", json=batch).status_code == 201
+            with streaming(server) as reader:  # its pages are kept, and the next batch supersedes all of them
+                reader.wait("$ready")
+                assert [(frame.event, frame.json()[0]) for frame in reader.records()] == [
+                    (f"e{n}", version) for n in range(200)
+                ]
+                assert not reader.ended

@@ -112,6 +112,7 @@ class Broker:
 
     def _committed(self, commit: Commit) -> None:
         self.relay.hint(commit)
+        self.hub.committed()
         self.scheduler.hint(commit)
 
     # Users

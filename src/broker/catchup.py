@@ -126,7 +126,8 @@ class Catchup:
             page = snapshot.page(subscriber.position, upto)
             if page is not None and len(page[0]) <= _SLICE:
                 chunk, subscriber.position = page
-                subscriber.write_framed(chunk)
+                if chunk:  # not if all that was on the page is superseded
+                    subscriber.write_framed(chunk)
                 return
         frames, subscriber.position = snapshot.walk(subscriber.filter, subscriber.position, upto)
         await self._send(subscriber, b"".join(frames))

@@ -91,13 +91,18 @@ class Hub:
 
         Under load the turn is longer, by as much as the last fan-out took at most: after a fan-out of several frames
         the hub rests for as long, so that half of the time is left to inserts; and it waits for writes that are being
-        committed. What comes meanwhile goes out joined. A lone event never waits."""
+        committed. What comes meanwhile goes out joined. An event that comes when nothing else does never waits."""
         self._turn.append((event, frame))
         self._turn_bytes += len(frame)
         self._turn_position = position
         if self._turn_bytes >= self._settings.turn_bytes_max:
             self.flush()
-        elif self._timer is None or (self._waits and not self._more()):
+        elif self._timer is None:
+            self._schedule()
+
+    def committed(self) -> None:
+        """Told after each commit, and after what it published: there may be nothing to wait for any more."""
+        if self._waits and not self._more():
             self._schedule()
 
     def _schedule(self) -> None:
@@ -110,7 +115,7 @@ class Hub:
     def flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._waits = None, False
         if not self._turn:
             return
         turn, self._turn, self._turn_bytes = self._turn, [], 0

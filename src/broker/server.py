@@ -198,9 +198,8 @@ class Handover:
         protocol.connection_lost(ConnectionError("handed over"))
         transport.set_protocol(subscriber)
         sock = transport.get_extra_info("socket")
-        direct = None
-        if transport.get_extra_info("sslcontext") is None:
-            direct = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
+        plain = transport.get_extra_info("sslcontext") is None
+        if plain:
             transport.set_write_buffer_limits(high=0)
             paused = paused or transport.get_write_buffer_size() > 0
         else:
@@ -208,8 +207,16 @@ class Handover:
         # Else the kernel's buffer grows to megabytes before a slow reader shows. Not for Unix sockets.
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.subscriber_sndbuf_bytes)
-        subscriber.take(transport, paused=paused, direct=direct)
+        subscriber.take(transport, paused=paused, direct=_share(sock) if plain else None)
         return True
+
+
+def _share(sock: socket.socket) -> socket.socket:
+    """A second object on the descriptor of a transport's socket. Whoever holds it lets go of the descriptor and never
+    closes it, as the subscriber does: if it were only dropped, the next connection would lose its descriptor."""
+    shared = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
+    shared.setblocking(False)  # else it has the program's default timeout, and a full one would stop the loop for it
+    return shared
 
 
 class _Joined:

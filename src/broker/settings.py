@@ -58,7 +58,7 @@ class Settings:
     )
     insert_queue_bytes_max: int = _setting(64 * MIB, "bytes", "the memory of those")
     commit_records_max: int = _setting(
-        512, "count", "records in one transaction; more gains nothing and delays the first"
+        512, "count", "a transaction takes no more when it has these; what came in one turn of the loop is not divided"
     )
     event_names_max: int = _setting(100_000, "count", "different events; each is in every snapshot; beyond: 507")
     snapshot_bytes_max: int = _setting(
@@ -102,6 +102,8 @@ class Settings:
                 raise SettingsError(f"{each.name}: {value} {each.metadata['unit']}; give more than 0, and an end")
         if self.port > 65_535:
             raise SettingsError(f"port: {self.port} is no port; give 0 to 65535")
+        if self.subscriber_sndbuf_bytes >= 2**31:
+            raise SettingsError("subscriber_sndbuf_bytes is more than a socket can have; give less than 2147483648")
         if self.insert_queue_bytes_max < self.body_bytes_max:
             raise SettingsError("insert_queue_bytes_max is less than body_bytes_max: the largest inserts never fit")
         if self.insert_queue_max < self.batch_records_max:

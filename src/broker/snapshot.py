@@ -50,7 +50,9 @@ class Snapshot:
             self._pages = []  # half empty by now
 
     def page(self, after: int, upto: int) -> tuple[bytes, int] | None:
-        """A whole page from ``after`` on that ends at or before ``upto``, as a chunk, and where it ends."""
+        """A whole page from ``after`` on that ends at or before ``upto``, as a chunk, and where it ends.
+
+        The chunk of a page of which every record is superseded is empty: it must not be sent."""
         index = bisect_right(self._pages, after, key=lambda page: page.after) - 1
         if index >= 0 and self._pages[index].after == after:
             page = self._pages[index]
@@ -59,8 +61,8 @@ class Snapshot:
             if page.chunk is None:
                 page.chunk = sse.chunk(b"".join(self._scan(EVERYTHING, after, page.upto)[0]))
         elif after == (self._pages[-1].upto if self._pages else 0):
-            frames, reached, full = self._scan(EVERYTHING, after, upto)
-            if not full:
+            frames, reached, more = self._scan(EVERYTHING, after, upto)
+            if not more:
                 return None
             page = Page(after, reached, sse.chunk(b"".join(frames)))
             self._pages.append(page)

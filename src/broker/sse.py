@@ -39,8 +39,8 @@ def heartbeat(event_id: bytes) -> bytes:
 
 
 def chunk(payload: bytes) -> bytes:
-    """Framed for HTTP/1.1 (RFC 9112, section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(payload), payload)
+    """Framed for HTTP/1.1 (RFC 9112, section 7.1). Nothing for nothing: a chunk of no bytes would end the response."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
 
 
 LAST_CHUNK = b"0\r\n\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import queue
 import sqlite3
@@ -20,14 +21,16 @@ from broker.store.transaction import Transaction
 
 logger = logging.getLogger("broker.store")
 
-_COMMIT_BYTES_MAX = 16 * MIB  # of data in one transaction
+_COMMIT_BYTES_MAX = 16 * MIB  # of data in one transaction; the writes of one turn of the loop are never divided
+
+_Work = Sequence[NewRecord] | Callable[[Transaction], Any]
 
 
 @dataclass(slots=True)
 class _Write:
     """Something for the writer thread: records to append, all or none, or a call on the transaction."""
 
-    work: Sequence[NewRecord] | Callable[[Transaction], Any]
+    work: _Work
     count: int
     bytes: int
     future: asyncio.Future[Any]
@@ -77,9 +80,7 @@ class Writer:
         """Never refused for want of room."""
         await self._put(lambda transaction: None, 1, 0)
 
-    def _submit(
-        self, work: Sequence[NewRecord] | Callable[[Transaction], Any], count: int, size: int
-    ) -> asyncio.Future[Any]:
+    def _submit(self, work: _Work, count: int, size: int) -> asyncio.Future[Any]:
         settings = self._settings
         if (
             self.waiting + count > settings.insert_queue_max
@@ -88,9 +89,7 @@ class Writer:
             raise Unavailable(f"{self.waiting} writes are waiting for the disk; send this one again in a moment")
         return self._put(work, count, size)
 
-    def _put(
-        self, work: Sequence[NewRecord] | Callable[[Transaction], Any], count: int, size: int
-    ) -> asyncio.Future[Any]:
+    def _put(self, work: _Work, count: int, size: int) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         self.waiting += count
         self._waiting_bytes += size
@@ -134,7 +133,7 @@ class Writer:
         connection.close()
 
     def _take(self) -> tuple[list[_Write], bool]:
-        """Waits for a write and takes all that are there, within the bounds of one transaction; True: and then stop."""
+        """Waits for a write and takes what is there, until a transaction is large enough; True: and then stop."""
         writes: list[_Write] = []
         count = size = 0
         try:
@@ -165,7 +164,7 @@ class Writer:
         except Exception as error:  # whatever it is, the callers must hear of it and the writer must live on
             roll_back(connection)
             refusal = translate(error)
-            return [refusal] * len(writes), None
+            return [copy.copy(refusal) for _ in writes], None  # each is raised in a request of its own
         return results, commit
 
 
