@@ -26,8 +26,8 @@ format: $(VENV)/.tests
 docs: $(VENV)/.runs
 	$(BIN)/python docs/make_settings.py > docs/settings.new && mv docs/settings.new docs/settings.md
 
-# Broker beside its peers, on this machine: docs/performance.md. About a quarter of an hour; `make bench ARGS=--quick`
-# tries it in three minutes.
+# Broker beside its peers, on this machine: docs/performance.md. About 20 minutes; `make bench ARGS=--quick` tries
+# it in three, and leaves the page alone.
 bench: $(VENV)/.bench
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -48,7 +48,7 @@ $(VENV)/.runs: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
-	@echo "setting up $(VENV) for benchmarks (once)" >&2
+	@echo "setting up $(VENV) for benchmarks (once): a drawing library and the servers to compare with" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@ $(VENV)/.runs
 

@@ -22,6 +22,7 @@ from bench.page import page_of
 from bench.servers import available
 
 ROOT = Path(__file__).parent.parent
+TRIED = ROOT / "tmp" / "bench"
 
 WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "one": ("one event at a time, 1,000 subscribers", lambda bench: fanout.one_at_a_time(bench, 1_000, 12, 30)),
@@ -40,50 +41,62 @@ WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog='make bench ARGS="..."',
+        usage='make bench ARGS="[--quick] [--only PART,PART] [--work FOLDER] [--out FOLDER] [--page]"',
+        description="Broker and its peers, measured on this machine. Peers that are not installed are left out: nginx "
+        "and libnginx-mod-nchan are Debian packages. Needs a C compiler (cc).",
+        epilog="parts:\n" + "\n".join(f"  {name:12} {title}" for name, (title, _) in WORKS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--quick", action="store_true", help="few and short rounds, to try it; figures mean little")
-    parser.add_argument("--only", help=f"some of: {','.join(WORKS)}", default=",".join(WORKS))
-    parser.add_argument("--work", type=Path, default=ROOT / "tmp" / "bench", help="where servers keep their files")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="where the page and its plots go")
+    parser.add_argument("--only", metavar="PART,PART", help="these parts only")
+    parser.add_argument("--work", type=Path, default=TRIED, help="where servers keep their files (tmp/bench)")
+    parser.add_argument("--out", type=Path, help="where the page goes (docs; of a quick or partial run, tmp/bench)")
     parser.add_argument("--page", action="store_true", help="measure nothing: make the page of the last run again")
     options = parser.parse_args()
+    whole = not options.quick and not options.only
+    options.out = options.out or (ROOT / "docs" if whole else TRIED)  # the page is of one whole run
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that every server is ended
     results = options.out / "performance" / "results.json"
     try:
         if not options.page:
             measure(options, results)
+        elif not results.exists():
+            raise BenchError(f"there is no run in {results.parent}: leave out --page")
         from bench import plots  # needs a drawing library, which measuring does not
 
         found = json.loads(results.read_text())
         plots.draw(found["found"], results.parent)
         (options.out / "performance.md").write_text(page_of(found))
+        print(options.out / "performance.md")
     except BenchError as error:
         raise SystemExit(f"bench: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("bench: interrupted; every server is ended") from None
 
 
 def measure(options: argparse.Namespace, results: Path) -> None:
-    names = options.only.split(",")
+    names = [name for name in options.only.split(",") if name] if options.only else list(WORKS)
     if unknown := [name for name in names if name not in WORKS]:
-        raise BenchError(f"{unknown[0]}: expected some of {','.join(WORKS)}")
+        raise BenchError(f"{unknown[0]}: expected some of {', '.join(WORKS)}")
     options.work.mkdir(parents=True, exist_ok=True)
     results.parent.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.quick, options.work, compile_programs(options.work / "programs"), available())
     for peer, version in bench.versions.items():
         bench.tell(f"{peer}: {version or 'not here, so not measured'}")
-    if set(names) != set(WORKS) and results.exists():
-        bench.found = json.loads(results.read_text())["found"]  # parts of a run replace those of the one before
     started = time.time()
     for number, name in enumerate(names, 1):
         title, work = WORKS[name]
         bench.tell(f"[{number}/{len(names)}] {title}")
         work(bench)
-        bench.found.setdefault("measured", {})[name] = time.strftime("%Y-%m-%d", time.gmtime())
         results.write_text(json.dumps(_results(bench, started), indent=1) + "\n")
 
 
 def _results(bench: Bench, started: float) -> dict[str, Any]:
     return {
         "quick": bench.quick,
+        "date": time.strftime("%Y-%m-%d", time.gmtime(started)),
         "minutes": round((time.time() - started) / 60, 1),
         "machine": _machine(),
         "versions": bench.versions,

@@ -60,13 +60,12 @@ def one_at_a_time(bench: Bench, count: int, events: int, rounds: int) -> None:
                             "load_busy": got.cpu_s / got.wall_s,
                         }
                     )
-            bench.tell(f"  round {round}: " + ", ".join(f"{name} {_last(rows):.2f} µs" for name, rows in found.items()))
+            if round:
+                bench.tell(
+                    f"  round {round}: " + ", ".join(f"{k} {rows[-1]['us']:.2f} µs" for k, rows in found.items())
+                )
     memory = {each.name: each.memory_kb for each in targets if each.memory_kb is not None}
     bench.found[f"one_at_a_time_{count}"] = {"rounds": found, "memory_kb": memory, "events": events}
-
-
-def _last(rows: list[dict[str, float]]) -> float:
-    return rows[-1]["us"] if rows else 0.0
 
 
 def bursts(bench: Bench) -> None:
@@ -98,14 +97,10 @@ def bursts(bench: Bench) -> None:
                             "load_busy": got.cpu_s / got.wall_s,
                         }
                     )
-            bench.tell(
-                f"  round {round}: " + ", ".join(f"{name} {_rate(rows):.3f} M/s" for name, rows in found.items())
-            )
+            if round:
+                rates = {name: rows[-1]["per_cpu_s"] / 1e6 for name, rows in found.items()}
+                bench.tell(f"  round {round}: " + ", ".join(f"{k} {rate:.3f} M/s" for k, rate in rates.items()))
     bench.found["bursts"] = found
-
-
-def _rate(rows: list[dict[str, float]]) -> float:
-    return rows[-1]["per_cpu_s"] / 1e6 if rows else 0.0
 
 
 def steady(bench: Bench) -> None:

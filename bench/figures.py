@@ -33,6 +33,8 @@ def ratio_of(rows: Rows, others: Rows, key: str) -> float:
 def spread(rows: Rows, key: str, digits: int = 2, scale: float = 1) -> str:
     """Median, least and most."""
     values = [row[key] * scale for row in rows]
+    if len(values) == 1:
+        return f"{values[0]:,.{digits}f}"
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
 
 

@@ -239,7 +239,7 @@ def _versions(*packages: str) -> str:
 def _nchan_version() -> str:
     NCHAN_MODULE.stat()  # raises if it is not there
     package = _output("dpkg-query", "-W", "-f=${Version}", "libnginx-mod-nchan")
-    return f"Nchan {package}, nginx {_output(NGINX, '-v').rpartition('/')[2]}"
+    return f"Nchan {package.partition(':')[2].partition('+')[0]}, nginx {_output(NGINX, '-v').rpartition('/')[2]}"
 
 
 def available() -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""The traps of handing a stream's connection over (DESIGN section 6), each by name, on both event loops."""
+"""The traps of handing a stream's connection over, each by name, on both event loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layer imports only from lower ones (DESIGN section 7)."""
+"""A layer imports only from lower ones (docs/architecture.md)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tests.servers import ServerProcess, StreamReader, open_stream, streaming, w
 
 STREAMS = 500
 PUBLISHERS = 8
-EXIT_S = 3.0  # DESIGN section 4: settings have 2 s of grace
+EXIT_S = 3.0  # shutdown_grace_s is 2 s
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -36,7 +36,7 @@ def wall_clock_us() -> int:
 
 
 class Broker:
-    """One node. ``start`` and ``stop`` are in the order of the road (DESIGN section 2).
+    """One node. ``start`` and ``stop`` are in the order of the road (docs/architecture.md).
 
     Mutable state: whether it runs, its tasks, and the users as known of late."""
 

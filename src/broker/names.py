@@ -1,4 +1,4 @@
-"""Event names and filters: the grammar (DESIGN section 4), no I/O."""
+"""Event names and filters: the grammar (docs/http.md), no I/O."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecordView(msgspec.Struct):
-    """A record's JSON (DESIGN section 4)."""
+    """A record's JSON (docs/http.md)."""
 
     uuid: UUID
     event: str

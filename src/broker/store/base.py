@@ -1,6 +1,6 @@
 """The store's contract. ``tests/test_store.py`` runs it over every implementation.
 
-All that a store promises (DESIGN section 3):
+All that a store promises:
 
 * A call that writes returns after its transaction is on disk, and what was committed is then in every later read.
 * Positions are 1, 2, 3 … without holes, given in the transaction that publishes, under the store's write lock.

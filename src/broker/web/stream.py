@@ -1,4 +1,4 @@
-"""``GET /events``: the stream (DESIGN section 5)."""
+"""``GET /events``: the stream (docs/http.md)."""
 
 from __future__ import annotations
 
