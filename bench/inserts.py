@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bench import ALL_CPUS, DATA, Bench, check, median, publisher, summary
-from bench.load import Publisher
+from bench.load import Published, Publisher
 from bench.servers import Server, broker, broker_token, pocketbase, pocketbase_token
 
 CLIENTS = 64
@@ -90,7 +90,8 @@ def batches(bench: Bench) -> None:
 
 
 def growth(bench: Bench) -> None:
-    """What an insert costs with more and more records in the log, and how long a start takes."""
+    """What an insert costs with more and more records in the log, in turns with one that was empty just before; and how
+    long a start takes."""
     os.sched_setaffinity(0, ALL_CPUS)
     rows: list[dict[str, Any]] = []
     starts: list[dict[str, Any]] = []
@@ -98,27 +99,37 @@ def growth(bench: Bench) -> None:
     with bench.data() as folder:
         for records in sizes[: 2 if bench.quick else None]:
             with broker(folder) as server, ExitStack() as stack:
+                new = stack.enter_context(broker(stack.enter_context(bench.data())))
                 token = broker_token(server, new=not starts)
                 held = rows[-1]["held"] if rows else 0
                 fill = stack.enter_context(publisher(bench, server, batch=500, token=token))
                 fill.burst(max(1, (records - held) // 500))
                 held = max(held, records)
                 publish = stack.enter_context(publisher(bench, server, clients=CLIENTS, token=token))
-                publish.closed(0.5)
-                rates, costs = [], []
-                for _ in range(bench.times(5, 1)):
-                    before = server.cpu_s()
-                    done = publish.closed(bench.times(2, 1))
-                    check(done)
-                    rates.append(done.ok / done.wall_s)
-                    costs.append((server.cpu_s() - before) / done.ok * 1e6)
+                publish_new = stack.enter_context(publisher(bench, new, clients=CLIENTS, token=broker_token(new)))
+                rates, costs, ratios = [], [], []
+                for round in range(bench.times(7, 1) + 1):
+                    done, us = _cost(server, publish)
+                    _, us_new = _cost(new, publish_new)
                     held += done.ok
-                rows.append({"records": records, "held": held, "us": summary(costs), "per_s": summary(rates)})
-                bench.tell(f"  {held} records: {median(costs):.0f} µs an insert, {median(rates):.0f}/s")
+                    if round:
+                        rates.append(done.ok / done.wall_s)
+                        costs.append(us)
+                        ratios.append(us / us_new)
+                rows.append({"held": held, "us": summary(costs), "ratio": summary(ratios), "per_s": summary(rates)})
+                bench.tell(f"  {held} records: {median(costs):.0f} µs an insert, {median(ratios):.2f} × an empty log's")
             seconds = [_start_s(folder) for _ in range(bench.times(5, 1))]
             starts.append({"records": held, "s": summary(seconds)})
             bench.tell(f"  starts with {held} records in {median(seconds):.2f} s")
     bench.found["growth_records"] = {"inserts": rows, "starts": starts}
+
+
+def _cost(server: Server, publish: Publisher) -> tuple[Published, float]:
+    """And the server's microseconds for each insert."""
+    before = server.cpu_s()
+    done = publish.closed(1)
+    check(done)
+    return done, (server.cpu_s() - before) / done.ok * 1e6
 
 
 def _start_s(folder: Path) -> float:

@@ -299,12 +299,12 @@ def _growth(found: Found) -> Iterable[str]:
         yield ""
     if "growth_records" in found:
         part = found["growth_records"]
-        yield "An insert, and a start, with more and more records in the log:"
+        yield "An insert, and a start, with more and more records in the log; in turns with a server whose log was empty just before:"
         yield ""
         yield from table(
-            ("records in the log", "CPU for each insert, µs", "inserts/s", "start, s"),
+            ("records in the log", "CPU for each insert, µs", "× an empty log's", "inserts/s", "start, s"),
             (
-                (f"{row['held']:,}", span(row["us"], 0), span(row["per_s"], 0), span(start["s"]))
+                (f"{row['held']:,}", span(row["us"], 0), span(row["ratio"]), span(row["per_s"], 0), span(start["s"]))
                 for row, start in zip(part["inserts"], part["starts"], strict=True)
             ),
         )
