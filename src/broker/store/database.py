@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from urllib.parse import quote
 
 from broker.errors import BrokerError, InsufficientStorage, SettingsError, Unavailable
+from broker.settings import KIB
 
 logger = logging.getLogger("broker.store")
 
 _SQLITE_MIN = (3, 35, 0)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: "another program holds the database's lock: close it",
+    sqlite3.SQLITE_READONLY: "make the folder and its files writable for this user",
+    **dict.fromkeys(_DAMAGED, "stop Broker, look with `broker verify`, and put your last backup back"),
+}
+_PROBE_BYTES = 64 * KIB
 _BUSY_MS = 5_000  # another program (a backup, a shell) may hold the lock this long before a write is refused
 
 
 def connect(file: Path) -> sqlite3.Connection:
+    """Never makes the file: in place of one that was removed, an empty one would only hide that."""
     return sqlite3.connect(
-        file,
+        f"file:{quote(str(file.absolute()))}?mode=rw",
+        uri=True,
         isolation_level=None,
         check_same_thread=False,  # used by one thread, closed by another after that one has ended
         timeout=_BUSY_MS / 1000,
@@ -40,12 +53,59 @@ def open_database(file: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # durable before told: also when the power goes
             _migrate(connection, file)
+            _look_over(connection)
         except BaseException:
             connection.close()
             raise
     except (OSError, sqlite3.Error) as error:
+        if _code(error) in _DAMAGED:
+            raise SettingsError(
+                f"{file} is damaged ({error}). Keep a copy of it and of {file.name}-wal, see what is wrong with "
+                "`broker verify`, and put back your last backup with `broker restore`"
+            ) from error
         raise SettingsError(f"cannot use {file}: {error}") from error
     return connection
+
+
+def _look_over(connection: sqlite3.Connection) -> None:
+    """The ends of the log, which costs nothing; all of it is for ``broker verify``."""
+    last_number, head, top_number, top_position = connection.execute(
+        """SELECT last_number, head, (SELECT coalesce(max(number), 0) FROM records),
+                  (SELECT coalesce(max(position), 0) FROM publications) FROM state"""
+    ).fetchone()
+    if (last_number, head) != (top_number, top_position):
+        error = sqlite3.DatabaseError(
+            f"it counts {last_number} records and {head} publications, and has {top_number} and {top_position}"
+        )
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+
+class Identity:
+    """Which files a connection writes to. Linux goes on writing into a file that was removed or replaced, and what is
+    acknowledged then would be gone with the process."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._files = {path: _inode(path) for path in (file, file.with_name(file.name + "-wal"))}
+
+    def check(self) -> None:
+        """Raises Gone; two system calls."""
+        for path, inode in self._files.items():
+            if _inode(path) != inode:
+                raise Gone(f"{path} is not the file any more that this server has open: put it back, or start again")
+
+
+class Gone(Exception):
+    """The database was removed or replaced."""
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _migrate(connection: sqlite3.Connection, file: Path) -> None:
@@ -89,9 +149,54 @@ def roll_back(connection: sqlite3.Connection) -> None:
             logger.exception("rolling back")
 
 
-def translate(error: Exception) -> BrokerError:
-    """What a caller may know of a failure; the log has it all."""
-    logger.error("the store failed: %s: %s", type(error).__name__, error)
-    if isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-        return InsufficientStorage("the disk is full; free some space", retry_after_s=10)
-    return Unavailable("the store cannot be used for now; send this again in a moment (it may have been stored)")
+class Outage:
+    """What fails is told once in the log, not for each request; and when it is over.
+
+    Mutable state: what was told last. Set by several threads; at worst a line is there twice."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._told = ""
+
+    def translate(self, error: Exception) -> BrokerError:
+        """What a caller may know of a failure; the log has it all."""
+        code = _code(error)
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and not self._has_room()):
+            advice = "the disk is full: free some space, and inserts go on by themselves"
+            problem: BrokerError = InsufficientStorage(
+                "the disk is full; send this again when there is space", retry_after_s=10
+            )
+        else:
+            advice = _ADVICE.get(code, "inserts go on by themselves when it can be written again")
+            problem = Unavailable(
+                "the store cannot be used for now; send this again in a moment (it may have been stored)"
+            )
+        text = f"{type(error).__name__}: {error}"
+        if text != self._told:
+            self._told = text
+            logger.error("%s: %s; %s", self._file, text, advice)
+        return problem
+
+    def over(self) -> None:
+        """A transaction went through."""
+        if self._told:
+            self._told = ""
+            logger.warning("%s: it works again", self._file)
+
+    def _has_room(self) -> bool:
+        """SQLite tells a quota and a limit of file size as any other failure to write; the disk tells them apart."""
+        try:
+            end = max(each.stat().st_size for each in self._file.parent.glob(self._file.name + "*"))
+            with tempfile.TemporaryFile(dir=self._file.parent) as probe:
+                probe.seek(end)
+                probe.write(bytes(_PROBE_BYTES))
+                probe.flush()
+                os.fsync(probe.fileno())
+        except (OSError, ValueError) as error:
+            return getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        return True
+
+
+def _code(error: Exception) -> int:
+    """SQLite's primary result code; 0 for other errors."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF if isinstance(error, sqlite3.Error) else 0

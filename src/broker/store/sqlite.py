@@ -15,7 +15,7 @@ from broker.errors import Unavailable
 from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
 from broker.store.base import Commit, Head, LogPage
-from broker.store.database import connect, open_database, translate
+from broker.store.database import Identity, Outage, connect, open_database
 from broker.store.transaction import RECORD_COLUMNS, RECORD_TABLES, record_of
 from broker.store.writer import Writer
 from broker.users import User, username_key
@@ -36,6 +36,7 @@ class SQLiteStore:
         self._file = file
         self._settings = settings
         self._writer = Writer(settings, clock)
+        self._outage = Outage(file)
         self._running = False
         self._loop: asyncio.AbstractEventLoop
         self._readers: ThreadPoolExecutor
@@ -46,7 +47,7 @@ class SQLiteStore:
         self._loop = asyncio.get_running_loop()
         connection = await asyncio.to_thread(open_database, self._file)
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
-        self._writer.start(connection, on_commit)
+        self._writer.start(connection, Identity(self._file), self._outage, on_commit)
         self._running = True
 
     async def stop(self) -> None:
@@ -191,7 +192,8 @@ class SQLiteStore:
         try:
             return await self._loop.run_in_executor(self._readers, self._run_read, work)
         except sqlite3.Error as error:
-            raise translate(error) from error
+            self._outage.translate(error)  # tells the log
+            raise Unavailable("the store cannot be read for now; ask again in a moment") from error
 
     def _run_read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         connection = getattr(self._local, "connection", None)

@@ -16,7 +16,7 @@ from broker.errors import BrokerError, Unavailable
 from broker.records import NewRecord, Record
 from broker.settings import MIB, Settings
 from broker.store.base import Commit
-from broker.store.database import roll_back, translate
+from broker.store.database import Identity, Outage, roll_back
 from broker.store.transaction import Transaction
 
 logger = logging.getLogger("broker.store")
@@ -48,11 +48,18 @@ class Writer:
         self.waiting = 0  # records and calls accepted and not yet done
         self._waiting_bytes = 0
         self._gathered: list[_Write] = []  # in this turn of the loop
+        # Of the thread, once it runs
+        self._identity: Identity
+        self._outage: Outage
         # Shared with the thread
         self._writes: queue.SimpleQueue[list[_Write] | None] = queue.SimpleQueue()
         self._thread: threading.Thread
 
-    def start(self, connection: sqlite3.Connection, on_commit: Callable[[Commit], None]) -> None:
+    def start(
+        self, connection: sqlite3.Connection, identity: Identity, outage: Outage, on_commit: Callable[[Commit], None]
+    ) -> None:
+        self._identity = identity
+        self._outage = outage
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
         self._thread = threading.Thread(target=self._run, args=(connection,), name="broker-writer", daemon=True)
@@ -160,10 +167,11 @@ class Writer:
                 _attempt(write.work, transaction) if callable(write.work) else next(appended) for write in writes
             ]
             commit = transaction.finish()
+            self._identity.check()
             connection.execute("COMMIT")
         except Exception as error:  # whatever it is, the callers must hear of it and the writer must live on
             roll_back(connection)
-            refusal = translate(error)
+            refusal = self._outage.translate(error)
             return [copy.copy(refusal) for _ in writes], None  # each is raised in a request of its own
         return results, commit
 

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from broker import sse
 from broker.broker import Broker
-from broker.errors import BadRequest
+from broker.errors import BadRequest, Unavailable
 from broker.names import Filter
 from broker.settings import Settings
 from broker.subscriber import Subscriber
@@ -42,8 +42,12 @@ class Events:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
+        refused = broker.hub.full
         if not broker.settings.events_public:
-            await caller(scope, broker)
+            try:
+                await caller(scope, broker)
+            except Unavailable:  # the store is away, and with it the users
+                refused = True
         asked = query(scope)
         for name, _ in asked:
             if name not in ("event", "last_event_id"):
@@ -51,7 +55,7 @@ class Events:
         filter = Filter.parse([value for name, value in asked if name == "event"], broker.settings.filters_max)
         last_id = header(scope, b"last-event-id") or next((v for name, v in asked if name == "last_event_id"), "")
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
-        if scope["method"] == "HEAD" or broker.hub.full:
+        if scope["method"] == "HEAD" or refused:
             # A plain EventSource gives up for good on any other answer: a temporary refusal is a stream that ends.
             body = b"" if scope["method"] == "HEAD" else sse.retry(broker.settings.retry_ms)
             await send({"type": "http.response.body", "body": body})
