@@ -18,6 +18,7 @@ import uvloop
 from broker import __version__
 from broker.client import Client, ClientError, Unsure, collection
 from broker.errors import SettingsError
+from broker.operations import COMMANDS
 from broker.records import make_uuid
 from broker.server import serve, set_up_logging
 from broker.settings import read_settings
@@ -210,6 +211,10 @@ def cancel(uuid: str, **options: Any) -> None:
     """Cancel a pending record; prints it."""
     with _clear_errors():
         click.echo(_client(**options).post(f"/cancel/{quote(uuid, safe='')}"))
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 def _seconds(text: str) -> None:
