@@ -152,6 +152,7 @@ MEMORY = {
     "asyncio/runners.py": "the event loop's: uvloop's transport, libuv's handle, their buffer lists",
     "protocols/utils.py": "the addresses of both ends, which uvloop keeps with the transport",
     "broker/server.py": "the socket object for direct sends",
+    "broker/protocol.py": "the socket object for direct sends",
     "broker/hub.py": "its place in the set of all and in its group's",
     "python3.11/weakref.py": "uvloop's table of transports",
     "web/stream.py": "the subscriber itself",

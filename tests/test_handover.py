@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ import uvicorn
 import uvloop
 
 from broker import Broker, Settings
+from broker.edge import Edge
+from broker.protocol import Protocol
 from broker.records import NewRecord, make_uuid
-from broker.server import Protocol
 from broker.subscriber import Subscriber
 from broker.web.app import App
 from tests.servers import ServerProcess, StreamReader, open_stream, wait_for
@@ -43,7 +45,13 @@ class ThreadServer(ServerProcess):
         self.loop = loop
         self.broker = Broker(Settings(data=data, **more))
         config = uvicorn.Config(
-            App(self.broker), http=Protocol, ws="none", lifespan="on", loop="none", log_config=None, access_log=False
+            App(self.broker),
+            http=partial(Protocol, edge=Edge(self.broker.settings, self.broker.hub)),  # type: ignore[arg-type] # it is only called
+            ws="none",
+            lifespan="on",
+            loop="none",
+            log_config=None,
+            access_log=False,
         )
         config.load()
         config.ssl = tls

@@ -12,12 +12,24 @@ SOURCE = Path(__file__).parent.parent / "src" / "broker"
 LAYERS = [
     {"errors", "names", "payload", "records", "settings", "sse", "users"},
     {"store"},
-    {"catchup", "hub", "passwords", "recent", "relay", "scheduler", "snapshot", "subscriber", "tokens"},
+    {
+        "catchup",
+        "edge",
+        "hub",
+        "passwords",
+        "recent",
+        "relay",
+        "scheduler",
+        "snapshot",
+        "subscriber",
+        "throttle",
+        "tokens",
+    },
     {"broker"},
     {"client", "web"},
-    {"server"},
+    {"protocol", "server"},
     {"__init__"},
-    {"cli"},
+    {"cli", "operations"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from uuid import UUID
 
 from broker.catchup import Catchup
-from broker.errors import BadRequest, Forbidden, Unauthorized, Unavailable
+from broker.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized, Unavailable
 from broker.hub import Hub
 from broker.names import check_name
 from broker.passwords import Passwords
@@ -22,8 +22,9 @@ from broker.settings import MIB, Settings
 from broker.store.base import Commit, LogPage, Store
 from broker.store.sqlite import SQLiteStore
 from broker.subscriber import Subscriber
+from broker.throttle import Throttle
 from broker.tokens import Tokens, read_secret
-from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username
+from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username, username_key
 
 logger = logging.getLogger("broker")
 
@@ -50,10 +51,12 @@ class Broker:
         self.catchup = Catchup(self.store, self.relay, self.hub, settings)
         self.running = False
         self._started = False
+        self._throttle = Throttle(settings)
         self._passwords: Passwords
         self._tokens: Tokens
         self._tasks: list[asyncio.Task[None]] = []
         self._users: OrderedDict[str, tuple[User | None, float]] = OrderedDict()  # by id; and when looked up
+        self._inserting: Counter[str] = Counter()  # records of each user that wait for a commit
 
     async def start(self) -> None:
         """Raises SettingsError if it cannot."""
@@ -117,12 +120,13 @@ class Broker:
 
     # Users
 
-    async def sign_up(self, username: str, password: str, info: bytes) -> User:
+    async def sign_up(self, username: str, password: str, info: bytes, address: str = "") -> User:
         """Raises BadRequest, Forbidden (sign-up is closed), Conflict (name taken), TooManyRequests."""
         if not self.settings.signup:
             raise Forbidden("sign-up is closed on this server; ask its operator for an account")
         check_username(username)
         check_password(password)
+        self._throttle.sign_up(address)
         if await self.store.user_by_name(username) is None:  # else refused below, without the work of a hash
             password_hash = await self._passwords.hash(password)
         else:
@@ -131,14 +135,17 @@ class Broker:
         await self.store.add_user(user)
         return user
 
-    async def log_in(self, username: str, password: str) -> str:
-        """A token. Raises Unauthorized, the same for an unknown user, a wrong password and a disabled user."""
+    async def log_in(self, username: str, password: str, address: str = "") -> str:
+        """A token. Raises Unauthorized, the same for an unknown user, a wrong password and a disabled user; and
+        TooManyRequests."""
         if len(password.encode()) > PASSWORD_BYTES_MAX:
             raise BadRequest(f"password: longer than {PASSWORD_BYTES_MAX} bytes of UTF-8")
+        self._throttle.log_in(username_key(username), address)
         user = await self.store.user_by_name(username)
         right = await self._passwords.check(password, user.password_hash if user else None)
         if not right or user is None or user.disabled:
             raise Unauthorized("the user name or the password is wrong")
+        self._throttle.logged_in(username_key(username), address)
         return self._tokens.make(user, self.clock() // 1_000_000)
 
     async def authenticate(self, token: str) -> User:
@@ -159,9 +166,10 @@ class Broker:
     # The log
 
     async def insert(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
-        """All or none; for each the record and True, or the first record and False for a repetition.
+        """All or none, and all of one user. For each the record and True, or for a repetition the first one and False.
 
-        Raises, with the index of the first bad one: BadRequest, Conflict, InsufficientStorage; and Unavailable."""
+        Raises, with the index of the first bad one: BadRequest, Conflict, InsufficientStorage; also Unavailable,
+        TooManyRequests."""
         checked: str | None = None
         for index, new in enumerate(news):
             if new.event != checked:  # often all of a batch have one name
@@ -170,7 +178,20 @@ class Broker:
                 except BadRequest as error:
                     error.index = index
                     raise
-        return await self.store.append(news)
+        user = news[0].user
+        waiting = self._inserting[user] + len(news)
+        if waiting > self.settings.inserts_waiting_per_user_max:
+            raise TooManyRequests(
+                f"{self._inserting[user]} inserts of this user are waiting for the disk; send this again in a moment",
+                retry_after_s=1,
+            )
+        self._inserting[user] = waiting
+        try:
+            return await self.store.append(news)
+        finally:
+            self._inserting[user] -= len(news)
+            if not self._inserting[user]:
+                del self._inserting[user]
 
     async def cancel(self, uuid: UUID, user: User) -> Record:
         """Raises NotFound, Conflict, Unavailable."""

@@ -51,6 +51,12 @@ class MethodNotAllowed(BrokerError):
         self.allow = allow
 
 
+class RequestTimeout(BrokerError):
+    code = "request-timeout"
+    status = 408
+    title = "Request timeout"
+
+
 class Conflict(BrokerError):
     code = "conflict"
     status = 409
@@ -73,6 +79,12 @@ class TooManyRequests(BrokerError):
     code = "too-many-requests"
     status = 429
     title = "Too many requests"
+
+
+class HeadTooLarge(BrokerError):
+    code = "head-too-large"
+    status = 431
+    title = "Request header fields too large"
 
 
 class Unavailable(BrokerError):

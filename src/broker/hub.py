@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from broker import sse
@@ -48,6 +49,7 @@ class Hub:
         self._id_of: Callable[[int], bytes]
         self.position = 0
         self.subscribers: set[Subscriber] = set()
+        self.by_address: Counter[str] = Counter()
         self.closing = False
         self.deliveries = 0  # frames handed to subscribers
         self._empty: asyncio.Future[None] | None = None
@@ -80,9 +82,17 @@ class Hub:
         self._more = more
         self.position = self._turn_position = position
 
-    @property
-    def full(self) -> bool:
-        return self.closing or len(self.subscribers) >= self._settings.subscribers_max
+    def full(self, address: str) -> bool:
+        """For another subscriber from there."""
+        settings = self._settings
+        return (
+            self.closing
+            or len(self.subscribers) >= settings.subscribers_max
+            or (
+                self.by_address[address] >= settings.subscribers_per_address_max
+                and address not in settings.trusted_proxies
+            )
+        )
 
     # Fan-out
 
@@ -151,6 +161,7 @@ class Hub:
     def add(self, subscriber: Subscriber) -> None:
         """A new one, behind as yet."""
         self.subscribers.add(subscriber)
+        self.by_address[subscriber.address] += 1
         if self.closing:
             subscriber.end()
 
@@ -181,6 +192,9 @@ class Hub:
         """A closed one."""
         self._detach(subscriber)
         self.subscribers.discard(subscriber)
+        self.by_address[subscriber.address] -= 1
+        if not self.by_address[subscriber.address]:
+            del self.by_address[subscriber.address]
         if self._empty is not None and not self.subscribers and not self._empty.done():
             self._empty.set_result(None)
 

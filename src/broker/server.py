@@ -1,4 +1,4 @@
-"""Owns ``uvicorn.Server``: the order of start and stop, and the protocol that hands a stream over."""
+"""Owns ``uvicorn.Server``: the order of start and stop."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from broker.broker import Broker
-from broker.errors import BadRequest, SettingsError
+from broker.edge import Edge
+from broker.errors import SettingsError
+from broker.protocol import Protocol
 from broker.settings import Settings, read_settings
-from broker.subscriber import Subscriber
 from broker.web.app import App
-from broker.web.problems import encode_problem
-from broker.web.stream import HANDOVER
 
 logger = logging.getLogger("broker.server")
 
@@ -53,17 +51,18 @@ async def serve(settings: Settings) -> None:
     raise_file_limit()
     gc.freeze()  # what is loaded by now stays: no need to look at it in each collection
     broker = Broker(settings)
+    edge = Edge(settings, broker.hub)
     listener = _listen(settings)
     with contextlib.closing(listener):
         await broker.start()
         try:
             config = uvicorn.Config(
                 App(broker),
-                http=Protocol,
+                http=partial(Protocol, edge=edge),  # type: ignore[arg-type] # it is only called
                 ws="none",
                 lifespan="off",
                 loop="none",
-                proxy_headers=False,
+                forwarded_allow_ips=list(settings.trusted_proxies),
                 server_header=False,
                 access_log=False,
                 log_config=None,
@@ -75,7 +74,12 @@ async def serve(settings: Settings) -> None:
             host, port = listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             scheme = "https" if settings.tls_certificate else "http"
-            await Server(config, broker, f"{scheme}://{shown}:{port}").serve([listener])
+            server = Server(config, broker, f"{scheme}://{shown}:{port}")
+            sweep = asyncio.create_task(edge.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # of our Protocol
+            try:
+                await server.serve([listener])
+            finally:
+                sweep.cancel()
         finally:
             await broker.stop()
 
@@ -88,6 +92,8 @@ def _listen(settings: Settings) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # every connection has it from the listener
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.peer_timeout_s * 1000))
             listener.bind(address)
         except OSError:
             listener.close()
@@ -142,147 +148,3 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class Protocol(HttpToolsProtocol):
-    """Uvicorn's protocol, that gives a stream's connection away once its head is written, and writes HTTP/1.0 right."""
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        # The task of this request has been made, but has not run yet.
-        if self._may_stream():
-            self.scope["extensions"] = {HANDOVER: Handover(self, self.cycle)}  # type: ignore[dict-item] # ours
-
-    def _may_stream(self) -> bool:
-        return b"/events" in self.url  # only to spare the others the work: the route decides
-
-    def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is told so in the same form as every other error, and the connection ends."""
-        body = encode_problem(BadRequest("what came is not HTTP/1.1; the connection is closed"))
-        self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nvary: Origin\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
-        )
-        self.transport.close()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # wider
-        if cycle.scope["http_version"] == "1.0":
-            app = _without_chunks(app, cycle)
-        if not self._may_stream():
-            app = _in_one_write(app, cycle)
-        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # Starlette's and Uvicorn's names for one thing
-
-
-class Handover:
-    """Makes a subscriber the protocol of its connection; Uvicorn's parser, cycle, task and scope are freed.
-
-    Holds the stream's own cycle: a request pipelined behind ``GET /events`` has replaced the protocol's."""
-
-    def __init__(self, protocol: HttpToolsProtocol, cycle: RequestResponseCycle) -> None:
-        self._protocol = protocol
-        self._cycle = cycle
-        self.chunked = cycle.scope["http_version"] != "1.0"
-
-    def take(self, subscriber: Subscriber, settings: Settings) -> bool:
-        protocol, cycle = self._protocol, self._cycle
-        transport = protocol.transport
-        if cycle.disconnected or transport.is_closing():
-            cycle.disconnected = True  # or Uvicorn would log an answer that was not completed
-            return False
-        paused = protocol.flow.write_paused  # the new protocol would not be told
-        protocol.pipeline.clear()  # what was asked behind an endless answer will never be answered
-        protocol.flow.resume_reading()  # paused for that; unread, a closed connection would go unnoticed
-        cycle.disconnected = True  # nothing more is sent or awaited by it
-        cycle.message_event.set()
-        # With an exception: without one it would close the transport.
-        protocol.connection_lost(ConnectionError("handed over"))
-        transport.set_protocol(subscriber)
-        sock = transport.get_extra_info("socket")
-        plain = transport.get_extra_info("sslcontext") is None
-        if plain:
-            transport.set_write_buffer_limits(high=0)
-            paused = paused or transport.get_write_buffer_size() > 0
-        else:
-            transport.set_write_buffer_limits(high=settings.subscriber_buffer_bytes)
-        # Else the kernel's buffer grows to megabytes before a slow reader shows. Not for Unix sockets.
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.subscriber_sndbuf_bytes)
-        subscriber.take(transport, paused=paused, direct=_share(sock) if plain else None)
-        return True
-
-
-def _share(sock: socket.socket) -> socket.socket:
-    """A second object on the descriptor of a transport's socket. Whoever holds it lets go of the descriptor and never
-    closes it, as the subscriber does: if it were only dropped, the next connection would lose its descriptor."""
-    shared = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
-    shared.setblocking(False)  # else it has the program's default timeout, and a full one would stop the loop for it
-    return shared
-
-
-class _Joined:
-    """What of a transport Uvicorn uses for an answer; its pieces leave together."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._pieces: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        self._pieces.append(data)
-
-    def flush(self) -> None:
-        pieces, self._pieces = self._pieces, []
-        if pieces:
-            self._transport.write(b"".join(pieces))
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-
-def _in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
-    """Uvicorn writes the head and the body apart: two system calls, and two wake-ups of the client."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        head: Message | None = None
-
-        async def joined(message: Message) -> None:
-            nonlocal head
-            if message["type"] == "http.response.start":
-                head = message
-            elif head is None:
-                await send(message)
-            else:
-                transport, start = cycle.transport, head
-                head = None
-                cycle.transport = both = _Joined(transport)  # type: ignore[assignment] # all that a cycle uses of it
-                try:
-                    await send(start)
-                    await send(message)
-                finally:
-                    cycle.transport = transport
-                    both.flush()
-
-        await app(scope, receive, joined)
-
-    return wrapped
-
-
-def _without_chunks(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
-    """HTTP/1.0 has no chunks, which Uvicorn sends all the same: without a length the end of the connection is the end
-    of the body."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        async def plain(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                if not any(name.lower() == b"content-length" for name, _ in message["headers"]):
-                    cycle.chunked_encoding = False
-            elif cycle.chunked_encoding is False and cycle.expected_content_length == 0:
-                cycle.expected_content_length = len(message.get("body", b""))
-            await send(message)
-
-        await app(scope, receive, plain)
-
-    return wrapped

@@ -48,7 +48,46 @@ class Settings:
     )
     metrics_token: str = _setting("", "text", "lets others than this machine read `/metrics`", repr=False)
 
+    login_attempts_per_user: str = _setting(
+        "5/minute; 20/hour", "rates", "from one address for one user name, until one is right; beyond: 429"
+    )
+    login_attempts_per_name: str = _setting(
+        "100/hour", "rates", "the same from all addresses: a guesser who has many of them"
+    )
+    login_attempts_per_address: str = _setting(
+        "60/minute", "rates", "from one address, right or wrong, for all names; not for `trusted_proxies`"
+    )
+    signups_per_address: str = _setting(
+        "20/minute; 200/hour", "rates", "new users from one address; not for `trusted_proxies`; beyond: 429"
+    )
+
+    # Connections
+    trusted_proxies: tuple[str, ...] = _setting(
+        ("127.0.0.1", "::1"),
+        "addresses",
+        "whose `X-Forwarded-For` is believed; they have no limits for each address themselves",
+    )
+    connections_max: int = _setting(
+        60_000, "count", "open connections, streams too; also 100 below the limit of open files; beyond: closed at once"
+    )
+    connections_per_address_max: int = _setting(
+        2_000, "count", "the same from one address; an office may share one; not for `trusted_proxies`"
+    )
+    head_timeout_s: float = _setting(
+        10.0, "seconds", "from the connection, or the first byte of another request, to the end of its head: then 408"
+    )
+    head_bytes_max: int = _setting(32 * KIB, "bytes", "of a request's head; nginx takes as much; beyond: 431")
+    body_rate_min: int = _setting(
+        1 * KIB, "bytes/s", "a body that comes slower, after `head_timeout_s`, is given up: 408"
+    )
+    peer_timeout_s: float = _setting(
+        60.0, "seconds", "what is sent and not acknowledged for so long: the peer has vanished (TCP_USER_TIMEOUT)"
+    )
+
     # Inserts
+    inserts_waiting_per_user_max: int = _setting(
+        5_000, "records", "of one user, waiting for a commit: half of `insert_queue_max`; beyond: 429"
+    )
     body_bytes_max: int = _setting(1 * MIB, "bytes", "a request's body; a record is sent whole to every subscriber")
     batch_records_max: int = _setting(
         1_000, "records", "in one insert: its transaction holds the lock, some 20 ms, and others wait; beyond: 413"
@@ -68,6 +107,9 @@ class Settings:
     # Streams
     subscribers_max: int = _setting(
         50_000, "count", "open streams, below the limit of open files; beyond: a stream that ends at once"
+    )
+    subscribers_per_address_max: int = _setting(
+        1_000, "count", "the same from one address; an office may share one; not for `trusted_proxies`"
     )
     filters_max: int = _setting(100, "count", "`?event=` on one stream; each costs on every match")
     replay_max: int = _setting(10_000, "records", "a resume that far behind gets every record; further: `$skipped`")

@@ -35,11 +35,13 @@ class Subscriber(asyncio.Protocol):
     Mutable state: all of its own, changed by the loop's callbacks, the hub and its catch-up, never across an await."""
 
     __slots__ = (
-        "_direct", "_drained", "chunked", "closed", "filter", "group", "hub", "paused", "position", "transport",
+        "_direct", "_drained", "address", "chunked", "closed", "filter", "group", "hub", "paused", "position",
+        "transport",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, filter: Filter, *, chunked: bool) -> None:
+    def __init__(self, hub: Hub, filter: Filter, *, chunked: bool, address: str = "") -> None:
         self.hub = hub
+        self.address = address  # that its connection comes from
         self.filter = filter
         self.chunked = chunked  # HTTP/1.1; HTTP/1.0 has no chunks, other servers make their own
         self.transport: Transport

@@ -173,6 +173,7 @@ class Writer:
             roll_back(connection)
             refusal = self._outage.translate(error)
             return [copy.copy(refusal) for _ in writes], None  # each is raised in a request of its own
+        self._outage.over()
         return results, commit
 
 

@@ -7,9 +7,8 @@ from starlette.types import Receive, Scope, Send
 
 from broker import payload
 from broker.broker import Broker
-from broker.errors import TooManyRequests, Unavailable
 from broker.users import encode_user
-from broker.web.http import caller, read_json, respond
+from broker.web.http import address, caller, read_json, respond
 
 NO_STORE = ((b"cache-control", b"no-store"),)
 
@@ -40,10 +39,7 @@ class Users:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
         body, compact = payload.decode(_user_decoder, await read_json(scope, receive, broker.settings.body_bytes_max))
-        try:
-            user = await broker.sign_up(body.username, body.password, compact(bytes(body.info)))
-        except TooManyRequests as error:
-            raise Unavailable(error.detail, retry_after_s=error.retry_after_s or 1) from None
+        user = await broker.sign_up(body.username, body.password, compact(bytes(body.info)), address(scope))
         await respond(send, 201, encode_user(user))
 
 
@@ -54,7 +50,7 @@ class Login:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
         body, _ = payload.decode(_login_decoder, await read_json(scope, receive, broker.settings.body_bytes_max))
-        token = await broker.log_in(body.username, body.password)
+        token = await broker.log_in(body.username, body.password, address(scope))
         await respond(send, 200, msgspec.json.encode({"jwt": token}), headers=NO_STORE)
 
 

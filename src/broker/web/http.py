@@ -32,6 +32,11 @@ class Methods:
         await endpoint(scope, receive, send)
 
 
+def address(scope: Scope) -> str:
+    """Where the request comes from; behind a trusted proxy, what that says."""
+    return scope["client"][0] if scope.get("client") else ""
+
+
 def header(scope: Scope, name: bytes) -> str | None:
     for key, value in scope["headers"]:
         if key == name:

@@ -15,7 +15,7 @@ from broker.errors import BadRequest, Unavailable
 from broker.names import Filter
 from broker.settings import Settings
 from broker.subscriber import Subscriber
-from broker.web.http import Header, caller, header, query
+from broker.web.http import Header, address, caller, header, query
 
 HANDOVER = "broker.handover"  # the key of the hand-over among the scope's extensions
 
@@ -42,7 +42,7 @@ class Events:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
-        refused = broker.hub.full
+        refused = broker.hub.full(address(scope))
         if not broker.settings.events_public:
             try:
                 await caller(scope, broker)
@@ -63,11 +63,11 @@ class Events:
         extensions = cast(MutableMapping[str, Any], scope.get("extensions") or {})
         handover: Handover | None = extensions.get(HANDOVER)
         if handover is not None:
-            subscriber = Subscriber(broker.hub, filter, chunked=handover.chunked)
+            subscriber = Subscriber(broker.hub, filter, chunked=handover.chunked, address=address(scope))
             if handover.take(subscriber, broker.settings):
                 broker.subscribe(subscriber, last_id or None)
         else:
-            subscriber = Subscriber(broker.hub, filter, chunked=False)
+            subscriber = Subscriber(broker.hub, filter, chunked=False, address=address(scope))
             transport = SendTransport(subscriber, broker.settings.subscriber_buffer_bytes)
             subscriber.take(transport, paused=False)
             broker.subscribe(subscriber, last_id or None)

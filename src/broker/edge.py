@@ -1,0 +1,62 @@
+"""What a connection may take before it is a request: how many there are, and how slow they may be."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from broker.hub import Hub
+from broker.settings import Settings
+
+_SWEEP_S = 1.0
+_SWEPT_PER_TURN = 1_000  # under a millisecond
+_FILES_KEPT = 100  # for the database and whatever else is open
+
+
+class Connection(Protocol):
+    """What the sweep needs of a connection."""
+
+    def look(self, now: float) -> None:
+        """Ends the connection if it is too slow. ``now`` is in seconds of the loop's clock."""
+        ...
+
+
+class Edge:
+    """One sweep for all connections, no timer of their own.
+
+    Mutable state: how many connections each address has, streams aside, which the hub counts."""
+
+    def __init__(self, settings: Settings, hub: Hub) -> None:
+        self.settings = settings
+        self._hub = hub
+        self._trusted = frozenset(settings.trusted_proxies)
+        self._max = min(settings.connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _FILES_KEPT)
+        self._by_address: Counter[str] = Counter()
+
+    def enter(self, address: str, others: int) -> bool:
+        """Counts a connection, ``others`` being open beside it and the streams; False if it is one too many."""
+        self._by_address[address] += 1
+        if others + len(self._hub.subscribers) >= self._max:
+            return False
+        if address in self._trusted:
+            return True
+        mine = self._by_address[address] + self._hub.by_address[address]
+        return mine <= self.settings.connections_per_address_max
+
+    def leave(self, address: str) -> None:
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+    async def sweep(self, connections: Callable[[], Iterable[Connection]]) -> None:
+        """For ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            for number, connection in enumerate(tuple(connections()), 1):
+                connection.look(loop.time())
+                if number % _SWEPT_PER_TURN == 0:
+                    await asyncio.sleep(0)

@@ -1,0 +1,240 @@
+"""One connection: Uvicorn's HTTP protocol with the edge's limits, and the hand-over that makes a stream of it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from broker.edge import Edge
+from broker.errors import BadRequest, BrokerError, HeadTooLarge, RequestTimeout
+from broker.settings import Settings
+from broker.subscriber import Subscriber
+from broker.web.problems import encode_problem
+from broker.web.stream import HANDOVER
+
+# What of a request is being received
+_NOTHING, _HEAD, _BODY = range(3)
+
+
+class Protocol(HttpToolsProtocol):
+    """Gives a stream's connection away once its head is written, writes HTTP/1.0 right, and ends what is too slow.
+
+    Mutable state, beside Uvicorn's: what of a request is being received, since when, and how many bytes of it came."""
+
+    def __init__(self, *args: Any, edge: Edge, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._edge = edge
+        self._address: str | None = None  # while the edge counts it
+        self._receiving = _HEAD
+        self._since = self.loop.time()
+        self._bytes = 0
+        self._paused_at = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as Uvicorn's
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        if not self._edge.enter(self._address, len(self.connections) - 1):
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._address is not None:
+            self._edge.leave(self._address)
+            self._address = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._receiving == _NOTHING:
+            self._receives(_HEAD)
+        self._bytes += len(data)
+        super().data_received(data)
+        if self._receiving == _HEAD and self._bytes > self._edge.settings.head_bytes_max and self.parser is not None:
+            limit = self._edge.settings.head_bytes_max
+            self._refuse(HeadTooLarge(f"the head of the request is larger than {limit} bytes (head_bytes_max)"))
+
+    def _receives(self, what: int) -> None:
+        self._receiving = what
+        self._since = self.loop.time()
+        self._bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self._receives(_BODY)
+        super().on_headers_complete()
+        # The task of this request has been made, but has not run yet.
+        if self._may_stream():
+            self.scope["extensions"] = {HANDOVER: Handover(self, self.cycle)}  # type: ignore[dict-item] # ours
+
+    def on_message_complete(self) -> None:
+        self._receiving = _NOTHING
+        super().on_message_complete()
+
+    def _may_stream(self) -> bool:
+        return b"/events" in self.url  # only to spare the others the work: the route decides
+
+    def pause_writing(self) -> None:
+        self._paused_at = self.loop.time()
+        super().pause_writing()
+
+    def look(self, now: float) -> None:
+        """See ``edge.Connection``."""
+        settings = self._edge.settings
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.flow.write_paused and now - self._paused_at > settings.subscriber_stall_s:
+            self.transport.abort()  # nobody reads the answer
+        elif self.flow.read_paused:
+            self._since, self._bytes = now, 0  # our own doing
+        elif self._receiving == _HEAD and now - self._since > settings.head_timeout_s:
+            if self._bytes:
+                self._refuse(RequestTimeout(f"the head of the request took over {settings.head_timeout_s:g} seconds"))
+            else:
+                self.transport.close()
+        elif self._receiving == _BODY:
+            bound_s = settings.head_timeout_s + self._bytes / settings.body_rate_min
+            if now - self._since > bound_s:
+                self._refuse(
+                    RequestTimeout(
+                        f"the body comes slower than {settings.body_rate_min} bytes a second (body_rate_min)"
+                    )
+                )
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is told so in the same form as every other error."""
+        self._refuse(BadRequest("what came is not HTTP/1.1; the connection is closed"))
+
+    def _refuse(self, problem: BrokerError) -> None:
+        """Ends the connection; with an answer, unless it would get into the middle of another one."""
+        free = self.cycle is None or self.cycle.response_complete
+        if free or (self._receiving == _BODY and not self.pipeline and not self.cycle.response_started):
+            body = encode_problem(problem)
+            self.transport.write(
+                b"HTTP/1.1 %d %b\r\ncontent-type: application/problem+json\r\nvary: Origin\r\n"
+                b"content-length: %d\r\nconnection: close\r\n\r\n%b"
+                % (problem.status, problem.title.encode(), len(body), body)
+            )
+        self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # wider
+        if cycle.scope["http_version"] == "1.0":
+            app = _without_chunks(app, cycle)
+        if not self._may_stream():
+            app = _in_one_write(app, cycle)
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # Starlette's and Uvicorn's names for one thing
+
+
+class Handover:
+    """Makes a subscriber the protocol of its connection; Uvicorn's parser, cycle, task and scope are freed.
+
+    Holds the stream's own cycle: a request pipelined behind ``GET /events`` has replaced the protocol's."""
+
+    def __init__(self, protocol: HttpToolsProtocol, cycle: RequestResponseCycle) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self.chunked = cycle.scope["http_version"] != "1.0"
+
+    def take(self, subscriber: Subscriber, settings: Settings) -> bool:
+        protocol, cycle = self._protocol, self._cycle
+        transport = protocol.transport
+        if cycle.disconnected or transport.is_closing():
+            cycle.disconnected = True  # or Uvicorn would log an answer that was not completed
+            return False
+        paused = protocol.flow.write_paused  # the new protocol would not be told
+        protocol.pipeline.clear()  # what was asked behind an endless answer will never be answered
+        protocol.flow.resume_reading()  # paused for that; unread, a closed connection would go unnoticed
+        cycle.disconnected = True  # nothing more is sent or awaited by it
+        cycle.message_event.set()
+        # With an exception: without one it would close the transport.
+        protocol.connection_lost(ConnectionError("handed over"))
+        transport.set_protocol(subscriber)
+        sock = transport.get_extra_info("socket")
+        plain = transport.get_extra_info("sslcontext") is None
+        if plain:
+            transport.set_write_buffer_limits(high=0)
+            paused = paused or transport.get_write_buffer_size() > 0
+        else:
+            transport.set_write_buffer_limits(high=settings.subscriber_buffer_bytes)
+        # Else the kernel's buffer grows to megabytes before a slow reader shows. Not for Unix sockets.
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.subscriber_sndbuf_bytes)
+        subscriber.take(transport, paused=paused, direct=_share(sock) if plain else None)
+        return True
+
+
+def _share(sock: socket.socket) -> socket.socket:
+    """A second object on the descriptor of a transport's socket. Whoever holds it lets go of the descriptor and never
+    closes it, as the subscriber does: if it were only dropped, the next connection would lose its descriptor."""
+    shared = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
+    shared.setblocking(False)  # else it has the program's default timeout, and a full one would stop the loop for it
+    return shared
+
+
+class _Joined:
+    """What of a transport Uvicorn uses for an answer; its pieces leave together."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def flush(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        if pieces:
+            self._transport.write(b"".join(pieces))
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+
+def _in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+    """Uvicorn writes the head and the body apart: two system calls, and two wake-ups of the client."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        head: Message | None = None
+
+        async def joined(message: Message) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start":
+                head = message
+            elif head is None:
+                await send(message)
+            else:
+                transport, start = cycle.transport, head
+                head = None
+                cycle.transport = both = _Joined(transport)  # type: ignore[assignment] # all that a cycle uses of it
+                try:
+                    await send(start)
+                    await send(message)
+                finally:
+                    cycle.transport = transport
+                    both.flush()
+
+        await app(scope, receive, joined)
+
+    return wrapped
+
+
+def _without_chunks(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+    """HTTP/1.0 has no chunks, which Uvicorn sends all the same: without a length the end of the connection is the end
+    of the body."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def plain(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if not any(name.lower() == b"content-length" for name, _ in message["headers"]):
+                    cycle.chunked_encoding = False
+            elif cycle.chunked_encoding is False and cycle.expected_content_length == 0:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, plain)
+
+    return wrapped

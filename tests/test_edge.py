@@ -1,0 +1,209 @@
+"""What a connection may take before it is a request: slow ones, silent ones, many of them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.servers import BOUND_S, ServerProcess, open_stream, streaming, wait_for
+
+SOON_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that waits for one second."""
+    with ServerProcess(
+        tmp_path_factory.mktemp("strict"), head_timeout_s=SOON_S, subscriber_stall_s=SOON_S, head_bytes_max=2_000
+    ) as server:
+        yield server
+
+
+@contextmanager
+def connection(server: ServerProcess, sent: bytes = b"") -> Iterator[socket.socket]:
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=BOUND_S)) as sock:
+        sock.sendall(sent)
+        yield sock
+
+
+def all_of(sock: socket.socket) -> bytes:
+    """What comes until the server closes."""
+    received = b""
+    while part := sock.recv(65_536):
+        received += part
+    return received
+
+
+def problem(received: bytes) -> tuple[int, str]:
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head
+    return int(head.split()[1]), json.loads(body)["detail"]
+
+
+def test_a_connection_that_says_nothing_is_closed_without_a_word(strict: ServerProcess) -> None:
+    with connection(strict) as sock:
+        assert all_of(sock) == b""
+
+
+@pytest.mark.parametrize("sent", [b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\r\n"])
+def test_a_head_that_does_not_end_is_refused(strict: ServerProcess, sent: bytes) -> None:
+    with connection(strict, sent) as sock:
+        assert problem(all_of(sock))[0] == 408
+
+
+@pytest.mark.parametrize("between", [b"", b"\r\n"])
+def test_a_second_head_that_does_not_end_is_refused(strict: ServerProcess, between: bytes) -> None:
+    with connection(strict, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") as sock:
+        assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
+        sock.sendall(between + b"GET /he")
+        assert problem(all_of(sock))[0] == 408
+
+
+def test_line_breaks_between_requests_do_not_keep_a_connection_open(strict: ServerProcess) -> None:
+    with connection(strict, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") as sock:
+        assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
+        sock.sendall(b"\r\n")
+        all_of(sock)  # ends
+
+
+def test_a_byte_a_second_does_not_keep_a_head_alive(strict: ServerProcess) -> None:
+    with connection(strict, b"GET /healthz HTTP/1.1\r\nX: ") as sock:
+        sock.settimeout(0.2)
+        deadline = time.monotonic() + BOUND_S
+        while time.monotonic() < deadline:
+            try:
+                sock.sendall(b"x")
+                if (received := sock.recv(65_536)) != b"":
+                    break
+            except TimeoutError:
+                continue
+        assert problem(received)[0] == 408
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(strict: ServerProcess) -> None:
+    head = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with connection(strict, head) as sock:
+        status, detail = problem(all_of(sock))
+        assert (status, "body_rate_min" in detail) == (408, True)
+
+
+def test_a_large_body_that_keeps_coming_is_taken(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, head_timeout_s=SOON_S, body_rate_min=2_000) as server:
+        body = json.dumps({"username": "ada", "password": "correct horse", "info": "x" * 20_000}).encode()
+        head = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        with connection(server, head % len(body)) as sock:
+            started = time.monotonic()
+            for start in range(0, len(body), 2_000):
+                sock.sendall(body[start : start + 2_000])
+                time.sleep(0.3)  # the pace of the client, not a wait
+            assert time.monotonic() - started > 2 * SOON_S
+            assert sock.recv(65_536).startswith(b"HTTP/1.1 201")
+
+
+def test_a_head_that_is_too_large_is_refused_at_once(strict: ServerProcess) -> None:
+    with connection(strict, b"GET /healthz HTTP/1.1\r\n" + b"X: %b\r\n" % (b"x" * 100) * 30) as sock:
+        status, detail = problem(all_of(sock))
+        assert (status, "head_bytes_max" in detail) == (431, True)
+
+
+def test_an_answer_that_nobody_reads_is_cut_off(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, subscriber_stall_s=SOON_S) as server, server.client("ada") as client:
+        for _ in range(12):
+            assert client.post("/insert", json={"event": "big", "data": "x" * 900_000}).status_code == 201
+        token = client.headers["Authorization"].encode()
+        with closing(socket.socket()) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            sock.connect(("127.0.0.1", server.port))
+            sock.sendall(b"GET /collections/big HTTP/1.1\r\nHost: x\r\nAuthorization: %b\r\n\r\n" % token)
+            sock.settimeout(BOUND_S)
+            time.sleep(2.5 * SOON_S)  # the client's rest: longer than the server waits
+            with suppress(ConnectionError):
+                assert not all_of(sock).endswith(b"0\r\n\r\n"), "all of the answer came"
+
+
+def test_a_stream_is_not_touched_by_these_limits(strict: ServerProcess) -> None:
+    with streaming(strict) as reader, strict.client("ada") as client:
+        reader.wait("$ready")
+        time.sleep(3 * SOON_S)
+        client.post("/insert", json={"event": "e", "data": 1})
+        reader.wait("e")
+        assert not reader.ended
+
+
+def test_beyond_the_most_connections_others_are_closed_at_once_and_come_in_later(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, connections_max=5) as server:
+        streams = [open_stream(server) for _ in range(5)]
+        for each in streams:
+            each.wait("$ready")
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError, httpx.ConnectError)):
+            httpx.get(f"{server.url}/healthz")
+        streams.pop().close()
+        wait_for(lambda: _healthy(server))
+        for each in streams:
+            each.close()
+
+
+def _healthy(server: ServerProcess) -> bool:
+    try:
+        return httpx.get(f"{server.url}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_each_address_has_its_share_of_connections(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, connections_per_address_max=3, trusted_proxies="") as server:
+        with connection(server), connection(server), connection(server):
+            wait_for(lambda: not _healthy(server))
+            # Another address of the loopback interface.
+            with closing(socket.create_connection(("127.0.0.1", server.port), source_address=("127.0.0.2", 0))) as sock:
+                sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
+        wait_for(lambda: _healthy(server))
+
+
+def test_each_address_has_its_share_of_streams_and_a_refusal_is_not_final(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, subscribers_per_address_max=2) as server:
+        behind_proxy = {"X-Forwarded-For": "203.0.113.7"}
+        with httpx.Client(base_url=server.url, timeout=BOUND_S) as client:
+            with (
+                client.stream("GET", "/events", headers=behind_proxy),
+                client.stream("GET", "/events", headers=behind_proxy),
+            ):
+                refused = client.get("/events", headers=behind_proxy)
+                assert (refused.status_code, refused.text.startswith("retry:")) == (200, True)
+                with streaming(server) as other:  # the proxy itself has no limit
+                    other.wait("$ready")
+            wait_for(lambda: "$ready" in _first(client, behind_proxy))
+
+
+def _first(client: httpx.Client, headers: dict[str, str]) -> str:
+    with client.stream("GET", "/events", headers=headers) as response:
+        seen = ""
+        for line in response.iter_lines():
+            seen += line
+            if "$ready" in line:
+                break
+        return seen
+
+
+def test_a_forwarded_address_of_a_stranger_is_not_believed(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, subscribers_per_address_max=1, trusted_proxies="10.0.0.1")
+    with server, streaming(server) as first:
+        first.wait("$ready")
+        refused = httpx.get(f"{server.url}/events", headers={"X-Forwarded-For": "203.0.113.7"})
+        assert refused.text.startswith("retry:")
+
+
+def test_one_user_cannot_take_all_of_the_queue(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, inserts_waiting_per_user_max=10) as server, server.client("ada") as client:
+        eleven = [{"event": "e", "data": n} for n in range(11)]
+        answer = client.post("/insert", json=eleven)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        assert client.post("/insert", json=eleven[:10]).status_code == 201
