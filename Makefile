@@ -1,6 +1,6 @@
 # Two commands: `make` serves, `make test` tests. Both set up what they need in .venv the first time.
 .DEFAULT_GOAL := serve
-.PHONY: serve test check format docs bench clean
+.PHONY: serve test check format docs bench soak clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,6 +30,10 @@ docs: $(VENV)/.runs
 # it in three, and leaves the page alone.
 bench: $(VENV)/.bench
 	@$(BIN)/python -m bench $(ARGS)
+
+# Kills, stops and cuts for some 25 minutes, and a checker that proves that nothing was lost; ARGS=--help says more.
+soak: $(VENV)/.tests
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov

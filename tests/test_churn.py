@@ -14,7 +14,7 @@ import pytest
 from tests.servers import ServerProcess
 
 SUBSCRIBERS = 200
-SECONDS = 10.0
+SECONDS = 6.0
 PUBLISHERS = 16
 
 # Frames of records and Broker's own, as they stand in a stream (chunk sizes between them do not match).

@@ -1,0 +1,266 @@
+"""A run under faults: publishers and subscribers that remember everything, against a server that is killed and stopped.
+
+Used by ``test_kills.py`` for some seconds, and by ``make soak`` for as long as one likes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+from tests.faults.history import History, Insert, Seen, View, check, read_log
+from tests.servers import ServerProcess
+
+SETTLE_S = 30.0  # after the last fault all must be there
+GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+
+
+@dataclass
+class Run:
+    """One server's folder, and all that is done to it. The dice are seeded: a run can be done again."""
+
+    folder: Path
+    seed: int
+    subscribers: int = 50
+    publishers: int = 8
+    pause_s: float = 0.02  # of a publisher between two inserts, at most
+    history: History = field(default_factory=History)
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.server = ServerProcess(self.folder)
+        self._token = ""
+        self._stop = False
+
+    async def go(self, trouble: Callable[[Run], Awaitable[None]]) -> list[str]:
+        """Everything that was wrong."""
+        await asyncio.to_thread(self.server.start)
+        self._token = await asyncio.to_thread(self.server.token, "publisher")
+        async with proxy(self) as port:
+            listening = [
+                asyncio.create_task(self._listen(n, port if n % 2 else self.server.port))
+                for n in range(self.subscribers)
+            ]
+            await self._until(lambda: all(view.connects for view in self.history.views), "every subscriber connects")
+            publishing = [
+                asyncio.create_task(self._publish(random.Random(f"{self.seed}-{n}"))) for n in range(self.publishers)
+            ]
+            await trouble(self)
+            self._stop = True
+            await asyncio.wait_for(asyncio.gather(*publishing), SETTLE_S)
+            await self._until(self._complete, "every subscriber has everything")
+            for task in listening:
+                task.cancel()
+            await asyncio.gather(*listening, return_exceptions=True)
+        await asyncio.to_thread(self.server.stop)
+        log = read_log(self.folder / "broker.db")
+        self.counts["records in the log"] = len(log)
+        self.counts["frames received"] = sum(len(view.seen) for view in self.history.views)
+        return [*self.faults, *check(self.history, log)]
+
+    def _complete(self) -> bool:
+        """Nothing is pending, and every subscriber has got as many as were published."""
+        last_due_us = max((insert.due_us or 0 for insert in self.history.inserts.values()), default=0)
+        if time.time_ns() // 1_000 < last_due_us + 100_000:
+            return False
+        cancelled = sum(insert.cancel == "cancelled" for insert in self.history.inserts.values())
+        return all(len(view.seen) >= len(self.history.inserts) - cancelled for view in self.history.views)
+
+    async def _until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + SETTLE_S
+        while not condition():
+            if time.monotonic() > deadline:
+                self.faults.append(f"within {SETTLE_S:.0f} s it did not come true that {what}")
+                return
+            await asyncio.sleep(0.02)
+
+    # Faults
+
+    async def kill(self, number: int = signal.SIGKILL) -> None:
+        await asyncio.to_thread(self.server.stop, number)
+        self.counts[signal.Signals(number).name] += 1
+        await asyncio.to_thread(self.server.start)
+
+    async def freeze(self, seconds: float) -> None:
+        self.server.process.send_signal(signal.SIGSTOP)
+        self.counts["SIGSTOP"] += 1
+        await asyncio.sleep(seconds)
+        self.server.process.send_signal(signal.SIGCONT)
+
+    # Publishers
+
+    async def _publish(self, dice: random.Random) -> None:
+        client = Client(self.server, self._token)
+        while not self._stop:
+            insert = Insert(str(uuid4()))
+            if dice.random() < 0.2:
+                insert.due_us = time.time_ns() // 1_000 + dice.randrange(50_000, 3_000_000)
+            self.history.inserts[insert.uuid] = insert
+            await self._insert(client, insert)
+            if insert.due_us is not None and dice.random() < 0.4:
+                await asyncio.sleep(max(0.0, insert.due_us / 1e6 - time.time()) * dice.choice([0, 0.5, 1, 1]))
+                await self._cancel(client, insert)
+            await asyncio.sleep(dice.uniform(0, self.pause_s))
+        client.close()
+
+    async def _insert(self, client: Client, insert: Insert) -> None:
+        timestamp = (
+            "" if insert.due_us is None else f',"timestamp":{insert.due_us // 10**6}.{insert.due_us % 10**6:06d}'
+        )
+        data = json.dumps({"uuid": insert.uuid, "text": "some forty characters of an ordinary event"})
+        body = f'{{"event":"{insert.uuid[:2]}","uuid":"{insert.uuid}","data":{data}{timestamp}}}'.encode()
+        status, answer = await self._insist(client, "/insert", body)
+        if status not in (200, 201):
+            self.faults.append(f"an insert was answered {status}: {answer!r}")
+            return
+        record = json.loads(answer)
+        insert.acknowledged = True
+        insert.position = int(record["id"].rpartition("-")[2]) if record["id"] else None
+        self.counts["inserts acknowledged"] += 1
+        self.counts["of these scheduled"] += insert.due_us is not None
+        self.counts["of these had been stored when they were sent again"] += status == 200
+
+    async def _cancel(self, client: Client, insert: Insert) -> None:
+        status, answer = await self._insist(client, f"/cancel/{insert.uuid}", b"{}")
+        if status not in (200, 409):
+            self.faults.append(f"a cancellation was answered {status}: {answer!r}")
+            return
+        insert.cancel = "cancelled" if status == 200 else "too late"
+        self.counts["cancelled" if status == 200 else "too late to cancel"] += 1
+
+    async def _insist(self, client: Client, path: str, body: bytes) -> tuple[int, bytes]:
+        """Sends it again until it is answered by something else than 503."""
+        while True:
+            answer = await client.post(path, body)
+            if answer is not None and answer[0] != 503:
+                return answer
+            self.counts["requests sent again"] += 1
+            await asyncio.sleep(0.05)
+
+    # Subscribers
+
+    async def _listen(self, number: int, port: int) -> None:
+        dice = random.Random(f"{self.seed}-listener-{number}")
+        view = View()
+        self.history.views.append(view)
+        last_id = b""
+        while True:
+            with suppress(*GONE):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+                try:
+                    resume = b"Last-Event-ID: %b\r\n" % last_id if last_id else b""
+                    writer.write(b"GET /events HTTP/1.0\r\nHost: x\r\n%b\r\n" % resume)
+                    rest = b""
+                    while part := await reader.read(1 << 16):
+                        *frames, rest = (rest + part).split(b"\n\n")
+                        for frame in frames:
+                            last_id = _take(frame, view) or last_id
+                        if dice.random() < 0.002:
+                            self.counts["rests of a reader"] += 1
+                            await asyncio.sleep(dice.uniform(0, 2))
+                finally:
+                    writer.transport.abort()
+            await asyncio.sleep(dice.uniform(0, 0.3))
+
+
+def _take(frame: bytes, view: View) -> bytes:
+    """The id that the reader resumes from; an unfinished frame is none, as in a browser."""
+    fields = dict(line.split(b": ", 1) for line in frame.splitlines() if b": " in line and not line.startswith(b":"))
+    match fields.get(b"event"):
+        case None:
+            pass
+        case b"$ready":
+            view.connects += 1
+        case b"$reset":
+            view.resets += 1
+        case b"$skipped":
+            view.skips += 1
+        case _:
+            position = int(fields[b"id"].rpartition(b"-")[2])
+            view.seen.append(Seen(position, json.loads(fields[b"data"])["uuid"], time.time_ns() // 1_000))
+    return fields.get(b"id", b"")
+
+
+class Client:
+    """One connection, made again when it is lost. Mutable state: the connection."""
+
+    def __init__(self, server: ServerProcess, token: str) -> None:
+        self._server = server
+        self._token = token.encode()
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def post(self, path: str, body: bytes) -> tuple[int, bytes] | None:
+        """Status and body; None if the connection was lost, and the request may have been done or not."""
+        try:
+            if self._streams is None:
+                self._streams = await asyncio.open_connection("127.0.0.1", self._server.port)
+            reader, writer = self._streams
+            writer.write(
+                b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer %b\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (path.encode(), self._token, len(body), body)
+            )
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head)
+            assert length is not None, head
+            answer = await reader.readexactly(int(length[1]))
+            if b"connection: close" in head:
+                self.close()
+            return int(head.split()[1]), answer
+        except GONE:
+            self.close()
+            return None
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].transport.abort()
+            self._streams = None
+
+
+@asynccontextmanager
+async def proxy(run: Run) -> AsyncIterator[int]:
+    """Passes connections on to the server, and cuts each one off after a random number of bytes: within a frame."""
+    dice = random.Random(f"{run.seed}-proxy")
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        left = int(dice.expovariate(1 / 300_000))
+        try:
+            with suppress(*GONE):
+                up_reader, up_writer = await asyncio.open_connection("127.0.0.1", run.server.port)
+                try:
+                    up_writer.write(await reader.readuntil(b"\r\n\r\n"))
+                    while part := await up_reader.read(4_096):
+                        writer.write(part[:left])
+                        left -= len(part)
+                        if left <= 0:
+                            run.counts["connections cut within a frame"] += 1
+                            break
+                        await writer.drain()
+                    await writer.drain()
+                finally:
+                    up_writer.transport.abort()
+        finally:
+            writer.close()
+            tasks.discard(task)
+
+    server = await asyncio.start_server(connection, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

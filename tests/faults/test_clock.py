@@ -1,0 +1,93 @@
+"""The clock steps by an hour, either way: never early by the clock that the server has, never lost, never twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from broker import Broker, Settings
+from broker.records import NewRecord, Published, make_uuid
+
+HOUR_US = 3_600_000_000
+
+
+class Clock:
+    """The wall clock, and a step."""
+
+    def __init__(self) -> None:
+        self.step_us = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() // 1_000 + self.step_us
+
+
+@contextmanager
+def published(broker: Broker) -> Iterator[list[str]]:
+    """The data of what goes out, as it goes out."""
+    heard: list[str] = []
+    put = broker.relay.snapshot.put
+
+    def note(position: int, event: str, frame: bytes) -> None:
+        heard.append(frame.decode().partition("data: ")[2].strip())
+        put(position, event, frame)
+
+    broker.relay.snapshot.put = note  # type: ignore[method-assign] # what follows is the real one
+    yield heard
+
+
+def record(data: str, due_us: int | None = None) -> NewRecord:
+    return NewRecord(make_uuid(1), "e", data.encode(), "ada", due_us=due_us)
+
+
+async def comes_true(condition: object, bound_s: float = 10.0) -> bool:
+    assert callable(condition)
+    deadline = time.monotonic() + bound_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.01)
+    return True
+
+
+def test_a_clock_that_steps_forward_publishes_what_is_due_then_and_nothing_else(tmp_path: Path) -> None:
+    async def run() -> None:
+        clock = Clock()
+        broker = Broker(Settings(data=tmp_path, scheduler_sleep_max_s=0.2), clock)
+        async with broker.lifespan():
+            with published(broker) as heard:
+                await broker.insert([record('"in an hour"', clock() + HOUR_US)])
+                await broker.insert([record('"in three"', clock() + 3 * HOUR_US)])
+                clock.step_us = HOUR_US + 1_000_000
+                assert await comes_true(lambda: heard == ['"in an hour"'])
+                clock.step_us = 3 * HOUR_US + 1_000_000
+                assert await comes_true(lambda: heard == ['"in an hour"', '"in three"'])
+
+    asyncio.run(run())
+
+
+def test_a_clock_that_steps_back_delays_and_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    async def run() -> None:
+        clock = Clock()
+        broker = Broker(Settings(data=tmp_path, scheduler_sleep_max_s=0.2), clock)
+        async with broker.lifespan():
+            with published(broker) as heard:
+                await broker.insert([record('"first"')])
+                await broker.insert([record('"soon"', clock() + 300_000)])
+                clock.step_us = -HOUR_US
+                await broker.insert(
+                    [record('"second"')]
+                )  # an hour before the first, by the clock; after it by position
+                await asyncio.sleep(0.6)  # its time by a clock that had not stepped
+                assert heard == ['"first"', '"second"']
+                clock.step_us = 0
+                assert await comes_true(lambda: heard == ['"first"', '"second"', '"soon"'])
+        again = Broker(Settings(data=tmp_path), clock)
+        async with again.lifespan():
+            assert (await again.store.head()).position == 3
+            rows: list[Published] = await again.store.read(0, 10, 10, 10_000)
+            assert [row.data for row in rows] == [b'"first"', b'"second"', b'"soon"']
+
+    asyncio.run(run())
