@@ -53,6 +53,7 @@ def main() -> None:
     }
     print("\n".join(report_of(report)))
     if options.page:
+        (DOCS / "reliability").mkdir(exist_ok=True)
         (DOCS / "reliability" / "soak.json").write_text(json.dumps(report, indent=1) + "\n")
         page = DOCS / "reliability.md"
         page.write_text(with_report(page.read_text(), report))
