@@ -6,11 +6,14 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from select import select
+from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from tests.servers import BOUND_S, ServerProcess, open_stream, streaming, wait_for
 
@@ -105,6 +108,31 @@ def test_a_large_body_that_keeps_coming_is_taken(tmp_path: Path) -> None:
                 time.sleep(0.3)  # the pace of the client, not a wait
             assert time.monotonic() - started > 2 * SOON_S
             assert sock.recv(65_536).startswith(b"HTTP/1.1 201")
+
+
+def test_bodies_that_are_coming_are_bounded_together(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, body_bytes_max=100_000, bodies_bytes_max=150_000) as server, ExitStack() as stack:
+        head = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n"
+        first, second = (stack.enter_context(connection(server, head + b"[" * 80_000)) for _ in range(2))
+        ready = select([first, second], [], [], BOUND_S)[0]
+        assert len(ready) == 1
+        assert problem(ready[0].recv(65_536))[0] == 503
+        (other,) = {first, second} - set(ready)
+        with server.client("ada") as client:
+            assert client.post("/insert", json={"event": "e", "data": 1}).status_code == 201
+        other.sendall(b"[" * 10_000)
+        assert problem(other.recv(65_536))[0] == 400
+        again = stack.enter_context(connection(server, head + b"[" * 90_000))
+        assert problem(again.recv(65_536))[0] == 400  # there is room again
+
+
+def test_a_tls_handshake_that_does_not_come_is_given_up(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    pair: dict[str, Any] = {"tls_certificate": tmp_path / "certificate.pem", "tls_key": tmp_path / "key.pem"}
+    with ServerProcess(tmp_path, scheme="https", head_timeout_s=SOON_S, **pair) as server, connection(server) as sock:
+        assert all_of(sock) == b""
 
 
 def test_a_head_that_is_too_large_is_refused_at_once(strict: ServerProcess) -> None:

@@ -11,7 +11,6 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import uvicorn
@@ -58,7 +57,6 @@ async def serve(settings: Settings) -> None:
         try:
             config = uvicorn.Config(
                 App(broker),
-                http=partial(Protocol, edge=edge),  # type: ignore[arg-type] # it is only called
                 ws="none",
                 lifespan="off",
                 loop="none",
@@ -74,7 +72,7 @@ async def serve(settings: Settings) -> None:
             host, port = listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             scheme = "https" if settings.tls_certificate else "http"
-            server = Server(config, broker, f"{scheme}://{shown}:{port}")
+            server = Server(config, broker, edge, f"{scheme}://{shown}:{port}")
             sweep = asyncio.create_task(edge.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # of our Protocol
             try:
                 await server.serve([listener])
@@ -118,13 +116,29 @@ def raise_file_limit() -> None:
 class Server(uvicorn.Server):
     """Uvicorn waits for open connections before anything else, and a stream is never done: the hub goes first."""
 
-    def __init__(self, config: uvicorn.Config, broker: Broker, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, broker: Broker, edge: Edge, address: str) -> None:
         super().__init__(config)
+        self.servers = []
         self._broker = broker
+        self._edge = edge
         self._address = address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As Uvicorn's, which leaves a TLS handshake 60 s, and a peer that does not say goodbye 30."""
+        config = self.config
+        bound_s = self._edge.settings.head_timeout_s if config.ssl else None
+        for listener in sockets or ():
+            self.servers.append(
+                await asyncio.get_running_loop().create_server(
+                    lambda: Protocol(config, self.server_state, {}, edge=self._edge),
+                    sock=listener,
+                    backlog=config.backlog,
+                    ssl=config.ssl,
+                    ssl_handshake_timeout=bound_s,
+                    ssl_shutdown_timeout=bound_s,
+                )
+            )
+        self.started = True
         logger.info("Broker serves on %s (Ctrl-C stops it); data in %s", self._address, self._broker.settings.data)
         logger.info("its API to read: %s/docs", self._address)
 

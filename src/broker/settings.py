@@ -89,6 +89,9 @@ class Settings:
         5_000, "records", "of one user, waiting for a commit: half of `insert_queue_max`; beyond: 429"
     )
     body_bytes_max: int = _setting(1 * MIB, "bytes", "a request's body; a record is sent whole to every subscriber")
+    bodies_bytes_max: int = _setting(
+        64 * MIB, "bytes", "of bodies that are still coming, all together; small ones come whole; beyond: 503"
+    )
     batch_records_max: int = _setting(
         1_000, "records", "in one insert: its transaction holds the lock, some 20 ms, and others wait; beyond: 413"
     )
@@ -146,8 +149,9 @@ class Settings:
             raise SettingsError(f"port: {self.port} is no port; give 0 to 65535")
         if self.subscriber_sndbuf_bytes >= 2**31:
             raise SettingsError("subscriber_sndbuf_bytes is more than a socket can have; give less than 2147483648")
-        if self.insert_queue_bytes_max < self.body_bytes_max:
-            raise SettingsError("insert_queue_bytes_max is less than body_bytes_max: the largest inserts never fit")
+        for name in ("insert_queue_bytes_max", "bodies_bytes_max"):
+            if getattr(self, name) < self.body_bytes_max:
+                raise SettingsError(f"{name} is less than body_bytes_max: the largest inserts never fit")
         if self.insert_queue_max < self.batch_records_max:
             raise SettingsError("insert_queue_max is less than batch_records_max: the largest batches never fit")
         if (self.tls_certificate is None) != (self.tls_key is None):

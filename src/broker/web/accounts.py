@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from broker import payload
 from broker.broker import Broker
 from broker.users import encode_user
-from broker.web.http import address, caller, read_json, respond
+from broker.web.http import Bodies, address, caller, respond
 
 NO_STORE = ((b"cache-control", b"no-store"),)
 
@@ -33,24 +33,24 @@ _login_decoder = msgspec.json.Decoder(LoginBody)
 
 
 class Users:
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, bodies: Bodies) -> None:
         self._broker = broker
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        broker = self._broker
-        body, compact = payload.decode(_user_decoder, await read_json(scope, receive, broker.settings.body_bytes_max))
-        user = await broker.sign_up(body.username, body.password, compact(bytes(body.info)), address(scope))
+        body, compact = payload.decode(_user_decoder, await self._bodies.read_json(scope, receive))
+        user = await self._broker.sign_up(body.username, body.password, compact(bytes(body.info)), address(scope))
         await respond(send, 201, encode_user(user))
 
 
 class Login:
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, bodies: Bodies) -> None:
         self._broker = broker
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        broker = self._broker
-        body, _ = payload.decode(_login_decoder, await read_json(scope, receive, broker.settings.body_bytes_max))
-        token = await broker.log_in(body.username, body.password, address(scope))
+        body, _ = payload.decode(_login_decoder, await self._bodies.read_json(scope, receive))
+        token = await self._broker.log_in(body.username, body.password, address(scope))
         await respond(send, 200, msgspec.json.encode({"jwt": token}), headers=NO_STORE)
 
 

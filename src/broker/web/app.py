@@ -13,7 +13,7 @@ from broker.errors import Unavailable
 from broker.settings import Settings, read_settings
 from broker.web.accounts import Login, Me, Users
 from broker.web.docs import Docs, OpenAPI
-from broker.web.http import Methods
+from broker.web.http import Bodies, Methods
 from broker.web.insert import Cancel, Insert
 from broker.web.log import Log
 from broker.web.middleware import CORS, Problems
@@ -23,12 +23,13 @@ from broker.web.system import Metrics, Ready, healthz
 
 def routes(broker: Broker) -> list[Route]:
     """Every route; the first are the busiest."""
-    insert, events, log, cancel = Insert(broker), Events(broker), Log(broker), Cancel(broker)
+    bodies = Bodies(broker.settings)
+    insert, events, log, cancel = Insert(broker, bodies), Events(broker), Log(broker), Cancel(broker)
     return [
         Route("/insert", Methods(POST=insert)),
         Route("/events", Methods(GET=events, HEAD=events)),
-        Route("/login", Methods(POST=Login(broker))),
-        Route("/users", Methods(POST=Users(broker))),
+        Route("/login", Methods(POST=Login(broker, bodies))),
+        Route("/users", Methods(POST=Users(broker, bodies))),
         Route("/users/me", Methods(GET=Me(broker))),
         Route("/collections/{event:path}", Methods(GET=log)),
         Route("/collection/{event:path}", Methods(GET=log)),

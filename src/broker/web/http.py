@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from broker.broker import Broker
-from broker.errors import BadRequest, MethodNotAllowed, TooLarge, Unauthorized, UnsupportedMediaType
+from broker.errors import BadRequest, MethodNotAllowed, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType
+from broker.settings import Settings
 from broker.users import User
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -64,31 +65,48 @@ def media_type(scope: Scope, *supported: bytes) -> bytes:
     return found
 
 
-async def read_json(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
-    """The body. Raises UnsupportedMediaType, and what ``read_body`` raises."""
-    media_type(scope, JSON)
-    return await read_body(scope, receive, bytes_max)
+class Bodies:
+    """The requests' bodies.
 
+    Mutable state: the bytes of those that are not complete yet, all together."""
 
-async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
-    """Raises TooLarge before more than ``bytes_max`` is in memory."""
-    too_large = TooLarge(f"the body is larger than {bytes_max} bytes (body_bytes_max); send less at a time")
-    length = header(scope, b"content-length")
-    if length is not None and length.isdigit() and int(length) > bytes_max:
-        raise too_large
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        part = message.get("body", b"")
-        size += len(part)
-        if size > bytes_max:
-            raise too_large
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+    def __init__(self, settings: Settings) -> None:
+        self._each_max = settings.body_bytes_max
+        self._all_max = settings.bodies_bytes_max
+        self._coming = 0
+
+    async def read_json(self, scope: Scope, receive: Receive) -> bytes:
+        """The body. Raises UnsupportedMediaType, and what ``read`` raises."""
+        media_type(scope, JSON)
+        return await self.read(scope, receive)
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """Raises TooLarge before more than that is in memory; and Unavailable."""
+        length = header(scope, b"content-length")
+        if length is not None and length.isdigit() and int(length) > self._each_max:
+            raise self._too_large()
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Disconnected
+                part = message.get("body", b"")
+                if size + len(part) > self._each_max:
+                    raise self._too_large()
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+                size += len(part)
+                self._coming += len(part)
+                if self._coming > self._all_max:
+                    raise Unavailable("too many large bodies are coming at once; send this again in a moment")
+        finally:
+            self._coming -= size
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is larger than {self._each_max} bytes (body_bytes_max); send less at a time")
 
 
 class Disconnected(Exception):

@@ -14,7 +14,7 @@ from broker.broker import Broker
 from broker.errors import BadRequest, BrokerError, TooLarge
 from broker.names import check_name
 from broker.records import NewRecord, Record, encode_receipt, encode_record, make_uuid, parse_timestamp, parse_uuid
-from broker.web.http import JSON, NDJSON, caller, header, media_type, read_body, respond
+from broker.web.http import JSON, NDJSON, Bodies, caller, header, media_type, respond
 
 
 class InsertBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -52,14 +52,15 @@ _Make = Callable[[InsertBody, payload.Compact], NewRecord]
 class Insert:
     """One record, or a batch of them: all or none."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, bodies: Bodies) -> None:
         self._broker = broker
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
         user = await caller(scope, broker)
         media = media_type(scope, JSON, NDJSON)
-        body = await read_body(scope, receive, broker.settings.body_bytes_max)
+        body = await self._bodies.read(scope, receive)
         make = partial(_new_record, user.username, broker.clock() // 1_000)
         encode = encode_receipt if "return=minimal" in (header(scope, b"prefer") or "") else encode_record
         if media == JSON and body.lstrip()[:1] != b"[":
