@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from broker import sse
 from broker.names import Filter
+from broker.settings import KIB
 
 if TYPE_CHECKING:
     from broker.hub import Group, Hub
 
 logger = logging.getLogger("broker.stream")
 
+_SLICE = 64 * KIB
+_NOTHING = memoryview(b"")
+
 
 class Transport(Protocol):
     """What a subscriber needs of an asyncio transport; ``web/stream.py`` has one over ASGI's ``send``."""
 
-    def write(self, data: bytes, /) -> None: ...
+    def write(self, data: bytes | memoryview, /) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
     def get_write_buffer_size(self) -> int: ...
@@ -35,8 +39,8 @@ class Subscriber(asyncio.Protocol):
     Mutable state: all of its own, changed by the loop's callbacks, the hub and its catch-up, never across an await."""
 
     __slots__ = (
-        "_direct", "_drained", "address", "chunked", "closed", "filter", "group", "hub", "paused", "position",
-        "transport",
+        "_direct", "_drained", "_ending", "_unwritten", "address", "chunked", "closed", "filter", "group", "hub",
+        "paused", "position", "transport",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, filter: Filter, *, chunked: bool, address: str = "") -> None:
@@ -52,6 +56,8 @@ class Subscriber(asyncio.Protocol):
         self.paused = False
         self.closed = False
         self._drained: asyncio.Future[None] | None = None
+        self._unwritten = _NOTHING  # else: paused
+        self._ending = False
 
     def take(self, transport: Transport, *, paused: bool, direct: socket.socket | None = None) -> None:
         """From here on the transport is this subscriber's. ``paused``: it is full already, which nobody tells twice.
@@ -68,18 +74,28 @@ class Subscriber(asyncio.Protocol):
 
     def write_framed(self, payload: bytes) -> None:
         """The hot path: for most, one system call."""
+        sent = 0
+        # Past the transport, which would cost a sixth of the system call itself. Not while it is paused: it holds what
+        # goes first.
+        if self._direct is not None and not self.paused:
+            try:
+                sent = self._direct.send(payload)
+            except OSError:  # full, or dead: the transport finds out which
+                sent = 0
+            if sent == len(payload):
+                return
+        self._unwritten = memoryview(payload)[sent:]
+        self._write_on()
+
+    def _write_on(self) -> None:
+        """In slices until the transport is full: it copies or encrypts what it takes, for each slow reader anew. The
+        rest is shared by all that were written the same."""
         try:
-            # Past the transport, which would cost a sixth of the system call itself. Not while it is paused: it holds
-            # what goes first.
-            if self._direct is not None and not self.paused:
-                try:
-                    sent = self._direct.send(payload)
-                except OSError:  # full, or dead: the transport finds out which
-                    sent = 0
-                if sent == len(payload):
+            while True:
+                part, self._unwritten = self._unwritten[:_SLICE], self._unwritten[_SLICE:]
+                self.transport.write(part)
+                if self.paused or not self._unwritten:
                     return
-                payload = payload[sent:]
-            self.transport.write(payload)
         # uvloop raises for a transport that has just closed; asyncio does not. Whatever it is, it is this subscriber's
         # trouble alone: the caller goes on with the others.
         except Exception as error:
@@ -99,22 +115,27 @@ class Subscriber(asyncio.Protocol):
                 self._lost()
 
     def _unsent(self) -> int:
-        """Bytes that the reader has not taken, in the transport and, where it can be asked, in the kernel: its buffer
-        takes more only when a good part is free, so a slow reader shows there first."""
+        """Bytes that the reader has not taken, here, in the transport and, where it can be asked, in the kernel: its
+        buffer takes more only when a good part is free, so a slow reader shows there first."""
         sock = self.transport.get_extra_info("socket")
         queued = 0
         if sock is not None and sys.platform == "linux" and sock.fileno() >= 0:
             queued = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        return self.transport.get_write_buffer_size() + queued
+        return len(self._unwritten) + self.transport.get_write_buffer_size() + queued
 
     def end(self) -> None:
-        """Closes cleanly after what is buffered."""
+        """Closes cleanly, after what is not written yet."""
         if not self.closed:
-            if self.chunked:
-                self.write_framed(sse.LAST_CHUNK)
-            self._let_go()
-            if not self.closed:
-                self.transport.close()
+            self._ending = True
+            if not self._unwritten:
+                self._close()
+
+    def _close(self) -> None:
+        if self.chunked:
+            self.write_framed(sse.LAST_CHUNK)
+        self._let_go()
+        if not self.closed:
+            self.transport.close()
 
     def abort(self) -> None:
         self._let_go()
@@ -142,6 +163,12 @@ class Subscriber(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.paused = False
+        if self._unwritten:
+            self._write_on()
+        if self.paused or self.closed:
+            return
+        if self._ending:
+            self._close()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -150,6 +177,7 @@ class Subscriber(asyncio.Protocol):
     def _lost(self) -> None:
         if not self.closed:
             self.closed = True
+            self._unwritten = _NOTHING
             self._let_go()
             self.hub.remove(self)
             self._wake()

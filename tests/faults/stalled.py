@@ -59,7 +59,7 @@ class Reader:
                 end = part.rfind(b"\n\n") + 2
                 self._rest = part[end:] if end > 1 else part
                 if end > 1:
-                    self._take(part, end)
+                    self._take(part[:end])
                 if not isinstance(self.sock, ssl.SSLSocket):
                     return True  # the others' turn
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -70,9 +70,12 @@ class Reader:
         self.sock = None
         return False
 
-    def _take(self, frames: bytes, end: int) -> None:
+    def _take(self, frames: bytes) -> None:
         now_us = time.time_ns() // 1_000
-        for last_id, position, event, n, us in FRAME.findall(frames, 0, end):
+        for match in map(FRAME.match, frames.split(b"\n\n")):
+            if match is None:
+                continue  # the head, a comment
+            last_id, position, event, n, us = match.groups()
             self._last_id = last_id or self._last_id
             if n:
                 self._take_record(int(position), event.decode(), int(n), now_us - int(us))

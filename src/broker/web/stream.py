@@ -118,10 +118,10 @@ class SendTransport:
                 await send({"type": "http.response.body"})
                 return
 
-    def write(self, data: bytes, /) -> None:
+    def write(self, data: bytes | memoryview, /) -> None:
         if self._closing:
             return
-        self._buffer.append(data)
+        self._buffer.append(bytes(data))
         self._size += len(data)
         self._changed.set()
         if self._size > self._high and not self._subscriber.paused:
