@@ -160,7 +160,11 @@ class StreamReader:
             self.thread.join(BOUND_S)
         self.sock.close()
 
-    def run(self) -> None:
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
         try:
             with self.sock.makefile("rb") as stream:
                 self._read(stream)
@@ -232,8 +236,7 @@ def open_stream(
     resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
     sock.sendall(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n{resume}\r\n".encode() + extra)
     reader = StreamReader(sock)
-    reader.thread = threading.Thread(target=reader.run, daemon=True)
-    reader.thread.start()
+    reader.start()
     return reader
 
 

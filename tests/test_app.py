@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -91,8 +90,7 @@ class TestMounted:
                 body = {"event": "rested", "data": [n, data]}
                 client.post("/insert", json=body, headers={"Prefer": "return=minimal"}).raise_for_status()
             reader = StreamReader(rests)
-            reader.thread = threading.Thread(target=reader.run, daemon=True)
-            reader.thread.start()
+            reader.start()
             numbers = [frame.json()[0] for frame in reader.wait("rested", 100) if frame.event == "rested"]
             reader.close()
         assert numbers == list(range(100))

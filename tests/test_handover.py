@@ -243,8 +243,7 @@ def test_a_slow_subscriber_gets_every_record_or_is_told_what_it_skipped(tmp_path
         wait_for(lambda: not server.broker.hub._everything)  # behind: nothing more is written to it
         assert sum(each.transport.get_write_buffer_size() for each in server.broker.hub.subscribers) < 400_000
         reader = StreamReader(sock)
-        reader.thread = threading.Thread(target=reader.run)
-        reader.thread.start()
+        reader.start()
         reader.wait("$ready", 2)
         server.publish('"live"')
         wait_for(lambda: reader.records() and reader.records()[-1].data == '"live"')
@@ -272,38 +271,73 @@ def test_a_reader_that_takes_nothing_is_cut_off(here: ThreadServer) -> None:
     sock.close()
 
 
-@pytest.mark.parametrize("loop", list(LOOPS))
-def test_over_tls_a_stream_is_exact_slow_or_not(tmp_path: Path, loop: str) -> None:
+Wrap = Callable[[socket.socket], socket.socket]
+
+
+def tls_pair() -> tuple[ssl.SSLContext, Wrap]:
+    """The server's context, and what a client does with its socket."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(client)
+    return context, lambda sock: client.wrap_socket(sock, server_hostname="127.0.0.1")
 
-    def wrap(sock: socket.socket) -> socket.socket:
-        return client.wrap_socket(sock, server_hostname="127.0.0.1")
 
-    with serving(tmp_path, loop, context) as server, stream_of(server, wrap=wrap) as quick:
+@contextmanager
+def slow_stream(server: ThreadServer, wrap: Wrap) -> Iterator[StreamReader]:
+    """A live one that reads nothing until it is told to."""
+    live = sum(len(group.members) for group in server.broker.hub._everything)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", server.port))
+    sock = wrap(sock)
+    sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_for(lambda: sum(len(group.members) for group in server.broker.hub._everything) == live + 1)
+    reader = StreamReader(sock)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize("loop", list(LOOPS))
+def test_over_tls_a_stream_is_exact_slow_or_not(tmp_path: Path, loop: str) -> None:
+    context, wrap = tls_pair()
+    with (
+        serving(tmp_path, loop, context) as server,
+        stream_of(server, wrap=wrap) as quick,
+        slow_stream(server, wrap) as slow,
+    ):
         quick.wait("$ready")
-        slow = socket.socket()
-        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.connect(("127.0.0.1", server.port))
-        slow = wrap(slow)
-        slow.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_for(lambda: sum(len(group.members) for group in server.broker.hub._everything) == 2)
         for n in range(60):
             server.publish(json.dumps([n, "x" * 50_000]))
         quick.wait("e", 60)
         assert contiguous(quick)
         wait_for(lambda: sum(len(group.members) for group in server.broker.hub._everything) == 1)
-        # What the transport holds back is bounded under TLS, too.
-        assert max(each.transport.get_write_buffer_size() for each in server.broker.hub.subscribers) < 1_000_000
-        reader = StreamReader(slow)
-        reader.thread = threading.Thread(target=reader.run)
-        reader.thread.start()
-        reader.wait("e", 60)
-        assert contiguous(reader)
-        reader.close()
+        slow.start()
+        slow.wait("e", 60)
+        assert contiguous(slow)
+
+
+@pytest.mark.parametrize("loop", list(LOOPS))
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_of_a_large_turn_a_slow_reader_is_kept_a_part_and_gets_the_rest_before_a_clean_end(
+    tmp_path: Path, loop: str, tls: bool
+) -> None:
+    context, wrap = tls_pair() if tls else (None, lambda sock: sock)
+    with serving(tmp_path, loop, context, shutdown_grace_s=20.0) as server, slow_stream(server, wrap) as slow:
+        server.publish(*[json.dumps([n, "x" * 50_000]) for n in range(20)])  # joined: 1 MB
+        (subscriber,) = server.broker.hub.subscribers
+        wait_for(lambda: subscriber.paused)
+        assert subscriber.transport.get_write_buffer_size() < 200_000
+        assert len(subscriber._unwritten) > 300_000
+        closing = asyncio.run_coroutine_threadsafe(server.broker.close_streams(), server.loop)
+        slow.start()
+        closing.result(20)
+        wait_for(lambda: slow.ended)
+        assert contiguous(slow)
+        assert (len(slow.records()), slow.ended) == (20, "cleanly")
 
 
 def test_heartbeats_come_on_idle_streams_and_move_a_quiet_filters_id(tmp_path: Path) -> None:
