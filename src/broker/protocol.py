@@ -217,7 +217,11 @@ def _in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
                     cycle.transport = transport
                     both.flush()
 
-        await app(scope, receive, joined)
+        try:
+            await app(scope, receive, joined)
+        except BrokerError:  # the store failed halfway; it has told the log
+            cycle.disconnected = True
+            cycle.transport.abort()  # so that nobody takes half an answer for a whole one
 
     return wrapped
 

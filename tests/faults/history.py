@@ -33,12 +33,18 @@ class Seen(NamedTuple):
 
 @dataclass
 class View:
-    """All that one subscriber got, over all its connections."""
+    """All that one subscriber got, over all its connections since it last began with a snapshot."""
 
     seen: list[Seen] = field(default_factory=list)
+    snapshot_end: int | None = None  # the position of its first $ready
+    left: bool = False  # before the end of the run
     resets: int = 0
     skips: int = 0
-    connects: int = 0
+
+    @property
+    def position(self) -> int:
+        """Up to where it has everything."""
+        return max(self.snapshot_end or 0, self.seen[-1].position if self.seen else 0)
 
 
 @dataclass
@@ -51,6 +57,7 @@ class Row(NamedTuple):
     """A record in the log."""
 
     uuid: str
+    event: str
     due_us: int
     position: int | None
     published_us: int | None
@@ -62,13 +69,13 @@ def read_log(file: Path) -> list[Row]:
     """Every record, in the order of insertion."""
     with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as log:
         rows = log.execute(
-            """SELECT r.uuid, r.due_us, p.position, p.published_us, c.number IS NOT NULL, r.data
+            """SELECT r.uuid, r.event, r.due_us, p.position, p.published_us, c.number IS NOT NULL, r.data
                FROM records r LEFT JOIN publications p USING (number) LEFT JOIN cancellations c USING (number)
                ORDER BY r.number"""
         ).fetchall()
     return [
-        Row(str(UUID(bytes=uuid)), due_us, position, published_us, bool(cancelled), json.loads(data)["uuid"])
-        for uuid, due_us, position, published_us, cancelled, data in rows
+        Row(str(UUID(bytes=uuid)), event, due_us, position, published_us, bool(cancelled), json.loads(data)["uuid"])
+        for uuid, event, due_us, position, published_us, cancelled, data in rows
     ]
 
 
@@ -119,14 +126,34 @@ def _check_insert(insert: Insert, row: Row | None) -> Iterator[str]:
 def _check_view(view: View, at: dict[int, Row]) -> Iterator[str]:
     if view.resets or view.skips:
         yield f"was told to forget {view.resets} times, and skipped {view.skips} times"
-    for expected, seen in enumerate(view.seen, 1):
-        if seen.position != expected:
-            yield f"got position {seen.position} in place of {expected}"
+    live_from = len(at) + 1 if view.snapshot_end is None else view.snapshot_end + 1
+    latest: dict[str, int] = {}
+    before = 0
+    for seen in view.seen:
+        if seen.position <= before:
+            yield f"got position {seen.position} after {before}"
             return
+        if seen.position > max(live_from, before + 1):
+            yield f"got position {seen.position} in place of {max(live_from, before + 1)}"
+            return
+        before = seen.position
         row = at.get(seen.position)
         if row is None or row.uuid != seen.uuid:
             yield f"got {seen.uuid} at position {seen.position}, where the log has {row.uuid if row else 'nothing'}"
-        elif seen.received_us < row.due_us:
+            continue
+        latest[row.event] = seen.position
+        if seen.received_us < row.due_us:
             yield f"got {seen.uuid} {row.due_us - seen.received_us} µs early"
-    if len(view.seen) != len(at):
-        yield f"got {len(view.seen)} records of {len(at)}"
+    yield from _check_state(view, latest, at)
+    if not view.left and view.position != len(at):
+        yield f"got {view.position} records of {len(at)}"
+
+
+def _check_state(view: View, latest: dict[str, int], at: dict[int, Row]) -> Iterator[str]:
+    """From $ready on it holds the latest of every event."""
+    if view.snapshot_end is None:
+        return
+    expected = {row.event: position for position, row in at.items() if position <= view.position}
+    for event, position in expected.items():
+        if latest.get(event) != position:
+            yield f"holds {event} as of {latest.get(event)}; its latest was at {position}"

@@ -30,7 +30,8 @@ class Run:
 
     folder: Path
     seed: int
-    subscribers: int = 50
+    subscribers: int = 50  # that resume for as long as the run goes
+    newcomers: int = 10  # that begin anew with a snapshot, again and again
     publishers: int = 8
     pause_s: float = 0.02  # of a publisher between two inserts, at most
     history: History = field(default_factory=History)
@@ -48,10 +49,14 @@ class Run:
         self._token = await asyncio.to_thread(self.server.token, "publisher")
         async with proxy(self) as port:
             listening = [
-                asyncio.create_task(self._listen(n, port if n % 2 else self.server.port))
+                asyncio.create_task(self._listen(n, port if n % 2 else self.server.port, 0.0))
                 for n in range(self.subscribers)
             ]
-            await self._until(lambda: all(view.connects for view in self.history.views), "every subscriber connects")
+            await self._until(self._all_ready, "every subscriber connects")
+            listening += [
+                asyncio.create_task(self._listen(n, port, 0.02))
+                for n in range(self.subscribers, self.subscribers + self.newcomers)
+            ]
             publishing = [
                 asyncio.create_task(self._publish(random.Random(f"{self.seed}-{n}"))) for n in range(self.publishers)
             ]
@@ -74,7 +79,11 @@ class Run:
         if time.time_ns() // 1_000 < last_due_us + 100_000:
             return False
         cancelled = sum(insert.cancel == "cancelled" for insert in self.history.inserts.values())
-        return all(len(view.seen) >= len(self.history.inserts) - cancelled for view in self.history.views)
+        head = len(self.history.inserts) - cancelled
+        return self._all_ready() and all(view.left or view.position >= head for view in self.history.views)
+
+    def _all_ready(self) -> bool:
+        return all(view.left or view.snapshot_end is not None for view in self.history.views)
 
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + SETTLE_S
@@ -149,7 +158,8 @@ class Run:
 
     # Subscribers
 
-    async def _listen(self, number: int, port: int) -> None:
+    async def _listen(self, number: int, port: int, leaves: float) -> None:
+        """``leaves``: how probable it is, at each part that comes, that it goes away and begins anew."""
         dice = random.Random(f"{self.seed}-listener-{number}")
         view = View()
         self.history.views.append(view)
@@ -168,8 +178,17 @@ class Run:
                         if dice.random() < 0.002:
                             self.counts["rests of a reader"] += 1
                             await asyncio.sleep(dice.uniform(0, 2))
+                        if dice.random() < leaves and not self._stop:
+                            view.left = True
+                            break
+                    if view.snapshot_end is None and view.seen:
+                        self.counts["snapshots cut"] += 1
                 finally:
                     writer.transport.abort()
+            if view.left:
+                self.counts["snapshots"] += view.snapshot_end is not None
+                view, last_id = View(), b""
+                self.history.views.append(view)
             await asyncio.sleep(dice.uniform(0, 0.3))
 
 
@@ -180,15 +199,20 @@ def _take(frame: bytes, view: View) -> bytes:
         case None:
             pass
         case b"$ready":
-            view.connects += 1
+            if view.snapshot_end is None:
+                view.snapshot_end = _position(fields[b"id"])
         case b"$reset":
             view.resets += 1
         case b"$skipped":
             view.skips += 1
         case _:
-            position = int(fields[b"id"].rpartition(b"-")[2])
-            view.seen.append(Seen(position, json.loads(fields[b"data"])["uuid"], time.time_ns() // 1_000))
+            uuid = json.loads(fields[b"data"])["uuid"]
+            view.seen.append(Seen(_position(fields[b"id"]), uuid, time.time_ns() // 1_000))
     return fields.get(b"id", b"")
+
+
+def _position(last_id: bytes) -> int:
+    return int(last_id.rpartition(b"-")[2])
 
 
 class Client:

@@ -22,6 +22,7 @@ from tests.faults.run import Run
 DOCS = Path(__file__).parent.parent.parent / "docs"
 BEGIN, END = "<!-- begin: the last soak -->\n", "<!-- end: the last soak -->\n"
 KILLS_A_ROUND = 20
+PUBLISHERS = 16
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     with click.progressbar(rounds, label="soak", file=sys.stderr, show_pos=True) as bar:
         for number in bar:
             with tempfile.TemporaryDirectory() as folder:
-                run = Run(Path(folder), seed=options.seed + number)
+                run = Run(Path(folder), seed=options.seed + number, publishers=PUBLISHERS)
                 faults += asyncio.run(run.go(trouble))
                 faults += map(str, verify(Path(folder) / "broker.db", lambda records: None))
                 counts += run.counts
@@ -47,7 +48,8 @@ def main() -> None:
         "minutes": round((time.time() - started) / 60, 1),
         "seed": options.seed,
         "subscribers": Run.subscribers,
-        "publishers": Run.publishers,
+        "newcomers": Run.newcomers,
+        "publishers": PUBLISHERS,
         "counts": dict(sorted(counts.items())),
         "faults": faults,
     }
@@ -79,8 +81,8 @@ def report_of(report: dict[str, Any]) -> list[str]:
     """The report's lines of Markdown."""
     counts = report["counts"]
     lines = [
-        f"{report['date']}, {report['minutes']} minutes, {report['publishers']} publishers and {report['subscribers']} "
-        f"subscribers, seed {report['seed']}:",
+        f"{report['date']}, {report['minutes']} minutes, {report['publishers']} publishers, {report['subscribers']} "
+        f"subscribers that resume and {report['newcomers']} that begin anew again and again, seed {report['seed']}:",
         "",
         "| what | how many |",
         "|---|---|",

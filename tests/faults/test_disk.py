@@ -202,6 +202,31 @@ def test_a_database_that_was_removed_is_not_made_anew_by_a_running_server(tmp_pa
             assert not (tmp_path / "broker.db").exists()
 
 
+def test_once_damage_is_seen_nothing_more_is_acknowledged(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server, server.client("ada") as client, streaming(server) as reader:
+        inserts = Inserts(client)
+        for _ in range(300):  # more than the write-ahead log keeps
+            inserts.until_stored()
+        with (tmp_path / "broker.db").open("r+b") as file:
+            file.seek(4_096)
+            file.write(b"\xee" * 4_000_000)
+        # The writer has the pages that it needs in its cache. A reader finds out, which is enough.
+        with pytest.raises(httpx.RemoteProtocolError):  # half an answer is cut off
+            client.get("/collections/e")
+        assert client.get("/collections/e").status_code == 503
+        for _ in range(3):
+            answer = inserts.one()
+            assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert client.get("/readyz").status_code == 503
+        with streaming(server) as newcomer:
+            newcomer.wait("$ready")
+        assert [json.loads(frame.data)[0] for frame in reader.records()] == inserts.acknowledged
+        assert not reader.ended
+        assert len(told(server, "broker verify")) == 1
+        assert not told(server, "works again")
+        assert not told(server, "Traceback")
+
+
 @pytest.mark.parametrize("damage", ["no database", "a page", "cut short"])
 def test_a_damaged_database_is_refused_at_start_with_what_to_do(tmp_path: Path, damage: str) -> None:
     with ServerProcess(tmp_path) as server, server.client("ada") as client:

@@ -13,11 +13,11 @@ from tests.faults.history import History, Insert, Row, Seen, View, check
 def right() -> tuple[History, list[Row]]:
     """Three published at once, one scheduled and published, one cancelled, one whose answer was lost."""
     log = [
-        Row("a", 100, 1, 100, False, "a"),
-        Row("b", 500, 3, 510, False, "b"),
-        Row("c", 200, 2, 200, False, "c"),
-        Row("d", 900, None, None, True, "d"),
-        Row("e", 600, 4, 600, False, "e"),
+        Row("a", "x", 100, 1, 100, False, "a"),
+        Row("b", "y", 500, 3, 510, False, "b"),
+        Row("c", "y", 200, 2, 200, False, "c"),
+        Row("d", "x", 900, None, None, True, "d"),
+        Row("e", "x", 600, 4, 600, False, "e"),
     ]
     inserts = [
         Insert("a", acknowledged=True, position=1),
@@ -28,7 +28,9 @@ def right() -> tuple[History, list[Row]]:
         Insert("refused"),
     ]
     seen = [Seen(1, "a", 101), Seen(2, "c", 201), Seen(3, "b", 511), Seen(4, "e", 601)]
-    return History({insert.uuid: insert for insert in inserts}, [View(list(seen)), View(list(seen))]), log
+    late = [seen[0], seen[2], seen[3]]  # joined when y had another version already
+    views = [View(list(seen), 0), View(list(seen), 0), View(late, 3)]
+    return History({insert.uuid: insert for insert in inserts}, views), log
 
 
 def test_a_right_history_passes() -> None:
@@ -67,10 +69,17 @@ TAMPERINGS: dict[str, tuple[Tampering, str]] = {
     "received early": (lambda h, log: replace_seen(h, 2, received_us=499), "subscriber 1: got b 1 µs early"),
     "one missed": (lambda h, log: h.views[1].seen.pop(1), "got position 3 in place of 2"),
     "the last one missed": (lambda h, log: h.views[1].seen.pop(), "got 3 records of 4"),
-    "one twice": (lambda h, log: h.views[1].seen.insert(1, h.views[1].seen[0]), "got position 1 in place of 2"),
+    "one twice": (lambda h, log: h.views[1].seen.insert(1, h.views[1].seen[0]), "got position 1 after 1"),
     "two in the wrong order": (lambda h, log: h.views[1].seen.reverse(), "got position 4 in place of 1"),
     "another record": (lambda h, log: replace_seen(h, 1, uuid="b"), "got b at position 2, where the log has c"),
     "one beyond the log": (lambda h, log: h.views[1].seen.append(Seen(5, "x", 999)), "where the log has nothing"),
+    "a snapshot without the latest of an event": (
+        lambda h, log: h.views[2].seen.pop(0) and h.views[2].seen.pop(), "subscriber 2: holds x as of None",
+    ),
+    "a snapshot with another version": (
+        lambda h, log: h.views[2].seen.__setitem__(1, Seen(2, "c", 201)), "holds y as of 2; its latest was at 3",
+    ),
+    "a hole after the snapshot": (lambda h, log: setattr(h.views[2], "snapshot_end", 1), "got position 3 in"),
     "told to forget": (lambda h, log: setattr(h.views[0], "resets", 1), "subscriber 0: was told to forget 1 times"),
     "told to skip": (lambda h, log: setattr(h.views[0], "skips", 1), "skipped 1 times"),
 }  # fmt: skip

@@ -152,15 +152,25 @@ def roll_back(connection: sqlite3.Connection) -> None:
 class Outage:
     """What fails is told once in the log, not for each request; and when it is over.
 
-    Mutable state: what was told last. Set by several threads; at worst a line is there twice."""
+    Mutable state: what was told last, and whether the database is damaged. Set by several threads; at worst a line is
+    there twice."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._told = ""
+        self._damage: Exception | None = None
+
+    def check(self) -> None:
+        """Raises what was once found damaged: it does not heal, and what would be acknowledged from there on would
+        be lost with it."""
+        if self._damage is not None:
+            raise self._damage.with_traceback(None)
 
     def translate(self, error: Exception) -> BrokerError:
         """What a caller may know of a failure; the log has it all."""
         code = _code(error)
+        if code in _DAMAGED:
+            self._damage = error
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and not self._has_room()):
             advice = "the disk is full: free some space, and inserts go on by themselves"
             problem: BrokerError = InsufficientStorage(

@@ -190,6 +190,7 @@ class SQLiteStore:
     async def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         self._check_running()
         try:
+            self._outage.check()
             return await self._loop.run_in_executor(self._readers, self._run_read, work)
         except sqlite3.Error as error:
             self._outage.translate(error)  # tells the log

@@ -158,6 +158,7 @@ class Writer:
     def _transact(self, connection: sqlite3.Connection, writes: list[_Write]) -> tuple[list[Any], Commit | None]:
         """One result, or error, for each write. Without a Commit nothing was stored (or it is not known)."""
         try:
+            self._outage.check()
             connection.execute("BEGIN IMMEDIATE")
             # The clock is read under the lock: a time read before might order this transaction before another's.
             transaction = Transaction(connection, self._clock(), self._settings)
