@@ -262,7 +262,7 @@ async def proxy(run: Run) -> AsyncIterator[int]:
         tasks.add(task)
         left = int(dice.expovariate(1 / 300_000))
         try:
-            with suppress(*GONE):
+            with suppress(*GONE, asyncio.CancelledError):  # asyncio would ask a cancelled one for its exception
                 up_reader, up_writer = await asyncio.open_connection("127.0.0.1", run.server.port)
                 try:
                     up_writer.write(await reader.readuntil(b"\r\n\r\n"))
