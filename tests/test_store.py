@@ -477,13 +477,17 @@ def test_hints_come_in_commit_order_and_before_the_answer(bench: Bench) -> None:
     run(bench, test)
 
 
-def test_two_stores_on_one_log_give_no_position_twice(bench: Bench) -> None:
+def test_a_second_store_on_the_log_is_refused_while_the_first_is_open(bench: Bench) -> None:
+    """Each would know nothing of what the other publishes."""
+
     async def test(bench: Bench, store: Store) -> None:
-        async with bench.opened() as other:
-            await asyncio.gather(*[each.append([bench.new()]) for each in (store, other) for _ in range(100)])
-            assert await positions(store) == await positions(other) == list(range(1, 201))
+        with pytest.raises(SettingsError, match="another Broker works on"):
+            async with bench.opened():
+                pass
+        await store.append([bench.new()])
 
     run(bench, test)
+    run(bench, test)  # it was let go of
 
 
 def test_user_names_are_unique_without_regard_to_case(bench: Bench) -> None:

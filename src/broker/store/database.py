@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import logging
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
@@ -38,6 +40,28 @@ def connect(file: Path) -> sqlite3.Connection:
         timeout=_BUSY_MS / 1000,
         cached_statements=512,  # a statement for each number of rows; 128 by default: fewer than there are
     )
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """One server, import or restore at a time: each knows of no other writer. The system lets go of it with the
+    process. Raises SettingsError."""
+    path = file.with_name("broker.lock")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingsError(f"cannot use {file}: {error.strerror} ({path})") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingsError(
+                f"another Broker works on {file}; stop it first, or give another --data folder"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def open_database(file: Path) -> sqlite3.Connection:

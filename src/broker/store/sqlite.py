@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ from broker.errors import Unavailable
 from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
 from broker.store.base import Commit, Head, LogPage
-from broker.store.database import Identity, Outage, connect, open_database
+from broker.store.database import Identity, Outage, connect, locked, open_database
 from broker.store.transaction import RECORD_COLUMNS, RECORD_TABLES, record_of
 from broker.store.writer import Writer
 from broker.users import User, username_key
@@ -38,6 +39,7 @@ class SQLiteStore:
         self._writer = Writer(settings, clock)
         self._outage = Outage(file)
         self._running = False
+        self._held: contextlib.ExitStack  # the lock of the folder
         self._loop: asyncio.AbstractEventLoop
         self._readers: ThreadPoolExecutor
         self._local = threading.local()
@@ -45,7 +47,10 @@ class SQLiteStore:
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        connection = await asyncio.to_thread(open_database, self._file)
+        with contextlib.ExitStack() as held:
+            held.enter_context(locked(self._file))
+            connection = await asyncio.to_thread(open_database, self._file)
+            self._held = held.pop_all()
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
         self._writer.start(connection, Identity(self._file), self._outage, on_commit)
         self._running = True
@@ -58,6 +63,7 @@ class SQLiteStore:
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._connections:
             connection.close()
+        self._held.close()
 
     def _check_running(self) -> None:
         if not self._running:
