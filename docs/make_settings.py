@@ -43,6 +43,8 @@ def _shown(default: object) -> str:
         return "yes" if default else "no"
     if isinstance(default, Path):
         return f"`./{default}`"
+    if isinstance(default, tuple):
+        return ", ".join(default)
     if isinstance(default, int | float) and default >= 10_000:
         return f"{default:,}"
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -45,6 +45,8 @@ def test_values_are_read_from_text() -> None:
         ("retry_ms", 0), ("insert_queue_max", "-5"), ("body_bytes_max", [1]), ("heartbeat_s", 0), ("heartbeat_s", "-1"),
         ("heartbeat_s", "nan"), ("heartbeat_s", "inf"), ("signup", "maybe"), ("signup", 2), ("origin", 5), ("data", 5),
         ("origin", "localhost:3000"), ("origin", "http://localhost/"), ("origin", "http://localhost/a"),
+        ("peer_timeout_s", "99999999999"), ("trusted_proxies", "banana"), ("trusted_proxies", "*"),
+        ("trusted_proxies", "10.0.0.1/8"), ("bodies_bytes_max", 1_000),
         ("token_secret", "short"), ("tls_certificate", "cert.pem"), ("tls_key", "key.pem"),
     ],
 )  # fmt: skip
@@ -80,3 +82,12 @@ def test_secrets_are_never_shown(name: str) -> None:
 
 def test_any_origin_is_a_star() -> None:
     assert read_settings({"origin": ("*",)}, {}).origin == ("*",)
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted"),
+    [("10.1.2.3", True), ("::1", True), ("11.0.0.1", False), ("127.0.0.1", False), ("", False), ("unknown", False)],
+)
+def test_a_proxy_is_trusted_by_its_network(address: str, trusted: bool) -> None:
+    settings = read_settings({"trusted_proxies": "10.0.0.0/8, ::1"}, {})
+    assert settings.trusts(address) is trusted

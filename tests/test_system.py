@@ -44,7 +44,7 @@ def test_metrics_are_prometheus_text_for_this_machine(nobody: httpx.Client, ada:
     position = int(insert(ada, "system").json()["id"].rpartition("-")[2])
     answer = nobody.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert re.fullmatch(r"(# TYPE (\w+) (gauge|counter)\n\2 \d+\n)+", answer.text)
+    assert re.fullmatch(r"(# TYPE (\w+) (gauge|counter)\n(\2({\w+=\"\w+\"})? \d+\n)+)+", answer.text)
     found = dict(line.split() for line in answer.text.splitlines() if not line.startswith("#"))
     assert int(found["broker_position"]) >= position
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from uuid import UUID
 
 from broker.catchup import Catchup
-from broker.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized, Unavailable
+from broker.errors import BadRequest, Forbidden, SettingsError, TooManyRequests, Unauthorized, Unavailable
 from broker.hub import Hub
 from broker.names import check_name
 from broker.passwords import Passwords
@@ -39,7 +39,7 @@ def wall_clock_us() -> int:
 class Broker:
     """One node. ``start`` and ``stop`` are in the order of the road (docs/architecture.md).
 
-    Mutable state: whether it runs, its tasks, and the users as known of late."""
+    Mutable state: whether it runs, its tasks, the users as known of late, and counts."""
 
     def __init__(self, settings: Settings, clock: Callable[[], int] = wall_clock_us) -> None:
         self.settings = settings
@@ -56,6 +56,7 @@ class Broker:
         self._tokens: Tokens
         self._tasks: list[asyncio.Task[None]] = []
         self._users: OrderedDict[str, tuple[User | None, float]] = OrderedDict()  # by id; and when looked up
+        self.refusals: Counter[int] = Counter()  # answers with each status of an error
         self._inserting: Counter[str] = Counter()  # records of each user that wait for a commit
 
     async def start(self) -> None:
@@ -69,8 +70,10 @@ class Broker:
         await self.store.start(self._committed)
         try:
             await self.relay.start()
-        except BaseException:
+        except BaseException as error:
             await self.store.stop()
+            if isinstance(error, Unavailable):
+                raise SettingsError("the log cannot be read: the line before this one says why") from error
             raise
         self.hub.start(self.relay.position, self.relay.id_of, self.catchup.resume, more=lambda: self.store.waiting > 0)
         self._tasks = [

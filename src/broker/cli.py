@@ -119,7 +119,7 @@ def user_group() -> None:
 
 @user_group.command("add")
 @click.argument("username")
-@click.password_option(help="Asked for if not given.")
+@click.password_option(envvar="BROKER_PASSWORD", help="Or $BROKER_PASSWORD; asked for if not given.")
 @click.option("--info", default="null", help="Any JSON that goes with the user.")
 @_client_options
 def user_add(username: str, password: str, info: str, **options: Any) -> None:
@@ -132,7 +132,10 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
 
 @main.command("login")
 @click.argument("username")
-@click.option("--password", prompt=True, hide_input=True, help="Asked for if not given.")
+@click.option(
+    "--password", prompt=True, hide_input=True, envvar="BROKER_PASSWORD",
+    help="Or $BROKER_PASSWORD; asked for if not given.",
+)  # fmt: skip
 @_url
 @_certificate
 @_token_file

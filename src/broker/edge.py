@@ -32,7 +32,6 @@ class Edge:
     def __init__(self, settings: Settings, hub: Hub) -> None:
         self.settings = settings
         self._hub = hub
-        self._trusted = frozenset(settings.trusted_proxies)
         self._max = min(settings.connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _FILES_KEPT)
         self._by_address: Counter[str] = Counter()
 
@@ -41,7 +40,7 @@ class Edge:
         self._by_address[address] += 1
         if others + len(self._hub.subscribers) >= self._max:
             return False
-        if address in self._trusted:
+        if self.settings.trusts(address):
             return True
         mine = self._by_address[address] + self._hub.by_address[address]
         return mine <= self.settings.connections_per_address_max

@@ -88,10 +88,7 @@ class Hub:
         return (
             self.closing
             or len(self.subscribers) >= settings.subscribers_max
-            or (
-                self.by_address[address] >= settings.subscribers_per_address_max
-                and address not in settings.trusted_proxies
-            )
+            or (self.by_address[address] >= settings.subscribers_per_address_max and not settings.trusts(address))
         )
 
     # Fan-out

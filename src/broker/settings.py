@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from broker.errors import SettingsError
 
 KIB, MIB = 1024, 1024 * 1024
+_SECONDS_MAX = 1_000_000  # twelve days; sockets take no more than 24
 
 
 def _setting(default: Any, unit: str, reason: str, **more: Any) -> Any:
@@ -64,7 +66,7 @@ class Settings:
     # Connections
     trusted_proxies: tuple[str, ...] = _setting(
         ("127.0.0.1", "::1"),
-        "addresses",
+        "addresses or networks",
         "whose `X-Forwarded-For` is believed; they have no limits for each address themselves",
     )
     connections_max: int = _setting(
@@ -143,8 +145,8 @@ class Settings:
             lowest = 0 if each.name == "port" else 1
             if isinstance(value, int) and not isinstance(value, bool) and value < lowest:
                 raise SettingsError(f"{each.name}: {value} is too small; give {lowest} or more")
-            if isinstance(value, float) and not 0 < value < math.inf:
-                raise SettingsError(f"{each.name}: {value} {each.metadata['unit']}; give more than 0, and an end")
+            if isinstance(value, float) and not 0 < value <= _SECONDS_MAX:
+                raise SettingsError(f"{each.name}: {value:g} {each.metadata['unit']}; give 0 to {_SECONDS_MAX:,}")
         if self.port > 65_535:
             raise SettingsError(f"port: {self.port} is no port; give 0 to 65535")
         if self.subscriber_sndbuf_bytes >= 2**31:
@@ -154,6 +156,11 @@ class Settings:
                 raise SettingsError(f"{name} is less than body_bytes_max: the largest inserts never fit")
         if self.insert_queue_max < self.batch_records_max:
             raise SettingsError("insert_queue_max is less than batch_records_max: the largest batches never fit")
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise SettingsError(f"trusted_proxies: {error}; give addresses, or networks: 10.0.0.0/8") from None
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsError("tls_certificate and tls_key go together; give both or none")
         for origin in self.origin:
@@ -161,6 +168,19 @@ class Settings:
                 raise SettingsError(f"origin: {origin!r}; give scheme://host:port without a path, or *")
         if self.token_secret and len(self.token_secret.encode()) < 32:
             raise SettingsError("token_secret: shorter than 32 bytes; give a longer one, or none to have one made")
+
+    def trusts(self, address: str) -> bool:
+        """Whether it is one of the ``trusted_proxies``."""
+        return _within(address, self.trusted_proxies)
+
+
+@lru_cache(maxsize=10_000)
+def _within(address: str, networks: tuple[str, ...]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:  # of a Unix socket there is none
+        return False
+    return any(found in ipaddress.ip_network(network) for network in networks)
 
 
 def read_settings(
@@ -189,6 +209,9 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise SettingsError(f"settings file {file}: {error}") from None
 
 
+_KINDS = {int: "a whole number, ", float: "a number, "}
+
+
 def _convert(setting: Field[Any], value: Any) -> Any:
     default = setting.default
     assert default is not MISSING
@@ -208,7 +231,9 @@ def _convert(setting: Field[Any], value: Any) -> Any:
         return converted
     except (ValueError, TypeError):
         shown = "" if not setting.repr else f"{value!r}: "
-        raise SettingsError(f"{setting.name}: {shown}expected {setting.metadata['unit']}") from None
+        raise SettingsError(
+            f"{setting.name}: {shown}expected {_KINDS.get(type(default), '')}{setting.metadata['unit']}"
+        ) from None
 
 
 def _truth(text: str) -> bool:

@@ -19,7 +19,7 @@ class Throttle:
     Mutable state: the counts of the windows that are open, in memory; a restart forgets them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._trusted = frozenset(settings.trusted_proxies)
+        self._trusts = settings.trusts
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._per_user = _rates("login_attempts_per_user", settings.login_attempts_per_user)
         self._per_name = _rates("login_attempts_per_name", settings.login_attempts_per_name)
@@ -28,7 +28,7 @@ class Throttle:
 
     def log_in(self, key: str, address: str) -> None:
         """An attempt, for a user name that exists or not: both are refused alike. Raises TooManyRequests."""
-        if address not in self._trusted:
+        if not self._trusts(address):
             self._count(self._per_address, "login", address)
         self._count(self._per_user, "user", key, address)
         self._count(self._per_name, "name", key)
@@ -41,7 +41,7 @@ class Throttle:
 
     def sign_up(self, address: str) -> None:
         """Raises TooManyRequests."""
-        if address not in self._trusted:
+        if not self._trusts(address):
             self._count(self._signups, "signup", address)
 
     def _count(self, rates: list[RateLimitItem], *of: str) -> None:
@@ -57,6 +57,9 @@ class Throttle:
 
 def _rates(name: str, text: str) -> list[RateLimitItem]:
     try:
-        return parse_many(text)
+        rates = parse_many(text)
+        if not all(rate.amount for rate in rates):
+            raise ValueError("0 would let nobody in")
     except ValueError as error:
         raise SettingsError(f"{name}: {text!r}; give rates such as 5/minute; 20/hour ({error})") from None
+    return rates

@@ -1,8 +1,8 @@
 """Subscribers in a process of their own, so that it can be stopped:
 ``python -m tests.faults.stalled PORT COUNT RECEIVE_BUFFER CERTIFICATE``, the last two of them ``-`` for none.
 
-Prints what every stream got, as JSON, for each line that it reads. 500 streams get 400 MB a second between them, so
-this has a plain loop of its own, and reads frames with one expression."""
+Prints what every stream got, as JSON, for each line that it reads: ``report``, or ``look``, which leaves lateness as it
+is. 500 streams get 400 MB a second between them, so this has a plain loop of its own."""
 
 from __future__ import annotations
 
@@ -97,11 +97,13 @@ class Reader:
         self.late[late_us // 100] += 1
 
 
-def report(readers: list[Reader]) -> dict[str, Any]:
-    """And lateness begins anew."""
-    late = sum((reader.late for reader in readers), Counter())
+def report(readers: list[Reader], anew: bool) -> dict[str, Any]:
+    """``anew``: lateness is counted from here on."""
+    late: Counter[int] = Counter()
     for reader in readers:
-        reader.late.clear()
+        late.update(reader.late)
+        if anew:
+            reader.late.clear()
     return {
         "ready": sum(reader.ready > 0 for reader in readers),
         "positions": [reader.position for reader in readers],
@@ -136,9 +138,10 @@ def main(port: int, count: int, receive_buffer: int, tls: ssl.SSLContext | None)
                     away.append((time.monotonic() + AGAIN_S, reader))
             for key, _ in selector.select(0.05):
                 if key.data is None:
-                    if not sys.stdin.readline():
+                    command = sys.stdin.readline()
+                    if not command:
                         return
-                    print(json.dumps(report(readers)), flush=True)
+                    print(json.dumps(report(readers, anew=command == "report\n")), flush=True)
                 elif not key.data.read():
                     with contextlib.suppress(KeyError):
                         selector.unregister(key.fileobj)

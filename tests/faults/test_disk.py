@@ -197,8 +197,10 @@ def test_a_database_that_was_removed_is_not_made_anew_by_a_running_server(tmp_pa
     with ServerProcess(tmp_path) as server, server.client("ada") as client:
         Inserts(client).until_stored()
         with moved_away(tmp_path / "broker.db"):
-            for _ in range(8):  # each of the reader threads
-                client.get("/collections/e")
+            for _ in range(40):  # each of the reader threads, often
+                answer = client.get("/collections/e")
+                assert answer.status_code in (200, 503)
+                assert answer.headers["content-type"].endswith("json")
             assert not (tmp_path / "broker.db").exists()
 
 
@@ -211,9 +213,10 @@ def test_once_damage_is_seen_nothing_more_is_acknowledged(tmp_path: Path) -> Non
             file.seek(4_096)
             file.write(b"\xee" * 4_000_000)
         # The writer has the pages that it needs in its cache. A reader finds out, which is enough.
-        with pytest.raises(httpx.RemoteProtocolError):  # half an answer is cut off
-            client.get("/collections/e")
-        assert client.get("/collections/e").status_code == 503
+        try:
+            assert client.get("/collections/e").status_code == 503
+        except httpx.RemoteProtocolError:  # half an answer was cut off
+            assert client.get("/collections/e").status_code == 503
         for _ in range(3):
             answer = inserts.one()
             assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
@@ -227,10 +230,12 @@ def test_once_damage_is_seen_nothing_more_is_acknowledged(tmp_path: Path) -> Non
         assert not told(server, "Traceback")
 
 
-@pytest.mark.parametrize("damage", ["no database", "a page", "cut short"])
+@pytest.mark.parametrize("damage", ["no database", "a page", "the latest", "cut short"])
 def test_a_damaged_database_is_refused_at_start_with_what_to_do(tmp_path: Path, damage: str) -> None:
     with ServerProcess(tmp_path) as server, server.client("ada") as client:
-        Inserts(client).until_stored()
+        inserts = Inserts(client)
+        for _ in range(1 if damage != "the latest" else 300):
+            inserts.until_stored()
         server.stop()
     file = tmp_path / "broker.db"
     content = file.read_bytes()
@@ -238,6 +243,8 @@ def test_a_damaged_database_is_refused_at_start_with_what_to_do(tmp_path: Path, 
         file.write_bytes(b"not a database" * 1_000)
     elif damage == "a page":
         file.write_bytes(content[:4096] + bytes(4096 * 10) + content[4096 * 11 :])
+    elif damage == "the latest":
+        file.write_bytes(content[:-1_000_000] + b"\xee" * 1_000_000)
     else:
         file.write_bytes(content[: len(content) // 2])
     damaged = file.read_bytes()

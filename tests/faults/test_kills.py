@@ -21,6 +21,7 @@ def test_killed_again_and_again_under_load_nothing_is_lost_doubled_reordered_or_
     assert run.counts["SIGKILL"] == KILLS
     assert run.counts["inserts acknowledged"] > 500
     assert run.counts["connections cut within a frame"] > 0
+    assert run.counts["snapshots cut"] > 0
     assert run.counts["cancelled"] > 0
     assert run.counts["too late to cancel"] > 0
 

@@ -34,6 +34,7 @@ class Log:
         event = _event(scope)
         asked = _parse(query(scope))
         page, portions = await self._broker.log_page(event, asked.after, asked.limit, asked.descending)
+        portion = await anext(portions, None)  # if the store is away, that can be said until the answer begins
         headers: list[Header] = [(b"cache-control", b"no-store")]
         if page.more:
             headers.append((b"link", _next(scope, event, asked, page.last_uuid)))
@@ -43,10 +44,11 @@ class Log:
             {"type": "http.response.start", "status": 200, "headers": [(b"content-type", content_type), *headers]}
         )
         first, separator, last = (b"", b"\n", b"\n") if lines else (b"[", b",\n", b"]\n")
-        async for records in portions:
-            body = first + separator.join(encode_record(record, self._broker.relay.epoch) for record in records)
+        while portion is not None:
+            body = first + separator.join(encode_record(record, self._broker.relay.epoch) for record in portion)
             await send({"type": "http.response.body", "body": body, "more_body": True})
             first = separator
+            portion = await anext(portions, None)
         if lines and page.last is None:
             last = b""  # no record, no line
         await send({"type": "http.response.body", "body": last if first == separator or lines else first + last})

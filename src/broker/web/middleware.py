@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,10 +64,11 @@ class CORS:
 
 
 class Problems:
-    """Every error becomes an answer, unless one has begun already."""
+    """Every error becomes an answer, unless one has begun already. ``refusals`` counts them by status."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, refusals: Counter[int]) -> None:
         self._app = app
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -91,6 +93,7 @@ class Problems:
             )
         except Exception as error:
             problem = problem_of(error)
+            self._refusals[problem.status] += 1
             if problem.status == 500 and not started:
                 logger.exception("%s %s failed", scope["method"], scope["path"])
             if started:

@@ -35,6 +35,7 @@ class Metrics:
         if not self._may_read(scope):
             raise Forbidden("metrics are for this machine, or with Authorization: Bearer <metrics_token>")
         hub, relay = self._broker.hub, self._broker.relay
+        refusals = self._broker.refusals
         values = {
             "broker_subscribers": ("gauge", len(hub.subscribers)),
             "broker_position": ("counter", relay.position),
@@ -42,6 +43,8 @@ class Metrics:
             "broker_writes_waiting": ("gauge", self._broker.store.waiting),
         }
         lines = [f"# TYPE {name} {kind}\n{name} {value}\n" for name, (kind, value) in values.items()]
+        lines.append("# TYPE broker_refusals_total counter\n")
+        lines += [f'broker_refusals_total{{status="{each}"}} {refusals[each]}\n' for each in (429, 503, 507)]
         await respond(send, 200, "".join(lines).encode(), b"text/plain; version=0.0.4; charset=utf-8")
 
     def _may_read(self, scope: Scope) -> bool:
