@@ -27,7 +27,7 @@ PUBLISHERS = 16
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog='make soak ARGS="..."', description=__doc__)
-    parser.add_argument("--kills", type=int, default=240, help="so many kill -9 in all (240: some 25 minutes)")
+    parser.add_argument("--kills", type=int, default=300, help="so many kill -9 in all (300: some 22 minutes)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the dice; printed, to do a run again")
     parser.add_argument("--page", action="store_true", help="put the report of this run into docs/reliability.md")
     options = parser.parse_args()
