@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "broker"
 
 LAYERS = [
-    {"errors", "names", "payload", "records", "settings", "sse", "users"},
+    {"addresses", "errors", "names", "payload", "records", "settings", "sse", "users"},
     {"store"},
     {
         "catchup",
@@ -27,7 +27,7 @@ LAYERS = [
     },
     {"broker"},
     {"client", "web"},
-    {"protocol", "server"},
+    {"acceptor", "protocol", "server"},
     {"__init__"},
     {"cli", "operations"},
     {"__main__"},

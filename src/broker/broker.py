@@ -24,7 +24,7 @@ from broker.store.sqlite import SQLiteStore
 from broker.subscriber import Subscriber
 from broker.throttle import Throttle
 from broker.tokens import Tokens, read_secret
-from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username, username_key
+from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username
 
 logger = logging.getLogger("broker")
 
@@ -143,12 +143,12 @@ class Broker:
         TooManyRequests."""
         if len(password.encode()) > PASSWORD_BYTES_MAX:
             raise BadRequest(f"password: longer than {PASSWORD_BYTES_MAX} bytes of UTF-8")
-        self._throttle.log_in(username_key(username), address)
+        self._throttle.log_in(username, address)
         user = await self.store.user_by_name(username)
         right = await self._passwords.check(password, user.password_hash if user else None)
         if not right or user is None or user.disabled:
             raise Unauthorized("the user name or the password is wrong")
-        self._throttle.logged_in(username_key(username), address)
+        self._throttle.logged_in(username, address)
         return self._tokens.make(user, self.clock() // 1_000_000)
 
     async def authenticate(self, token: str) -> User:

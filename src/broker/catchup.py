@@ -12,7 +12,7 @@ from broker import sse
 from broker.errors import Unavailable
 from broker.hub import Hub
 from broker.records import EventId
-from broker.relay import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Relay
+from broker.relay import PAGE_RECORDS_MAX, Relay
 from broker.settings import KIB, Settings
 from broker.store.base import Store
 from broker.subscriber import Subscriber
@@ -150,13 +150,14 @@ class Catchup:
             if subscriber.position < upto:
                 await asyncio.sleep(0)
             return
-        records = await self._patiently(
-            subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, PAGE_BYTES_MAX)
-        )
+        # A slice at a time, and its records are let go of: it is kept for as long as a slow reader takes for it.
+        records = await self._patiently(subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, _SLICE))
         if records:
             subscriber.position = records[-1].position
-            matching = [self._relay.frame(record) for record in records if subscriber.filter.matches(record.event)]
-            await self._send(subscriber, b"".join(matching))
+            frames = [self._relay.frame(record) for record in records if subscriber.filter.matches(record.event)]
+            payload = b"".join(frames)
+            del records, frames
+            await self._send(subscriber, payload)
 
     async def _send(self, subscriber: Subscriber, payload: bytes) -> None:
         """In slices, each after the last has drained."""

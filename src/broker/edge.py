@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from broker.addresses import visitor
 from broker.hub import Hub
 from broker.settings import Settings
 
@@ -27,28 +28,32 @@ class Connection(Protocol):
 class Edge:
     """One sweep for all connections, no timer of their own.
 
-    Mutable state: how many connections each address has, streams aside, which the hub counts."""
+    Mutable state: how many connections each visitor has, streams aside, which the hub counts."""
 
     def __init__(self, settings: Settings, hub: Hub) -> None:
         self.settings = settings
         self._hub = hub
         self._max = min(settings.connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _FILES_KEPT)
-        self._by_address: Counter[str] = Counter()
+        self._open = 0
+        self._by_visitor: Counter[str] = Counter()
 
-    def enter(self, address: str, others: int) -> bool:
-        """Counts a connection, ``others`` being open beside it and the streams; False if it is one too many."""
-        self._by_address[address] += 1
-        if others + len(self._hub.subscribers) >= self._max:
+    def enter(self, address: str) -> bool:
+        """Counts a connection; False if it is one too many."""
+        key = visitor(address)
+        self._open += 1
+        self._by_visitor[key] += 1
+        if self._open + len(self._hub.subscribers) > self._max:
             return False
         if self.settings.trusts(address):
             return True
-        mine = self._by_address[address] + self._hub.by_address[address]
-        return mine <= self.settings.connections_per_address_max
+        return self._by_visitor[key] + self._hub.by_visitor[key] <= self.settings.connections_per_address_max
 
     def leave(self, address: str) -> None:
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        key = visitor(address)
+        self._open -= 1
+        self._by_visitor[key] -= 1
+        if not self._by_visitor[key]:
+            del self._by_visitor[key]
 
     async def sweep(self, connections: Callable[[], Iterable[Connection]]) -> None:
         """For ever."""

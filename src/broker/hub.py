@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from broker import sse
+from broker.addresses import visitor
 from broker.names import Filter
 from broker.settings import Settings
 from broker.subscriber import Subscriber
@@ -49,7 +50,7 @@ class Hub:
         self._id_of: Callable[[int], bytes]
         self.position = 0
         self.subscribers: set[Subscriber] = set()
-        self.by_address: Counter[str] = Counter()
+        self.by_visitor: Counter[str] = Counter()
         self.closing = False
         self.deliveries = 0  # frames handed to subscribers
         self._empty: asyncio.Future[None] | None = None
@@ -88,7 +89,10 @@ class Hub:
         return (
             self.closing
             or len(self.subscribers) >= settings.subscribers_max
-            or (self.by_address[address] >= settings.subscribers_per_address_max and not settings.trusts(address))
+            or (
+                self.by_visitor[visitor(address)] >= settings.subscribers_per_address_max
+                and not settings.trusts(address)
+            )
         )
 
     # Fan-out
@@ -158,7 +162,7 @@ class Hub:
     def add(self, subscriber: Subscriber) -> None:
         """A new one, behind as yet."""
         self.subscribers.add(subscriber)
-        self.by_address[subscriber.address] += 1
+        self.by_visitor[subscriber.visitor] += 1
         if self.closing:
             subscriber.end()
 
@@ -189,9 +193,9 @@ class Hub:
         """A closed one."""
         self._detach(subscriber)
         self.subscribers.discard(subscriber)
-        self.by_address[subscriber.address] -= 1
-        if not self.by_address[subscriber.address]:
-            del self.by_address[subscriber.address]
+        self.by_visitor[subscriber.visitor] -= 1
+        if not self.by_visitor[subscriber.visitor]:
+            del self.by_visitor[subscriber.visitor]
         if self._empty is not None and not self.subscribers and not self._empty.done():
             self._empty.set_result(None)
 

@@ -18,12 +18,14 @@ from broker.web.stream import HANDOVER
 
 # What of a request is being received
 _NOTHING, _HEAD, _BODY = range(3)
+_PIPELINED_MAX = 32  # requests behind one that is not answered yet; a client that sends more is closed
 
 
 class Protocol(HttpToolsProtocol):
     """Gives a stream's connection away once its head is written, writes HTTP/1.0 right, and ends what is too slow.
 
-    Mutable state, beside Uvicorn's: what of a request is being received, since when, and how many bytes of it came."""
+    Mutable state, beside Uvicorn's: what of a request is being received; the bytes of it that came since a time; those
+    since the last that were a body's."""
 
     def __init__(self, *args: Any, edge: Edge, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -32,16 +34,24 @@ class Protocol(HttpToolsProtocol):
         self._receiving = _HEAD
         self._since = self.loop.time()
         self._bytes = 0
+        self._unread = 0
         self._paused_at = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as Uvicorn's
         super().connection_made(transport)
-        self._address = self.client[0] if self.client else ""
-        if not self._edge.enter(self._address, len(self.connections) - 1):
+        if self._address is None and not self.enter(self.client[0] if self.client else ""):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.leave()
+
+    def enter(self, address: str) -> bool:
+        """Has the edge count it, if that is not done yet; False if it is one too many."""
+        self._address = address
+        return self._edge.enter(address)
+
+    def leave(self) -> None:
         if self._address is not None:
             self._edge.leave(self._address)
             self._address = None
@@ -50,22 +60,38 @@ class Protocol(HttpToolsProtocol):
         if self._receiving == _NOTHING:
             self._receives(_HEAD)
         self._bytes += len(data)
+        self._unread += len(data)
         super().data_received(data)
-        if self._receiving == _HEAD and self._bytes > self._edge.settings.head_bytes_max and self.parser is not None:
-            limit = self._edge.settings.head_bytes_max
+        limit = self._edge.settings.head_bytes_max
+        if self._receiving != _NOTHING and self._unread > limit and self.parser is not None:
             self._refuse(HeadTooLarge(f"the head of the request is larger than {limit} bytes (head_bytes_max)"))
 
     def _receives(self, what: int) -> None:
         self._receiving = what
         self._since = self.loop.time()
-        self._bytes = 0
+        self._bytes = self._unread = 0
+
+    def on_message_begin(self) -> None:
+        if self._receiving != _HEAD:  # one that is pipelined
+            self._receives(_HEAD)
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._receiving == _HEAD:  # what comes behind the body is of no use to anybody
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._receives(_BODY)
+        if len(self.pipeline) >= _PIPELINED_MAX:
+            raise ValueError("too many requests at once")  # ends the parser's work; then see send_400_response
         super().on_headers_complete()
         # The task of this request has been made, but has not run yet.
         if self._may_stream():
             self.scope["extensions"] = {HANDOVER: Handover(self, self.cycle)}  # type: ignore[dict-item] # ours
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._receiving = _NOTHING
@@ -93,8 +119,12 @@ class Protocol(HttpToolsProtocol):
             else:
                 self.transport.close()
         elif self._receiving == _BODY:
-            bound_s = settings.head_timeout_s + self._bytes / settings.body_rate_min
-            if now - self._since > bound_s:
+            passed_s = now - self._since
+            if passed_s <= settings.head_timeout_s:
+                return
+            if self._bytes >= passed_s * settings.body_rate_min:
+                self._since, self._bytes = now, 0
+            else:
                 self._refuse(
                     RequestTimeout(
                         f"the body comes slower than {settings.body_rate_min} bytes a second (body_rate_min)"

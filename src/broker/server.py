@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from broker.acceptor import Acceptor
 from broker.broker import Broker
 from broker.edge import Edge
 from broker.errors import SettingsError
@@ -124,23 +125,22 @@ class Server(uvicorn.Server):
         self._address = address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As Uvicorn's, which leaves a TLS handshake 60 s, and a peer that does not say goodbye 30."""
-        config = self.config
-        bound_s = self._edge.settings.head_timeout_s if config.ssl else None
+        """As Uvicorn's, but for TLS: see ``acceptor.py``."""
         for listener in sockets or ():
-            self.servers.append(
-                await asyncio.get_running_loop().create_server(
-                    lambda: Protocol(config, self.server_state, {}, edge=self._edge),
-                    sock=listener,
-                    backlog=config.backlog,
-                    ssl=config.ssl,
-                    ssl_handshake_timeout=bound_s,
-                    ssl_shutdown_timeout=bound_s,
+            if self.config.ssl is not None:
+                listener.listen(self.config.backlog)
+                self.servers.append(Acceptor(listener, self.config.ssl, self._edge, self._connection))  # type: ignore[arg-type] # it is only closed
+            else:
+                loop = asyncio.get_running_loop()
+                self.servers.append(
+                    await loop.create_server(self._connection, sock=listener, backlog=self.config.backlog)
                 )
-            )
         self.started = True
         logger.info("Broker serves on %s (Ctrl-C stops it); data in %s", self._address, self._broker.settings.data)
         logger.info("its API to read: %s/docs", self._address)
+
+    def _connection(self) -> Protocol:
+        return Protocol(self.config, self.server_state, {}, edge=self._edge)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("stopping")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from broker.addresses import check_networks, within
 from broker.errors import SettingsError
 
 KIB, MIB = 1024, 1024 * 1024
@@ -92,7 +91,7 @@ class Settings:
     )
     body_bytes_max: int = _setting(1 * MIB, "bytes", "a request's body; a record is sent whole to every subscriber")
     bodies_bytes_max: int = _setting(
-        64 * MIB, "bytes", "of bodies that are still coming, all together; small ones come whole; beyond: 503"
+        64 * MIB, "bytes", "of bodies that are still coming, all together; beyond: 503 for those over 64 KiB"
     )
     batch_records_max: int = _setting(
         1_000, "records", "in one insert: its transaction holds the lock, some 20 ms, and others wait; beyond: 413"
@@ -156,11 +155,7 @@ class Settings:
                 raise SettingsError(f"{name} is less than body_bytes_max: the largest inserts never fit")
         if self.insert_queue_max < self.batch_records_max:
             raise SettingsError("insert_queue_max is less than batch_records_max: the largest batches never fit")
-        for proxy in self.trusted_proxies:
-            try:
-                ipaddress.ip_network(proxy)
-            except ValueError as error:
-                raise SettingsError(f"trusted_proxies: {error}; give addresses, or networks: 10.0.0.0/8") from None
+        check_networks("trusted_proxies", self.trusted_proxies)
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsError("tls_certificate and tls_key go together; give both or none")
         for origin in self.origin:
@@ -171,16 +166,7 @@ class Settings:
 
     def trusts(self, address: str) -> bool:
         """Whether it is one of the ``trusted_proxies``."""
-        return _within(address, self.trusted_proxies)
-
-
-@lru_cache(maxsize=10_000)
-def _within(address: str, networks: tuple[str, ...]) -> bool:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:  # of a Unix socket there is none
-        return False
-    return any(found in ipaddress.ip_network(network) for network in networks)
+        return within(address, self.trusted_proxies)
 
 
 def read_settings(

@@ -39,13 +39,13 @@ class Subscriber(asyncio.Protocol):
     Mutable state: all of its own, changed by the loop's callbacks, the hub and its catch-up, never across an await."""
 
     __slots__ = (
-        "_direct", "_drained", "_ending", "_unwritten", "address", "chunked", "closed", "filter", "group", "hub",
-        "paused", "position", "transport",
+        "_direct", "_drained", "_ended", "_ending", "_unwritten", "chunked", "closed", "filter", "group", "hub",
+        "paused", "position", "transport", "visitor",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, filter: Filter, *, chunked: bool, address: str = "") -> None:
+    def __init__(self, hub: Hub, filter: Filter, *, chunked: bool, visitor: str = "") -> None:
         self.hub = hub
-        self.address = address  # that its connection comes from
+        self.visitor = visitor  # that it is counted for
         self.filter = filter
         self.chunked = chunked  # HTTP/1.1; HTTP/1.0 has no chunks, other servers make their own
         self.transport: Transport
@@ -58,6 +58,7 @@ class Subscriber(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._unwritten = _NOTHING  # else: paused
         self._ending = False
+        self._ended = False  # nothing may follow the last chunk
 
     def take(self, transport: Transport, *, paused: bool, direct: socket.socket | None = None) -> None:
         """From here on the transport is this subscriber's. ``paused``: it is full already, which nobody tells twice.
@@ -74,6 +75,8 @@ class Subscriber(asyncio.Protocol):
 
     def write_framed(self, payload: bytes) -> None:
         """The hot path: for most, one system call."""
+        if self._ended:
+            return
         sent = 0
         # Past the transport, which would cost a sixth of the system call itself. Not while it is paused: it holds what
         # goes first.
@@ -125,7 +128,7 @@ class Subscriber(asyncio.Protocol):
 
     def end(self) -> None:
         """Closes cleanly, after what is not written yet."""
-        if not self.closed:
+        if not self.closed and not self._ended:
             self._ending = True
             if not self._unwritten:
                 self._close()
@@ -133,6 +136,7 @@ class Subscriber(asyncio.Protocol):
     def _close(self) -> None:
         if self.chunked:
             self.write_framed(sse.LAST_CHUNK)
+        self._ending, self._ended = False, True
         self._let_go()
         if not self.closed:
             self.transport.close()

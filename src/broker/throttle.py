@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections import OrderedDict
 
 from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from broker.addresses import visitor
 from broker.errors import SettingsError, TooManyRequests
 from broker.settings import Settings
+from broker.users import username_key
+
+_KNOWN_MAX = 10_000
+_COUNTS_MAX = 100_000
 
 
 class Throttle:
     """Attempts are counted before they are checked, so that a hundred at once are no way around. Several windows, each
     longer than the one before, make the delays grow.
 
-    Mutable state: the counts of the windows that are open, in memory; a restart forgets them."""
+    Mutable state, in memory, so a restart forgets it: the counts of the windows that are open, and from where users
+    logged in of late."""
 
     def __init__(self, settings: Settings) -> None:
         self._trusts = settings.trusts
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._storage = MemoryStorage()
+        self._limiter = FixedWindowRateLimiter(self._storage)
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()  # names and visitors
         self._per_user = _rates("login_attempts_per_user", settings.login_attempts_per_user)
         self._per_name = _rates("login_attempts_per_name", settings.login_attempts_per_name)
         self._per_address = _rates("login_attempts_per_address", settings.login_attempts_per_address)
         self._signups = _rates("signups_per_address", settings.signups_per_address)
 
-    def log_in(self, key: str, address: str) -> None:
+    def log_in(self, username: str, address: str) -> None:
         """An attempt, for a user name that exists or not: both are refused alike. Raises TooManyRequests."""
+        name, origin = _digest(username), visitor(address)
         if not self._trusts(address):
-            self._count(self._per_address, "login", address)
-        self._count(self._per_user, "user", key, address)
-        self._count(self._per_name, "name", key)
+            self._count(self._per_address, "login", origin)
+        self._count(self._per_user, "user", name, origin)
+        if (name, origin) not in self._known:  # else those who guess elsewhere would keep the user out
+            self._count(self._per_name, "name", name)
 
-    def logged_in(self, key: str, address: str) -> None:
+    def logged_in(self, username: str, address: str) -> None:
         """It was right: what was wrong before is forgotten."""
-        for rates, of in ((self._per_user, ("user", key, address)), (self._per_name, ("name", key))):
+        name, origin = _digest(username), visitor(address)
+        for rates, of in ((self._per_user, ("user", name, origin)), (self._per_name, ("name", name))):
             for rate in rates:
                 self._limiter.clear(rate, *of)
+        self._known[name, origin] = None
+        self._known.move_to_end((name, origin))
+        if len(self._known) > _KNOWN_MAX:
+            self._known.popitem(last=False)
 
     def sign_up(self, address: str) -> None:
         """Raises TooManyRequests."""
         if not self._trusts(address):
-            self._count(self._signups, "signup", address)
+            self._count(self._signups, "signup", visitor(address))
 
     def _count(self, rates: list[RateLimitItem], *of: str) -> None:
+        if len(self._storage.storage) > _COUNTS_MAX:  # an attack from everywhere: some 40 MB are enough for it
+            self._storage.reset()
         wait_s = 0.0
         for rate in rates:
             if not self._limiter.hit(rate, *of):
@@ -53,6 +72,11 @@ class Throttle:
             raise TooManyRequests(
                 f"too many attempts; try again in {max(1, round(wait_s))} seconds", retry_after_s=max(1, round(wait_s))
             )
+
+
+def _digest(username: str) -> str:
+    """As long for a name of a megabyte as for any other."""
+    return hashlib.blake2b(username_key(username).encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def _rates(name: str, text: str) -> list[RateLimitItem]:

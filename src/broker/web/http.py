@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from broker.broker import Broker
 from broker.errors import BadRequest, MethodNotAllowed, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType
-from broker.settings import Settings
+from broker.settings import KIB, Settings
 from broker.users import User
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -17,6 +17,7 @@ Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
 NDJSON = b"application/x-ndjson"
+_SMALL = 64 * KIB
 
 
 class Methods:
@@ -100,7 +101,7 @@ class Bodies:
                     return b"".join(parts)
                 size += len(part)
                 self._coming += len(part)
-                if self._coming > self._all_max:
+                if self._coming > self._all_max and size > _SMALL:  # a small one never waits for the large ones
                     raise Unavailable("too many large bodies are coming at once; send this again in a moment")
         finally:
             self._coming -= size

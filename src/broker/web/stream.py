@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 from starlette.types import Receive, Scope, Send
 
 from broker import sse
+from broker.addresses import visitor
 from broker.broker import Broker
 from broker.errors import BadRequest, Unavailable
 from broker.names import Filter
@@ -63,11 +64,11 @@ class Events:
         extensions = cast(MutableMapping[str, Any], scope.get("extensions") or {})
         handover: Handover | None = extensions.get(HANDOVER)
         if handover is not None:
-            subscriber = Subscriber(broker.hub, filter, chunked=handover.chunked, address=address(scope))
+            subscriber = Subscriber(broker.hub, filter, chunked=handover.chunked, visitor=visitor(address(scope)))
             if handover.take(subscriber, broker.settings):
                 broker.subscribe(subscriber, last_id or None)
         else:
-            subscriber = Subscriber(broker.hub, filter, chunked=False, address=address(scope))
+            subscriber = Subscriber(broker.hub, filter, chunked=False, visitor=visitor(address(scope)))
             transport = SendTransport(subscriber, broker.settings.subscriber_buffer_bytes)
             subscriber.take(transport, paused=False)
             broker.subscribe(subscriber, last_id or None)
