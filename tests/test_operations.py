@@ -146,7 +146,7 @@ def test_verify_finds_nothing_wrong_in_a_log_that_is_right(log: Path) -> None:
         ("UPDATE users SET username = 'a b'", "cannot be used: username"),
         ("UPDATE users SET username_key = 'eve'", "cannot be used: username_key"),
         ("UPDATE users SET password_hash = 'plain'", "cannot be used: password_hash"),
-        ("UPDATE users SET password_hash = substr(password_hash, 1, 60)", "cannot be used: password_hash"),
+        ("UPDATE users SET password_hash = password_hash || '!'", "cannot be used: password_hash"),
     ],
 )  # fmt: skip
 def test_verify_complains_of_a_log_that_was_tampered_with(copy: Path, tampering: str, complaint: str) -> None:
@@ -412,7 +412,9 @@ def test_an_export_to_a_full_disk_is_one_line_and_to_head_is_quiet(log: Path) ->
     command = [sys.executable, "-m", "broker", "export", "--data", str(log)]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
-    assert (done.returncode, done.stderr) == (1, b"Error: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, b"Error: cannot read or write: No space left on device\n")
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"Error: standard output is closed; give the name of a FILE\n")
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)

@@ -32,10 +32,11 @@ def _clear_errors(cut_off: int = 0) -> Iterator[None]:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         # Standard output may have failed: Python would try to write the rest of it once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(cut_off)
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{error.filename}: " if error.filename else "cannot read or write: "
         raise click.ClickException(f"{where}{error.strerror or error}") from None
 
 
@@ -116,6 +117,8 @@ def export_command(file: Path, data: Path) -> None:
     """Write users and log as lines of JSON to a new FILE, or standard output; also while the server runs."""
     with _clear_errors(), _bar("export", count(data / "broker.db")) as done:
         if str(file) == "-":
+            if sys.stdout is None:
+                raise SettingsError("standard output is closed; give the name of a FILE")
             sys.stdout.buffer.writelines(export_log(data / "broker.db", done))
             sys.stdout.buffer.flush()
         else:
