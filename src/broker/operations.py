@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ import click
 
 from broker.errors import SettingsError
 from broker.store.backup import backup, restore
-from broker.store.transfer import export_log, import_log, read_head
+from broker.store.transfer import export_file, export_log, import_log, read_head
 from broker.store.verify import count, verify
 
 _data = click.option(
@@ -22,11 +24,33 @@ _data = click.option(
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def _clear_errors(cut_off: int = 0) -> Iterator[None]:
+    """A sentence instead of a traceback; and ``cut_off`` for a status if nobody reads on, as in ``... | head``."""
     try:
         yield
-    except (SettingsError, OSError) as error:
+    except SettingsError as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        # Standard output may have failed: Python would try to write the rest of it once more at its end.
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(cut_off)
+        where = f"{error.filename}: " if error.filename else "cannot read or write: "
+        raise click.ClickException(f"{where}{error.strerror or error}") from None
+
+
+def _amount(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _owner(data: Path) -> str:
+    """What comes next: root often does this work, and seldom runs the server."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in a container
+        user = f"user {os.geteuid()}"
+    return f"the files belong to {user}: run Broker as that, or `chown -R` {data} to the server's user"
 
 
 @contextmanager
@@ -37,14 +61,14 @@ def _bar(label: str, length: int | None) -> Iterator[Callable[[int], None]]:
         bar.finish()
 
 
-def _pages(label: str, work: Callable[[Path, Path, Callable[[int, int], None]], None], source: Path, to: Path) -> None:
+def _pages(label: str, work: Callable[[Path, Path, Callable[[int, int], None]], int], source: Path, to: Path) -> int:
     with click.progressbar(length=1, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.length = total
             bar.update(done - bar.pos)
 
-        work(source, to, progress)
+        return work(source, to, progress)
 
 
 @click.command("backup")
@@ -53,8 +77,8 @@ def _pages(label: str, work: Callable[[Path, Path, Callable[[int, int], None]], 
 def backup_command(file: Path, data: Path) -> None:
     """Copy the log into FILE, consistent, while the server runs."""
     with _clear_errors():
-        _pages("backup", backup, data / "broker.db", file)
-    click.echo(f"{file}: {count(file)} records; keep it away from this disk", err=True)
+        records = _pages("backup", backup, data / "broker.db", file)
+    click.echo(f"{file}: {_amount(records, 'record')}; keep it away from this disk", err=True)
 
 
 @click.command("restore")
@@ -63,8 +87,8 @@ def backup_command(file: Path, data: Path) -> None:
 def restore_command(file: Path, data: Path) -> None:
     """Put a backup's FILE in place of a log that is lost. The server must not run."""
     with _clear_errors():
-        _pages("restore", restore, file, data / "broker.db")
-    click.echo(f"{data / 'broker.db'}: {count(data / 'broker.db')} records, in a new epoch", err=True)
+        records = _pages("restore", restore, file, data / "broker.db")
+    click.echo(f"{data / 'broker.db'}: {_amount(records, 'record')}, in a new epoch; {_owner(data)}", err=True)
 
 
 @click.command("verify")
@@ -74,38 +98,46 @@ def verify_command(file: Path | None, data: Path) -> None:
     """Check the whole log, or a backup's FILE: prints what is wrong, and exits with 1 if anything is."""
     file = file or data / "broker.db"
     faults = 0
-    with _clear_errors():
+    with _clear_errors(cut_off=1):  # only what is wrong is printed
         records = count(file)
         with _bar("verify", records) as done:
             for fault in verify(file, done):
                 click.echo(str(fault))
                 faults += 1
-    click.echo(f"{file}: {records} records, {faults or 'no'} fault{'s' if faults != 1 else ''}", err=True)
+    told = _amount(faults, "fault") if faults else "no faults"
+    click.echo(f"{file}: {_amount(records, 'record')}, {told}", err=True)
     if faults:
         sys.exit(1)
 
 
 @click.command("export")
-@click.argument("file", default="-", type=click.File("wb"))
+@click.argument("file", default="-", type=click.Path(path_type=Path, allow_dash=True))
 @_data
-def export_command(file: IO[bytes], data: Path) -> None:
-    """Write users and log as lines of JSON to FILE, or standard output; also while the server runs."""
+def export_command(file: Path, data: Path) -> None:
+    """Write users and log as lines of JSON to a new FILE, or standard output; also while the server runs."""
     with _clear_errors(), _bar("export", count(data / "broker.db")) as done:
-        for line in export_log(data / "broker.db", done):
-            file.write(line + b"\n")
+        if str(file) == "-":
+            if sys.stdout is None:
+                raise SettingsError("standard output is closed; give the name of a FILE")
+            sys.stdout.buffer.writelines(export_log(data / "broker.db", done))
+            sys.stdout.buffer.flush()
+        else:
+            export_file(data / "broker.db", file, done)
 
 
 @click.command("import")
 @click.argument("file", default="-", type=click.File("rb"))
 @_data
 def import_command(file: IO[bytes], data: Path) -> None:
-    """Read what `broker export` wrote, from FILE or standard input, into a log that is empty."""
+    """Read what `broker export` wrote, from FILE or standard input, into a log that is empty. The server must not
+    run."""
     with _clear_errors():
         lines = iter(file)
         head = read_head(lines)
         with _bar("import", head.records) as done:
             import_log(data / "broker.db", head, lines, done)
-    click.echo(f"{data / 'broker.db'}: {head.records} records and {head.users} users, in a new epoch", err=True)
+    told = f"{_amount(head.records, 'record')} and {_amount(head.users, 'user')}"
+    click.echo(f"{data / 'broker.db'}: {told}, in a new epoch; {_owner(data)}", err=True)
 
 
 COMMANDS: tuple[Any, ...] = (backup_command, restore_command, verify_command, export_command, import_command)

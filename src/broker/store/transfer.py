@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import msgspec
 
+from broker import payload
 from broker.errors import BadRequest, SettingsError
 from broker.names import check_name
-from broker.store.backup import open_epoch
-from broker.store.database import connect, open_database, roll_back
+from broker.records import parse_uuid
+from broker.store.backup import new_file, open_epoch
+from broker.store.database import locked, open_database, roll_back
+from broker.store.verify import check_account, check_times, find_faults, reading
+from broker.users import check_username, username_key
 
 FORMAT = 1
-_ROWS = 1_000  # written, and told of, at a time
+_ROWS = 1_000  # told of at a time
+_FAULTS_MAX = 3  # told of: one that is wrong early makes others
 
 Done = Callable[[int], None]  # so many more records
+
+_T = TypeVar("_T")
+
+# What SQLite holds; the bounds of msgspec are such numbers, too.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Ordinal = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+_Microseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Epoch = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
 
 
 class Head(msgspec.Struct, forbid_unknown_fields=True):
     """The first line: what follows."""
 
     broker: int
-    epochs: dict[str, int | None]
-    users: int
-    records: int
+    epochs: dict[_Epoch, _Count | None]
+    users: _Count
+    records: _Count
 
 
 class UserLine(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,56 +52,75 @@ class UserLine(msgspec.Struct, forbid_unknown_fields=True):
     id: str
     info: msgspec.Raw
     password_hash: str
-    gen: int
+    gen: _Count
     disabled: bool
-    created_us: int
+    created_us: _Microseconds
+
+    def check(self) -> None:
+        """Raises BadRequest."""
+        check_account(self.user, self.password_hash)
+        parse_uuid(self.id)
 
 
 class RecordLine(msgspec.Struct, forbid_unknown_fields=True):
     """A line for each record, in the order of their numbers. ``data`` is as it was sent."""
 
-    number: int
+    number: _Ordinal
     uuid: UUID
     event: str
     by: str
     timestamp: str | None
-    due_us: int
+    due_us: _Microseconds
     log_only: bool
-    inserted_us: int
-    position: int | None
-    published_us: int | None
+    inserted_us: _Microseconds
+    position: _Ordinal | None
+    published_us: _Microseconds | None
     cancelled_by: str | None
-    cancelled_us: int | None
+    cancelled_us: _Microseconds | None
     data: msgspec.Raw
+
+    def check(self) -> None:
+        """Raises BadRequest."""
+        check_name(self.event)
+        check_username(self.by)
+        check_times(self.timestamp, self.due_us, self.inserted_us)
+        if (self.position is None) != (self.published_us is None):
+            raise BadRequest("position and published_us: one of them is null")
+        if (self.cancelled_by is None) != (self.cancelled_us is None):
+            raise BadRequest("cancelled_by and cancelled_us: one of them is null")
+        if self.cancelled_by is not None:
+            check_username(self.cancelled_by)
+        if self.log_only + (self.position is not None) + (self.cancelled_us is not None) > 1:
+            raise BadRequest("a record is one of published, cancelled and log-only")
+        if self.published_us is not None and self.published_us < self.due_us:
+            raise BadRequest(f"published_us: {self.published_us} is before due_us ({self.due_us})")
 
 
 _encode = msgspec.json.Encoder().encode
-_head = msgspec.json.Decoder(Head).decode
-_user = msgspec.json.Decoder(UserLine).decode
-_record = msgspec.json.Decoder(RecordLine).decode
+_head = msgspec.json.Decoder(Head)
+_user = msgspec.json.Decoder(UserLine)
+_record = msgspec.json.Decoder(RecordLine)
 
 
 def export_log(file: Path, done: Done) -> Iterator[bytes]:
-    """Lines without their ends, all of one moment, also while a server writes. Raises SettingsError."""
-    if not file.is_file():
-        raise SettingsError(f"{file} is not there; give the server's --data folder")
+    """Lines with their ends, all of one moment, also while a server writes. Raises SettingsError."""
+    at = "the first line"
     try:
-        with contextlib.closing(connect(file)) as log:
-            log.execute("PRAGMA query_only = ON")
+        with reading(file) as log:
             log.execute("BEGIN")
             epochs = dict(log.execute("SELECT epoch, ended FROM epochs"))
             users, records = log.execute(
                 "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM records)"
             ).fetchone()
-            yield _encode(Head(FORMAT, epochs, users, records))
+            yield _encode(Head(FORMAT, epochs, users, records)) + b"\n"
             for username, user_id, info, *rest in log.execute(
                 """SELECT username, id, CAST(info AS BLOB), password_hash, gen, disabled, created_us FROM users
                    ORDER BY created_us"""
             ):
+                at = f"user {user_id}"
                 password_hash, gen, disabled, created_us = rest
-                yield _encode(
-                    UserLine(username, user_id, msgspec.Raw(info), password_hash, gen, bool(disabled), created_us)
-                )
+                user = UserLine(username, user_id, msgspec.Raw(info), password_hash, gen, bool(disabled), created_us)
+                yield _encode(user) + b"\n"
             for row in log.execute(
                 """SELECT r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.log_only, r.inserted_us,
                           p.position, p.published_us, c.user, c.cancelled_us, CAST(r.data AS BLOB)
@@ -96,21 +129,30 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
             ):
                 number, uuid, event, by, timestamp, due_us, log_only, inserted_us, *state, data = row
                 position, published_us, cancelled_by, cancelled_us = state
-                yield _encode(
-                    RecordLine(
-                        number, UUID(bytes=uuid), event, by, timestamp, due_us, bool(log_only), inserted_us,
-                        position, published_us, cancelled_by, cancelled_us, msgspec.Raw(data),
-                    )
+                at = f"record {number}"
+                record = RecordLine(
+                    number, UUID(bytes=uuid), event, by, timestamp, due_us, bool(log_only), inserted_us,
+                    position, published_us, cancelled_by, cancelled_us, msgspec.Raw(data),
                 )  # fmt: skip
+                yield _encode(record) + b"\n"
                 if number % _ROWS == 0:
                     done(_ROWS)
-    except sqlite3.Error as error:
-        raise SettingsError(f"{file} cannot be read: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{file}: {at} cannot be read ({error}); `broker verify` tells more") from error
+
+
+def export_file(source: Path, target: Path, done: Done) -> None:
+    """The same into a new file. Raises SettingsError."""
+    with new_file(target) as part, part.open("wb") as output:
+        output.writelines(export_log(source, done))
 
 
 def read_head(lines: Iterator[bytes]) -> Head:
     """Raises SettingsError."""
-    head: Head = _decoded(_head, 1, next(lines, b""))
+    line = next(lines, b"")
+    if not line:
+        raise SettingsError("the end of the file, and it has no line; give what `broker export` wrote")
+    head, _ = _decoded(_head, 1, line)
     if head.broker != FORMAT:
         raise SettingsError(f"line 1: this Broker reads format {FORMAT}, and this is {head.broker}; update Broker")
     return head
@@ -120,65 +162,76 @@ def import_log(file: Path, head: Head, lines: Iterator[bytes], done: Done) -> No
     """All of it, or nothing, into a log that is empty; a new epoch is opened, as the old log may have gone on.
 
     Raises SettingsError naming the line."""
-    with contextlib.closing(open_database(file)) as log:
-        if any(log.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("records", "users")):  # noqa: S608
-            raise SettingsError(f"{file} is not empty; import into another --data folder")
-        log.execute("BEGIN IMMEDIATE")
+    with locked(file), contextlib.closing(open_database(file)) as log:
         try:
+            log.execute("BEGIN IMMEDIATE")
+            if any(log.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("records", "users")):  # noqa: S608
+                raise SettingsError(f"{file} is not empty; import into another --data folder")
             _fill(log, head, lines, done)
+            if faults := list(islice(find_faults(log, lambda _: None), _FAULTS_MAX)):
+                raise SettingsError(f"{'; '.join(map(str, faults))}; nothing was stored")
+            open_epoch(log)
             log.execute("COMMIT")
-        except (sqlite3.Error, BadRequest, UnicodeError) as error:
+        except sqlite3.Error as error:
             raise SettingsError(f"cannot import into {file}: {error}; nothing was stored") from error
         finally:
             roll_back(log)
-        open_epoch(log)
 
 
 def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Done) -> None:
-    numbered = enumerate(lines, 2)
+    numbered = ((number, line) for number, line in enumerate(lines, 2) if line.strip())
     log.execute("DELETE FROM epochs")
     log.executemany("INSERT INTO epochs VALUES (?, ?)", head.epochs.items())
-    for _ in range(head.users):
-        number, line = next(numbered, (0, b""))
-        user: UserLine = _decoded(_user, number, line)
-        log.execute(
-            "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (user.id, user.user, user.user.lower(), bytes(user.info).decode(), user.password_hash, user.gen,
-             user.disabled, user.created_us),
-        )  # fmt: skip
+    read = 0
+    for number, line in islice(numbered, head.users):
+        read += 1
+        user, compact = _decoded(_user, number, line)
+        with _line(number):
+            user.check()
+            _store_user(log, user, compact(bytes(user.info)).decode())
+    if read != head.users:
+        raise _cut_short("users", read, head.users)
     log.execute("CREATE TEMP TABLE published (position INTEGER PRIMARY KEY, number, published_us)")
     read = 0
-    while portion := [_decoded(_record, number, line) for number, line in _some(numbered)]:
-        read += len(portion)
-        _store(log, portion)
-        done(len(portion))
+    for number, line in numbered:
+        read += 1
+        record, compact = _decoded(_record, number, line)
+        with _line(number):
+            if read > head.records:
+                raise BadRequest(f"one line too many: the first line says that there are {head.records} records")
+            if record.number != read:
+                raise BadRequest(f"number: {record.number} in place of {read}; each record is there once, in order")
+            record.check()
+            _store_record(log, record, compact(bytes(record.data)).decode())
+        if read % _ROWS == 0:
+            done(_ROWS)
     if read != head.records:
-        raise SettingsError(f"there are {read} records, and the first line says {head.records}: the file is cut short")
+        raise _cut_short("records", read, head.records)
     _derive(log)
 
 
-def _some(lines: Iterator[tuple[int, bytes]]) -> Iterable[tuple[int, bytes]]:
-    for _, each in zip(range(_ROWS), lines, strict=False):
-        yield each
-
-
-def _store(log: sqlite3.Connection, records: list[RecordLine]) -> None:
-    log.executemany(
-        "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (each.number, each.uuid.bytes, check_name(each.event), each.by, each.timestamp, each.due_us, each.log_only,
-             each.inserted_us, bytes(each.data).decode())
-            for each in records
-        ],
+def _store_user(log: sqlite3.Connection, user: UserLine, info: str) -> None:
+    log.execute(
+        "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (user.id, user.user, username_key(user.user), info, user.password_hash, user.gen, user.disabled,
+         user.created_us),
     )  # fmt: skip
-    log.executemany(
-        "INSERT INTO temp.published VALUES (?, ?, ?)",
-        [(each.position, each.number, each.published_us) for each in records if each.position is not None],
-    )
-    log.executemany(
-        "INSERT INTO cancellations VALUES (?, ?, ?)",
-        [(each.number, each.cancelled_by, each.cancelled_us) for each in records if each.cancelled_us is not None],
-    )
+
+
+def _store_record(log: sqlite3.Connection, record: RecordLine, data: str) -> None:
+    log.execute(
+        "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (record.number, record.uuid.bytes, record.event, record.by, record.timestamp, record.due_us, record.log_only,
+         record.inserted_us, data),
+    )  # fmt: skip
+    if record.position is not None:
+        log.execute(
+            "INSERT INTO temp.published VALUES (?, ?, ?)", (record.position, record.number, record.published_us)
+        )
+    if record.cancelled_us is not None:
+        log.execute(
+            "INSERT INTO cancellations VALUES (?, ?, ?)", (record.number, record.cancelled_by, record.cancelled_us)
+        )
 
 
 def _derive(log: sqlite3.Connection) -> None:
@@ -213,9 +266,25 @@ def _derive(log: sqlite3.Connection) -> None:
     )
 
 
-def _decoded(decode: Callable[[bytes], Any], number: int, line: bytes) -> Any:
+def _cut_short(what: str, read: int, expected: int) -> SettingsError:
+    return SettingsError(
+        f"the end of the file after {read} of {expected} {what}: it is cut short; export again, nothing was stored"
+    )
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], number: int, line: bytes) -> tuple[_T, payload.Compact]:
+    """As the body of a request is read, with the same depth of JSON and the same characters."""
+    with _line(number):
+        return payload.decode(decoder, line, "it")
+
+
+@contextlib.contextmanager
+def _line(number: int) -> Iterator[None]:
+    """Names the line that is refused."""
     try:
-        return decode(line)
-    except (msgspec.DecodeError, UnicodeError, BadRequest) as error:
-        where = f"line {number}" if line else "the end of the file"
-        raise SettingsError(f"{where}: this is no line of `broker export`: {error}; nothing was stored") from None
+        yield
+    except BadRequest as error:
+        raise SettingsError(f"line {number}: {error}; nothing was stored") from None
+    except sqlite3.IntegrityError as error:
+        column = str(error).rpartition(" ")[2]
+        raise SettingsError(f"line {number}: another line has the same {column} already; nothing was stored") from None

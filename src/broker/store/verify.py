@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 
+from broker import payload
 from broker.errors import BadRequest, SettingsError
 from broker.names import check_name
+from broker.records import parse_timestamp
 from broker.store.database import connect
+from broker.users import check_username, username_key
+
+RESTORE = "put your last good backup in its place with `broker restore`"
 
 _TELL_EVERY = 1_000  # records
+_TABLES = frozenset({"records", "publications", "cancellations", "pending", "events", "state", "epochs", "users"})
+_MAGIC = b"SQLite format 3\0"
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_NOT_PERMITTED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+# What the values of a damaged row raise when they are read.
+_UNREADABLE = (BadRequest, ValueError, TypeError, AttributeError)
+
+# As argon2 writes it (its memory below 1 GiB): what it cannot take, it answers with an error at each login.
+_PASSWORD_HASH = re.compile(
+    r"\$argon2(?:id|i|d)\$v=(?:16|19)\$m=([1-9][0-9]{0,5}),t=[1-9][0-9]{0,2},p=([1-9][0-9]?)"
+    r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{6,86})\Z"
+)
+
+_json = msgspec.json.Decoder(msgspec.Raw)
 
 # Each finds what must not be: a row of its text for each fault.
 _FAULTS = (
@@ -52,6 +75,8 @@ _FAULTS = (
      "SELECT count(*) FROM epochs WHERE ended IS NULL HAVING count(*) != 1"),
     ("an epoch ended beyond the head",
      "SELECT epoch FROM epochs, state WHERE ended > head"),
+    ("there is not exactly one row of counters",
+     "SELECT count(*) FROM state HAVING count(*) != 1"),
     ("the counters of the log are wrong (last_number, head, event_names, reserved_bytes)",
      """SELECT 'state' FROM state WHERE last_number != (SELECT coalesce(max(number), 0) FROM records)
         OR head != (SELECT coalesce(max(position), 0) FROM publications)
@@ -67,40 +92,104 @@ class Fault(NamedTuple):
     where: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.where}"
+        # What is no UTF-8 in a damaged file cannot be printed as it is.
+        return f"{self.what}: {self.where}".encode(errors="backslashreplace").decode()
 
 
 def count(file: Path) -> int:
     """The records of a log. Raises SettingsError."""
-    with _reading(file) as log:
+    with reading(file) as log:
         return int(log.execute("SELECT count(*) FROM records").fetchone()[0])
 
 
 def verify(file: Path, done: Callable[[int], None]) -> Iterator[Fault]:
     """All that is wrong. ``done`` hears of so many more records that were looked at. Raises SettingsError."""
-    with _reading(file) as log:
+    with reading(file) as log:
         log.execute("BEGIN")  # one moment for all, also while a server writes
         for (text,) in log.execute("PRAGMA integrity_check(20)"):
             if text != "ok":
                 yield Fault("the file is damaged", text)
-        yield from _walk_records(log, done)
-        yield from _walk_positions(log)
-        for what, select in _FAULTS:
-            for (where,) in log.execute(f"{select} LIMIT 5"):
-                yield Fault(what, str(where))
+        yield from find_faults(log, done)
+
+
+def find_faults(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterator[Fault]:
+    """What is wrong with the rows, in the transaction that the connection has begun."""
+    yield from _walk_users(log)
+    yield from _walk_records(log, done)
+    yield from _walk_positions(log)
+    for what, select in _FAULTS:
+        for (where,) in log.execute(f"{select} LIMIT 5"):
+            yield Fault(what, str(where))
+
+
+def check_account(username: str, password_hash: str) -> None:
+    """Raises BadRequest."""
+    check_username(username)
+    match = _PASSWORD_HASH.match(password_hash)
+    if not match or int(match[1]) < 8 * int(match[2]) or not (_is_base64(match[3]) and _is_base64(match[4])):
+        raise BadRequest("password_hash: this is no Argon2 hash")
+
+
+def check_times(timestamp: str | None, due_us: int, inserted_us: int) -> None:
+    """A record is due when its timestamp says, or else when it is inserted. Raises BadRequest."""
+    if timestamp is None:
+        if due_us != inserted_us:
+            raise BadRequest(f"timestamp: there is none, and due_us ({due_us}) is not inserted_us ({inserted_us})")
+        return
+    says_us = parse_timestamp(timestamp)
+    if not _is_json(timestamp):
+        raise BadRequest(f"timestamp: {timestamp} is not written as a number of JSON")
+    if due_us != says_us:
+        raise BadRequest(f"timestamp: {timestamp} is {says_us} in microseconds, and due_us is {due_us}")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return bytes(_json.decode(text)).decode() == text  # it takes away white space
+    except msgspec.DecodeError:
+        return False
+
+
+def _is_base64(text: str) -> bool:
+    """Without padding, and without bits that are left over: argon2 takes nothing else."""
+    try:
+        return base64.b64encode(base64.b64decode(text + "=" * (-len(text) % 4))).decode().rstrip("=") == text
+    except ValueError:
+        return False
+
+
+def _walk_users(log: sqlite3.Connection) -> Iterator[Fault]:
+    for user_id, username, key, password_hash, info in log.execute(
+        "SELECT id, username, username_key, password_hash, CAST(info AS BLOB) FROM users"
+    ):
+        try:
+            check_account(username, password_hash)
+            payload.decode(_json, info, "info")
+            if key != username_key(username):
+                raise BadRequest(f"username_key: {key}, and the name is {username}")
+        except _UNREADABLE as error:
+            yield Fault(f"user {user_id} cannot be used", str(error))
 
 
 def _walk_records(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterator[Fault]:
     expected = 0
-    for number, event, data in log.execute("SELECT number, event, CAST(data AS BLOB) FROM records ORDER BY number"):
+    for number, uuid, event, user, timestamp, due_us, inserted_us, cancelled_by, data in log.execute(
+        """SELECT r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.inserted_us, c.user,
+                  CAST(r.data AS BLOB) FROM records r LEFT JOIN cancellations c USING (number) ORDER BY r.number"""
+    ):
         expected += 1
         if number != expected:
             yield Fault("records are missing before number", str(number))
             expected = number
         try:
+            UUID(bytes=uuid)
             check_name(event)
-            msgspec.json.decode(data, type=msgspec.Raw)
-        except (BadRequest, msgspec.DecodeError, UnicodeError) as error:
+            check_username(user)
+            check_times(timestamp, due_us, inserted_us)
+            if cancelled_by is not None:
+                check_username(cancelled_by)
+            payload.decode(_json, data, "data")
+        except _UNREADABLE as error:
             yield Fault(f"record {number} cannot be read", str(error))
         if number % _TELL_EVERY == 0:
             done(_TELL_EVERY)
@@ -123,14 +212,45 @@ def _walk_positions(log: sqlite3.Connection) -> Iterator[Fault]:
 
 
 @contextlib.contextmanager
-def _reading(file: Path) -> Iterator[sqlite3.Connection]:
-    if not file.is_file():
-        raise SettingsError(f"{file} is not there; give the server's --data folder, or a backup's file")
+def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
+    """A connection that only reads. Raises SettingsError: only what is damaged is to be restored, and ``advice`` says
+    how."""
+    magic = _magic(file)
     try:
         with contextlib.closing(connect(file)) as log:
+            # Text that is no UTF-8 is a fault to tell of, not the end of the reading.
+            log.text_factory = lambda text: text.decode(errors="surrogateescape")
             log.execute("PRAGMA query_only = ON")
+            tables = {name for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not tables >= _TABLES:
+                raise SettingsError(f"{file} is no log of Broker: it has no table {min(_TABLES - tables)!r}")
             yield log
     except sqlite3.Error as error:
-        raise SettingsError(
-            f"{file} cannot be read: {error}; put your last backup back with `broker restore`"
-        ) from error
+        code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB and magic != _MAGIC:
+            raise SettingsError(f"{file} is no log of Broker (or its beginning is lost): {error}") from error
+        if code in _DAMAGED:
+            raise SettingsError(f"{file} is damaged: {error}; {advice}") from error
+        if code in _NOT_PERMITTED:
+            raise _not_permitted(file, str(error)) from error
+        raise SettingsError(f"{file} cannot be read: {error}") from error
+
+
+def _magic(file: Path) -> bytes:
+    """The first bytes. SQLite says little of why it cannot open a file."""
+    try:
+        with file.open("rb") as content:
+            return content.read(len(_MAGIC))
+    except (FileNotFoundError, NotADirectoryError):
+        raise SettingsError(f"{file} is not there; give the server's --data folder, or the name of the file") from None
+    except IsADirectoryError:
+        raise SettingsError(f"{file} is a folder; give the name of a file") from None
+    except PermissionError as error:
+        raise _not_permitted(file, os.strerror(error.errno or 0)) from None
+
+
+def _not_permitted(file: Path, why: str) -> SettingsError:
+    return SettingsError(
+        f"this user has no permission to read {file} ({why}): run this as the user that Broker runs as, "
+        "who may write to its folder, too"
+    )
