@@ -122,6 +122,11 @@ def test_bodies_that_are_coming_are_bounded_together(tmp_path: Path) -> None:
             assert client.post("/insert", json={"event": "e", "data": 1}).status_code == 201
         other.sendall(b"[" * 10_000)
         assert problem(other.recv(65_536))[0] == 400
+        small = head.replace(b"90000", b"2000")
+        with connection(server, small + b"[") as slow:  # never waits for the large ones, also in two parts
+            time.sleep(0.1)
+            slow.sendall(b"[" * 1_999)
+            assert problem(slow.recv(65_536))[0] == 400
         again = stack.enter_context(connection(server, head + b"[" * 90_000))
         assert problem(again.recv(65_536))[0] == 400  # there is room again
 
@@ -133,6 +138,52 @@ def test_a_tls_handshake_that_does_not_come_is_given_up(tmp_path: Path) -> None:
     pair: dict[str, Any] = {"tls_certificate": tmp_path / "certificate.pem", "tls_key": tmp_path / "key.pem"}
     with ServerProcess(tmp_path, scheme="https", head_timeout_s=SOON_S, **pair) as server, connection(server) as sock:
         assert all_of(sock) == b""
+
+
+def test_trailers_without_end_are_refused(strict: ServerProcess) -> None:
+    head = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    trailer = b"X-Trailer: " + b"x" * 10_000 + b"\r\n"
+    with connection(strict, head + b"1\r\n{\r\n0\r\n") as sock, pytest.raises(ConnectionError):
+        sock.sendall(trailer * 10_000)
+
+
+def test_a_heap_of_requests_without_reading_is_refused(strict: ServerProcess) -> None:
+    with connection(strict) as sock:
+        with suppress(OSError):
+            sock.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000)
+        received = b""
+        with suppress(OSError):
+            received = all_of(sock)
+        assert received.count(b"200 OK") < 100
+
+
+def test_a_body_does_not_live_on_what_came_early(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, head_timeout_s=SOON_S) as server:
+        head = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n"
+        with connection(server, head + b"[" * 800_000) as sock:  # by the rate on the whole, it might take 800 s
+            assert problem(all_of(sock))[0] == 408
+
+
+def test_connections_without_a_handshake_count(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    pair: dict[str, Any] = {"tls_certificate": tmp_path / "certificate.pem", "tls_key": tmp_path / "key.pem"}
+    with ServerProcess(tmp_path, scheme="https", connections_max=10, **pair) as server, ExitStack() as stack:
+        silent = [stack.enter_context(connection(server)) for _ in range(10)]
+        with connection(server) as beyond:
+            assert all_of(beyond) == b""
+        for sock in silent:
+            sock.close()
+        with server.client() as client:
+            wait_for(lambda: _answers(client))
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_a_head_that_is_too_large_is_refused_at_once(strict: ServerProcess) -> None:

@@ -101,3 +101,34 @@ def test_the_delays_grow() -> None:
 def test_rates_that_are_none_are_refused_by_name(rates: str) -> None:
     with pytest.raises(SettingsError, match="signups_per_address"):
         Throttle(Settings(signups_per_address=rates))
+
+
+def test_who_logged_in_before_is_not_kept_out_by_guesses_from_elsewhere() -> None:
+    throttle = Throttle(Settings(login_attempts_per_name="10/hour"))
+    throttle.log_in("ada", "192.0.2.1")
+    throttle.logged_in("ada", "192.0.2.1")
+    for n in range(10):
+        throttle.log_in("ada", f"198.51.100.{n}")
+    with pytest.raises(TooManyRequests):
+        throttle.log_in("ada", "198.51.100.99")
+    throttle.log_in("ada", "192.0.2.1")
+
+
+def test_an_ipv6_network_is_one_visitor_and_a_mapped_address_is_ipv4() -> None:
+    throttle = Throttle(Settings(login_attempts_per_address="2/hour", trusted_proxies=("127.0.0.1",)))
+    for _ in range(3):
+        throttle.log_in("a", "::ffff:127.0.0.1")
+    throttle.log_in("b", "2001:db8::1")
+    throttle.log_in("c", "2001:db8::2")
+    with pytest.raises(TooManyRequests):
+        throttle.log_in("d", "2001:db8::ffff:3")
+    throttle.log_in("d", "2001:db8:0:1::1")
+
+
+def test_what_is_kept_of_an_attempt_is_small_and_bounded() -> None:
+    throttle = Throttle(Settings(login_attempts_per_address="1000000/hour"))
+    throttle.log_in("x" * 1_000_000, "192.0.2.1")
+    assert max(len(key) for key in throttle._storage.storage) < 200
+    for n in range(60_000):
+        throttle.log_in(f"name{n}", "192.0.2.1")
+    assert len(throttle._storage.storage) <= 100_010

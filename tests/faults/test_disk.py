@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,12 @@ class Inserts:
     """Inserts one numbered record after the other, and keeps what was acknowledged."""
 
     def __init__(self, client: httpx.Client) -> None:
-        self._client = client
+        self.client = client
         self.acknowledged: list[int] = []
         self._next = 0
 
     def one(self) -> httpx.Response:
-        answer = self._client.post("/insert", json={"event": "e", "data": [self._next, DATA]})
+        answer = self.client.post("/insert", json={"event": "e", "data": [self._next, DATA]})
         if answer.status_code == 201:
             self.acknowledged.append(self._next)
         self._next += 1
@@ -147,6 +148,9 @@ def check_refused_while(inserts: Inserts, trouble: Callable[[], Any], server: Se
         assert int(answer.headers["retry-after"]) > 0
         with streaming(server) as newcomer:  # the snapshot is in memory
             newcomer.wait("$ready")
+        with ThreadPoolExecutor(8) as readers:  # every thread of the server's
+            answers = list(readers.map(lambda n: inserts.client.get("/collections/e").status_code, range(40)))
+        assert set(answers) <= {200, 503}
     inserts.until_stored()
 
 
@@ -176,10 +180,31 @@ def replaced(file: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def replaced_by_nothing(file: Path) -> Iterator[None]:
+    with moved_away(file):
+        file.touch()
+        yield
+
+
+@contextmanager
+def replaced_by_garbage(file: Path) -> Iterator[None]:
+    with moved_away(file):
+        file.write_bytes(b"garbage" * 10_000)
+        yield
+
+
 @pytest.mark.parametrize(
     ("trouble", "name"),
-    [(locked, "broker.db"), (moved_away, "broker.db"), (moved_away, "broker.db-wal"), (replaced, "broker.db")],
-    ids=["locked by another program", "removed", "its write-ahead log removed", "replaced"],
+    [
+        (locked, "broker.db"),
+        (moved_away, "broker.db"),
+        (moved_away, "broker.db-wal"),
+        (replaced, "broker.db"),
+        (replaced_by_nothing, "broker.db"),
+        (replaced_by_garbage, "broker.db"),
+    ],
+    ids=["locked by another program", "removed", "its write-ahead log removed", "replaced", "emptied", "overwritten"],
 )
 def test_a_database_out_of_reach_refuses_and_goes_on_when_it_is_back(
     tmp_path: Path, trouble: Callable[[Path], Any], name: str

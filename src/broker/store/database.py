@@ -119,6 +119,9 @@ class Identity:
             if _inode(path) != inode:
                 raise Gone(f"{path} is not the file any more that this server has open: put it back, or start again")
 
+    def holds(self) -> bool:
+        return all(_inode(path) == inode for path, inode in self._files.items())
+
 
 class Gone(Exception):
     """The database was removed or replaced."""
@@ -183,6 +186,11 @@ class Outage:
         self._file = file
         self._told = ""
         self._damage: Exception | None = None
+        self._identity: Identity | None = None
+
+    def watch(self, identity: Identity) -> None:
+        """Damage counts while these are the files: one that was put in their place for a time does not matter."""
+        self._identity = identity
 
     def check(self) -> None:
         """Raises what was once found damaged: it does not heal, and what would be acknowledged from there on would
@@ -193,7 +201,7 @@ class Outage:
     def translate(self, error: Exception) -> BrokerError:
         """What a caller may know of a failure; the log has it all."""
         code = _code(error)
-        if code in _DAMAGED:
+        if code in _DAMAGED and self._identity is not None and self._identity.holds():
             self._damage = error
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and not self._has_room()):
             advice = "the disk is full: free some space, and inserts go on by themselves"

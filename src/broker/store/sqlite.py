@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +31,7 @@ _USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled"
 class SQLiteStore:
     """See ``store/base.py`` for what it promises.
 
-    Mutable state: whether it runs; each reader's connection belongs to its thread."""
+    Mutable state: whether it runs; a reader's connection is with one thread at a time."""
 
     def __init__(self, file: Path, settings: Settings, clock: Callable[[], int]) -> None:
         self._file = file
@@ -42,8 +42,7 @@ class SQLiteStore:
         self._held: contextlib.ExitStack  # the lock of the folder
         self._loop: asyncio.AbstractEventLoop
         self._readers: ThreadPoolExecutor
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()  # one for each reader thread
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -51,8 +50,13 @@ class SQLiteStore:
             held.enter_context(locked(self._file))
             connection = await asyncio.to_thread(open_database, self._file)
             self._held = held.pop_all()
+        # Opened with the writer's: later, the path may lead to another file.
+        for _ in range(self._settings.reader_threads):
+            self._idle.put(_open_reader(self._file))
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
-        self._writer.start(connection, Identity(self._file), self._outage, on_commit)
+        identity = Identity(self._file)
+        self._outage.watch(identity)
+        self._writer.start(connection, identity, self._outage, on_commit)
         self._running = True
 
     async def stop(self) -> None:
@@ -61,8 +65,8 @@ class SQLiteStore:
         self._running = False
         await self._writer.stop()
         await asyncio.to_thread(self._readers.shutdown)
-        for connection in self._connections:
-            connection.close()
+        while not self._idle.empty():
+            self._idle.get().close()
         self._held.close()
 
     def _check_running(self) -> None:
@@ -203,12 +207,18 @@ class SQLiteStore:
             raise Unavailable("the store cannot be read for now; ask again in a moment") from error
 
     def _run_read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = connect(self._file)
-            connection.execute("PRAGMA query_only = ON")
-            self._connections.append(connection)
-        return work(connection)
+        connection = self._idle.get()
+        try:
+            return work(connection)
+        finally:
+            self._idle.put(connection)
+
+
+def _open_reader(file: Path) -> sqlite3.Connection:
+    connection = connect(file)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute(_HEAD).fetchone()  # opens the write-ahead log, too
+    return connection
 
 
 def _page(items: Iterable[Any], bytes_max: int) -> list[Any]:
