@@ -39,6 +39,8 @@ def broker(
         timeout=60,
         check=False,
         preexec_fn=before,
+        # Coverage would write its file under the limits that ``before`` sets.
+        env={name: value for name, value in os.environ.items() if not (before and name.startswith("COVERAGE"))},
     )
 
 

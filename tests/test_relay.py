@@ -17,10 +17,14 @@ Test = Callable[[Broker, Broker], Awaitable[None]]
 
 
 def with_two_nodes(data: Path, test: Test, **settings: float) -> None:
-    """Two on one log: neither hears of what the other commits."""
+    """Two on one log: neither hears of what the other commits. The lock, which is the folder's, does not see it."""
+    folders = [data / "here", data / "there"]
+    for folder in folders:
+        folder.mkdir()
+    (folders[1] / "broker.db").symlink_to(folders[0] / "broker.db")
 
     async def run() -> None:
-        here, there = (Broker(Settings(data=data, **settings)) for _ in range(2))  # type: ignore[arg-type] # floats
+        here, there = (Broker(Settings(data=folder, **settings)) for folder in folders)  # type: ignore[arg-type] # floats
         async with here.lifespan(), there.lifespan(), asyncio.timeout(BOUND_S):
             await test(here, there)
 
