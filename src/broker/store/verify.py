@@ -71,8 +71,9 @@ _FAULTS = (
      """SELECT e.event FROM events e LEFT JOIN publications p USING (position) LEFT JOIN records r USING (number)
         WHERE e.bytes != coalesce(length(CAST(r.data AS BLOB)), 0)"""),
     ("an event has another number of waiting records than it says",
-     """SELECT event FROM events e WHERE pending !=
-        (SELECT count(*) FROM pending p JOIN records r USING (number) WHERE r.event = e.event)"""),
+     """SELECT event FROM events LEFT JOIN
+        (SELECT r.event, count(*) AS waiting FROM pending p JOIN records r USING (number) GROUP BY r.event)
+        USING (event) WHERE pending != coalesce(waiting, 0)"""),
     ("an event has records that go out, and no row",
      "SELECT DISTINCT event FROM records WHERE NOT log_only AND event NOT IN (SELECT event FROM events) "
      "AND number NOT IN (SELECT number FROM cancellations)"),
@@ -85,10 +86,10 @@ _FAULTS = (
             SELECT r.event, max(length(CAST(r.data AS BLOB))) AS largest
             FROM pending p JOIN records r USING (number) GROUP BY r.event
         ) w USING (event)
-        WHERE reserved < max(bytes, coalesce(largest, 0)) OR (pending = 0 AND reserved != bytes) OR NOT EXISTS (
+        WHERE reserved < max(bytes, coalesce(largest, 0)) OR (pending = 0 AND reserved != bytes) OR (pending AND NOT EXISTS (
             SELECT 1 FROM records r
             WHERE r.event = e.event AND NOT r.log_only AND length(CAST(r.data AS BLOB)) = e.reserved
-        )"""),
+        ))"""),
     ("an epoch is not 8 hexadecimal digits",
      """SELECT epoch FROM epochs WHERE epoch IS NULL OR length(CAST(epoch AS BLOB)) != 8
         OR length(epoch) != 8 OR epoch GLOB '*[^0-9a-f]*'"""),
