@@ -86,7 +86,8 @@ _FAULTS = (
             SELECT r.event, max(length(CAST(r.data AS BLOB))) AS largest
             FROM pending p JOIN records r USING (number) GROUP BY r.event
         ) w USING (event)
-        WHERE reserved < max(bytes, coalesce(largest, 0)) OR (pending = 0 AND reserved != bytes) OR (pending AND NOT EXISTS (
+        WHERE reserved < max(bytes, coalesce(largest, 0)) OR (pending = 0 AND reserved != bytes)
+        OR (pending AND NOT EXISTS (
             SELECT 1 FROM records r
             WHERE r.event = e.event AND NOT r.log_only AND length(CAST(r.data AS BLOB)) = e.reserved
         ))"""),
