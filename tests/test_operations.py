@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import re
 import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from broker.errors import SettingsError
 from broker.store.backup import backup
-from broker.store.database import locked
-from broker.store.transfer import import_log, read_head
 from broker.store.verify import count, verify
+from tests.operators import LATER, broker, insert, make_copy, make_log, tamper, told  # noqa: F401 (fixtures)
 from tests.servers import ServerProcess, open_stream, streaming, wait_for
-
-LATER = 4_000_000_000
-
-
-def broker(
-    *arguments: object, stdin: bytes | None = None, before: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "broker", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        timeout=60,
-        check=False,
-        preexec_fn=before,
-        # Coverage would write its file under the limits that ``before`` sets.
-        env={name: value for name, value in os.environ.items() if not (before and name.startswith("COVERAGE"))},
-    )
-
-
-def told(done: subprocess.CompletedProcess[bytes], status: int = 0) -> str:
-    assert done.returncode == status, done.stderr.decode()
-    assert b"Traceback" not in done.stderr
-    return done.stderr.decode()
-
-
-def tamper(folder: Path, statement: str) -> None:
-    database = sqlite3.connect(folder / "broker.db", isolation_level=None)
-    assert database.execute(statement).rowcount > 0
-    database.close()
 
 
 def damage(file: Path, page: int) -> None:
@@ -68,44 +33,6 @@ def page_of(file: Path, table: str) -> int:
     (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
     database.close()
     return int(page)
-
-
-def insert(client: httpx.Client, event: str, data: Any, **more: Any) -> dict[str, Any]:
-    answer = client.post("/insert", json={"event": event, "data": data, **more})
-    assert answer.status_code == 201, answer.text
-    record: dict[str, Any] = answer.json()
-    return record
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a log that has records in every state; its server has stopped."""
-    folder = tmp_path_factory.mktemp("log")
-    with ServerProcess(folder) as server, server.client("ada") as client:
-        for n in range(5):
-            insert(client, "a", {"n": n})
-        body = b'{"event":"a","data":{"number":1.50,"text":"\\u00fc"}}'
-        client.post("/insert", content=body, headers={"Content-Type": "application/json"})
-        insert(client, "b", "waits", timestamp=LATER)
-        insert(client, "b", "goes out")
-        insert(client, "only waits", "x" * 100, timestamp=LATER)
-        insert(client, "c", "log only", published=True)
-        client.post("/cancel/" + insert(client, "d", "cancelled", timestamp=LATER)["uuid"])
-        half = b'{"event":"\xc3\xbc/e","data":"half a pair \\ud83d"}'
-        assert client.post("/insert", content=half, headers={"Content-Type": "application/json"}).status_code == 201
-        server.stop()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def exported(log: Path) -> bytes:
-    return broker("export", "--data", log).stdout
-
-
-@pytest.fixture
-def copy(log: Path, tmp_path: Path) -> Path:
-    """A copy to change."""
-    return Path(shutil.copytree(log, tmp_path / "copy"))
 
 
 def test_verify_finds_nothing_wrong_in_a_log_that_is_right(log: Path) -> None:
@@ -149,11 +76,55 @@ def test_verify_finds_nothing_wrong_in_a_log_that_is_right(log: Path) -> None:
         ("UPDATE users SET username_key = 'eve'", "cannot be used: username_key"),
         ("UPDATE users SET password_hash = 'plain'", "cannot be used: password_hash"),
         ("UPDATE users SET password_hash = password_hash || '!'", "cannot be used: password_hash"),
+        ("UPDATE state SET total_bytes = total_bytes + 1", "the counters of the log are wrong"),
+        ("INSERT INTO events VALUES ('ghost', NULL, 0, 0, 0)", "a row, and no record that goes out: ghost"),
+        ("UPDATE events SET bytes = 1 WHERE event = 'only waits'", "another length than it says: only waits"),
+        ("UPDATE events SET reserved = 99 WHERE event = 'a'", "another number of bytes than its records may need: a"),
+        ("UPDATE events SET reserved = 7 WHERE event = 'b'", "another number of bytes than its records may need: b"),
+        ("UPDATE events SET reserved = 1000 WHERE event = 'b'", "another number of bytes than its records may need: b"),
+        ("UPDATE epochs SET epoch = 'banana'", "an epoch is not 8 hexadecimal digits: banana"),
+        ("UPDATE epochs SET epoch = upper('abcdef01')", "an epoch is not 8 hexadecimal digits: ABCDEF01"),
+        ("UPDATE epochs SET epoch = epoch || char(0)", "an epoch is not 8 hexadecimal digits"),
+        ("INSERT INTO epochs VALUES ('0000aaaa', -1)", "an epoch ended at what is no position: 0000aaaa"),
+        ("INSERT INTO epochs VALUES ('0000aaaa', 'x')", "an epoch ended at what is no position: 0000aaaa"),
+        ("UPDATE cancellations SET cancelled_us = 4000000000000000", "cancelled when it was due already: 11"),
+        ("UPDATE records SET log_only = 2 WHERE number = 10", "log-only neither with 0 nor with 1: 10"),
+        ("UPDATE users SET info = '{'", "cannot be used: info"),
+        ("DROP INDEX records_of_event", "the schema lacks (a part of) the index: records_of_event (event, number)"),
+        ("PRAGMA user_version = 0", "the schema's version is none that this Broker knows (1 to 1): 0"),
+        ("PRAGMA user_version = 9", "the schema's version is none that this Broker knows (1 to 1): 9"),
     ],
 )  # fmt: skip
 def test_verify_complains_of_a_log_that_was_tampered_with(copy: Path, tampering: str, complaint: str) -> None:
     tamper(copy, tampering)
     assert complaint in "\n".join(map(str, verify(copy / "broker.db", lambda _: None)))
+
+
+def test_verify_takes_what_a_cancelled_record_reserved_and_a_column_and_an_index_more(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server, server.client("ada") as client:
+        large = insert(client, "a", "x" * 100, timestamp=LATER)
+        insert(client, "a", "waits", timestamp=LATER)
+        client.post("/cancel/" + large["uuid"])
+        insert(client, "a", "goes out")
+        server.stop()
+    tamper(tmp_path, "ALTER TABLE users ADD COLUMN more")
+    tamper(tmp_path, "CREATE INDEX users_of_time ON users (created_us)")
+    database = sqlite3.connect(tmp_path / "broker.db")
+    assert database.execute("SELECT bytes, pending, reserved FROM events").fetchall() == [(10, 1, 102)]
+    database.close()
+    assert list(verify(tmp_path / "broker.db", lambda _: None)) == []
+
+
+@pytest.mark.parametrize("table", ["records", "cancellations", "epochs"])
+def test_verify_refuses_a_log_without_one_of_its_tables(copy: Path, table: str) -> None:
+    tamper(copy, f"DROP TABLE {table}")
+    assert f"it has no table '{table}'" in told(broker("verify", "--data", copy), 1)
+
+
+def test_verify_tells_of_a_table_that_lacks_a_column(copy: Path) -> None:
+    tamper(copy, "ALTER TABLE users DROP COLUMN disabled")
+    found = list(map(str, verify(copy / "broker.db", lambda _: None)))
+    assert found == ["the schema lacks (a part of) the table: users (disabled)"]
 
 
 def test_verify_prints_the_faults_and_counts_them(copy: Path) -> None:
@@ -211,119 +182,6 @@ def test_a_file_that_may_not_be_read_is_called_that_and_no_restore_is_advised(co
     finally:
         os.seteuid(0)
     assert "restore" not in str(refusal.value)
-
-
-def test_what_is_exported_is_imported_the_same(log: Path, exported: bytes, tmp_path: Path) -> None:
-    assert "12 records and 1 user, in" in told(broker("import", "--data", tmp_path, stdin=exported))
-    assert "12 records, no faults" in told(broker("verify", "--data", tmp_path))
-    again = broker("export", "--data", tmp_path).stdout
-    head, *lines = exported.splitlines()
-    new_head, *new_lines = again.splitlines()
-    assert new_lines == lines
-    (epoch, ended), (_, current) = json.loads(new_head)["epochs"].items()
-    assert ({epoch: None}, ended, current) == (json.loads(head)["epochs"], 8, None)
-
-
-def test_every_derived_row_is_the_same_after_an_import(log: Path, exported: bytes, tmp_path: Path) -> None:
-    read_in(tmp_path, exported)
-    for table in ("records", "publications", "cancellations", "pending", "events", "state", "users"):
-        before, after = (
-            sqlite3.connect(folder / "broker.db").execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
-            for folder in (log, tmp_path)
-        )
-        assert after == before, table
-
-
-def changed(number: int, **fields: Any) -> Callable[[list[bytes]], list[bytes]]:
-    """Replaces fields in line ``number`` (the first is 1)."""
-
-    def change(lines: list[bytes]) -> list[bytes]:
-        line = json.dumps(json.loads(lines[number - 1]) | fields).encode()
-        return [*lines[: number - 1], line, *lines[number:]]
-
-    return change
-
-
-# The head is line 1, the user line 2, and record n line n + 2; 7 waits, 10 is log-only, 11 is cancelled.
-BAD_IMPORTS: dict[str, tuple[Any, str]] = {
-    "cut short": (lambda lines: lines[:-1], "after 11 of 12 records: it is cut short"),
-    "no users": (lambda lines: lines[:1], "after 0 of 1 users: it is cut short"),
-    "empty": (lambda lines: [], "the end of the file"),
-    "a strange line": (lambda lines: [*lines[:4], b"{}", *lines[4:]], "line 5: "),
-    "no JSON": (lambda lines: [*lines[:4], b"{", *lines[4:]], "line 5: it is not JSON"),
-    "newer": (changed(1, broker=9), "line 1: this Broker reads format 1, and this is 9"),
-    "an epoch": (changed(1, epochs={"x": None}), "line 1: "),
-    "an epoch beyond the head": (changed(1, epochs={"0000aaaa": 99, "0000bbbb": None}), "beyond the head: 0000aaaa"),
-    "no current epoch": (changed(1, epochs={}), "not exactly one current epoch"),
-    "a record twice": (lambda lines: [*lines[:4], lines[3], *lines[4:]], "line 5: number: 2 in place of 3"),
-    "a gap in the numbers": (lambda lines: [*lines[:4], *lines[5:]], "line 5: number: 4 in place of 3"),
-    "one too many": (changed(1, records=11), "line 14: one line too many"),
-    "a name": (changed(4, event="$b"), "line 4: event: "),
-    "a timestamp": (changed(9, timestamp="banana"), "line 9: timestamp: "),
-    "another timestamp": (changed(9, timestamp="5"), "line 9: timestamp: 5 is 5000000 in microseconds"),
-    "a huge time": (changed(9, due_us=2**70), "line 9: due_us: "),
-    "before its time": (changed(3, published_us=1), "line 3: published_us: 1 is before due_us"),
-    "published and cancelled": (changed(3, cancelled_by="eve", cancelled_us=1), "line 3: a record is one of"),
-    "log-only and cancelled": (changed(12, cancelled_by="eve", cancelled_us=1), "line 12: a record is one of"),
-    "published never": (changed(3, published_us=None), "line 3: position and published_us"),
-    "cancelled by nobody": (changed(13, cancelled_by=None), "line 13: cancelled_by and cancelled_us"),
-    "cancelled by a bad name": (changed(13, cancelled_by="a b"), "line 13: username: "),
-    "a gap in the positions": (changed(14, position=99), "positions are missing before: 99"),
-    "a position twice": (changed(4, position=1), "line 4: another line has the same published.position"),
-    "a user": (changed(2, user="a b"), "line 2: username: "),
-    "a user's id": (changed(2, id="x"), "line 2: uuid: "),
-    "a password": (changed(2, password_hash="plain"), "line 2: password_hash: this is no Argon2 hash"),
-    "deep data": (changed(4, data=json.loads("[" * 256 + "]" * 256)), "line 4: the JSON is nested more than"),
-}
-
-
-def read_in(folder: Path, content: bytes) -> None:
-    lines = iter(io.BytesIO(content))
-    import_log(folder / "broker.db", read_head(lines), lines, lambda _: None)
-
-
-@pytest.mark.parametrize("case", BAD_IMPORTS)
-def test_a_bad_import_stores_nothing_and_names_the_line(exported: bytes, tmp_path: Path, case: str) -> None:
-    change, complaint = BAD_IMPORTS[case]
-    with pytest.raises(SettingsError, match=re.escape(complaint)):
-        read_in(tmp_path, b"\n".join(change(exported.splitlines())))
-    read_in(tmp_path, exported)
-
-
-def test_an_import_names_the_line_of_a_uuid_that_is_there_twice(exported: bytes, tmp_path: Path) -> None:
-    lines = exported.splitlines()
-    content = b"\n".join(changed(5, uuid=json.loads(lines[2])["uuid"])(lines))
-    complaint = told(broker("import", "--data", tmp_path, stdin=content), 1)
-    assert complaint == "Error: line 5: another line has the same records.uuid already; nothing was stored\n"
-
-
-def test_blank_lines_in_an_import_are_nothing_and_white_space_in_data_goes(exported: bytes, tmp_path: Path) -> None:
-    spaced = exported.replace(b'"data":', b'"data":\r ').replace(b"\n", b"\r\n\n") + b"\n"
-    read_in(tmp_path, spaced)
-    assert broker("export", "--data", tmp_path).stdout.splitlines()[1:] == exported.splitlines()[1:]
-
-
-def test_import_and_restore_are_refused_while_a_server_runs_on_the_folder(
-    log: Path, exported: bytes, tmp_path: Path
-) -> None:
-    told(broker("backup", tmp_path / "copy.db", "--data", log))
-    with ServerProcess(tmp_path / "data"):
-        assert "another Broker works on" in told(broker("import", "--data", tmp_path / "data", stdin=exported), 1)
-        for file in (tmp_path / "data").glob("broker.db*"):
-            file.rename(tmp_path / file.name)
-        copy = tmp_path / "copy.db"
-        assert "another Broker works on" in told(broker("restore", copy, "--data", tmp_path / "data"), 1)
-        assert not list((tmp_path / "data").glob("broker.db*"))
-
-
-def test_an_import_or_restore_that_is_under_way_refuses_another(exported: bytes, tmp_path: Path) -> None:
-    with locked(tmp_path / "broker.db"):
-        assert "another Broker works on" in told(broker("import", "--data", tmp_path, stdin=exported), 1)
-    assert "the files belong to" in told(broker("import", "--data", tmp_path, stdin=exported))
-
-
-def test_an_import_is_not_mixed_into_a_log_that_has_something(exported: bytes, copy: Path) -> None:
-    assert "is not empty" in told(broker("import", "--data", copy, stdin=exported), 1)
 
 
 def test_a_backup_while_inserts_go_on_is_of_one_moment_and_nothing_waits(tmp_path: Path) -> None:
@@ -388,40 +246,6 @@ def test_a_backup_that_cannot_be_written_says_why_and_leaves_nothing(log: Path, 
 
     assert "cannot write" in told(broker("backup", tmp_path / "x.db", "--data", log, before=bound), 1)
     assert not list(tmp_path.iterdir())
-
-
-def test_an_export_makes_a_new_private_file_or_none(copy: Path, tmp_path: Path) -> None:
-    file = tmp_path / "log.ndjson"
-    told(broker("export", file, "--data", copy))
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert file.read_bytes() == broker("export", "--data", copy).stdout
-    assert "is there already" in told(broker("export", file, "--data", copy), 1)
-    assert "is there already" in told(broker("export", "/dev/full", "--data", copy), 1)
-    tamper(copy, f"UPDATE records SET data = '\"{'x' * 100_000}\"' WHERE number = 5")
-
-    def bound() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
-    done = broker("export", tmp_path / "more.ndjson", "--data", copy, before=bound)
-    assert told(done, 1) == f"Error: cannot write {tmp_path / 'more.ndjson'}: File too large\n"
-    tamper(copy, "UPDATE records SET uuid = x'00' WHERE number = 5")
-    done = broker("export", tmp_path / "more.ndjson", "--data", copy)
-    assert "record 5 cannot be read" in told(done, 1)
-    assert not list(tmp_path.glob("more*"))
-
-
-def test_an_export_to_a_full_disk_is_one_line_and_to_head_is_quiet(log: Path) -> None:
-    command = [sys.executable, "-m", "broker", "export", "--data", str(log)]
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
-    assert (done.returncode, done.stderr) == (1, b"Error: cannot read or write: No space left on device\n")
-    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, check=False)
-    assert (done.returncode, done.stderr) == (1, b"Error: standard output is closed; give the name of a FILE\n")
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_after_a_restore_an_id_of_the_lost_tail_is_reset_and_an_older_one_resumes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from tests.faults.run import Run
-from tests.test_operations import broker, told
+from tests.operators import broker, told
 
 KILLS = 8
 

@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -41,6 +42,8 @@ _json = msgspec.json.Decoder(msgspec.Raw)
 
 # Each finds what must not be: a row of its text for each fault.
 _FAULTS = (
+    ("a record is log-only neither with 0 nor with 1",
+     "SELECT number FROM records WHERE log_only NOT IN (0, 1)"),
     ("a record is published and cancelled",
      "SELECT number FROM publications JOIN cancellations USING (number)"),
     ("a log-only record is published or cancelled",
@@ -51,6 +54,8 @@ _FAULTS = (
         WHERE number NOT IN (SELECT number FROM records)"""),
     ("a record was published before its time",
      "SELECT number FROM publications JOIN records USING (number) WHERE published_us < due_us"),
+    ("a record was cancelled when it was due already",
+     "SELECT number FROM cancellations JOIN records USING (number) WHERE cancelled_us >= due_us"),
     ("a record waits that was published, cancelled or log-only",
      """SELECT number FROM pending WHERE number IN (SELECT number FROM publications)
         OR number IN (SELECT number FROM cancellations) OR number IN (SELECT number FROM records WHERE log_only)"""),
@@ -63,26 +68,56 @@ _FAULTS = (
      """SELECT event FROM events e WHERE position IS NOT
         (SELECT max(p.position) FROM records r JOIN publications p USING (number) WHERE r.event = e.event)"""),
     ("an event's latest has another length than it says",
-     """SELECT e.event FROM events e JOIN publications p USING (position) JOIN records r USING (number)
-        WHERE e.bytes != length(CAST(r.data AS BLOB))"""),
+     """SELECT e.event FROM events e LEFT JOIN publications p USING (position) LEFT JOIN records r USING (number)
+        WHERE e.bytes != coalesce(length(CAST(r.data AS BLOB)), 0)"""),
     ("an event has another number of waiting records than it says",
-     """SELECT event FROM events e WHERE pending !=
-        (SELECT count(*) FROM pending p JOIN records r USING (number) WHERE r.event = e.event)"""),
+     """SELECT event FROM events LEFT JOIN
+        (SELECT r.event, count(*) AS waiting FROM pending p JOIN records r USING (number) GROUP BY r.event)
+        USING (event) WHERE pending != coalesce(waiting, 0)"""),
     ("an event has records that go out, and no row",
      "SELECT DISTINCT event FROM records WHERE NOT log_only AND event NOT IN (SELECT event FROM events) "
      "AND number NOT IN (SELECT number FROM cancellations)"),
+    ("an event has a row, and no record that goes out",
+     "SELECT event FROM events WHERE position IS NULL AND pending = 0"),
+    # With nothing pending the latest's bytes. Else the most since something waits, which may have been cancelled, or
+    # be the latest no more: what it was cannot be told from the rows, but it is the length of one of them.
+    ("an event reserves another number of bytes than its records may need",
+     """SELECT event FROM events e LEFT JOIN (
+            SELECT r.event, max(length(CAST(r.data AS BLOB))) AS largest
+            FROM pending p JOIN records r USING (number) GROUP BY r.event
+        ) w USING (event)
+        WHERE reserved < max(bytes, coalesce(largest, 0)) OR (pending = 0 AND reserved != bytes)
+        OR (pending AND NOT EXISTS (
+            SELECT 1 FROM records r
+            WHERE r.event = e.event AND NOT r.log_only AND length(CAST(r.data AS BLOB)) = e.reserved
+        ))"""),
+    ("an epoch is not 8 hexadecimal digits",
+     """SELECT epoch FROM epochs WHERE epoch IS NULL OR length(CAST(epoch AS BLOB)) != 8
+        OR length(epoch) != 8 OR epoch GLOB '*[^0-9a-f]*'"""),
+    ("an epoch ended at what is no position",
+     "SELECT epoch FROM epochs WHERE ended < 0 OR typeof(ended) NOT IN ('integer', 'null')"),
     ("there is not exactly one current epoch",
      "SELECT count(*) FROM epochs WHERE ended IS NULL HAVING count(*) != 1"),
     ("an epoch ended beyond the head",
      "SELECT epoch FROM epochs, state WHERE ended > head"),
     ("there is not exactly one row of counters",
      "SELECT count(*) FROM state HAVING count(*) != 1"),
-    ("the counters of the log are wrong (last_number, head, event_names, reserved_bytes)",
+    ("the counters of the log are wrong (last_number, head, total_bytes, event_names, reserved_bytes)",
      """SELECT 'state' FROM state WHERE last_number != (SELECT coalesce(max(number), 0) FROM records)
         OR head != (SELECT coalesce(max(position), 0) FROM publications)
+        OR total_bytes != coalesce((SELECT p.total_bytes FROM publications p ORDER BY position DESC LIMIT 1), 0)
         OR event_names != (SELECT count(*) FROM events)
         OR reserved_bytes != (SELECT coalesce(sum(reserved), 0) FROM events)"""),
 )  # fmt: skip
+
+# Each table with its columns, and each index with its: a row for each column.
+_SCHEMA = """
+    SELECT m.type, m.name, c.name, c.type || iif(c."notnull", ' NOT NULL', '') || iif(c.pk, ' KEY ' || c.pk, '')
+    FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
+    UNION ALL
+    SELECT m.type, m.name, c.name, 'on ' || m.tbl_name || ' ' || c.seqno
+    FROM sqlite_master m, pragma_index_info(m.name) c WHERE m.type = 'index'
+"""
 
 
 class Fault(NamedTuple):
@@ -109,6 +144,7 @@ def verify(file: Path, done: Callable[[int], None]) -> Iterator[Fault]:
         for (text,) in log.execute("PRAGMA integrity_check(20)"):
             if text != "ok":
                 yield Fault("the file is damaged", text)
+        yield from _compare_schema(log)
         yield from find_faults(log, done)
 
 
@@ -141,6 +177,22 @@ def check_times(timestamp: str | None, due_us: int, inserted_us: int) -> None:
         raise BadRequest(f"timestamp: {timestamp} is not written as a number of JSON")
     if due_us != says_us:
         raise BadRequest(f"timestamp: {timestamp} is {says_us} in microseconds, and due_us is {due_us}")
+
+
+def _compare_schema(log: sqlite3.Connection) -> Iterator[Fault]:
+    """With what the migrations make, up to the version that the log says it has."""
+    migrations = sorted((resources.files("broker.store") / "migrations/sqlite").iterdir(), key=lambda each: each.name)
+    (version,) = log.execute("PRAGMA user_version").fetchone()
+    if not 0 < version <= len(migrations):
+        yield Fault(f"the schema's version is none that this Broker knows (1 to {len(migrations)})", str(version))
+        return
+    with contextlib.closing(sqlite3.connect(":memory:")) as made:
+        for migration in migrations[:version]:
+            made.executescript(migration.read_text())
+        missing = set(made.execute(_SCHEMA)) - set(log.execute(_SCHEMA))
+    for kind, name in sorted({row[:2] for row in missing}):
+        columns = ", ".join(sorted(column for *both, column, _ in missing if both == [kind, name]))
+        yield Fault(f"the schema lacks (a part of) the {kind}", f"{name} ({columns})")
 
 
 def _is_json(text: str) -> bool:
