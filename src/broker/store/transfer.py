@@ -253,7 +253,7 @@ def _derive(log: sqlite3.Connection) -> None:
            FROM (
                SELECT r.event, max(p.position) AS latest, count(w.number) AS waiting,
                       coalesce(max(length(CAST(r.data AS BLOB))) FILTER (WHERE w.number IS NOT NULL), 0) AS largest
-               FROM records r LEFT JOIN publications p USING (number) LEFT JOIN pending w USING (number)
+               FROM records r LEFT JOIN publications p USING (number) LEFT JOIN pending w USING (due_us, number)
                GROUP BY r.event HAVING latest IS NOT NULL OR waiting
            ) e LEFT JOIN publications p ON p.position = latest LEFT JOIN records r ON r.number = p.number"""
     )
