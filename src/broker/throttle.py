@@ -19,6 +19,13 @@ _KNOWN_MAX = 10_000
 _COUNTS_MAX = 100_000
 
 
+class _Counts(MemoryStorage):
+    """``MemoryStorage.clear`` takes the key away, which its thread that expires keys may be looking at."""
+
+    def clear(self, key: str) -> None:
+        self.storage[key] = 0
+
+
 class Throttle:
     """Attempts are counted before they are checked, so that a hundred at once are no way around. Several windows, each
     longer than the one before, make the delays grow.
@@ -28,13 +35,16 @@ class Throttle:
 
     def __init__(self, settings: Settings) -> None:
         self._trusts = settings.trusts
-        self._storage = MemoryStorage()
-        self._limiter = FixedWindowRateLimiter(self._storage)
+        self._start_counting()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()  # names and visitors
         self._per_user = _rates("login_attempts_per_user", settings.login_attempts_per_user)
         self._per_name = _rates("login_attempts_per_name", settings.login_attempts_per_name)
         self._per_address = _rates("login_attempts_per_address", settings.login_attempts_per_address)
         self._signups = _rates("signups_per_address", settings.signups_per_address)
+
+    def _start_counting(self) -> None:
+        self._storage = _Counts()
+        self._limiter = FixedWindowRateLimiter(self._storage)
 
     def log_in(self, username: str, address: str) -> None:
         """An attempt, for a user name that exists or not: both are refused alike. Raises TooManyRequests."""
@@ -63,7 +73,7 @@ class Throttle:
 
     def _count(self, rates: list[RateLimitItem], *of: str) -> None:
         if len(self._storage.storage) > _COUNTS_MAX:  # an attack from everywhere: some 40 MB are enough for it
-            self._storage.reset()
+            self._start_counting()
         wait_s = 0.0
         for rate in rates:
             if not self._limiter.hit(rate, *of):
