@@ -17,7 +17,8 @@ from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
 from broker.store.base import Commit, Head, LogPage
 from broker.store.database import Identity, Outage, connect, locked, open_database
-from broker.store.transaction import RECORD_COLUMNS, RECORD_TABLES, record_of
+from broker.store.sqlite_session import SQLiteSession
+from broker.store.sqlite_tables import RECORD_COLUMNS, RECORD_TABLES, record_of
 from broker.store.writer import Writer
 from broker.users import User, username_key
 
@@ -36,7 +37,8 @@ class SQLiteStore:
     def __init__(self, file: Path, settings: Settings, clock: Callable[[], int]) -> None:
         self._file = file
         self._settings = settings
-        self._writer = Writer(settings, clock)
+        self._clock = clock
+        self._writer = Writer(settings)
         self._outage = Outage(file)
         self._running = False
         self._held: contextlib.ExitStack  # the lock of the folder
@@ -56,7 +58,8 @@ class SQLiteStore:
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
         identity = Identity(self._file)
         self._outage.watch(identity)
-        self._writer.start(connection, identity, self._outage, on_commit)
+        session = SQLiteSession(connection, identity, self._outage, self._clock, self._settings)
+        self._writer.start(session, on_commit)
         self._running = True
 
     async def stop(self) -> None:

@@ -1,12 +1,13 @@
-"""One writing transaction on SQLite: where positions are given. On the writer thread, under SQLite's write lock."""
+"""One writing transaction: where positions are given. On the writer thread, under the store's write lock."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
+
+import msgspec
 
 from broker.errors import BrokerError, Conflict, InsufficientStorage, NotFound
 from broker.records import NewRecord, Published, Record
@@ -17,29 +18,41 @@ from broker.users import User, username_key
 # What is in memory at a time of many due records, and carried by a hint; the rest the relay reads, page by page.
 _PAGE_RECORDS_MAX = 1_000
 _PAGE_BYTES_MAX = 8 * MIB
-# Rows in one statement: so many, and below the last of these as many as there are. Few different statements, so that
-# SQLite has each ready; and SQLite takes 32,766 values at most.
-_ROWS = (512, 128)
-_NEXT_DUE = "SELECT min(due_us) FROM pending"
 
-_T = TypeVar("_T")
-
-RECORD_COLUMNS = """
-    r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.log_only, r.inserted_us, CAST(r.data AS BLOB),
-    p.position, p.published_us, c.number IS NOT NULL
-"""
-RECORD_TABLES = """
-    records r LEFT JOIN publications p ON p.number = r.number LEFT JOIN cancellations c ON c.number = r.number
-"""
+Due = tuple[int, int, str, bytes]  # a pending record's due time, number, event and data
+EventRow = tuple[str, int | None, int, int, int]  # a row of ``events``
 
 
-def record_of(row: Sequence[Any]) -> Record:
-    """A row of RECORD_COLUMNS."""
-    number, uuid, event, user, timestamp, due_us, log_only, inserted_us, data, position, published_us, cancelled = row
-    return Record(
-        UUID(bytes=uuid), event, data, user, timestamp, due_us, bool(log_only), inserted_us,
-        bool(cancelled), position, published_us, number,
-    )  # fmt: skip
+class Counters(NamedTuple):
+    """The row of ``state``."""
+
+    last_number: int
+    head: int
+    total_bytes: int
+    event_names: int
+    reserved_bytes: int
+
+
+class Tables(Protocol):
+    """The SQL of one kind of database, within a transaction that holds the write lock.
+
+    Rows to add are given as their values, one row behind the other."""
+
+    def counters(self) -> Counters: ...
+    def next_due(self) -> int | None: ...
+    def due(self, now_us: int, records_max: int) -> Iterable[Due]: ...
+    def events(self, names: Sequence[str]) -> Iterable[EventRow]: ...
+    def records(self, uuids: Sequence[UUID]) -> Iterable[Record]: ...
+    def has_user(self, key: str) -> bool: ...
+    def add_user(self, user: User, now_us: int) -> None: ...
+    def add_records(self, values: Sequence[Any]) -> None: ...
+    def add_publications(self, values: Sequence[Any]) -> None: ...
+    def add_pending(self, values: Sequence[Any]) -> None: ...
+    def add_cancellation(self, number: int, user: str, now_us: int) -> None: ...
+    def remove_pending(self, pending: Sequence[tuple[int, int]]) -> None: ...
+    def put_events(self, values: Sequence[Any]) -> None: ...
+    def remove_events(self, names: Sequence[str]) -> None: ...
+    def put_counters(self, counters: Counters) -> None: ...
 
 
 @dataclass(slots=True)
@@ -57,22 +70,19 @@ class Transaction:
 
     Owned by the writer thread; lives for one transaction. What it counts is in the database again after ``finish``."""
 
-    def __init__(self, connection: sqlite3.Connection, now_us: int, settings: Settings) -> None:
-        self._db = connection
+    def __init__(self, tables: Tables, now_us: int, settings: Settings) -> None:
+        self._tables = tables
         self._now_us = now_us
         self._settings = settings
-        state: tuple[int, int, int, int, int, int | None] = connection.execute(
-            f"SELECT last_number, head, total_bytes, event_names, reserved_bytes, ({_NEXT_DUE}) FROM state"  # noqa: S608
-        ).fetchone()
-        self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = state[:5]
-        self._next_due_us = state[5]
-        self._before = self._counters()
+        self._before = tables.counters()
+        self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = self._before
+        self._next_due_us = tables.next_due()
         self._events: dict[str, _Event] = {}
         # Rows not written yet, one value after the other, as a statement takes them.
         self._records: list[Any] = []
         self._publications: list[int] = []
         self._pending: list[int] = []
-        self._gone: list[tuple[str]] = []
+        self._gone: list[str] = []
         self._hint: list[Published] = []
         self._hint_bytes = 0
         self._published = 0
@@ -86,13 +96,14 @@ class Transaction:
             for _, number, event, data in rows:
                 self._events[event].pending -= 1
                 self._publish(event, number, data)
-            self._db.executemany("DELETE FROM pending WHERE due_us = ? AND number = ?", [row[:2] for row in rows])
+            self._tables.remove_pending([row[:2] for row in rows])
             self._flush()
-        (self._next_due_us,) = self._db.execute(_NEXT_DUE).fetchone()
+        self._next_due_us = self._tables.next_due()
 
     def append(self, batches: Sequence[Sequence[NewRecord]]) -> list[list[tuple[Record, bool]] | BrokerError]:
         """One result for each batch: a bad record leaves its batch out, and the others go through."""
-        known = self._known({new.uuid for batch in batches for new in batch if new.uuid_given})
+        given = {new.uuid for batch in batches for new in batch if new.uuid_given}
+        known = {record.uuid: record for record in self._tables.records(list(given))} if given else {}
         self._load_events({new.event for batch in batches for new in batch if not new.log_only})
         return [self._append_batch(batch, known) for batch in batches]
 
@@ -144,38 +155,29 @@ class Transaction:
 
     def cancel(self, uuid: UUID, user: str) -> Record:
         self._flush()
-        row = self._db.execute(
-            f"SELECT {RECORD_COLUMNS} FROM {RECORD_TABLES} WHERE r.uuid = ?",  # noqa: S608 (constants only)
-            (uuid.bytes,),
-        ).fetchone()
-        if row is None:
+        record = next(iter(self._tables.records([uuid])), None)
+        if record is None:
             raise NotFound(f"no record has the uuid {uuid}")
-        record = record_of(row)
         if record.cancelled:
             return record
         if record.log_only:
             raise Conflict("the record is log-only: it never goes out, so there is nothing to cancel")
         if record.position is not None:
             raise Conflict("the record is published already; insert a newer version instead")
-        self._db.execute("DELETE FROM pending WHERE due_us = ? AND number = ?", (record.due_us, record.number))
-        self._db.execute("INSERT INTO cancellations VALUES (?, ?, ?)", (record.number, user, self._now_us))
+        self._tables.remove_pending([(record.due_us, record.number)])
+        self._tables.add_cancellation(record.number, user, self._now_us)
         self._load_events({record.event})
         entry = self._events[record.event]
         entry.pending -= 1
         if not entry.pending:
             self._settle(record.event, entry)
-        (self._next_due_us,) = self._db.execute(_NEXT_DUE).fetchone()
-        return record_of((*row[:-1], True))
+        self._next_due_us = self._tables.next_due()
+        return msgspec.structs.replace(record, cancelled=True)
 
     def add_user(self, user: User) -> None:
-        key = username_key(user.username)
-        if self._db.execute("SELECT 1 FROM users WHERE username_key = ?", (key,)).fetchone():
+        if self._tables.has_user(username_key(user.username)):
             raise Conflict(f"the user name {user.username} is taken")
-        self._db.execute(
-            "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (user.id, user.username, key, user.info.decode(), user.password_hash, user.gen, user.disabled,
-             self._now_us),
-        )  # fmt: skip
+        self._tables.add_user(user, self._now_us)
 
     def finish(self) -> Commit:
         """Writes what is left; after it comes COMMIT."""
@@ -183,32 +185,28 @@ class Transaction:
         events: list[Any] = []
         for event, entry in self._events.items():
             events += (event, entry.position, entry.bytes, entry.pending, entry.reserved)
-        self._write("REPLACE INTO events", 5, events)
-        if self._counters() != self._before:
-            self._db.execute(
-                "UPDATE state SET last_number = ?, head = ?, total_bytes = ?, event_names = ?, reserved_bytes = ?",
-                self._counters(),
-            )
+        if events:
+            self._tables.put_events(events)
+        if (counters := self._counters()) != self._before:
+            self._tables.put_counters(counters)
         return Commit(self._hint if len(self._hint) == self._published else [], self._head, self._next_due_us)
 
     def _flush(self) -> None:
         """Writes the rows gathered so far, so that queries see them."""
-        self._write("INSERT INTO records", 9, self._records)
-        self._write("INSERT INTO pending", 2, self._pending)
-        self._write("INSERT INTO publications", 4, self._publications)
+        if self._records:
+            self._tables.add_records(self._records)
+        if self._pending:
+            self._tables.add_pending(self._pending)
+        if self._publications:
+            self._tables.add_publications(self._publications)
         self._records, self._pending, self._publications = [], [], []
         if self._gone:
-            self._db.executemany("DELETE FROM events WHERE event = ?", self._gone)
+            self._tables.remove_events(self._gone)
             self._gone = []
 
-    def _due(self) -> list[tuple[int, int, str, bytes]]:
+    def _due(self) -> list[Due]:
         rows, size = [], 0
-        for row in self._db.execute(
-            """SELECT p.due_us, p.number, r.event, CAST(r.data AS BLOB)
-               FROM pending p JOIN records r ON r.number = p.number
-               WHERE p.due_us <= ? ORDER BY p.due_us, p.number LIMIT ?""",
-            (self._now_us, _PAGE_RECORDS_MAX),
-        ):
+        for row in self._tables.due(self._now_us, _PAGE_RECORDS_MAX):
             rows.append(row)
             size += len(row[3])
             if size > _PAGE_BYTES_MAX:
@@ -281,35 +279,15 @@ class Transaction:
         entry.reserved = entry.bytes
         if entry.position is None:
             self._event_names -= 1
-            self._gone.append((event,))
+            self._gone.append(event)
             del self._events[event]
 
     def _load_events(self, names: set[str]) -> None:
-        for some in _portions(sorted(names - self._events.keys())):
-            rows = self._db.execute(
-                f"SELECT * FROM events WHERE event IN ({_marks(len(some))})",  # noqa: S608 (marks only)
-                some,
-            )
-            self._events |= {event: _Event(*rest) for event, *rest in rows}
+        if missing := sorted(names - self._events.keys()):
+            self._events |= {row[0]: _Event(*row[1:]) for row in self._tables.events(missing)}
 
-    def _known(self, uuids: set[UUID]) -> dict[UUID, Record]:
-        known: dict[UUID, Record] = {}
-        for some in _portions([uuid.bytes for uuid in uuids]):
-            rows = self._db.execute(
-                f"SELECT {RECORD_COLUMNS} FROM {RECORD_TABLES} WHERE r.uuid IN ({_marks(len(some))})",  # noqa: S608
-                some,
-            )
-            known |= {record.uuid: record for record in map(record_of, rows)}
-        return known
-
-    def _write(self, insert: str, columns: int, values: Sequence[Any]) -> None:
-        """Many rows a statement: each one gives up the GIL, and may wait for it as long as the loop is busy."""
-        row = f"({_marks(columns)})"
-        for some in _portions(values, columns):
-            self._db.execute(f"{insert} VALUES {','.join([row] * (len(some) // columns))}", some)
-
-    def _counters(self) -> tuple[int, ...]:
-        return self._last_number, self._head, self._total_bytes, self._event_names, self._reserved
+    def _counters(self) -> Counters:
+        return Counters(self._last_number, self._head, self._total_bytes, self._event_names, self._reserved)
 
 
 def _repeated(first: Record, new: NewRecord) -> Record:
@@ -318,19 +296,3 @@ def _repeated(first: Record, new: NewRecord) -> Record:
     if same != (new.user, new.event, new.data, new.log_only, new.timestamp):
         raise Conflict(f"the uuid {new.uuid} belongs to another insert; make a new one for each record")
     return first
-
-
-def _portions(values: Sequence[_T], columns: int = 1) -> Iterable[Sequence[_T]]:
-    """The values of so many rows as a statement takes."""
-    start = 0
-    for rows in _ROWS:
-        size = rows * columns
-        while len(values) - start >= size:
-            yield values[start : start + size]
-            start += size
-    if start < len(values):
-        yield values[start:]
-
-
-def _marks(count: int) -> str:
-    return ",".join("?" * count)

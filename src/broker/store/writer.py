@@ -1,4 +1,4 @@
-"""Group commit on SQLite: one thread that puts everything that waits into one transaction."""
+"""Group commit: one thread that puts everything that waits into one transaction."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import asyncio
 import copy
 import logging
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from broker.errors import BrokerError, Unavailable
 from broker.records import NewRecord, Record
 from broker.settings import MIB, Settings
 from broker.store.base import Commit
-from broker.store.database import Identity, Outage, roll_back
 from broker.store.transaction import Transaction
 
 logger = logging.getLogger("broker.store")
@@ -24,6 +22,20 @@ logger = logging.getLogger("broker.store")
 _COMMIT_BYTES_MAX = 16 * MIB  # of data in one transaction; the writes of one turn of the loop are never divided
 
 _Work = Sequence[NewRecord] | Callable[[Transaction], Any]
+
+
+_T = TypeVar("_T")
+
+
+class Session(Protocol):
+    """The writer thread's connection to its database."""
+
+    def run(self, work: Callable[[Transaction], _T]) -> _T:
+        """What ``work`` returns, once its transaction, under the write lock, is on disk. Raises a BrokerError that may
+        be told to callers: then nothing was stored, or it is not known."""
+        ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -39,30 +51,22 @@ class _Write:
 class Writer:
     """Mutable state: the queue of waiting writes, counted in the event loop; the connection belongs to the thread."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], int]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._clock = clock  # microseconds since the epoch
         # Of the event loop
         self._loop: asyncio.AbstractEventLoop
         self._on_commit: Callable[[Commit], None]
         self.waiting = 0  # records and calls accepted and not yet done
         self._waiting_bytes = 0
         self._gathered: list[_Write] = []  # in this turn of the loop
-        # Of the thread, once it runs
-        self._identity: Identity
-        self._outage: Outage
         # Shared with the thread
         self._writes: queue.SimpleQueue[list[_Write] | None] = queue.SimpleQueue()
         self._thread: threading.Thread
 
-    def start(
-        self, connection: sqlite3.Connection, identity: Identity, outage: Outage, on_commit: Callable[[Commit], None]
-    ) -> None:
-        self._identity = identity
-        self._outage = outage
+    def start(self, session: Session, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
-        self._thread = threading.Thread(target=self._run, args=(connection,), name="broker-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(session,), name="broker-writer", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
@@ -130,14 +134,14 @@ class Writer:
 
     # In the thread
 
-    def _run(self, connection: sqlite3.Connection) -> None:
+    def _run(self, session: Session) -> None:
         stop = False
         while not stop:
             writes, stop = self._take()
             if writes:
-                results, commit = self._transact(connection, writes)
+                results, commit = _transact(session, writes)
                 self._loop.call_soon_threadsafe(self._done, writes, results, commit)
-        connection.close()
+        session.close()
 
     def _take(self) -> tuple[list[_Write], bool]:
         """Waits for a write and takes what is there, until a transaction is large enough; True: and then stop."""
@@ -155,27 +159,20 @@ class Writer:
             pass
         return writes, False
 
-    def _transact(self, connection: sqlite3.Connection, writes: list[_Write]) -> tuple[list[Any], Commit | None]:
-        """One result, or error, for each write. Without a Commit nothing was stored (or it is not known)."""
-        try:
-            self._outage.check()
-            connection.execute("BEGIN IMMEDIATE")
-            # The clock is read under the lock: a time read before might order this transaction before another's.
-            transaction = Transaction(connection, self._clock(), self._settings)
-            transaction.publish_due()
-            appended = iter(transaction.append([write.work for write in writes if not callable(write.work)]))
-            results = [
-                _attempt(write.work, transaction) if callable(write.work) else next(appended) for write in writes
-            ]
-            commit = transaction.finish()
-            self._identity.check()
-            connection.execute("COMMIT")
-        except Exception as error:  # whatever it is, the callers must hear of it and the writer must live on
-            roll_back(connection)
-            refusal = self._outage.translate(error)
-            return [copy.copy(refusal) for _ in writes], None  # each is raised in a request of its own
-        self._outage.over()
-        return results, commit
+
+def _transact(session: Session, writes: list[_Write]) -> tuple[list[Any], Commit | None]:
+    """One result, or error, for each write. Without a Commit nothing was stored (or it is not known)."""
+
+    def work(transaction: Transaction) -> tuple[list[Any], Commit]:
+        transaction.publish_due()
+        appended = iter(transaction.append([write.work for write in writes if not callable(write.work)]))
+        results = [_attempt(write.work, transaction) if callable(write.work) else next(appended) for write in writes]
+        return results, transaction.finish()
+
+    try:
+        return session.run(work)
+    except BrokerError as refusal:
+        return [copy.copy(refusal) for _ in writes], None  # each is raised in a request of its own
 
 
 def _attempt(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:

@@ -1,0 +1,135 @@
+"""The SQL of a writing transaction on SQLite, and of reading records."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from broker.records import Record
+from broker.store.transaction import Counters, Due, EventRow
+from broker.users import User, username_key
+
+# Rows in one statement: so many, and below the last of these as many as there are. Few different statements, so that
+# SQLite has each ready; and SQLite takes 32,766 values at most.
+_ROWS = (512, 128)
+_NEXT_DUE = "SELECT min(due_us) FROM pending"
+
+_T = TypeVar("_T")
+
+RECORD_COLUMNS = """
+    r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.log_only, r.inserted_us, CAST(r.data AS BLOB),
+    p.position, p.published_us, c.number IS NOT NULL
+"""
+RECORD_TABLES = """
+    records r LEFT JOIN publications p ON p.number = r.number LEFT JOIN cancellations c ON c.number = r.number
+"""
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    """A row of RECORD_COLUMNS."""
+    number, uuid, event, user, timestamp, due_us, log_only, inserted_us, data, position, published_us, cancelled = row
+    return Record(
+        UUID(bytes=uuid), event, data, user, timestamp, due_us, bool(log_only), inserted_us,
+        bool(cancelled), position, published_us, number,
+    )  # fmt: skip
+
+
+class SQLiteTables:
+    """See ``transaction.Tables``."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def counters(self) -> Counters:
+        return Counters(
+            *self._db.execute(
+                "SELECT last_number, head, total_bytes, event_names, reserved_bytes FROM state"
+            ).fetchone()
+        )
+
+    def next_due(self) -> int | None:
+        (due_us,) = self._db.execute(_NEXT_DUE).fetchone()
+        return due_us if due_us is None else int(due_us)
+
+    def due(self, now_us: int, records_max: int) -> Iterable[Due]:
+        return self._db.execute(
+            """SELECT p.due_us, p.number, r.event, CAST(r.data AS BLOB)
+               FROM pending p JOIN records r ON r.number = p.number
+               WHERE p.due_us <= ? ORDER BY p.due_us, p.number LIMIT ?""",
+            (now_us, records_max),
+        )
+
+    def events(self, names: Sequence[str]) -> Iterable[EventRow]:
+        for some in _portions(names):
+            yield from self._db.execute(
+                f"SELECT * FROM events WHERE event IN ({_marks(len(some))})",  # noqa: S608 (marks only)
+                some,
+            )
+
+    def records(self, uuids: Sequence[UUID]) -> Iterable[Record]:
+        for some in _portions([uuid.bytes for uuid in uuids]):
+            rows = self._db.execute(
+                f"SELECT {RECORD_COLUMNS} FROM {RECORD_TABLES} WHERE r.uuid IN ({_marks(len(some))})",  # noqa: S608
+                some,
+            )
+            yield from map(record_of, rows)
+
+    def has_user(self, key: str) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM users WHERE username_key = ?", (key,)).fetchone())
+
+    def add_user(self, user: User, now_us: int) -> None:
+        self._db.execute(
+            "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (user.id, user.username, username_key(user.username), user.info.decode(), user.password_hash, user.gen,
+             user.disabled, now_us),
+        )  # fmt: skip
+
+    def add_records(self, values: Sequence[Any]) -> None:
+        self._write("INSERT INTO records", 9, values)
+
+    def add_publications(self, values: Sequence[Any]) -> None:
+        self._write("INSERT INTO publications", 4, values)
+
+    def add_pending(self, values: Sequence[Any]) -> None:
+        self._write("INSERT INTO pending", 2, values)
+
+    def add_cancellation(self, number: int, user: str, now_us: int) -> None:
+        self._db.execute("INSERT INTO cancellations VALUES (?, ?, ?)", (number, user, now_us))
+
+    def remove_pending(self, pending: Sequence[tuple[int, int]]) -> None:
+        self._db.executemany("DELETE FROM pending WHERE due_us = ? AND number = ?", pending)
+
+    def put_events(self, values: Sequence[Any]) -> None:
+        self._write("REPLACE INTO events", 5, values)
+
+    def remove_events(self, names: Sequence[str]) -> None:
+        self._db.executemany("DELETE FROM events WHERE event = ?", [(name,) for name in names])
+
+    def put_counters(self, counters: Counters) -> None:
+        self._db.execute(
+            "UPDATE state SET last_number = ?, head = ?, total_bytes = ?, event_names = ?, reserved_bytes = ?", counters
+        )
+
+    def _write(self, insert: str, columns: int, values: Sequence[Any]) -> None:
+        """Many rows a statement: each one gives up the GIL, and may wait for it as long as the loop is busy."""
+        row = f"({_marks(columns)})"
+        for some in _portions(values, columns):
+            self._db.execute(f"{insert} VALUES {','.join([row] * (len(some) // columns))}", some)
+
+
+def _portions(values: Sequence[_T], columns: int = 1) -> Iterable[Sequence[_T]]:
+    """The values of so many rows as a statement takes."""
+    start = 0
+    for rows in _ROWS:
+        size = rows * columns
+        while len(values) - start >= size:
+            yield values[start : start + size]
+            start += size
+    if start < len(values):
+        yield values[start:]
+
+
+def _marks(count: int) -> str:
+    return ",".join("?" * count)
