@@ -48,6 +48,10 @@ class Store(Protocol):
         """How many records and other writes are accepted and not yet done."""
         ...
 
+    def clock(self) -> int:
+        """The time by which it publishes, as well as it is known without asking; in microseconds since the epoch."""
+        ...
+
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         """Opens and migrates; raises SettingsError if the data cannot be used. ``on_commit`` is called in the loop."""
         ...

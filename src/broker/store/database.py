@@ -14,8 +14,9 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
-from broker.errors import BrokerError, InsufficientStorage, SettingsError, Unavailable
+from broker.errors import BrokerError, SettingsError
 from broker.settings import KIB
+from broker.store.outage import FULL_ADVICE, Outage, away, full
 
 logger = logging.getLogger("broker.store")
 
@@ -176,15 +177,12 @@ def roll_back(connection: sqlite3.Connection) -> None:
             logger.exception("rolling back")
 
 
-class Outage:
-    """What fails is told once in the log, not for each request; and when it is over.
-
-    Mutable state: what was told last, and whether the database is damaged. Set by several threads; at worst a line is
-    there twice."""
+class SQLiteOutage(Outage):
+    """Mutable state: whether the database is damaged; set by several threads."""
 
     def __init__(self, file: Path) -> None:
+        super().__init__(str(file))
         self._file = file
-        self._told = ""
         self._damage: Exception | None = None
         self._identity: Identity | None = None
 
@@ -204,26 +202,10 @@ class Outage:
         if code in _DAMAGED and self._identity is not None and self._identity.holds():
             self._damage = error
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and not self._has_room()):
-            advice = "the disk is full: free some space, and inserts go on by themselves"
-            problem: BrokerError = InsufficientStorage(
-                "the disk is full; send this again when there is space", retry_after_s=10
-            )
-        else:
-            advice = _ADVICE.get(code, "inserts go on by themselves when it can be written again")
-            problem = Unavailable(
-                "the store cannot be used for now; send this again in a moment (it may have been stored)"
-            )
-        text = f"{type(error).__name__}: {error}"
-        if text != self._told:
-            self._told = text
-            logger.error("%s: %s; %s", self._file, text, advice)
-        return problem
-
-    def over(self) -> None:
-        """A transaction went through."""
-        if self._told:
-            self._told = ""
-            logger.warning("%s: it works again", self._file)
+            self.tell(error, FULL_ADVICE)
+            return full()
+        self.tell(error, _ADVICE.get(code, "inserts go on by themselves when it can be written again"))
+        return away()
 
     def _has_room(self) -> bool:
         """SQLite tells a quota and a limit of file size as any other failure to write; the disk tells them apart."""

@@ -16,7 +16,7 @@ from broker.errors import Unavailable
 from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
 from broker.store.base import Commit, Head, LogPage
-from broker.store.database import Identity, Outage, connect, locked, open_database
+from broker.store.database import Identity, SQLiteOutage, connect, locked, open_database
 from broker.store.sqlite_session import SQLiteSession
 from broker.store.sqlite_tables import RECORD_COLUMNS, RECORD_TABLES, record_of
 from broker.store.writer import Writer
@@ -39,7 +39,7 @@ class SQLiteStore:
         self._settings = settings
         self._clock = clock
         self._writer = Writer(settings)
-        self._outage = Outage(file)
+        self._outage = SQLiteOutage(file)
         self._running = False
         self._held: contextlib.ExitStack  # the lock of the folder
         self._loop: asyncio.AbstractEventLoop
@@ -75,6 +75,9 @@ class SQLiteStore:
     def _check_running(self) -> None:
         if not self._running:
             raise Unavailable("the server is stopping; ask again in a moment")
+
+    def clock(self) -> int:
+        return self._clock()
 
     # Writing
 

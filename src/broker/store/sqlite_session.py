@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from broker.settings import Settings
-from broker.store.database import Identity, Outage, roll_back
+from broker.store.database import Identity, SQLiteOutage, roll_back
 from broker.store.sqlite_tables import SQLiteTables
 from broker.store.transaction import Transaction
 
@@ -21,7 +21,7 @@ class SQLiteSession:
         self,
         connection: sqlite3.Connection,
         identity: Identity,
-        outage: Outage,
+        outage: SQLiteOutage,
         clock: Callable[[], int],
         settings: Settings,
     ) -> None:

@@ -53,13 +53,18 @@ class SQLiteTables:
         (due_us,) = self._db.execute(_NEXT_DUE).fetchone()
         return due_us if due_us is None else int(due_us)
 
-    def due(self, now_us: int, records_max: int) -> Iterable[Due]:
-        return self._db.execute(
+    def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Due]:
+        size = 0
+        for row in self._db.execute(
             """SELECT p.due_us, p.number, r.event, CAST(r.data AS BLOB)
                FROM pending p JOIN records r ON r.number = p.number
                WHERE p.due_us <= ? ORDER BY p.due_us, p.number LIMIT ?""",
             (now_us, records_max),
-        )
+        ):
+            yield row
+            size += len(row[3])
+            if size > bytes_max:
+                return
 
     def events(self, names: Sequence[str]) -> Iterable[EventRow]:
         for some in _portions(names):
@@ -87,6 +92,8 @@ class SQLiteTables:
         )  # fmt: skip
 
     def add_records(self, values: Sequence[Any]) -> None:
+        values = list(values)
+        values[1::9] = [uuid.bytes for uuid in values[1::9]]
         self._write("INSERT INTO records", 9, values)
 
     def add_publications(self, values: Sequence[Any]) -> None:

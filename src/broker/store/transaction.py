@@ -40,7 +40,7 @@ class Tables(Protocol):
 
     def counters(self) -> Counters: ...
     def next_due(self) -> int | None: ...
-    def due(self, now_us: int, records_max: int) -> Iterable[Due]: ...
+    def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Due]: ...
     def events(self, names: Sequence[str]) -> Iterable[EventRow]: ...
     def records(self, uuids: Sequence[UUID]) -> Iterable[Record]: ...
     def has_user(self, key: str) -> bool: ...
@@ -68,15 +68,16 @@ class _Event:
 class Transaction:
     """Reads the head under the lock, gives positions, and writes all rows at the end in few statements.
 
-    Owned by the writer thread; lives for one transaction. What it counts is in the database again after ``finish``."""
+    Owned by the writer thread; lives for one transaction. What it counts is in the database again after ``finish``.
+    ``head`` and ``next_due_us`` are as of now."""
 
     def __init__(self, tables: Tables, now_us: int, settings: Settings) -> None:
         self._tables = tables
         self._now_us = now_us
         self._settings = settings
         self._before = tables.counters()
-        self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = self._before
-        self._next_due_us = tables.next_due()
+        self._last_number, self.head, self._total_bytes, self._event_names, self._reserved = self._before
+        self.next_due_us = tables.next_due()
         self._events: dict[str, _Event] = {}
         # Rows not written yet, one value after the other, as a statement takes them.
         self._records: list[Any] = []
@@ -89,16 +90,16 @@ class Transaction:
 
     def publish_due(self) -> None:
         """Publishes all that is due, ordered by (due time, number)."""
-        if self._next_due_us is None or self._next_due_us > self._now_us:
+        if self.next_due_us is None or self.next_due_us > self._now_us:
             return
-        while rows := self._due():
+        while rows := list(self._tables.due(self._now_us, _PAGE_RECORDS_MAX, _PAGE_BYTES_MAX)):
             self._load_events({event for _, _, event, _ in rows})
             for _, number, event, data in rows:
                 self._events[event].pending -= 1
                 self._publish(event, number, data)
             self._tables.remove_pending([row[:2] for row in rows])
             self._flush()
-        self._next_due_us = self._tables.next_due()
+        self.next_due_us = self._tables.next_due()
 
     def append(self, batches: Sequence[Sequence[NewRecord]]) -> list[list[tuple[Record, bool]] | BrokerError]:
         """One result for each batch: a bad record leaves its batch out, and the others go through."""
@@ -135,16 +136,16 @@ class Transaction:
     def _undo(self, batch: Sequence[NewRecord]) -> Callable[[], None]:
         """What puts back all that ``_append`` changes."""
         counters, published, hint_bytes = self._counters(), self._published, self._hint_bytes
-        next_due_us = self._next_due_us
+        next_due_us = self.next_due_us
         gathered: list[list[Any]] = [self._records, self._publications, self._pending, self._hint]
         lengths = [len(rows) for rows in gathered]
         names = {new.event for new in batch}
         events = {name: replace(self._events[name]) for name in names & self._events.keys()}
 
         def undo() -> None:
-            self._last_number, self._head, self._total_bytes, self._event_names, self._reserved = counters
+            self._last_number, self.head, self._total_bytes, self._event_names, self._reserved = counters
             self._published, self._hint_bytes = published, hint_bytes
-            self._next_due_us = next_due_us
+            self.next_due_us = next_due_us
             for rows, length in zip(gathered, lengths, strict=True):
                 del rows[length:]
             for name in names:
@@ -171,7 +172,7 @@ class Transaction:
         entry.pending -= 1
         if not entry.pending:
             self._settle(record.event, entry)
-        self._next_due_us = self._tables.next_due()
+        self.next_due_us = self._tables.next_due()
         return msgspec.structs.replace(record, cancelled=True)
 
     def add_user(self, user: User) -> None:
@@ -189,7 +190,7 @@ class Transaction:
             self._tables.put_events(events)
         if (counters := self._counters()) != self._before:
             self._tables.put_counters(counters)
-        return Commit(self._hint if len(self._hint) == self._published else [], self._head, self._next_due_us)
+        return Commit(self._hint if len(self._hint) == self._published else [], self.head, self.next_due_us)
 
     def _flush(self) -> None:
         """Writes the rows gathered so far, so that queries see them."""
@@ -204,15 +205,6 @@ class Transaction:
             self._tables.remove_events(self._gone)
             self._gone = []
 
-    def _due(self) -> list[Due]:
-        rows, size = [], 0
-        for row in self._tables.due(self._now_us, _PAGE_RECORDS_MAX):
-            rows.append(row)
-            size += len(row[3])
-            if size > _PAGE_BYTES_MAX:
-                break
-        return rows
-
     def _append(self, new: NewRecord) -> Record:
         """Raises InsufficientStorage, with nothing changed."""
         now_us, event, data = self._now_us, new.event, new.data
@@ -222,7 +214,7 @@ class Transaction:
             self._reserve(event, len(data), immediate)
         self._last_number = number = self._last_number + 1
         self._records += (
-            number, new.uuid.bytes, event, new.user, new.timestamp, due_us, new.log_only, now_us, data.decode()
+            number, new.uuid, event, new.user, new.timestamp, due_us, new.log_only, now_us, data.decode()
         )  # fmt: skip
         position = published_us = None
         if not new.log_only and immediate:
@@ -230,15 +222,15 @@ class Transaction:
         elif not new.log_only:
             self._pending += (due_us, number)
             self._events[event].pending += 1
-            if self._next_due_us is None or due_us < self._next_due_us:
-                self._next_due_us = due_us
+            if self.next_due_us is None or due_us < self.next_due_us:
+                self.next_due_us = due_us
         return Record(
             new.uuid, event, data, new.user, new.timestamp, due_us, new.log_only, now_us,
             False, position, published_us, number,
         )  # fmt: skip
 
     def _publish(self, event: str, number: int, data: bytes) -> int:
-        self._head = position = self._head + 1
+        self.head = position = self.head + 1
         size = len(data)
         self._total_bytes += size
         self._publications += (position, number, self._now_us, self._total_bytes)
@@ -287,7 +279,7 @@ class Transaction:
             self._events |= {row[0]: _Event(*row[1:]) for row in self._tables.events(missing)}
 
     def _counters(self) -> Counters:
-        return Counters(self._last_number, self._head, self._total_bytes, self._event_names, self._reserved)
+        return Counters(self._last_number, self.head, self._total_bytes, self._event_names, self._reserved)
 
 
 def _repeated(first: Record, new: NewRecord) -> Record:

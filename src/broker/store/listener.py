@@ -1,0 +1,87 @@
+"""Hears of the other nodes' commits: LISTEN on a connection of its own, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+
+from broker.store.base import Commit
+from broker.store.postgres_session import CHANNEL, Database
+from broker.store.postgres_tables import NEXT_DUE
+
+logger = logging.getLogger("broker.store")
+
+_TEST_S = 2.0
+_WAIT_S = 0.5  # at the longest, until it sees that it shall stop
+_RETRY_S = 1.0
+
+
+class Listener:
+    """What it tells is a hint: the relay's poll finds what gets lost.
+
+    Mutable state: whether it shall stop; the thread has the connection."""
+
+    def __init__(self, database: Database, own: Callable[[], int]) -> None:
+        """``own``: the server process whose commits this node knows of itself."""
+        self._database = database
+        self._own = own
+        self._stop = threading.Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._on_commit: Callable[[Commit], None]
+        self._thread: threading.Thread
+
+    async def start(self, on_commit: Callable[[Commit], None]) -> None:
+        """Tests first whether a NOTIFY arrives, and says so if not."""
+        self._loop = asyncio.get_running_loop()
+        self._on_commit = on_commit
+        heard = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, args=(heard,), name="broker-listener", daemon=True)
+        self._thread.start()
+        try:
+            await asyncio.wait_for(heard.wait(), _TEST_S)
+        except TimeoutError:
+            self._database.prepares = False
+            logger.warning(
+                "%s: NOTIFY does not arrive, as through a proxy that pools transactions; other nodes' records are "
+                "found by polling (relay_poll_s)", self._database.name,
+            )  # fmt: skip
+
+    async def stop(self) -> None:
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self, heard: asyncio.Event) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._database.connect() as connection:
+                    self._listen(connection, heard)
+            except (psycopg.Error, OSError) as error:
+                logger.debug("listening again in %g s: %s", _RETRY_S, error)
+                self._stop.wait(_RETRY_S)
+
+    def _listen(self, connection: Connection[Any], heard: asyncio.Event) -> None:
+        connection.execute(f"LISTEN {CHANNEL}")
+        connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+        # What was committed while nobody listened.
+        row = connection.execute(f"SELECT head, ({NEXT_DUE}) FROM broker.state").fetchone()  # noqa: S608
+        assert row is not None
+        self._tell(Commit([], *row))
+        mine = connection.info.backend_pid
+        while not self._stop.is_set():
+            for notify in connection.notifies(timeout=_WAIT_S):
+                if notify.pid == mine:
+                    self._loop.call_soon_threadsafe(heard.set)
+                elif notify.pid != self._own() and notify.payload:
+                    head, _, due = notify.payload.partition(" ")
+                    self._tell(Commit([], int(head), int(due) if due else None))
+                if self._stop.is_set():
+                    return
+
+    def _tell(self, commit: Commit) -> None:
+        self._loop.call_soon_threadsafe(self._on_commit, commit)

@@ -1,0 +1,227 @@
+"""A PostgreSQL database: how it is connected to and migrated, and the writer's connection to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import Connection, conninfo, errors
+
+from broker.errors import BrokerError, SettingsError, Unavailable
+from broker.settings import Settings
+from broker.store.outage import FULL_ADVICE, Outage, away, full
+from broker.store.postgres_tables import NEXT_DUE, PostgresTables
+from broker.store.transaction import Counters, Transaction
+
+logger = logging.getLogger("broker.store")
+
+_T = TypeVar("_T")
+
+CHANNEL = "broker"
+_CONNECT_S = 5
+_LOCK = 0x62726F6B6572  # "broker": the key of the advisory lock under which everything is written
+# What PostgreSQL does for a node that was stopped, or lost, while it holds the lock: the others go on after this.
+_IDLE_MS = 3_000
+_LOCK_MS = 5_000
+_NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+# For this transaction only: a pooling proxy may give the next one another connection.
+_SET_UP = f"""SELECT set_config('idle_in_transaction_session_timeout', '{_IDLE_MS}', true),
+    set_config('lock_timeout', '{_LOCK_MS}', true),
+    set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)"""
+# The server and its timeline, which is another after a fail-over or a restore: they may have lost the log's tail.
+_CLUSTER = """SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' ||
+    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a connection found when it was made."""
+
+    epoch: str
+    cluster: str | None
+
+
+class Database:
+    """Where it is, and how it is connected to.
+
+    Mutable state: whether statements are prepared, which does not work through every pooling proxy."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts = conninfo.conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            raise SettingsError(f"database: {str(error).strip()}; give postgresql://user@host/name") from None
+        self._url = conninfo.make_conninfo(
+            url,
+            application_name=parts.get("application_name") or "broker",
+            connect_timeout=parts.get("connect_timeout") or _CONNECT_S,
+            target_session_attrs=parts.get("target_session_attrs") or "read-write",
+            # A server that has vanished is found in some 10 s.
+            keepalives_idle=parts.get("keepalives_idle") or 5,
+            keepalives_interval=parts.get("keepalives_interval") or 2,
+            keepalives_count=parts.get("keepalives_count") or 3,
+            tcp_user_timeout=parts.get("tcp_user_timeout") or 10_000,
+        )
+        host, name = parts.get("host") or "local", parts.get("dbname") or ""
+        self.name = f"PostgreSQL {name} at {host}"  # without the password
+        self.outage = Outage(self.name)
+        self.prepares = True
+
+    def connect(self) -> Connection[Any]:
+        connection = psycopg.connect(self._url, autocommit=True)
+        if not self.prepares:
+            connection.prepare_threshold = None
+        return connection
+
+    def translate(self, error: Exception) -> BrokerError:
+        """What a caller may know of a failure; the log has it all."""
+        if isinstance(error, errors.DiskFull):
+            self.outage.tell(error, FULL_ADVICE)
+            return full()
+        if isinstance(error, BrokerError):
+            return error
+        self.outage.tell(error, "streams stay open; it goes on by itself when PostgreSQL can be written to again")
+        return away()
+
+
+class PostgresSession:
+    """See ``writer.Session``. Connects again, by itself, when the connection is lost.
+
+    Mutable state: its connection, and what that found."""
+
+    def __init__(self, database: Database, clock: Callable[[], int] | None, settings: Settings) -> None:
+        self._database = database
+        self._clock = clock  # microseconds since the epoch; None: the database's own
+        self._settings = settings
+        self._connection: Connection[Any] | None = None
+        self.known: Known | None = None
+        self.now_us = 0  # the store's clock, in the last transaction
+
+    def open(self) -> Known:
+        """Connects, migrates, and begins a new epoch if this is another cluster than the log was last written on."""
+        connection = self._database.connect()
+        try:
+            if connection.info.encoding != "utf-8":
+                connection.execute("SET client_encoding = 'UTF8'")
+            (encoding,) = _row(connection, "SHOW server_encoding")
+            if encoding != "UTF8":
+                raise SettingsError(f"{self._database.name} has the encoding {encoding}; Broker needs UTF8")
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+                _migrate(connection, self._database.name)
+                self.known = _find_epoch(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return self.known
+
+    @property
+    def backend(self) -> int:
+        """The process of the server that notifications of this session come from."""
+        return 0 if self._connection is None else self._connection.info.backend_pid
+
+    def run(self, work: Callable[[Transaction], _T]) -> _T:
+        try:
+            if self._connection is None or self._connection.closed:
+                self.open()
+            assert self._connection is not None
+            result = self._transact(self._connection, work)
+        except Exception as error:  # whatever it is, the callers must hear of it and the writer must live on
+            if self._connection is not None:
+                # A new one for the next transaction: whatever state this one is in, the server rolls it back.
+                self._connection.close()
+            raise self._database.translate(error) from error
+        self._database.outage.over()
+        return result
+
+    def _transact(self, connection: Connection[Any], work: Callable[[Transaction], _T]) -> _T:
+        with connection.pipeline():
+            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            connection.execute(_SET_UP)
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            # Under the lock: a clock read before might order this transaction before another's.
+            row = _row(
+                connection,
+                f"""SELECT {_NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE})
+                    FROM broker.state""",  # noqa: S608 (constants only)
+            )
+            self.now_us = self._clock() if self._clock is not None else row[0]
+            before = Counters(*row[1:6])
+            transaction = Transaction(PostgresTables(connection, before, row[6]), self.now_us, self._settings)
+            result = work(transaction)
+            if transaction.head != before.head or transaction.next_due_us != row[6]:
+                connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, _hint(transaction)))
+            connection.execute("COMMIT")
+        return result
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _hint(transaction: Transaction) -> str:
+    due = "" if transaction.next_due_us is None else transaction.next_due_us
+    return f"{transaction.head} {due}"
+
+
+def check_cluster(connection: Connection[Any]) -> None:
+    """For a connection that only reads: after a fail-over, the writer begins the new epoch first."""
+    (cluster,) = _row(connection, "SELECT cluster FROM broker.epochs WHERE ended IS NULL")
+    if cluster != _cluster(connection):
+        raise Unavailable("the store is being taken over; ask again in a moment")
+
+
+def _find_epoch(connection: Connection[Any]) -> Known:
+    epoch, before = _row(connection, "SELECT epoch, cluster FROM broker.epochs WHERE ended IS NULL")
+    cluster = _cluster(connection)
+    if cluster == before:
+        return Known(epoch, cluster)
+    if before is None:
+        connection.execute("UPDATE broker.epochs SET cluster = %s WHERE ended IS NULL", (cluster,))
+        return Known(epoch, cluster)
+    logger.warning("PostgreSQL is on another timeline (%s, it was %s): a new epoch begins", cluster, before)
+    connection.execute("UPDATE broker.epochs SET ended = (SELECT head FROM broker.state) WHERE ended IS NULL")
+    (epoch,) = _row(
+        connection,
+        "INSERT INTO broker.epochs VALUES (substr(md5(gen_random_uuid()::text), 1, 8), NULL, %s) RETURNING epoch",
+        cluster,
+    )
+    return Known(epoch, cluster)
+
+
+def _cluster(connection: Connection[Any]) -> str | None:
+    try:
+        with connection.transaction():
+            (cluster,) = _row(connection, _CLUSTER)
+    except (errors.InsufficientPrivilege, errors.FeatureNotSupported, errors.UndefinedFunction) as error:
+        logger.warning(
+            "PostgreSQL does not tell its timeline (%s): a fail-over that loses records goes unnoticed", error
+        )
+        return None
+    return str(cluster)
+
+
+def _migrate(connection: Connection[Any], name: str) -> None:
+    connection.execute("CREATE SCHEMA IF NOT EXISTS broker")
+    connection.execute("CREATE TABLE IF NOT EXISTS broker.schema_version (version INTEGER NOT NULL)")
+    (version,) = _row(connection, "SELECT coalesce(max(version), 0) FROM broker.schema_version")
+    folder = resources.files("broker.store") / "migrations/postgres"
+    migrations = sorted(folder.iterdir(), key=lambda each: each.name)
+    if version > len(migrations):
+        raise SettingsError(
+            f"{name} was written by a newer Broker (schema {version}, this one knows {len(migrations)}); update Broker"
+        )
+    for number, migration in enumerate(migrations[version:], version + 1):
+        connection.execute(migration.read_text())
+        connection.execute("INSERT INTO broker.schema_version VALUES (%s)", (number,))
+
+
+def _row(connection: Connection[Any], query: str, *values: Any) -> Any:
+    row = connection.execute(query, values or None).fetchone()
+    assert row is not None, query
+    return row
