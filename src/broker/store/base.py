@@ -19,6 +19,8 @@ from uuid import UUID
 from broker.records import NewRecord, Published, Record
 from broker.users import User
 
+RECORD_BYTES = 512  # what a record costs in memory besides its data, or a page of tiny ones would be millions
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -17,10 +17,10 @@ from psycopg import Connection
 from broker.errors import SettingsError, Unavailable
 from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
-from broker.store.base import Commit, Head, LogPage
+from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
 from broker.store.listener import Listener
 from broker.store.postgres_session import Database, PostgresSession, check_cluster
-from broker.store.postgres_tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS
+from broker.store.postgres_tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, SIZE
 from broker.store.writer import Writer
 from broker.users import User, username_key
 
@@ -149,12 +149,12 @@ class PostgresStore:
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> list[Published]:
         def read(db: Connection[Any]) -> list[Published]:
             rows = db.execute(
-                """SELECT p.position, r.event, convert_to(r.data, 'UTF8')
+                f"""SELECT p.position, r.event, convert_to(r.data, 'UTF8')
                    FROM broker.publications p JOIN broker.records r ON r.number = p.number
-                   WHERE p.position > %(after)s AND p.position <= %(upto)s AND (
-                       p.position = %(after)s + 1 OR p.total_bytes <= %(bytes)s + coalesce(
-                           (SELECT total_bytes FROM broker.publications WHERE position = %(after)s), 0))
-                   ORDER BY p.position""",
+                   WHERE p.position > %(after)s AND p.position <= %(upto)s
+                   AND p.total_bytes - octet_length(r.data) + {RECORD_BYTES} * (p.position - %(after)s - 1) < %(bytes)s
+                       + coalesce((SELECT total_bytes FROM broker.publications WHERE position = %(after)s), 0)
+                   ORDER BY p.position""",  # noqa: S608 (constants only)
                 {"after": after, "upto": min(upto, after + records_max), "bytes": bytes_max},
                 binary=True,
             )
@@ -199,7 +199,7 @@ class PostgresStore:
         def read(db: Connection[Any]) -> list[Record]:
             rows = db.execute(
                 f"""SELECT {RECORD_COLUMNS} FROM (
-                        SELECT *, sum(octet_length(data)) OVER (ORDER BY number {order}) - octet_length(data) AS before
+                        SELECT *, sum({SIZE}) OVER (ORDER BY number {order}) - {SIZE} AS before
                         FROM (SELECT * FROM broker.records WHERE event = %s
                               AND (%s::bigint IS NULL OR number {beyond} %s) AND number {within} %s
                               ORDER BY number {order} LIMIT {_LOG_RECORDS_MAX}) AS page) AS r {RECORD_JOINS}

@@ -15,7 +15,7 @@ from uuid import UUID
 from broker.errors import Unavailable
 from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
-from broker.store.base import Commit, Head, LogPage
+from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
 from broker.store.database import Identity, SQLiteOutage, connect, locked, open_database
 from broker.store.sqlite_session import SQLiteSession
 from broker.store.sqlite_tables import RECORD_COLUMNS, RECORD_TABLES, record_of
@@ -24,7 +24,6 @@ from broker.users import User, username_key
 
 _T = TypeVar("_T")
 
-_RECORD_BYTES = 512  # what a record costs in memory besides its data, or a page of tiny ones would be millions
 _HEAD = "SELECT epoch, head FROM state, epochs WHERE ended IS NULL"
 _USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled"
 
@@ -232,7 +231,7 @@ def _page(items: Iterable[Any], bytes_max: int) -> list[Any]:
     page, size = [], 0
     for item in items:
         page.append(item)
-        size += len(item.data) + _RECORD_BYTES
+        size += len(item.data) + RECORD_BYTES
         if size >= bytes_max:
             break
     return page
