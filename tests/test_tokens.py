@@ -10,7 +10,8 @@ import jwt
 import pytest
 
 from broker.errors import SettingsError, Unauthorized
-from broker.tokens import Tokens, read_secret
+from broker.store.secret import read_secret
+from broker.tokens import Tokens
 from broker.users import User
 
 NOW_S = 1_700_000_000

@@ -23,7 +23,7 @@ from broker.store.base import Commit, LogPage, Store
 from broker.store.sqlite import SQLiteStore
 from broker.subscriber import Subscriber
 from broker.throttle import Throttle
-from broker.tokens import Tokens, read_secret
+from broker.tokens import Tokens
 from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username
 
 logger = logging.getLogger("broker")
@@ -36,6 +36,18 @@ def wall_clock_us() -> int:
     return time.time_ns() // 1_000
 
 
+def _make_store(settings: Settings, clock: Callable[[], int]) -> Store:
+    if not settings.database:
+        return SQLiteStore(settings.data / "broker.db", settings, clock)
+    try:
+        from broker.store.postgres import PostgresStore
+    except ImportError:
+        raise SettingsError(
+            "database: for PostgreSQL, install its driver: pip install 'zerocode-broker[postgres]'"
+        ) from None
+    return PostgresStore(settings.database, settings)
+
+
 class Broker:
     """One node. ``start`` and ``stop`` are in the order of the road (docs/architecture.md).
 
@@ -44,10 +56,10 @@ class Broker:
     def __init__(self, settings: Settings, clock: Callable[[], int] = wall_clock_us) -> None:
         self.settings = settings
         self.clock = clock  # microseconds since the epoch
-        self.store: Store = SQLiteStore(settings.data / "broker.db", settings, clock)
+        self.store = _make_store(settings, clock)
         self.hub = Hub(settings)
         self.relay = Relay(self.store, self.hub, settings)
-        self.scheduler = Scheduler(self.store, settings, clock)
+        self.scheduler = Scheduler(self.store, settings)
         self.catchup = Catchup(self.store, self.relay, self.hub, settings)
         self.running = False
         self._started = False
@@ -64,11 +76,11 @@ class Broker:
         if self._started:
             raise RuntimeError("a Broker is started once; make another one (or another create_app) to start again")
         self._started = True
-        secret = self.settings.token_secret or read_secret(self.settings.data / "token-secret")
-        self._tokens = Tokens(secret, self.settings.token_ttl_s)
-        self._passwords = Passwords(self.settings.password_hashes_max)
         await self.store.start(self._committed)
         try:
+            secret = self.settings.token_secret or await self.store.token_secret()
+            self._tokens = Tokens(secret, self.settings.token_ttl_s)
+            self._passwords = Passwords(self.settings.password_hashes_max)
             await self.relay.start()
         except BaseException as error:
             await self.store.stop()

@@ -244,6 +244,16 @@ class Hub:
                     subscriber.write_framed(payload)
             await asyncio.sleep(0)
 
+    def begin_anew(self, position: int) -> None:
+        """Cuts every stream off, and goes on from another position."""
+        for subscriber in tuple(self.subscribers):
+            subscriber.cut_off()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._waits = None, False
+        self._turn, self._turn_bytes = [], 0
+        self.position = self._turn_position = position
+
     async def close(self, grace_s: float) -> None:
         """Ends every stream cleanly; cuts off those that do not drain within ``grace_s``."""
         self.flush()

@@ -39,9 +39,11 @@ class Relay:
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
 
     async def start(self) -> None:
-        self.epochs = await self._store.epochs()
+        epochs = await self._store.epochs()
         head, latest = await self._store.snapshot()
-        self.epoch, self.position = head.epoch, head.position
+        # From here on synchronous: all of it is of one moment.
+        self.epochs, self.epoch, self.position = epochs, head.epoch, head.position
+        self.snapshot = Snapshot()
         self.recent = Recent(self.position, self._settings.replay_max, self._settings.replay_bytes_max)
         self._id_prefix = f"{self.epoch}-".encode()
         for record in latest:
@@ -82,9 +84,23 @@ class Relay:
             await future
 
     async def _tail(self) -> None:
-        while records := await self._store.read(self.position, 2**62, PAGE_RECORDS_MAX, PAGE_BYTES_MAX):
-            # A hint may have moved the position during the await.
-            self._advance([record for record in records if record.position > self.position])
+        while True:
+            records = await self._store.read(self.position, 2**62, PAGE_RECORDS_MAX, PAGE_BYTES_MAX)
+            # Behind the read: if the epoch is still the same, so it was for what was read.
+            if (await self._store.head()).epoch != self.epoch:
+                await self._begin_anew()
+            elif records:
+                # A hint may have moved the position during the await.
+                self._advance([record for record in records if record.position > self.position])
+            else:
+                return
+
+    async def _begin_anew(self) -> None:
+        """The store has lost the log's tail, and goes on in a new epoch. What this node has told of that tail its
+        subscribers must forget: they are cut off, resume with an id of the old epoch, and are told so."""
+        await self.start()
+        self._hub.begin_anew(self.position)
+        logger.warning("the log goes on in the epoch %s at position %d", self.epoch, self.position)
 
     def _advance(self, records: list[Published]) -> None:
         """Synchronous: whoever looks between two turns of the loop sees position, snapshot and hub agree."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from broker.errors import BrokerError
 from broker.settings import Settings
@@ -19,10 +18,9 @@ class Scheduler:
     """Whether a record is due the store decides, by its own clock in the writing transaction: a timer that fires early
     publishes nothing. Mutable state: the next due time, as last heard from the store."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._clock = clock
         self._next_due_us: int | None = None
         self._wake = asyncio.Event()
 
@@ -46,7 +44,7 @@ class Scheduler:
             self._wake.clear()
             wait_s = self._settings.scheduler_sleep_max_s
             if self._next_due_us is not None:
-                until_due_s = (self._next_due_us - self._clock()) / 1e6
+                until_due_s = (self._next_due_us - self._store.clock()) / 1e6
                 if until_due_s <= 0:
                     await self._store.publish_due()  # its commit hints at the next due time, before it returns
                     continue

@@ -28,6 +28,9 @@ class Settings:
     host: str = _setting("127.0.0.1", "address", "only this machine, until you say otherwise")
     port: int = _setting(8080, "port", "`PORT` is read too; 0 takes a free one")
     data: Path = _setting(Path("./tmp"), "folder", "holds `broker.db` and the token secret")
+    database: str = _setting(
+        "", "URL", "`postgresql://user@host/name`: one log for many nodes; none: SQLite in `data`", repr=False
+    )
     origin: tuple[str, ...] = _setting(
         (),
         "origins",

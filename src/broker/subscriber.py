@@ -103,8 +103,7 @@ class Subscriber(asyncio.Protocol):
         # trouble alone: the caller goes on with the others.
         except Exception as error:
             logger.debug("%r cannot be written to: %s", self, error)
-            self.abort()
-            self._lost()
+            self.cut_off()
 
     async def drained(self, stall_s: float) -> None:
         """Returns once it can be written to again, or is closed; aborts a reader without progress for ``stall_s``."""
@@ -114,8 +113,7 @@ class Subscriber(asyncio.Protocol):
             await asyncio.wait([self._drained], timeout=stall_s)
             if self.paused and not self.closed and self._unsent() >= unsent:
                 logger.info("%r took nothing for %g s: cut off", self, stall_s)
-                self.abort()
-                self._lost()
+                self.cut_off()
 
     def _unsent(self) -> int:
         """Bytes that the reader has not taken, here, in the transport and, where it can be asked, in the kernel: its
@@ -144,6 +142,11 @@ class Subscriber(asyncio.Protocol):
     def abort(self) -> None:
         self._let_go()
         self.transport.abort()
+
+    def cut_off(self) -> None:
+        """And is closed at once: nothing more is written to it, in this turn of the loop, too."""
+        self.abort()
+        self._lost()
 
     def _let_go(self) -> None:
         """Of the socket, which is the transport's to close. Both loops tell that the connection is lost before they do

@@ -82,6 +82,10 @@ class Store(Protocol):
         """The due time of the earliest pending record, in microseconds."""
         ...
 
+    async def token_secret(self) -> str:
+        """What signs the tokens, for all nodes; made with the log. Raises SettingsError."""
+        ...
+
     async def head(self) -> Head:
         """The head now."""
         ...

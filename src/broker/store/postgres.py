@@ -54,6 +54,7 @@ class PostgresStore:
         self._readers: ThreadPoolExecutor
         self._local = threading.local()
         self._connections: list[Connection[Any]] = []
+        self._epoch = ""  # that the relay goes by
         self._ahead_us: int | None = None  # of the monotonic clock; the nearest of late
         self._ahead_since_s = 0.0
 
@@ -86,6 +87,9 @@ class PostgresStore:
         ahead_us = self._session.now_us - round(now_s * 1e6)
         if self._ahead_us is None or ahead_us > self._ahead_us or now_s - self._ahead_since_s > _CLOCK_WINDOW_S:
             self._ahead_us, self._ahead_since_s = ahead_us, now_s
+        known = self._session.known
+        if known is not None and known.epoch != self._epoch:  # its rows continue another log than the relay has
+            commit = Commit([], 2**62, commit.next_due_us)
         self._on_commit(commit)
 
     def clock(self) -> int:
@@ -131,7 +135,9 @@ class PostgresStore:
         return Head(*await self._row(_HEAD))
 
     async def epochs(self) -> dict[str, int | None]:
-        return dict(await self._read(lambda db: db.execute("SELECT epoch, ended FROM broker.epochs").fetchall()))
+        epochs = dict(await self._read(lambda db: db.execute("SELECT epoch, ended FROM broker.epochs").fetchall()))
+        self._epoch = next(epoch for epoch, ended in epochs.items() if ended is None)
+        return epochs
 
     async def snapshot(self) -> tuple[Head, list[Published]]:
         def read(db: Connection[Any]) -> tuple[Head, list[Published]]:

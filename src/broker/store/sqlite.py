@@ -17,6 +17,7 @@ from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
 from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
 from broker.store.database import Identity, SQLiteOutage, connect, locked, open_database
+from broker.store.secret import read_secret
 from broker.store.sqlite_session import SQLiteSession
 from broker.store.sqlite_tables import RECORD_COLUMNS, RECORD_TABLES, record_of
 from broker.store.writer import Writer
@@ -102,6 +103,9 @@ class SQLiteStore:
         await self._writer.call(lambda transaction: transaction.add_user(user))
 
     # Reading
+
+    async def token_secret(self) -> str:
+        return await asyncio.to_thread(read_secret, self._file.with_name("token-secret"))
 
     async def next_due(self) -> int | None:
         (due_us,) = await self._row("SELECT min(due_us) FROM pending")
