@@ -62,7 +62,7 @@ class PostgresStore:
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
         try:
-            await asyncio.to_thread(self._session.open)
+            self._epoch = (await asyncio.to_thread(self._session.open)).epoch
         except (psycopg.Error, OSError) as error:
             raise SettingsError(f"cannot use {self._database.name}: {str(error).strip()}") from error
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
