@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.postgres import a_server
+from tests.postgres import the_server
 from tests.servers import ServerProcess
 
 
@@ -26,5 +26,5 @@ def ada(server: ServerProcess) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The address of a PostgreSQL server to make databases on."""
-    with a_server() as url:
+    with the_server() as url:
         yield url

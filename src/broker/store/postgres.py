@@ -240,11 +240,15 @@ class PostgresStore:
 
     def _run_read(self, work: Callable[[Connection[Any]], _T]) -> _T:
         connection: Connection[Any] | None = getattr(self._local, "connection", None)
-        if connection is None or connection.closed:
-            connection = self._database.connect()
-            check_cluster(connection)
-            self._local.connection = connection
-            self._connections.append(connection)
+        if connection is not None and not connection.closed:
+            try:
+                return work(connection)
+            except psycopg.OperationalError:  # it may have been lost long ago: once more, on a new one
+                connection.close()
+        connection = self._database.connect()
+        check_cluster(connection)
+        self._local.connection = connection
+        self._connections = [each for each in self._connections if not each.closed] + [connection]
         return work(connection)
 
     def _check_running(self) -> None:
