@@ -28,6 +28,7 @@ LAYERS = [
     {"broker"},
     {"client", "web"},
     {"acceptor", "protocol", "server"},
+    {"workers"},
     {"__init__"},
     {"cli", "operations"},
     {"__main__"},

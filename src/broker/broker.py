@@ -53,8 +53,9 @@ class Broker:
 
     Mutable state: whether it runs, its tasks, the users as known of late, and counts."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], int] = wall_clock_us) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], int] = wall_clock_us, worker: str = "") -> None:
         self.settings = settings
+        self.worker = worker  # its name among several behind one port
         self.clock = clock  # microseconds since the epoch
         self.store = _make_store(settings, clock)
         self.hub = Hub(settings)

@@ -20,8 +20,9 @@ from broker.client import Client, ClientError, Unsure, collection
 from broker.errors import SettingsError
 from broker.operations import COMMANDS
 from broker.records import make_uuid
-from broker.server import serve, set_up_logging
+from broker.server import set_up_logging
 from broker.settings import read_settings
+from broker.workers import run
 
 TOKEN_FILE = Path("~/.config/broker/token")
 
@@ -85,6 +86,8 @@ def main() -> None:
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8080]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for the log and the secret.  [default: ./tmp]")
+@click.option("--database", metavar="URL", help="PostgreSQL in place of --data: postgresql://user@host/name")
+@click.option("--workers", type=int, help="Processes that share the port; more than 1 need --database.  [default: 1]")
 @click.option("--origin", multiple=True, help="A web page's origin that may call, or *; may be given again.")
 @click.option(
     "--config",
@@ -95,8 +98,8 @@ def main() -> None:
 @click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be given again.")
 @click.option("--verbose", envvar="BROKER_VERBOSE", is_flag=True, help="Log more.")
 def serve_command(
-    host: str | None, port: int | None, data: Path | None, origin: tuple[str, ...], config: Path | None,
-    more: tuple[str, ...], verbose: bool,
+    host: str | None, port: int | None, data: Path | None, database: str | None, workers: int | None,
+    origin: tuple[str, ...], config: Path | None, more: tuple[str, ...], verbose: bool,
 ) -> None:  # fmt: skip
     """Run the server."""
     set_up_logging(verbose=verbose)
@@ -106,10 +109,12 @@ def serve_command(
         if not equals:
             raise click.ClickException(f"--set {each}: expected NAME=VALUE")
         arguments[name] = value
-    options = {"host": host, "port": port, "data": data, "origin": origin or None}
+    options = {
+        "host": host, "port": port, "data": data, "database": database, "workers": workers, "origin": origin or None,
+    }  # fmt: skip
     arguments |= {name: value for name, value in options.items() if value is not None}
     with _clear_errors():
-        uvloop.run(serve(read_settings(arguments, file=config)))
+        uvloop.run(run(read_settings(arguments, file=config)))
 
 
 @main.group("user")

@@ -10,8 +10,7 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -20,39 +19,35 @@ from broker.broker import Broker
 from broker.edge import Edge
 from broker.errors import SettingsError
 from broker.protocol import Protocol
-from broker.settings import Settings, read_settings
+from broker.settings import Settings
 from broker.web.app import App
 
 logger = logging.getLogger("broker.server")
 
 
-async def broker_run(*origins: str, **settings: Any) -> None:
-    """Serves until SIGTERM or Ctrl-C, for pages of the given origins.
-
-    ``settings`` are those of ``Settings``, by name; the rest comes from the environment. Raises SettingsError."""
-    set_up_logging(verbose=False)
-    if origins:
-        settings["origin"] = origins
-    await serve(read_settings(settings))
-
-
-def set_up_logging(*, verbose: bool) -> None:
-    """To standard error, unless the program that Broker is part of has set up its own."""
+def set_up_logging(*, verbose: bool = False, name: str = "") -> None:
+    """To standard error, unless the program that Broker is part of has set up its own. ``name``: which of several."""
     if logging.getLogger().handlers:
         return
     level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=level, format=f"%(asctime)s %(levelname)s {name and name + ': '}%(message)s")
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each client that speaks no HTTP
 
 
-async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or Ctrl-C. Raises SettingsError."""
+def tell(address: str, place: str, how: str = "") -> None:
+    logger.info("Broker serves on %s%s (Ctrl-C stops it); data in %s", address, how, place)
+    logger.info("its API to read: %s/docs", address)
+
+
+async def serve(settings: Settings, worker: str = "", serving: Callable[[str, str], None] = tell) -> None:
+    """Serves until SIGTERM or Ctrl-C. ``worker``: its name among those that share the port; ``serving`` is told the
+    address, and where the data is, when connections are accepted. Raises SettingsError."""
     raise_file_limit()
     gc.freeze()  # what is loaded by now stays: no need to look at it in each collection
-    broker = Broker(settings)
+    broker = Broker(settings, worker=worker)
     edge = Edge(settings, broker.hub)
-    listener = _listen(settings)
+    listener = bind(settings, shared=bool(worker))
     with contextlib.closing(listener):
         await broker.start()
         try:
@@ -73,7 +68,7 @@ async def serve(settings: Settings) -> None:
             host, port = listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             scheme = "https" if settings.tls_certificate else "http"
-            server = Server(config, broker, edge, f"{scheme}://{shown}:{port}")
+            server = Server(config, broker, edge, f"{scheme}://{shown}:{port}", serving)
             sweep = asyncio.create_task(edge.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # of our Protocol
             try:
                 await server.serve([listener])
@@ -83,7 +78,9 @@ async def serve(settings: Settings) -> None:
             await broker.stop()
 
 
-def _listen(settings: Settings) -> socket.socket:
+def bind(settings: Settings, *, shared: bool = False) -> socket.socket:
+    """A socket that does not listen yet. ``shared``: with others on this port, each of which gets its part of the
+    connections. Raises SettingsError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -91,6 +88,8 @@ def _listen(settings: Settings) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # every connection has it from the listener
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.peer_timeout_s * 1000))
             listener.bind(address)
@@ -117,12 +116,20 @@ def raise_file_limit() -> None:
 class Server(uvicorn.Server):
     """Uvicorn waits for open connections before anything else, and a stream is never done: the hub goes first."""
 
-    def __init__(self, config: uvicorn.Config, broker: Broker, edge: Edge, address: str) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        broker: Broker,
+        edge: Edge,
+        address: str,
+        serving: Callable[[str, str], None] = tell,
+    ) -> None:
         super().__init__(config)
         self.servers = []
         self._broker = broker
         self._edge = edge
         self._address = address
+        self._serving = serving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As Uvicorn's, but for TLS: see ``acceptor.py``."""
@@ -136,8 +143,7 @@ class Server(uvicorn.Server):
                     await loop.create_server(self._connection, sock=listener, backlog=self.config.backlog)
                 )
         self.started = True
-        logger.info("Broker serves on %s (Ctrl-C stops it); data in %s", self._address, self._broker.settings.data)
-        logger.info("its API to read: %s/docs", self._address)
+        self._serving(self._address, self._broker.store.place)
 
     def _connection(self) -> Protocol:
         return Protocol(self.config, self.server_state, {}, edge=self._edge)

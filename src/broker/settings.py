@@ -31,6 +31,9 @@ class Settings:
     database: str = _setting(
         "", "URL", "`postgresql://user@host/name`: one log for many nodes; none: SQLite in `data`", repr=False
     )
+    workers: int = _setting(
+        1, "count", "processes behind one port, one for each core; more than one need `database`; limits hold for each"
+    )
     origin: tuple[str, ...] = _setting(
         (),
         "origins",
@@ -151,6 +154,11 @@ class Settings:
                 raise SettingsError(f"{each.name}: {value:g} {each.metadata['unit']}; give 0 to {_SECONDS_MAX:,}")
         if self.port > 65_535:
             raise SettingsError(f"port: {self.port} is no port; give 0 to 65535")
+        if self.workers > 1 and not self.database:
+            raise SettingsError(
+                f"workers: SQLite has one process at a time, not {self.workers}; move the log to PostgreSQL "
+                f"(broker copy --from {self.data} --to postgresql://…), and give that as the database: docs/scaling.md"
+            )
         if self.subscriber_sndbuf_bytes >= 2**31:
             raise SettingsError("subscriber_sndbuf_bytes is more than a socket can have; give less than 2147483648")
         for name in ("insert_queue_bytes_max", "bodies_bytes_max"):

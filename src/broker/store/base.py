@@ -46,6 +46,11 @@ class Store(Protocol):
     """Append-only log, schedule and users."""
 
     @property
+    def place(self) -> str:
+        """Where the log is, to be shown."""
+        ...
+
+    @property
     def waiting(self) -> int:
         """How many records and other writes are accepted and not yet done."""
         ...

@@ -99,6 +99,10 @@ class PostgresStore:
         return round(time.monotonic() * 1e6) + self._ahead_us
 
     @property
+    def place(self) -> str:
+        return self._database.name
+
+    @property
     def waiting(self) -> int:
         return self._writer.waiting
 

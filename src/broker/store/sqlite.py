@@ -82,6 +82,10 @@ class SQLiteStore:
     # Writing
 
     @property
+    def place(self) -> str:
+        return str(self._file.parent)
+
+    @property
     def waiting(self) -> int:
         return self._writer.waiting
 

@@ -34,17 +34,22 @@ class Metrics:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._may_read(scope):
             raise Forbidden("metrics are for this machine, or with Authorization: Bearer <metrics_token>")
-        hub, relay = self._broker.hub, self._broker.relay
-        refusals = self._broker.refusals
-        values = {
-            "broker_subscribers": ("gauge", len(hub.subscribers)),
-            "broker_position": ("counter", relay.position),
-            "broker_deliveries_total": ("counter", hub.deliveries),
-            "broker_writes_waiting": ("gauge", self._broker.store.waiting),
-        }
-        lines = [f"# TYPE {name} {kind}\n{name} {value}\n" for name, (kind, value) in values.items()]
-        lines.append("# TYPE broker_refusals_total counter\n")
-        lines += [f'broker_refusals_total{{status="{each}"}} {refusals[each]}\n' for each in (429, 503, 507)]
+        hub, store, refusals = self._broker.hub, self._broker.store, self._broker.refusals
+        values: list[tuple[str, str, dict[str, int]]] = [
+            ("broker_subscribers", "gauge", {"": len(hub.subscribers)}),
+            ("broker_position", "counter", {"": self._broker.relay.position}),
+            ("broker_deliveries_total", "counter", {"": hub.deliveries}),
+            ("broker_writes_waiting", "gauge", {"": store.waiting}),
+            ("broker_refusals_total", "counter", {f'status="{each}"': refusals[each] for each in (429, 503, 507)}),
+        ]
+        # Which of several workers answers is chance: with the label each has series of its own.
+        worker = f'worker="{self._broker.worker}"' if self._broker.worker else ""
+        lines = []
+        for name, kind, series in values:
+            lines.append(f"# TYPE {name} {kind}\n")
+            for label, value in series.items():
+                labels = ",".join(filter(None, (label, worker)))
+                lines.append(f"{name}{labels and f'{{{labels}}}'} {value}\n")
         await respond(send, 200, "".join(lines).encode(), b"text/plain; version=0.0.4; charset=utf-8")
 
     def _may_read(self, scope: Scope) -> bool:

@@ -1,0 +1,170 @@
+"""From settings to processes: one, or ``workers`` of them behind one port, each a node on the same PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+import uvloop
+
+from broker.errors import SettingsError
+from broker.server import bind, serve, set_up_logging, tell
+from broker.settings import Settings, read_settings
+
+logger = logging.getLogger("broker.workers")
+
+_PAUSE_S = 0.5  # before a worker is started again; twice as long each time that it does not come to serve
+_PAUSE_MAX_S = 5.0
+_PATIENCE_S = 3.0  # beyond the grace that a worker has itself
+
+
+async def broker_run(*origins: str, **settings: Any) -> None:
+    """Serves until SIGTERM or Ctrl-C, for pages of the given origins.
+
+    ``settings`` are those of ``Settings``, by name; the rest comes from the environment. Raises SettingsError."""
+    set_up_logging()
+    if origins:
+        settings["origin"] = origins
+    await run(read_settings(settings))
+
+
+async def run(settings: Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C. Raises SettingsError."""
+    if settings.workers == 1:
+        await serve(settings)
+        return
+    # A port that is shared lets anybody in who shares it: so see first that nobody is there.
+    bind(settings).close()
+    # Bound and never listening, it gets no connections: it holds the port while workers come and go.
+    with contextlib.closing(bind(settings, shared=True)) as reserved:
+        await Supervisor(settings, reserved.getsockname()[1]).run()
+
+
+class _Orders(msgspec.Struct):
+    number: int
+    verbose: bool
+    settings: dict[str, Any]
+
+
+class _News(msgspec.Struct):
+    address: str = ""
+    place: str = ""
+    refusal: str = ""
+
+
+class Supervisor:
+    """Starts the workers, starts one again that ends, stops all.
+
+    Mutable state: whether it stops, and the processes that run."""
+
+    def __init__(self, settings: Settings, port: int) -> None:
+        self._settings = settings
+        self._values = {name: value for name, value in asdict(settings).items() if value is not None} | {"port": port}
+        self._stop = asyncio.Event()
+        self._processes: dict[int, Process] = {}
+
+    async def run(self) -> None:
+        """Until SIGTERM or Ctrl-C. Raises SettingsError if a worker cannot start at first."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(ValueError, RuntimeError):  # in a thread: whoever called cancels
+            for each in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(each, self._stop.set)
+        keepers: list[asyncio.Task[None]] = []
+        try:
+            for number in range(1, self._settings.workers + 1):
+                news = await self._start(number)
+                keepers.append(asyncio.create_task(self._keep(number)))
+            tell(news.address, news.place, f" with {self._settings.workers} workers")
+            await self._stop.wait()
+            logger.info("stopping")
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+            await asyncio.gather(*(self._end(process) for process in self._processes.values()))
+            with contextlib.suppress(ValueError, RuntimeError):
+                for each in (signal.SIGINT, signal.SIGTERM):
+                    loop.remove_signal_handler(each)
+
+    async def _start(self, number: int) -> _News:
+        """Returns when it serves. Raises SettingsError with the reason why it does not."""
+        # -P: no module of the folder that it is started in gets in the way. A session of its own: Ctrl-C is for the
+        # supervisor alone.
+        process = self._processes[number] = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-c", "from broker.workers import work; work()",
+            stdin=PIPE, stdout=PIPE, start_new_session=True,
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        message = _Orders(number, logger.isEnabledFor(logging.DEBUG), self._values)
+        # Not in the arguments, which everybody on this machine can read: there are secrets among them. It stays open:
+        # its end tells the worker that nobody is left to stop it.
+        process.stdin.write(msgspec.json.encode(message, enc_hook=str) + b"\n")
+        line = await process.stdout.readline()
+        if not line:
+            raise SettingsError(f"worker {number} ended with status {await process.wait()}; its log says why")
+        news = msgspec.json.decode(line, type=_News)
+        if news.refusal:
+            await process.wait()
+            raise SettingsError(news.refusal)
+        return news
+
+    async def _keep(self, number: int) -> None:
+        while True:
+            status = await self._processes[number].wait()
+            logger.error("worker %d ended with status %d; another takes its place", number, status)
+            pause_s = _PAUSE_S
+            while True:
+                await asyncio.sleep(pause_s)
+                try:
+                    await self._start(number)
+                    break
+                except SettingsError as error:
+                    pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+                    logger.error("worker %d does not start: %s; again in %g s", number, error, pause_s)
+            logger.info("worker %d serves", number)
+
+    async def _end(self, process: Process) -> None:
+        if process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), self._settings.shutdown_grace_s + _PATIENCE_S)
+        except TimeoutError:
+            logger.error("worker with process id %d does not stop; it is killed", process.pid)
+            process.kill()
+            await process.wait()
+
+
+def work() -> None:
+    """A worker process: its orders come as a line on standard input, and its news go as one to standard output."""
+    with open(0, "rb", buffering=0, closefd=False) as pipe:
+        orders = msgspec.json.decode(pipe.readline(), type=_Orders)
+    set_up_logging(verbose=orders.verbose, name=f"worker {orders.number}")
+    try:
+        uvloop.run(_work(read_settings(orders.settings, environment={}), str(orders.number)))
+    except SettingsError as error:
+        _tell(_News(refusal=str(error)))
+
+
+async def _work(settings: Settings, number: str) -> None:
+    def alone() -> None:
+        loop.remove_reader(0)
+        logger.error("the supervisor is gone; stopping")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(0, alone)
+    await serve(settings, number, lambda address, place: _tell(_News(address, place)))
+
+
+def _tell(news: _News) -> None:
+    os.write(1, msgspec.json.encode(news) + b"\n")
