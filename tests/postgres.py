@@ -25,6 +25,8 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self._server = get_server(folder, cleanup_mode="stop")
         self.url: str = self._server.get_uri()
+        self.folder = self._server.pgdata
+        self.user = self._server.system_user  # None: who runs the tests
 
     def control(self, *arguments: str) -> None:
         """``pg_ctl``, which waits until it is done."""

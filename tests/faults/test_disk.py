@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import random
 import resource
 import shutil
 import sqlite3
@@ -19,22 +21,26 @@ import pytest
 
 from tests.servers import ServerProcess, StreamReader, streaming, wait_for
 
-DATA = "x" * 20_000
+DATA = base64.b64encode(random.Random(1).randbytes(15_000)).decode()  # PostgreSQL would compress what repeats
 may_mount = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root may mount a small disk; a limit of file size is tried"
 )
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MB."""
-    disk = tmp_path / "disk"
+@contextmanager
+def a_small_disk(disk: Path, megabytes: int) -> Iterator[Path]:
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "none", disk], check=True)
     try:
         yield disk
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with a_small_disk(tmp_path / "disk", megabytes=4) as disk:
+        yield disk
 
 
 class Inserts:

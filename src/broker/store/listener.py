@@ -27,10 +27,8 @@ class Listener:
 
     Mutable state: whether it shall stop; the thread has the connection."""
 
-    def __init__(self, database: Database, own: Callable[[], int]) -> None:
-        """``own``: the server process whose commits this node knows of itself."""
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._own = own
         self._stop = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._on_commit: Callable[[Commit], None]
@@ -45,8 +43,8 @@ class Listener:
         self._thread.start()
         try:
             await asyncio.wait_for(heard.wait(), _TEST_S)
+            self._database.prepares = True
         except TimeoutError:
-            self._database.prepares = False
             logger.warning(
                 "%s: NOTIFY does not arrive, as through a proxy that pools transactions; other nodes' records are "
                 "found by polling (relay_poll_s)", self._database.name,
@@ -67,19 +65,21 @@ class Listener:
 
     def _listen(self, connection: Connection[Any], heard: asyncio.Event) -> None:
         connection.execute(f"LISTEN {CHANNEL}")
-        connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+        with self._database.connect() as other:  # its own would arrive through every proxy
+            other.execute("SELECT pg_notify(%s, %s)", (CHANNEL, f"{self._database.node} test"))
         # What was committed while nobody listened.
         row = connection.execute(f"SELECT head, ({NEXT_DUE}) FROM broker.state").fetchone()  # noqa: S608
         assert row is not None
         self._tell(Commit([], *row))
-        mine = connection.info.backend_pid
         while not self._stop.is_set():
             for notify in connection.notifies(timeout=_WAIT_S):
-                if notify.pid == mine:
-                    self._loop.call_soon_threadsafe(heard.set)
-                elif notify.pid != self._own() and notify.payload:
-                    head, _, due = notify.payload.partition(" ")
-                    self._tell(Commit([], int(head), int(due) if due else None))
+                match notify.payload.split(" "):
+                    case [self._database.node, "test"]:
+                        self._loop.call_soon_threadsafe(heard.set)
+                    case [self._database.node, _, _]:
+                        pass  # a commit of its own, which it knows of
+                    case [_, head, due] if head.isdecimal():
+                        self._tell(Commit([], int(head), int(due) if due.isdecimal() else None))
                 if self._stop.is_set():
                     return
 

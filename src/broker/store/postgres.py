@@ -47,7 +47,7 @@ class PostgresStore:
         self._session = PostgresSession(self._database, clock, settings)
         self._settings = settings
         self._writer = Writer(settings)
-        self._listener = Listener(self._database, lambda: self._session.backend)
+        self._listener = Listener(self._database)
         self._running = False
         self._loop: asyncio.AbstractEventLoop
         self._on_commit: Callable[[Commit], None]

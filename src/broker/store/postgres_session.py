@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -23,6 +24,7 @@ _T = TypeVar("_T")
 
 CHANNEL = "broker"
 _CONNECT_S = 5
+_PREPARE_AFTER = 5  # uses of a statement; psycopg's default
 _LOCK = 0x62726F6B6572  # "broker": the key of the advisory lock under which everything is written
 # What PostgreSQL does for a node that was stopped, or lost, while it holds the lock: the others go on after this.
 _IDLE_MS = 3_000
@@ -48,7 +50,7 @@ class Known:
 class Database:
     """Where it is, and how it is connected to.
 
-    Mutable state: whether statements are prepared, which does not work through every pooling proxy."""
+    Mutable state: whether statements are prepared: not until it is known that no proxy pools transactions."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -68,14 +70,17 @@ class Database:
         )
         host, name = parts.get("host") or "local", parts.get("dbname") or ""
         self.name = f"PostgreSQL {name} at {host}"  # without the password
+        self.node = secrets.token_hex(4)  # in its hints; a process id of the server's may be a proxy's invention
         self.outage = Outage(self.name)
-        self.prepares = True
+        self.prepares = False
 
     def connect(self) -> Connection[Any]:
         connection = psycopg.connect(self._url, autocommit=True)
-        if not self.prepares:
-            connection.prepare_threshold = None
+        self.set_prepares(connection)
         return connection
+
+    def set_prepares(self, connection: Connection[Any]) -> None:
+        connection.prepare_threshold = _PREPARE_AFTER if self.prepares else None
 
     def translate(self, error: Exception) -> BrokerError:
         """What a caller may know of a failure; the log has it all."""
@@ -120,11 +125,6 @@ class PostgresSession:
         self._connection = connection
         return self.known
 
-    @property
-    def backend(self) -> int:
-        """The process of the server that notifications of this session come from."""
-        return 0 if self._connection is None else self._connection.info.backend_pid
-
     def run(self, work: Callable[[Transaction], _T]) -> _T:
         try:
             if self._connection is None or self._connection.closed:
@@ -140,6 +140,7 @@ class PostgresSession:
         return result
 
     def _transact(self, connection: Connection[Any], work: Callable[[Transaction], _T]) -> _T:
+        self._database.set_prepares(connection)
         with connection.pipeline():
             connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             connection.execute(_SET_UP)
@@ -155,18 +156,17 @@ class PostgresSession:
             transaction = Transaction(PostgresTables(connection, before, row[6]), self.now_us, self._settings)
             result = work(transaction)
             if transaction.head != before.head or transaction.next_due_us != row[6]:
-                connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, _hint(transaction)))
+                connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._hint(transaction)))
             connection.execute("COMMIT")
         return result
+
+    def _hint(self, transaction: Transaction) -> str:
+        due = "" if transaction.next_due_us is None else transaction.next_due_us
+        return f"{self._database.node} {transaction.head} {due}"
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
-
-
-def _hint(transaction: Transaction) -> str:
-    due = "" if transaction.next_due_us is None else transaction.next_due_us
-    return f"{transaction.head} {due}"
 
 
 def check_cluster(connection: Connection[Any]) -> None:
