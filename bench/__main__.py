@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import fanout, inserts, schedule, streams
+from bench import fanout, inserts, nodes, schedule, streams
 from bench.bench import Bench
 from bench.errors import BenchError
 from bench.load import compile_programs
@@ -37,6 +37,9 @@ WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "filters": ("many different filters", fanout.filters),
     "subscribers": ("growth: subscribers", fanout.growth),
     "records": ("growth: records", inserts.growth),
+    "nodes": ("inserts through nodes on PostgreSQL", nodes.inserts),
+    "latency": ("from one node to another", nodes.latency),
+    "workers": ("fan-out of one process and of two", nodes.workers),
 }
 
 

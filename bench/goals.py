@@ -143,6 +143,23 @@ def _goals_records(found: Found) -> Iterable[Goal]:
     yield _goal(f"start with {starts[-1]['records']:,} records", "≤ 1 s", start, start <= 1, 2, " s")
 
 
+def _goals_node_singles(found: Found) -> Iterable[Goal]:
+    rounds = found["nodes_singles"]["rounds"]
+    ratio = ratio_of(rounds["PostgreSQL, one node"], rounds["SQLite"], "per_s")
+    yield _goal("durable single inserts/s on PostgreSQL, one node", "≥ 0.5 × SQLite", ratio, ratio >= 0.5, 2, " ×")
+
+
+def _goals_node_batches(found: Found) -> Iterable[Goal]:
+    for name in ("PostgreSQL, one node", "PostgreSQL, three nodes"):
+        rate = median(found["nodes_batches"]["rounds"][name], "per_s")
+        yield _goal(f"batched inserts on {name}: records/s", "≥ 20,000", rate, rate >= 20_000, 0)
+
+
+def _goals_node_latency(found: Found) -> Iterable[Goal]:
+    late = median(found["nodes_latency"]["rounds"]["PostgreSQL, another node"], "p50_ms")
+    yield _goal("insert on one node to receive on another, p50", "≤ 5 ms", late, late <= 5, 2, " ms")
+
+
 GOALS: dict[str, Callable[[Found], Iterable[Goal]]] = {
     "one_at_a_time_1000": _goals_one(1_000),
     "one_at_a_time_8000": lambda found: (*_goals_one(8_000)(found), *_goals_memory(found)),
@@ -156,6 +173,9 @@ GOALS: dict[str, Callable[[Found], Iterable[Goal]]] = {
     "filters": _goals_filters,
     "growth_subscribers": _goals_growth,
     "growth_records": _goals_records,
+    "nodes_singles": _goals_node_singles,
+    "nodes_batches": _goals_node_batches,
+    "nodes_latency": _goals_node_latency,
 }
 
 

@@ -312,6 +312,57 @@ def _growth(found: Found) -> Iterable[str]:
         yield from _plot("growth", "CPU for each insert and time of a start, over the number of records")
 
 
+def _nodes(found: Found) -> Iterable[str]:
+    if "nodes_singles" in found:
+        yield "Durable inserts through one node and through three on one PostgreSQL, beside SQLite, each server as fast as it is"
+        yield "answered (`Prefer: return=minimal`). PostgreSQL, the nodes and the load generator share this machine's cores, so this"
+        yield "is what sharing a log costs, not what more machines bring: every insert of every node goes through one lock, in turn."
+        yield ""
+        yield from table(
+            ("log", "clients", "records in a request", "records/s", "× SQLite", "answered p50 / p99, ms"),
+            (
+                (
+                    name,
+                    part["clients"],
+                    part["batch"],
+                    spread(rows, "per_s", 0),
+                    f"{ratio_of(rows, part['rounds']['SQLite'], 'per_s'):.2f}",
+                    f"{median(rows, 'p50_ms'):.1f} / {median(rows, 'p99_ms'):.1f}",
+                )
+                for part in (found["nodes_singles"], found["nodes_batches"])
+                for name, rows in part["rounds"].items()
+            ),
+        )
+        yield ""
+    if "nodes_latency" in found:
+        part = found["nodes_latency"]
+        yield f"From an insert to its receipt at a subscriber, {part['per_s']} inserts a second, one at a time:"
+        yield ""
+        yield from table(
+            ("log, and where the subscriber is", "p50, ms", "p99, ms"),
+            ((name, spread(rows, "p50_ms"), spread(rows, "p99_ms")) for name, rows in part["rounds"].items()),
+        )
+        yield ""
+    if "nodes_workers" in found:
+        part = found["nodes_workers"]
+        yield f"Fan-out with `--workers`: one event at a time to {part['subscribers']:,} subscribers, the next when all have it. The load"
+        yield "generator shares the cores: where there are few, more workers have less than a core each to run on."
+        yield ""
+        yield from table(
+            ("workers", "deliveries/s", "× one", "CPU for each delivery, µs", "load generator"),
+            (
+                (
+                    name,
+                    spread(rows, "per_s", 0),
+                    f"{ratio_of(rows, part['rounds']['1'], 'per_s'):.2f}",
+                    spread(rows, "us"),
+                    f"{median(rows, 'load_busy'):.0%}",
+                )
+                for name, rows in part["rounds"].items()
+            ),
+        )
+
+
 def _plot(name: str, alt: str) -> Iterable[str]:
     return ("", f"![{alt}](performance/{name}.svg)")
 
@@ -327,4 +378,5 @@ PARTS: tuple[tuple[str, tuple[str, ...], Callable[[Found], Iterable[str]]], ...]
     ("A storm of connections", ("storm",), _storm),
     ("Filters", ("filters",), _filters),
     ("Growth", ("growth_subscribers", "growth_records"), _growth),
+    ("Several nodes", ("nodes_singles", "nodes_latency", "nodes_workers"), _nodes),
 )

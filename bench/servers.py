@@ -45,11 +45,11 @@ class Server:
     log: Path
 
     def pids(self) -> list[int]:
-        """Its processes. Each server leads its own session, so its descendants are those of the same session."""
+        """Its processes. Each server leads its own session; Broker's workers have sessions of their own."""
         if self.process.poll() is not None:
             raise BenchError(f"{self.name} ended with status {self.process.returncode}:\n{self.log_tail()}")
         pids = map(int, filter(str.isdecimal, os.listdir("/proc")))
-        return [pid for pid in pids if _stat(pid)[3:4] == [str(self.process.pid)]]
+        return [pid for pid in pids if str(self.process.pid) in _stat(pid)[1:4]]
 
     def cpu_s(self) -> float:
         """User and system seconds so far, far finer than the kernel's ticks of 10 ms.

@@ -49,9 +49,9 @@ class PostgresServer:
 
 
 @contextmanager
-def a_server() -> Iterator[PostgresServer]:
-    """A server of one's own."""
-    with tempfile.TemporaryDirectory(prefix="broker-pg-") as folder:
+def a_server(parent: Path | None = None) -> Iterator[PostgresServer]:
+    """A server of one's own, with its files in ``parent``."""
+    with tempfile.TemporaryDirectory(prefix="broker-pg-", dir=parent) as folder:
         server = PostgresServer(Path(folder) / "data")
         try:
             yield server

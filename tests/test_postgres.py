@@ -28,6 +28,22 @@ def test_two_stores_on_one_log_give_no_position_twice(bench: Bench) -> None:
     run(bench, test)
 
 
+def test_every_insert_wakes_the_other_node_however_they_fall(postgres: str, tmp_path: Path) -> None:
+    """One of them comes just when the other node has read the one before, and is about to wait."""
+    database = a_database(postgres)
+    with (
+        ServerProcess(tmp_path / "a", database=database, relay_poll_s=1_000) as node,
+        ServerProcess(tmp_path / "b", database=database, relay_poll_s=1_000) as other,
+        node.client("ada") as client,
+        streaming(other) as reader,
+    ):
+        reader.wait("$ready")
+        for n in range(300):
+            for _ in range(3):
+                assert client.post("/insert", json={"event": "e", "data": n}).status_code == 201
+            reader.wait("e", 3 * (n + 1))
+
+
 def test_while_postgres_is_away_streams_stay_open_and_then_miss_nothing(tmp_path: Path) -> None:
     with (
         a_server() as postgres,

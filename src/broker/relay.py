@@ -64,12 +64,12 @@ class Relay:
 
     async def run(self) -> None:
         while True:
+            self._wake.clear()  # before the read: what comes during it may be too late for it
             try:
                 await self._tail()
             except Unavailable:
                 await asyncio.sleep(_RETRY_S)
                 continue
-            self._wake.clear()
             # A lost wake-up costs latency, never a record.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.relay_poll_s):
