@@ -25,14 +25,23 @@ class Scheduler:
         self._wake = asyncio.Event()
 
     def hint(self, commit: Commit) -> None:
-        if commit.next_due_us != self._next_due_us:
-            self._next_due_us = commit.next_due_us
+        self._hear(commit.next_due_us)
+
+    def _hear(self, next_due_us: int | None) -> None:
+        """Hints of several nodes, and a read that was under way meanwhile, come in any order: of two times that are to
+        come the earlier one counts. If nothing is due then after all, it costs an empty transaction; a later time in
+        its place would cost a record's delay."""
+        known_us = self._next_due_us
+        if known_us is not None and known_us > self._store.clock() and (next_due_us is None or next_due_us >= known_us):
+            return
+        if next_due_us != known_us:
+            self._next_due_us = next_due_us
             self._wake.set()
 
     async def run(self) -> None:
         while True:
             try:
-                self._next_due_us = await self._store.next_due()
+                self._hear(await self._store.next_due())
                 await self._publish_when_due()
             except BrokerError as error:
                 logger.debug("asking again in %g s: %s", _RETRY_S, error)
