@@ -151,7 +151,7 @@ class Catchup:
                 await asyncio.sleep(0)
             return
         # A slice at a time, and its records are let go of: it is kept for as long as a slow reader takes for it.
-        records = await self._patiently(subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, _SLICE))
+        _, records = await self._patiently(subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, _SLICE))
         if records:
             subscriber.position = records[-1].position
             frames = [self._relay.frame(record) for record in records if subscriber.filter.matches(record.event)]

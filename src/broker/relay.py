@@ -85,14 +85,13 @@ class Relay:
 
     async def _tail(self) -> None:
         while True:
-            records = await self._store.read(self.position, 2**62, PAGE_RECORDS_MAX, PAGE_BYTES_MAX)
-            # Behind the read: if the epoch is still the same, so it was for what was read.
-            if (await self._store.head()).epoch != self.epoch:
+            head, records = await self._store.read(self.position, 2**62, PAGE_RECORDS_MAX, PAGE_BYTES_MAX)
+            if head.epoch != self.epoch:
                 await self._begin_anew()
-            elif records:
-                # A hint may have moved the position during the await.
-                self._advance([record for record in records if record.position > self.position])
-            else:
+                continue
+            # A hint may have moved the position during the await.
+            self._advance([record for record in records if record.position > self.position])
+            if head.position <= self.position:
                 return
 
     async def _begin_anew(self) -> None:

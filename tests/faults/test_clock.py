@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from broker import Broker, Settings
-from broker.records import NewRecord, Published, make_uuid
+from broker.records import NewRecord, make_uuid
 
 HOUR_US = 3_600_000_000
 
@@ -87,7 +87,7 @@ def test_a_clock_that_steps_back_delays_and_loses_nothing_and_doubles_nothing(tm
         again = Broker(Settings(data=tmp_path), clock)
         async with again.lifespan():
             assert (await again.store.head()).position == 3
-            rows: list[Published] = await again.store.read(0, 10, 10, 10_000)
+            _, rows = await again.store.read(0, 10, 10, 10_000)
             assert [row.data for row in rows] == [b'"first"', b'"second"', b'"soon"']
 
     asyncio.run(run())

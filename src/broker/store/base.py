@@ -103,8 +103,9 @@ class Store(Protocol):
         """The latest of every event, in position order, and the head, at one moment."""
         ...
 
-    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> list[Published]:
-        """Published records with ``after`` < position <= ``upto``: at least one if there is one, as many as fit."""
+    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
+        """The head as of then, or a little before; and published records with ``after`` < position <= ``upto``: at least
+        one if there is one, as many as fit."""
         ...
 
     async def span_bytes(self, after: int, upto: int) -> int:

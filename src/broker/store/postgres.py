@@ -152,23 +152,24 @@ class PostgresStore:
                     LEFT JOIN broker.records r ON r.number = p.number ORDER BY p.position""",  # noqa: S608
                 binary=True,
             ).fetchall()  # one statement: one moment
-            return Head(*rows[0][:2]), [Published(*row[2:]) for row in rows if row[2] is not None]
+            return _head_and_records(rows)
 
         return await self._read(read)
 
-    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> list[Published]:
-        def read(db: Connection[Any]) -> list[Published]:
+    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
+        def read(db: Connection[Any]) -> tuple[Head, list[Published]]:
             rows = db.execute(
-                f"""SELECT p.position, r.event, convert_to(r.data, 'UTF8')
-                   FROM broker.publications p JOIN broker.records r ON r.number = p.number
-                   WHERE p.position > %(after)s AND p.position <= %(upto)s
+                f"""SELECT head.epoch, head.head, p.position, r.event, convert_to(r.data, 'UTF8')
+                   FROM ({_HEAD}) AS head
+                   LEFT JOIN (broker.publications p JOIN broker.records r ON r.number = p.number)
+                   ON p.position > %(after)s AND p.position <= %(upto)s
                    AND p.total_bytes - octet_length(r.data) + {RECORD_BYTES} * (p.position - %(after)s - 1) < %(bytes)s
                        + coalesce((SELECT total_bytes FROM broker.publications WHERE position = %(after)s), 0)
                    ORDER BY p.position""",  # noqa: S608 (constants only)
                 {"after": after, "upto": min(upto, after + records_max), "bytes": bytes_max},
                 binary=True,
-            )
-            return [Published(*row) for row in rows]
+            ).fetchall()
+            return _head_and_records(rows)
 
         return await self._read(read)
 
@@ -258,3 +259,8 @@ class PostgresStore:
     def _check_running(self) -> None:
         if not self._running:
             raise Unavailable("the server is stopping; ask again in a moment")
+
+
+def _head_and_records(rows: list[Any]) -> tuple[Head, list[Published]]:
+    """Of one statement, so of one moment: at least one row, which has no record if there is none."""
+    return Head(*rows[0][:2]), [Published(*row[2:]) for row in rows if row[2] is not None]

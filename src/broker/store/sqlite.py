@@ -137,15 +137,16 @@ class SQLiteStore:
 
         return await self._read(read)
 
-    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> list[Published]:
-        def read(db: sqlite3.Connection) -> list[Published]:
+    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
+        def read(db: sqlite3.Connection) -> tuple[Head, list[Published]]:
+            head = Head(*db.execute(_HEAD).fetchone())
             rows = db.execute(
                 """SELECT p.position, r.event, CAST(r.data AS BLOB) FROM publications p
                    JOIN records r ON r.number = p.number
                    WHERE p.position > ? AND p.position <= ? ORDER BY p.position LIMIT ?""",
                 (after, upto, records_max),
             )
-            return _page((Published(*row) for row in rows), bytes_max)
+            return head, _page((Published(*row) for row in rows), bytes_max)
 
         return await self._read(read)
 
