@@ -28,6 +28,37 @@ def test_two_stores_on_one_log_give_no_position_twice(bench: Bench) -> None:
     run(bench, test)
 
 
+def test_nothing_reads_the_whole_log(bench: Bench) -> None:
+    """PostgreSQL's planner would, with statistics that lag behind a log that grows."""
+
+    def rows_read() -> dict[str, int]:
+        with psycopg.connect(bench.database) as connection:
+            return dict(connection.execute("SELECT relname, seq_tup_read FROM pg_stat_user_tables").fetchall())
+
+    async def fill(bench: Bench, store: Store) -> None:
+        for n in range(20):
+            await store.append([bench.new(event=f"e{n}", later_us=0 if n % 2 else 10**9) for _ in range(1_000)])
+
+    async def use(bench: Bench, store: Store) -> None:
+        bench.now_us += 10**9
+        for position in range(9_990, 10_000):
+            assert len((await store.read(position, position + 5, 100, 10**6))[1]) in range(1, 6)
+            page = await store.log_end("e3", None, 10, False)
+            assert len(await store.log("e3", None, page.last or 0, 10**6, False)) == 10
+            new = bench.new(event="e3", uuid_given=True)
+            await store.append([new])
+            assert not (await store.append([new]))[0][1]
+        await store.snapshot()
+
+    run(bench, fill)
+    before = rows_read()
+    bench.now_us += 1
+    run(bench, use)
+    after = rows_read()
+    assert after["records"] == before["records"]
+    assert after["publications"] == before["publications"]
+
+
 def test_every_insert_wakes_the_other_node_however_they_fall(postgres: str, tmp_path: Path) -> None:
     """One of them comes just when the other node has read the one before, and is about to wait."""
     database = a_database(postgres)

@@ -104,8 +104,8 @@ class Store(Protocol):
         ...
 
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
-        """The head as of then, or a little before; and published records with ``after`` < position <= ``upto``: at least
-        one if there is one, as many as fit."""
+        """Published records with ``after`` < position <= ``upto``: at least one if there is one, as many as fit. With
+        them the head as of then, or a little before."""
         ...
 
     async def span_bytes(self, after: int, upto: int) -> int:

@@ -20,7 +20,7 @@ from broker.settings import Settings
 from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
 from broker.store.listener import Listener
 from broker.store.postgres_session import Database, PostgresSession, check_cluster
-from broker.store.postgres_tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, SIZE
+from broker.store.postgres_tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, RECORD_OF, SIZE
 from broker.store.writer import Writer
 from broker.users import User, username_key
 
@@ -147,9 +147,12 @@ class PostgresStore:
         def read(db: Connection[Any]) -> tuple[Head, list[Published]]:
             rows = db.execute(
                 f"""SELECT head.epoch, head.head, p.position, r.event, convert_to(r.data, 'UTF8')
-                    FROM ({_HEAD}) AS head LEFT JOIN broker.events e ON e.position IS NOT NULL
-                    LEFT JOIN broker.publications p ON p.position = e.position
-                    LEFT JOIN broker.records r ON r.number = p.number ORDER BY p.position""",  # noqa: S608
+                    FROM ({_HEAD}) AS head LEFT JOIN (
+                        broker.events e
+                        CROSS JOIN LATERAL (
+                            SELECT * FROM broker.publications WHERE position = e.position OFFSET 0
+                        ) p {RECORD_OF}
+                    ) ON true ORDER BY p.position""",  # noqa: S608
                 binary=True,
             ).fetchall()  # one statement: one moment
             return _head_and_records(rows)
@@ -161,7 +164,7 @@ class PostgresStore:
             rows = db.execute(
                 f"""SELECT head.epoch, head.head, p.position, r.event, convert_to(r.data, 'UTF8')
                    FROM ({_HEAD}) AS head
-                   LEFT JOIN (broker.publications p JOIN broker.records r ON r.number = p.number)
+                   LEFT JOIN (broker.publications p {RECORD_OF})
                    ON p.position > %(after)s AND p.position <= %(upto)s
                    AND p.total_bytes - octet_length(r.data) + {RECORD_BYTES} * (p.position - %(after)s - 1) < %(bytes)s
                        + coalesce((SELECT total_bytes FROM broker.publications WHERE position = %(after)s), 0)
