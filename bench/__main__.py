@@ -39,6 +39,7 @@ WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "records": ("growth: records", inserts.growth),
     "nodes": ("inserts through nodes on PostgreSQL", nodes.inserts),
     "latency": ("from one node to another", nodes.latency),
+    "followers": ("what each node costs PostgreSQL", nodes.followers),
     "workers": ("fan-out of one process and of two", nodes.workers),
 }
 

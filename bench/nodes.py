@@ -9,10 +9,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.bench import ALL_CPUS, Bench, check, median, publisher
+import psycopg
+
+from bench.bench import ALL_CPUS, Bench, check, median, publisher, summary
 from bench.load import Publisher, Subscribers
-from bench.servers import Server, broker, broker_token
-from tests.postgres import a_database, a_server
+from bench.servers import Server, broker, broker_token, cpu_s, family
+from tests.postgres import PostgresServer, a_database, a_server
 
 CLIENTS = 60  # divided among the nodes
 BATCH, BATCH_CLIENTS = 500, 6
@@ -28,15 +30,15 @@ def cluster(bench: Bench, nodes: int) -> Iterator[list[Server]]:
         if not nodes:
             yield [stack.enter_context(broker(stack.enter_context(bench.data())))]
             return
-        database = ("--database", stack.enter_context(a_postgres(bench)))
+        database = ("--database", a_database(stack.enter_context(a_postgres(bench)).url))
         yield [stack.enter_context(broker(stack.enter_context(bench.data()), *database)) for _ in range(nodes)]
 
 
 @contextmanager
-def a_postgres(bench: Bench) -> Iterator[str]:
-    """The address of an empty database, with its files on the disk that this run uses."""
+def a_postgres(bench: Bench) -> Iterator[PostgresServer]:
+    """With its files on the disk that this run uses."""
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder, a_server(Path(folder)) as server:
-        yield a_database(server.url)
+        yield server
 
 
 def inserts(bench: Bench) -> None:
@@ -112,7 +114,7 @@ def workers(bench: Bench) -> None:
     os.sched_setaffinity(0, ALL_CPUS)
     found: dict[str, list[dict[str, float]]] = {}
     with ExitStack() as stack:
-        database = ("--database", stack.enter_context(a_postgres(bench)))
+        database = ("--database", a_database(stack.enter_context(a_postgres(bench)).url))
         works: list[tuple[str, Server, Subscribers, Publisher]] = []
         for count in (1, 2):
             folder = stack.enter_context(bench.data())
@@ -140,6 +142,47 @@ def workers(bench: Bench) -> None:
                     found.setdefault(name, []).append(row | {"load_busy": got.cpu_s / got.wall_s})
     _tell(bench, found, "per_s", "/s")
     bench.found["nodes_workers"] = {"rounds": found, "subscribers": SUBSCRIBERS}
+
+
+def followers(bench: Bench) -> None:
+    """What PostgreSQL has to do for nodes that only follow: single inserts at one node, and more and more others."""
+    os.sched_setaffinity(0, ALL_CPUS)
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        postgres = stack.enter_context(a_postgres(bench))
+        leader = int((postgres.folder / "postmaster.pid").read_text().split()[0])
+        database = ("--database", a_database(postgres.url))
+        nodes: list[Server] = []
+        for count in (1, 2, 4, 8)[: 2 if bench.quick else None]:
+            while len(nodes) < count:
+                nodes.append(stack.enter_context(broker(stack.enter_context(bench.data()), *database)))
+            token = broker_token(nodes[0], new=not rows)
+            publish = stack.enter_context(publisher(bench, nodes[0], token=token))
+            check(publish.rate(RATE, 1))
+            postgres_us, node_us = [], []
+            for _ in range(bench.times(5, 1)):
+                before, before_nodes = cpu_s(family(leader)), sum(each.cpu_s() for each in nodes[1:])
+                done = publish.rate(RATE, bench.times(4, 1))
+                check(done)
+                postgres_us.append((cpu_s(family(leader)) - before) / done.ok * 1e6)
+                node_us.append(
+                    (sum(each.cpu_s() for each in nodes[1:]) - before_nodes) / done.ok * 1e6 / max(1, count - 1)
+                )
+            with psycopg.connect(postgres.url) as connection:
+                asked = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'broker'")
+                connections = asked.fetchone()
+            assert connections is not None
+            rows.append(
+                {
+                    "nodes": count,
+                    "postgres_us": summary(postgres_us),
+                    "node_us": summary(node_us),
+                    "connections": connections[0] / count,
+                    "memory_mb": median([each.rss_kb() / 1024 for each in nodes]),
+                }
+            )
+            bench.tell(f"  {count} nodes: {median(postgres_us):.0f} µs of PostgreSQL for each insert")
+    bench.found["nodes_followers"] = {"rows": rows, "per_s": RATE}
 
 
 def _tell(bench: Bench, found: dict[str, Any], key: str, unit: str) -> None:

@@ -48,19 +48,11 @@ class Server:
         """Its processes. Each server leads its own session; Broker's workers have sessions of their own."""
         if self.process.poll() is not None:
             raise BenchError(f"{self.name} ended with status {self.process.returncode}:\n{self.log_tail()}")
-        pids = map(int, filter(str.isdecimal, os.listdir("/proc")))
-        return [pid for pid in pids if str(self.process.pid) in _stat(pid)[1:4]]
+        return family(self.process.pid)
 
     def cpu_s(self) -> float:
-        """User and system seconds so far, far finer than the kernel's ticks of 10 ms.
-
-        Read from the CPU clock of each process. A sum over ``schedstat`` would lose the threads that have ended.
-        """
-        total = 0.0
-        for pid in self.pids():
-            with suppress(OSError):  # it ended just now
-                total += time.clock_gettime((~pid << 3) | 2)  # clock_getcpuclockid(3); Python has only the threads'
-        return total
+        """User and system seconds so far."""
+        return cpu_s(self.pids())
 
     def user_s(self) -> float:
         """User seconds so far. As ``system_s`` in ticks: the kernel tells no finer how the time is split."""
@@ -91,6 +83,24 @@ class Server:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)  # not yet waited for: the group is surely still its own
             self.process.wait()
+
+
+def family(leader: int) -> list[int]:
+    """A process, its children, and those of its session."""
+    pids = map(int, filter(str.isdecimal, os.listdir("/proc")))
+    return [pid for pid in pids if pid == leader or str(leader) in _stat(pid)[1:4]]
+
+
+def cpu_s(pids: list[int]) -> float:
+    """User and system seconds of processes so far, far finer than the kernel's ticks of 10 ms.
+
+    Read from the CPU clock of each process. A sum over ``schedstat`` would lose the threads that have ended.
+    """
+    total = 0.0
+    for pid in pids:
+        with suppress(OSError):  # it ended just now
+            total += time.clock_gettime((~pid << 3) | 2)  # clock_getcpuclockid(3); Python has only the threads'
+    return total
 
 
 def _stat(pid: int) -> list[str]:
