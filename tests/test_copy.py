@@ -22,6 +22,7 @@ from tests.operators import broker, insert, make_copy, make_log, tamper, told  #
 from tests.postgres import a_database
 from tests.samples import insert_all
 from tests.servers import ServerProcess, streaming, wait_for
+from tests.test_docs import ROOT, blocks
 
 
 @pytest.fixture
@@ -46,14 +47,18 @@ def refused(source: object, target: object) -> str:
 
 
 def test_a_log_is_the_same_to_the_byte_after_the_way_to_postgresql_and_back(
-    copy: Path, database: str, tmp_path: Path
+    copy: Path, postgres: str, tmp_path: Path
 ) -> None:
+    """And on from one database to another, and from one folder to another."""
     with ServerProcess(copy) as server, server.client("bea") as client:
         insert_all(client, "\\\\N\\\\t/ü😀")
         server.stop()
     tamper(copy, "INSERT INTO epochs VALUES ('0000aaaa', 0), ('0000bbbb', 3)")
-    assert "and 2 users, in the same epoch\n" in copied(copy, database)
-    assert "the files belong to" in copied(database, tmp_path / "back")
+    first, second = a_database(postgres), a_database(postgres)
+    assert "and 2 users, in the same epoch\n" in copied(copy, first)
+    copied(first, second)
+    assert "the files belong to" in copied(second, tmp_path / "folder")
+    copied(tmp_path / "folder", tmp_path / "back")
     for table in (*COPIED, "epochs"):
         assert rows(tmp_path / "back", table) == rows(copy, table), table
     counters = "last_number, head, total_bytes, event_names, reserved_bytes"
@@ -238,12 +243,20 @@ def test_a_folder_that_has_no_room_leaves_postgresql_as_it_was(copy: Path, datab
     assert "13 records" in copied(database, tmp_path / "back")
 
 
-def test_a_log_that_was_there_and_is_lost_is_not_brought_there_again(copy: Path, database: str) -> None:
-    """It may have gone on: its positions would be given once more, for other records."""
+def test_a_log_that_was_there_and_is_lost_goes_on_in_a_new_epoch_only(
+    copy: Path, database: str, tmp_path: Path
+) -> None:
+    """It may have gone on there: positions would be given once more, for other records."""
     copied(copy, database)
+    copied(database, tmp_path / "lost")
+    (tmp_path / "lost/broker.db").unlink()
+    assert "is not there any more: put a backup" in refused(database, tmp_path / "lost")
+    (statements,) = (block.text for block in blocks((ROOT / "docs/operations.md").read_text(), "sql"))
     with psycopg.connect(database) as connection:
-        connection.execute("DROP SCHEMA broker CASCADE")
-    assert "is not there any more: put a backup" in refused(copy, database)
+        connection.execute(statements.encode())
+    copied(database, tmp_path / "found")
+    assert sorted(ended for _, ended in rows(tmp_path / "found", "epochs") if ended) == [8]
+    assert len(rows(tmp_path / "found", "epochs")) == 2
 
 
 def test_what_cannot_be_moved_is_refused_with_what_to_do(copy: Path, log: Path, database: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from psycopg.pq import TransactionStatus
 
 from broker.errors import SettingsError
 from broker.store.postgres_session import LOCK, Database, open_log
-from broker.store.tables import COPIED, Content, Mark, NotCommitted
+from broker.store.tables import AGAIN, COPIED, Content, Mark, NotCommitted
 from broker.store.transaction import Counters
 
 # Longer than the transaction: while one copy may still take its mark away, another must not go on with it.
@@ -81,9 +81,11 @@ class PostgresLog:
             yield from copy.rows()
 
     def put_mark(self, mark: Mark) -> None:
-        with self._telling():
+        try:
             self._db.execute("UPDATE broker.state SET moved = %s, arrived = %s", mark)
             self._db.commit()
+        except psycopg.Error as error:
+            raise SettingsError(f"{self._database.refusal(error)}; {AGAIN}") from error
 
     def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         if table == "records":
@@ -111,10 +113,7 @@ class PostgresLog:
         except psycopg.Error as error:
             if self._db.info.transaction_status == TransactionStatus.IDLE:  # the server lives, and has refused it
                 raise NotCommitted(str(self._database.refusal(error))) from error
-            raise SettingsError(
-                f"{self._database.refusal(error)}; it is not known whether the log has arrived: "
-                "type the same `broker copy` again, and it finds out, and finishes"
-            ) from error
+            raise SettingsError(f"{self._database.refusal(error)}; {AGAIN}") from error
 
     def _row(self, query: str) -> Any:
         row = self._db.execute(query).fetchone()

@@ -13,7 +13,7 @@ from broker.store.backup import new_file, sync
 from broker.store.database import locked, open_database, roll_back
 from broker.store.secret import keep_secret, read_secret
 from broker.store.sqlite_tables import SQLiteTables
-from broker.store.tables import COPIED, Content, Mark, NotCommitted
+from broker.store.tables import AGAIN, COPIED, Content, Mark, NotCommitted
 from broker.store.verify import reading
 
 
@@ -52,21 +52,21 @@ class SQLiteSource:
         return read_secret(file) if file.exists() else None  # it may be given as a setting
 
     def rows(self, table: str) -> Iterator[tuple[Any, ...]]:
-        with self._telling():
+        with self._telling("`broker verify` tells more"):
             yield from self._log.execute(f"SELECT {', '.join(COPIED[table])} FROM {table}")  # noqa: S608 (constants)
 
     def put_mark(self, mark: Mark) -> None:
-        with self._telling():
+        with self._telling(AGAIN):
             self._log.execute("UPDATE state SET moved = ?, arrived = ?", mark)
             if self._log.in_transaction:
                 self._log.execute("COMMIT")
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _telling(self, advice: str = "nothing was moved") -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise SettingsError(f"cannot use {self._folder}: {error}; `broker verify` tells more") from error
+            raise SettingsError(f"cannot use {self._folder}: {error}; {advice}") from error
 
 
 class SQLiteTarget:
@@ -130,7 +130,7 @@ class SQLiteTarget:
         except SettingsError as error:
             if not self._file.exists():
                 raise NotCommitted(str(error)) from error
-            raise
+            raise SettingsError(f"{error}; {AGAIN}") from error
 
 
 def _content(log: sqlite3.Connection) -> Content:

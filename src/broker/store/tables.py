@@ -7,6 +7,8 @@ from typing import NamedTuple
 from broker.errors import SettingsError
 from broker.store.transaction import Counters
 
+AGAIN = "type the same `broker copy` again: it finds out how far this one came, and finishes"
+
 # Each table's columns, in an order that keeps its references, with PostgreSQL's types. A row travels as SQLite has it:
 # a uuid is 16 bytes. ``epochs`` and ``state`` are in Content.
 COPIED: dict[str, dict[str, str]] = {
