@@ -16,12 +16,14 @@ import httpx
 import psycopg
 import pytest
 
+from broker.errors import SettingsError
+from broker.store.copy import Moved, copy_log
 from broker.store.postgres_session import LOCK, Database, open_log
 from broker.store.tables import COPIED
 from tests.operators import broker, insert, make_copy, make_log, tamper, told  # noqa: F401 (fixtures)
 from tests.postgres import a_database
 from tests.samples import insert_all
-from tests.servers import ServerProcess, streaming, wait_for
+from tests.servers import BOUND_S, ServerProcess, streaming, wait_for
 from tests.test_docs import ROOT, blocks
 
 
@@ -38,12 +40,18 @@ def rows(folder: Path, table: str, columns: str = "*") -> list[Any]:
         log.close()
 
 
-def copied(source: object, target: object) -> str:
-    return told(broker("copy", "--from", source, "--to", target))
+def copied(source: object, target: object) -> Moved:
+    return copy_log(str(source), str(target), lambda done, total: None)
 
 
 def refused(source: object, target: object) -> str:
-    return told(broker("copy", "--from", source, "--to", target), 1)
+    with pytest.raises(SettingsError) as refusal:
+        copied(source, target)
+    return str(refusal.value)
+
+
+def typed(source: object, target: object) -> str:
+    return told(broker("copy", "--from", source, "--to", target))
 
 
 def test_a_log_is_the_same_to_the_byte_after_the_way_to_postgresql_and_back(
@@ -55,10 +63,10 @@ def test_a_log_is_the_same_to_the_byte_after_the_way_to_postgresql_and_back(
         server.stop()
     tamper(copy, "INSERT INTO epochs VALUES ('0000aaaa', 0), ('0000bbbb', 3)")
     first, second = a_database(postgres), a_database(postgres)
-    assert "and 2 users, in the same epoch\n" in copied(copy, first)
+    assert "27 records and 2 users, in the same epoch\n" in typed(copy, first)
     copied(first, second)
-    assert "the files belong to" in copied(second, tmp_path / "folder")
-    copied(tmp_path / "folder", tmp_path / "back")
+    assert "the files belong to" in typed(second, tmp_path / "folder")
+    assert copied(tmp_path / "folder", tmp_path / "back") == (str(tmp_path / "back"), 27, 2, False)
     for table in (*COPIED, "epochs"):
         assert rows(tmp_path / "back", table) == rows(copy, table), table
     counters = "last_number, head, total_bytes, event_names, reserved_bytes"
@@ -97,12 +105,14 @@ def test_pages_resume_on_postgresql_with_their_id_and_token_and_what_is_pending_
 def test_a_folder_that_was_moved_is_not_served_but_can_be_looked_at_backed_up_and_restored(
     copy: Path, database: str, tmp_path: Path
 ) -> None:
-    copied(copy, database)
+    copied(copy, f"{database} password=sEcReT")
     address = Database(database).address
+    assert rows(copy, "state", "moved") == [(address,)]
+    assert "sEcReT" not in address
     assert f"has moved to {address}: start with --database {address}; to take it" in told(
         broker("serve", "--data", copy), 1
     )
-    assert "was there already, complete" in copied(copy, database)
+    assert "was there already, complete" in typed(copy, database)
     assert "has moved to" in refused(copy, tmp_path / "other")
     assert "no faults" in told(broker("verify", "--data", copy))
     assert broker("export", "--data", copy).stdout.count(b"\n") == 14
@@ -135,7 +145,7 @@ def test_nodes_that_run_while_their_log_is_moved_lose_nothing_and_refuse_from_th
         try:
             wait_for(lambda: len(acknowledged) > 20)
             before = len(acknowledged)
-            copied(database, tmp_path / "folder")
+            assert "1 user, in the same epoch" in typed(database, tmp_path / "folder")
             wait_for(lambda: refusals)
         finally:
             stop.set()
@@ -160,28 +170,34 @@ def test_nodes_that_run_while_their_log_is_moved_lose_nothing_and_refuse_from_th
         assert "$reset" not in {frame.event for frame in resumed.frames}
 
 
-def killed(source: object, target: object, database: str, table: str, *, commits: bool) -> None:
-    """A copy gets ``kill -9`` when it has written ``table``, or for ``state`` while PostgreSQL is at its commit; which
-    then comes true or not."""
+def interrupted(
+    source: object, target: object, database: str, table: str, *, commits: bool = False, kills: bool = True
+) -> str:
+    """A copy is let go on to its first row of ``table``, or for ``state`` until PostgreSQL is at the commit. There it
+    gets ``kill -9``; and what PostgreSQL does comes true or not. Returns what it said."""
+    trigger = "CONSTRAINT TRIGGER hold AFTER" if table == "state" else "TRIGGER hold BEFORE"
     deferred = "INITIALLY DEFERRED" if table == "state" else ""
     waiting = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted"
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
             f"""CREATE FUNCTION broker.hold() RETURNS trigger LANGUAGE plpgsql AS
-                'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END';
-                CREATE CONSTRAINT TRIGGER hold AFTER INSERT OR UPDATE ON broker.{table} {deferred}
+                'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END';
+                CREATE {trigger} INSERT OR UPDATE ON broker.{table} {deferred}
                 FOR EACH ROW EXECUTE FUNCTION broker.hold();
                 SELECT pg_advisory_lock(1)"""  # of this session: the copy waits for it
         )
-        process = subprocess.Popen([sys.executable, "-m", "broker", "copy", "--from", str(source), "--to", str(target)])
-        (backend,) = wait_for(lambda: connection.execute(waiting).fetchone(), what="the commit")
-        process.kill()
-        process.wait()
+        command = [sys.executable, "-m", "broker", "copy", "--from", str(source), "--to", str(target)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        (backend,) = wait_for(lambda: connection.execute(waiting).fetchone(), what="the row, or the commit")
+        if kills:
+            process.kill()
+            process.wait()
         if not commits:
             connection.execute("SELECT pg_terminate_backend(%s)", (backend,))
         connection.execute("SELECT pg_advisory_unlock(1)")
         alive = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
         wait_for(lambda: not connection.execute(alive, (backend,)).fetchone(), what="the end of its connection")
+    return process.communicate(timeout=BOUND_S)[1].decode()
 
 
 @pytest.mark.parametrize(("table", "commits"), [("records", False), ("state", False), ("state", True)])
@@ -191,13 +207,13 @@ def test_a_copy_to_postgresql_that_is_killed_is_finished_by_the_next(
     """Once it is marked as moved the source refuses, whether the target has all or nothing."""
     connection, _ = open_log(Database(database))
     connection.close()
-    killed(copy, database, database, table, commits=commits)
+    interrupted(copy, database, database, table, commits=commits)
     if table == "records":
         assert rows(copy, "state", "moved, arrived") == [(None, 0)]
     else:
         assert "is on its way to postgresql://" in told(broker("serve", "--data", copy), 1)
-    assert ("was there already" if commits else "12 records and 1 user") in copied(copy, database)
-    assert "was there already" in copied(copy, database)
+    assert copied(copy, database) == (Database(database).address, 12, 1, commits)
+    assert copied(copy, database).before
     assert "has moved to postgresql://" in told(broker("serve", "--data", copy), 1)
 
 
@@ -206,13 +222,30 @@ def test_a_copy_from_postgresql_that_is_killed_at_its_mark_is_finished_by_the_ne
     copy: Path, database: str, tmp_path: Path, commits: bool
 ) -> None:
     copied(copy, database)
-    killed(database, tmp_path / "back", database, "state", commits=commits)
+    interrupted(database, tmp_path / "back", database, "state", commits=commits)
     assert not (tmp_path / "back/broker.db").exists()
     if commits:
         assert "is on its way to /" in told(broker("serve", "--set", f"database={database}"), 1)
-    assert "12 records and 1 user" in copied(database, tmp_path / "back")
+    assert not copied(database, tmp_path / "back").before
     assert "no faults" in told(broker("verify", "--data", tmp_path / "back"))
     assert not list((tmp_path / "back").glob("*.part*"))
+
+
+@pytest.mark.parametrize("table", ["records", "state"])
+def test_when_postgresql_goes_away_the_copy_says_so_and_the_next_one_finishes(
+    copy: Path, database: str, table: str
+) -> None:
+    with ServerProcess(copy) as server, server.client("ada") as client:
+        for _ in range(5):  # more than the connection takes: the copy is in the middle of it
+            insert(client, "large", "x" * 900_000)
+        server.stop()
+    connection, _ = open_log(Database(database))
+    connection.close()
+    complaint = interrupted(copy, database, database, table, kills=False)
+    assert complaint.startswith("Error: cannot use PostgreSQL broker_")
+    assert "Traceback" not in complaint
+    assert ("type the same `broker copy` again" in complaint) == (table == "state")
+    assert copied(copy, database).records == 17
 
 
 def test_a_commit_that_postgresql_refuses_leaves_the_folder_as_it_was(copy: Path, database: str) -> None:
@@ -226,7 +259,7 @@ def test_a_commit_that_postgresql_refuses_leaves_the_folder_as_it_was(copy: Path
     assert rows(copy, "state", "moved, arrived") == [(None, 0)]
     connection.execute("DROP FUNCTION broker.refuse CASCADE")
     connection.close()
-    assert "12 records" in copied(copy, database)
+    assert not copied(copy, database).before
 
 
 def test_a_folder_that_has_no_room_leaves_postgresql_as_it_was(copy: Path, database: str, tmp_path: Path) -> None:
@@ -240,7 +273,7 @@ def test_a_folder_that_has_no_room_leaves_postgresql_as_it_was(copy: Path, datab
     arguments = ("copy", "--from", database, "--to", tmp_path / "back")
     assert "cannot write" in told(broker(*arguments, before=bound), 1)
     assert {file.name for file in (tmp_path / "back").iterdir()} == {"broker.lock"}
-    assert "13 records" in copied(database, tmp_path / "back")
+    assert not copied(database, tmp_path / "back").before
 
 
 def test_a_log_that_was_there_and_is_lost_goes_on_in_a_new_epoch_only(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -29,7 +29,7 @@ class Source(Protocol):
     def content(self) -> Content: ...
     def mark(self) -> Mark: ...
     def secret(self) -> str | None: ...
-    def rows(self, table: str) -> Iterable[tuple[Any, ...]]: ...
+    def rows(self, table: str) -> Generator[tuple[Any, ...]]: ...
     def put_mark(self, mark: Mark) -> None:
         """On disk when it returns."""
         ...
@@ -138,7 +138,8 @@ def _fill(source: Source, target: Target, content: Content, progress: Progress) 
                 progress(done, total)
 
     for table in COPIED:
-        target.fill(table, counted(source.rows(table)))
+        with closing(source.rows(table)) as rows:
+            target.fill(table, counted(rows))
     target.finish(content, source.secret())
     if (arrived := target.content()) != content:
         raise SettingsError(f"not all has arrived, so nothing was moved: {content} became {arrived}")

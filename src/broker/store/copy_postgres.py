@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import psycopg
@@ -14,6 +15,8 @@ from broker.errors import SettingsError
 from broker.store.postgres_session import LOCK, Database, open_log
 from broker.store.tables import AGAIN, COPIED, Content, Mark, NotCommitted
 from broker.store.transaction import Counters
+
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what fails is told once, in an error
 
 # Longer than the transaction: while one copy may still take its mark away, another must not go on with it.
 _COPY_LOCK = LOCK + 1
@@ -70,7 +73,7 @@ class PostgresLog:
         with self._telling():
             return str(self._row("SELECT token_secret FROM broker.state")[0])
 
-    def rows(self, table: str) -> Iterator[tuple[Any, ...]]:
+    def rows(self, table: str) -> Generator[tuple[Any, ...]]:
         columns = COPIED[table]
         select = ", ".join(
             "uuid_send(uuid)" if kind == "uuid" else _name(table, name) for name, kind in columns.items()

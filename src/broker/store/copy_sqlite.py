@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class SQLiteSource:
         file = self._folder / "token-secret"
         return read_secret(file) if file.exists() else None  # it may be given as a setting
 
-    def rows(self, table: str) -> Iterator[tuple[Any, ...]]:
+    def rows(self, table: str) -> Generator[tuple[Any, ...]]:
         with self._telling("`broker verify` tells more"):
             yield from self._log.execute(f"SELECT {', '.join(COPIED[table])} FROM {table}")  # noqa: S608 (constants)
 
