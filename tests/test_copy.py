@@ -292,6 +292,12 @@ def test_a_log_that_was_there_and_is_lost_goes_on_in_a_new_epoch_only(
     assert len(rows(tmp_path / "found", "epochs")) == 2
 
 
+def test_only_the_same_log_counts_as_one_that_has_arrived(copy: Path, log: Path) -> None:
+    tamper(copy, f"UPDATE state SET moved = '{log}'")
+    tamper(copy, "UPDATE epochs SET epoch = '0000cccc'")
+    assert "is not empty" in refused(copy, log)
+
+
 def test_what_cannot_be_moved_is_refused_with_what_to_do(copy: Path, log: Path, database: str, tmp_path: Path) -> None:
     assert "broker.db is not there" in refused(tmp_path / "none", database)
     assert not (tmp_path / "none").exists()
@@ -305,6 +311,9 @@ def test_what_cannot_be_moved_is_refused_with_what_to_do(copy: Path, log: Path, 
         pass
     assert "is empty: nothing is to be moved" in refused(tmp_path / "empty", database)
     assert "is not empty; give another" in refused(copy, log)
+    (tmp_path / "stale").mkdir()
+    (tmp_path / "stale/broker.db-wal").write_bytes(b"what another log's end may be")
+    assert "broker.db-wal is there, of another log" in refused(copy, tmp_path / "stale")
     copied(copy, database)
     assert "is not empty; give another" in refused(log, database)
     tamper(copy, "PRAGMA user_version = 99")

@@ -87,6 +87,11 @@ class SQLiteTarget:
 
     def found(self) -> Content | None:
         if not self._file.exists():
+            wal = self._file.with_name(self._file.name + "-wal")
+            if wal.exists():  # SQLite would take it for the new file's
+                raise SettingsError(
+                    f"{wal} is there, of another log: move it to that log's broker.db, or give another folder"
+                )
             return None
         with reading(self._file) as log:
             return _content(log)
