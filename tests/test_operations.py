@@ -91,8 +91,8 @@ def test_verify_finds_nothing_wrong_in_a_log_that_is_right(log: Path) -> None:
         ("UPDATE records SET log_only = 2 WHERE number = 10", "log-only neither with 0 nor with 1: 10"),
         ("UPDATE users SET info = '{'", "cannot be used: info"),
         ("DROP INDEX records_of_event", "the schema lacks (a part of) the index: records_of_event (event, number)"),
-        ("PRAGMA user_version = 0", "the schema's version is none that this Broker knows (1 to 1): 0"),
-        ("PRAGMA user_version = 9", "the schema's version is none that this Broker knows (1 to 1): 9"),
+        ("PRAGMA user_version = 0", "the schema's version is none that this Broker knows (1 to 2): 0"),
+        ("PRAGMA user_version = 9", "the schema's version is none that this Broker knows (1 to 2): 9"),
     ],
 )  # fmt: skip
 def test_verify_complains_of_a_log_that_was_tampered_with(copy: Path, tampering: str, complaint: str) -> None:

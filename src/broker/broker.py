@@ -20,6 +20,7 @@ from broker.relay import Relay
 from broker.scheduler import Scheduler
 from broker.settings import MIB, Settings
 from broker.store.base import Commit, LogPage, Store
+from broker.store.outage import NO_DRIVER
 from broker.store.sqlite import SQLiteStore
 from broker.subscriber import Subscriber
 from broker.throttle import Throttle
@@ -42,9 +43,7 @@ def _make_store(settings: Settings, clock: Callable[[], int]) -> Store:
     try:
         from broker.store.postgres import PostgresStore
     except ImportError:
-        raise SettingsError(
-            "database: for PostgreSQL, install its driver: pip install 'zerocode-broker[postgres]'"
-        ) from None
+        raise SettingsError(NO_DRIVER) from None
     return PostgresStore(settings.database, settings)
 
 

@@ -8,14 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import click
 
 from broker.errors import SettingsError
 from broker.store.backup import backup, restore
+from broker.store.copy import copy_log
 from broker.store.transfer import export_file, export_log, import_log, read_head
 from broker.store.verify import count, verify
+
+_P = TypeVar("_P")
+_T = TypeVar("_T")
 
 _data = click.option(
     "--data", envvar="BROKER_DATA", default=Path("./tmp"), type=click.Path(path_type=Path), show_default=True,
@@ -61,7 +65,7 @@ def _bar(label: str, length: int | None) -> Iterator[Callable[[int], None]]:
         bar.finish()
 
 
-def _pages(label: str, work: Callable[[Path, Path, Callable[[int, int], None]], int], source: Path, to: Path) -> int:
+def _steps(label: str, work: Callable[[_P, _P, Callable[[int, int], None]], _T], source: _P, to: _P) -> _T:
     with click.progressbar(length=1, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -77,7 +81,7 @@ def _pages(label: str, work: Callable[[Path, Path, Callable[[int, int], None]], 
 def backup_command(file: Path, data: Path) -> None:
     """Copy the log into FILE, consistent, while the server runs."""
     with _clear_errors():
-        records = _pages("backup", backup, data / "broker.db", file)
+        records = _steps("backup", backup, data / "broker.db", file)
     click.echo(f"{file}: {_amount(records, 'record')}; keep it away from this disk", err=True)
 
 
@@ -87,7 +91,7 @@ def backup_command(file: Path, data: Path) -> None:
 def restore_command(file: Path, data: Path) -> None:
     """Put a backup's FILE in place of a log that is lost. The server must not run."""
     with _clear_errors():
-        records = _pages("restore", restore, file, data / "broker.db")
+        records = _steps("restore", restore, file, data / "broker.db")
     click.echo(f"{data / 'broker.db'}: {_amount(records, 'record')}, in a new epoch; {_owner(data)}", err=True)
 
 
@@ -140,4 +144,22 @@ def import_command(file: IO[bytes], data: Path) -> None:
     click.echo(f"{data / 'broker.db'}: {told}, in a new epoch; {_owner(data)}", err=True)
 
 
-COMMANDS: tuple[Any, ...] = (backup_command, restore_command, verify_command, export_command, import_command)
+@click.command("copy")
+@click.option("--from", "source", required=True, help="Where the log is: a folder, or postgresql://user@host/name.")
+@click.option("--to", "target", required=True, help="Where it goes: the same; nothing may be there.")
+def copy_command(source: str, target: str) -> None:
+    """Move the log from a folder to PostgreSQL, or back. What it is taken from takes no more writes. A server must
+    not run on the folder."""
+    with _clear_errors():
+        moved = _steps("copy", copy_log, source, target)
+    if moved.before:
+        click.echo(f"{moved.address}: the log was there already, complete; nothing was to be done", err=True)
+        return
+    told = f"{_amount(moved.records, 'record')} and {_amount(moved.users, 'user')}"
+    more = "" if moved.address.startswith("postgresql:") else f"; {_owner(Path(moved.address))}"
+    click.echo(f"{moved.address}: {told}, in the same epoch{more}", err=True)
+
+
+COMMANDS: tuple[Any, ...] = (
+    backup_command, restore_command, verify_command, export_command, import_command, copy_command,
+)  # fmt: skip

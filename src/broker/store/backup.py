@@ -27,8 +27,8 @@ def backup(source: Path, target: Path, progress: Progress) -> int:
 
 def restore(source: Path, target: Path, progress: Progress) -> int:
     """Puts a copy in place of a log that is not there, and opens a new epoch: what was published after the backup is
-    lost, and a page that has seen it must not take the records to come for its continuation. Returns how many records
-    it has. Raises SettingsError."""
+    lost, and a page that has seen it must not take the records to come for its continuation. So it may also be the
+    backup of a log that has moved. Returns how many records it has. Raises SettingsError."""
     with reading(source):  # before the folder is made
         pass
     with locked(target):
@@ -37,8 +37,9 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
                 raise SettingsError(f"{file} is there; move it away first, or restore into another --data folder")
         with new_file(target) as part:
             records = _copy(source, part, progress, "nothing was restored; take an older backup")
-            with contextlib.closing(open_database(part)) as log:
+            with contextlib.closing(open_database(part, also_moved=True)) as log:
                 log.execute("BEGIN IMMEDIATE")
+                log.execute("UPDATE state SET moved = NULL, arrived = 0")
                 open_epoch(log)
                 log.execute("COMMIT")
                 log.execute("PRAGMA journal_mode = DELETE")
@@ -81,13 +82,13 @@ def new_file(target: Path) -> Iterator[Path]:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
         try:
             yield part
-            _sync(part)
+            sync(part)
             part.rename(target)
         finally:
             for suffix in ("", "-wal", "-shm", "-journal"):
                 part.with_name(part.name + suffix).unlink(missing_ok=True)
         try:
-            _sync(target.parent)
+            sync(target.parent)
         except OSError:
             target.unlink()
             raise
@@ -95,7 +96,8 @@ def new_file(target: Path) -> Iterator[Path]:
         raise SettingsError(f"cannot write {target}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """A file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from broker.errors import BrokerError, SettingsError
 from broker.settings import KIB
-from broker.store.outage import FULL_ADVICE, Outage, away, full
+from broker.store.outage import FULL_ADVICE, Outage, away, full, moved_to
 
 logger = logging.getLogger("broker.store")
 
@@ -65,8 +65,8 @@ def locked(file: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def open_database(file: Path) -> sqlite3.Connection:
-    """The writer's connection, migrated. Raises SettingsError."""
+def open_database(file: Path, *, also_moved: bool = False) -> sqlite3.Connection:
+    """The writer's connection, migrated. Raises SettingsError, unless ``also_moved`` also for a log that has moved."""
     if sqlite3.sqlite_version_info < _SQLITE_MIN:
         raise SettingsError(f"SQLite is {sqlite3.sqlite_version}; Broker needs 3.35 or newer")
     try:
@@ -79,6 +79,9 @@ def open_database(file: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")  # durable before told: also when the power goes
             _migrate(connection, file)
             _look_over(connection)
+            moved, arrived = connection.execute("SELECT moved, arrived FROM state").fetchone()
+            if moved is not None and not also_moved:
+                raise SettingsError(moved_to(str(file.parent), moved, bool(arrived)))
         except BaseException:
             connection.close()
             raise

@@ -1,14 +1,16 @@
-"""What the operator is told when the store fails, and what callers may know of it."""
+"""What the operator is told when the store fails, or has moved, and what callers may know of it."""
 
 from __future__ import annotations
 
 import logging
+import shlex
 
 from broker.errors import InsufficientStorage, Unavailable
 
 logger = logging.getLogger("broker.store")
 
 FULL_ADVICE = "the disk is full: free some space, and inserts go on by themselves"
+NO_DRIVER = "database: for PostgreSQL, install its driver: pip install 'zerocode-broker[postgres]'"
 
 
 class Outage:
@@ -39,3 +41,23 @@ def full() -> InsufficientStorage:
 
 def away() -> Unavailable:
     return Unavailable("the store cannot be used for now; send this again in a moment (it may have been stored)")
+
+
+def moved() -> Unavailable:
+    """Not where to: that is the operator's to know."""
+    return Unavailable("the log has moved to another store, and this one takes no more writes; ask the server there")
+
+
+def moved_to(name: str, address: str, arrived: bool) -> str:
+    """What the operator of the log ``name`` is told that ``broker copy`` has moved to ``address``."""
+    there = shlex.quote(address)
+    if not arrived:
+        return (
+            f"the log of {name} is on its way to {address}: a `broker copy` was interrupted; "
+            f"type it again as before, with --to {there}, and it finds out how far it came, and finishes"
+        )
+    option = "--database" if address.startswith("postgresql:") else "--data"
+    return (
+        f"the log of {name} has moved to {address}: start with {option} {there}; to take it back, "
+        f"`broker copy --from {there} --to` another folder or database than this one"
+    )

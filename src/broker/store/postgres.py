@@ -19,6 +19,7 @@ from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
 from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
 from broker.store.listener import Listener
+from broker.store.outage import moved_to
 from broker.store.postgres_session import Database, PostgresSession, check_cluster
 from broker.store.postgres_tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, RECORD_OF, SIZE
 from broker.store.writer import Writer
@@ -62,9 +63,13 @@ class PostgresStore:
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
         try:
-            self._epoch = (await asyncio.to_thread(self._session.open)).epoch
+            known = await asyncio.to_thread(self._session.open)
         except (psycopg.Error, OSError) as error:
-            raise SettingsError(f"cannot use {self._database.name}: {str(error).strip()}") from error
+            raise self._database.refusal(error) from error
+        if known.moved is not None:
+            self._session.close()
+            raise SettingsError(moved_to(self._database.name, known.moved, known.arrived))
+        self._epoch = known.epoch
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
         self._writer.start(self._session, self._committed)
         self._running = True

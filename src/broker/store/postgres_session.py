@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import psycopg
-from psycopg import Connection, conninfo, errors
+from psycopg import Connection, conninfo, errors, pq
 
 from broker.errors import BrokerError, SettingsError, Unavailable
 from broker.settings import Settings
-from broker.store.outage import FULL_ADVICE, Outage, away, full
+from broker.store.outage import FULL_ADVICE, Outage, away, full, moved
 from broker.store.postgres_tables import NEXT_DUE, PostgresTables
 from broker.store.transaction import Counters, Transaction
 
@@ -25,7 +26,7 @@ _T = TypeVar("_T")
 CHANNEL = "broker"
 _CONNECT_S = 5
 _PREPARE_AFTER = 5  # uses of a statement; psycopg's default
-_LOCK = 0x62726F6B6572  # "broker": the key of the advisory lock under which everything is written
+LOCK = 0x62726F6B6572  # "broker": the key of the advisory lock under which everything is written
 # What PostgreSQL does for a node that was stopped, or lost, while it holds the lock: the others go on after this.
 _IDLE_MS = 3_000
 _LOCK_MS = 5_000
@@ -45,6 +46,8 @@ class Known:
 
     epoch: str
     cluster: str | None
+    moved: str | None  # where the log has moved to
+    arrived: bool
 
 
 class Database:
@@ -55,8 +58,15 @@ class Database:
     def __init__(self, url: str) -> None:
         try:
             parts = conninfo.conninfo_to_dict(url)
-        except psycopg.ProgrammingError as error:
-            raise SettingsError(f"database: {str(error).strip()}; give postgresql://user@host/name") from None
+        except psycopg.ProgrammingError:
+            parts = {"port": "?"}
+        host, name, port = (str(parts.get(part) or "") for part in ("host", "dbname", "port"))
+        # libpq's own words would have the URL in them; and in these two is what stands behind a sign in a password.
+        if "@" in host or (port and not port.replace(",", "").isdigit()):
+            raise SettingsError(
+                "database: the URL cannot be read; give postgresql://user@host/name, with an @, : or / of a password "
+                "as %40, %3A or %2F"
+            )
         self._url = conninfo.make_conninfo(
             url,
             application_name=parts.get("application_name") or "broker",
@@ -68,8 +78,8 @@ class Database:
             keepalives_count=parts.get("keepalives_count") or 3,
             tcp_user_timeout=parts.get("tcp_user_timeout") or 10_000,
         )
-        host, name = parts.get("host") or "local", parts.get("dbname") or ""
-        self.name = f"PostgreSQL {name} at {host}"  # without the password
+        self.name = f"PostgreSQL {name} at {host or 'local'}"  # without the password
+        self.address = _address(parts)
         self.node = secrets.token_hex(4)  # in its hints; a process id of the server's may be a proxy's invention
         self.outage = Outage(self.name)
         self.prepares = False
@@ -87,10 +97,26 @@ class Database:
         if isinstance(error, errors.DiskFull):
             self.outage.tell(error, FULL_ADVICE)
             return full()
-        if isinstance(error, BrokerError):
+        if isinstance(error, BrokerError) and not isinstance(error, SettingsError):
             return error
         self.outage.tell(error, "streams stay open; it goes on by itself when PostgreSQL can be written to again")
         return away()
+
+    def refusal(self, error: Exception) -> SettingsError:
+        """What the operator is told of a connection that failed."""
+        if isinstance(error, errors.LockNotAvailable):
+            return SettingsError(
+                f"{self.name}: another program holds its lock, such as a `broker copy`; wait for its end"
+            )
+        return SettingsError(f"cannot use {self.name}: {str(error).strip()}")
+
+
+def _address(parts: Mapping[str, Any]) -> str:
+    """A URL with what the environment adds, and without the password."""
+    defaults = {each.keyword.decode(): each.val.decode() for each in pq.Conninfo.get_defaults() if each.val}
+    known = defaults | {name: str(value) for name, value in parts.items() if value}
+    user, host, name = (quote(known.get(part, ""), safe=",") for part in ("user", "host", "dbname"))
+    return f"postgresql://{user}@{host}:{known['port']}/{name or user}"
 
 
 class PostgresSession:
@@ -107,22 +133,7 @@ class PostgresSession:
         self.now_us = 0  # the store's clock, in the last transaction
 
     def open(self) -> Known:
-        """Connects, migrates, and begins a new epoch if this is another cluster than the log was last written on."""
-        connection = self._database.connect()
-        try:
-            if connection.info.encoding != "utf-8":
-                connection.execute("SET client_encoding = 'UTF8'")
-            (encoding,) = _row(connection, "SHOW server_encoding")
-            if encoding != "UTF8":
-                raise SettingsError(f"{self._database.name} has the encoding {encoding}; Broker needs UTF8")
-            with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-                _migrate(connection, self._database.name)
-                self.known = _find_epoch(connection)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
+        self._connection, self.known = open_log(self._database)
         return self.known
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
@@ -144,13 +155,17 @@ class PostgresSession:
         with connection.pipeline():
             connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             connection.execute(_SET_UP)
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             # Under the lock: a clock read before might order this transaction before another's.
             row = _row(
                 connection,
-                f"""SELECT {_NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE})
+                f"""SELECT {_NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}),
+                        moved
                     FROM broker.state""",  # noqa: S608 (constants only)
             )
+            if row[7] is not None:
+                self._database.outage.tell(moved(), f"stop this server, and start with {row[7]}")
+                raise moved()
             self.now_us = self._clock() if self._clock is not None else row[0]
             before = Counters(*row[1:6])
             transaction = Transaction(PostgresTables(connection, before, row[6]), self.now_us, self._settings)
@@ -169,6 +184,30 @@ class PostgresSession:
             self._connection.close()
 
 
+def open_log(database: Database, *, new: bool = True) -> tuple[Connection[Any], Known]:
+    """Connects, migrates, and begins a new epoch if this is another cluster than the log was last written on. Unless
+    it may be ``new``, there must be a log."""
+    connection = database.connect()
+    try:
+        if connection.info.encoding != "utf-8":
+            connection.execute("SET client_encoding = 'UTF8'")
+        (encoding,) = _row(connection, "SHOW server_encoding")
+        if encoding != "UTF8":
+            raise SettingsError(f"{database.name} has the encoding {encoding}; Broker needs UTF8")
+        with connection.transaction():
+            connection.execute(_SET_UP)
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            if not new and _row(connection, "SELECT to_regclass('broker.state')") == (None,):
+                raise SettingsError(f"{database.name} has no log of Broker")
+            _migrate(connection, database.name)
+            epoch, cluster = _find_epoch(connection)
+            known = Known(epoch, cluster, *_row(connection, "SELECT moved, arrived FROM broker.state"))
+    except BaseException:
+        connection.close()
+        raise
+    return connection, known
+
+
 def check_cluster(connection: Connection[Any]) -> None:
     """For a connection that only reads: after a fail-over, the writer begins the new epoch first."""
     (cluster,) = _row(connection, "SELECT cluster FROM broker.epochs WHERE ended IS NULL")
@@ -176,14 +215,14 @@ def check_cluster(connection: Connection[Any]) -> None:
         raise Unavailable("the store is being taken over; ask again in a moment")
 
 
-def _find_epoch(connection: Connection[Any]) -> Known:
+def _find_epoch(connection: Connection[Any]) -> tuple[str, str | None]:
     epoch, before = _row(connection, "SELECT epoch, cluster FROM broker.epochs WHERE ended IS NULL")
     cluster = _cluster(connection)
     if cluster == before:
-        return Known(epoch, cluster)
+        return epoch, cluster
     if before is None:
         connection.execute("UPDATE broker.epochs SET cluster = %s WHERE ended IS NULL", (cluster,))
-        return Known(epoch, cluster)
+        return epoch, cluster
     logger.warning("PostgreSQL is on another timeline (%s, it was %s): a new epoch begins", cluster, before)
     connection.execute("UPDATE broker.epochs SET ended = (SELECT head FROM broker.state) WHERE ended IS NULL")
     (epoch,) = _row(
@@ -191,7 +230,7 @@ def _find_epoch(connection: Connection[Any]) -> Known:
         "INSERT INTO broker.epochs VALUES (substr(md5(gen_random_uuid()::text), 1, 8), NULL, %s) RETURNING epoch",
         cluster,
     )
-    return Known(epoch, cluster)
+    return epoch, cluster
 
 
 def _cluster(connection: Connection[Any]) -> str | None:

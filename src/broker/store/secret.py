@@ -26,6 +26,17 @@ def read_secret(file: Path) -> str:
     return secret
 
 
+def keep_secret(file: Path, secret: str) -> None:
+    """Makes ``file`` if there is none. Raises SettingsError if it has another secret: tokens would not hold there."""
+    try:
+        if not file.exists():
+            _write_secret(file, secret)
+    except OSError as error:
+        raise SettingsError(f"cannot write {file}: {error}") from None
+    if read_secret(file) != secret:
+        raise SettingsError(f"{file} is there, and has another secret; move it away")
+
+
 def _write_secret(file: Path, secret: str) -> None:
     """Complete, private and on disk before it has its name: a crash leaves either none or all of it."""
     # A name of its own, mode 0600: in a container the process number is the same at each start.

@@ -51,7 +51,9 @@ CREATE TABLE broker.state (
     total_bytes BIGINT NOT NULL,        -- of data, published so far
     event_names BIGINT NOT NULL,        -- rows of events
     reserved_bytes BIGINT NOT NULL,     -- sum of events.reserved
-    token_secret TEXT NOT NULL          -- signs the tokens of all nodes
+    token_secret TEXT NOT NULL,         -- signs the tokens of all nodes
+    moved TEXT,                         -- where `broker copy` has moved the log to: it takes no more writes
+    arrived BOOLEAN NOT NULL DEFAULT false -- whether it is known to be there
 ) WITH (fillfactor = 10);
 INSERT INTO broker.state
 VALUES (true, 0, 0, 0, 0, 0, replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''));
