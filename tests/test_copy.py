@@ -346,4 +346,4 @@ def test_without_the_driver_it_says_how_to_get_it(copy: Path, database: str, tmp
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True, check=False,
     )  # fmt: skip
-    assert "pip install 'zerocode-broker[postgres]'" in told(done, 1)
+    assert "-m pip install 'psycopg[binary]'" in told(done, 1)

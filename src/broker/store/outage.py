@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import shlex
 
 from broker.errors import InsufficientStorage, Unavailable
@@ -10,7 +11,7 @@ from broker.errors import InsufficientStorage, Unavailable
 logger = logging.getLogger("broker.store")
 
 FULL_ADVICE = "the disk is full: free some space, and inserts go on by themselves"
-NO_DRIVER = "database: for PostgreSQL, install its driver: pip install 'zerocode-broker[postgres]'"
+NO_DRIVER = f"database: for PostgreSQL, install its driver: {sys.executable} -m pip install 'psycopg[binary]'"
 
 
 class Outage:
