@@ -214,6 +214,9 @@ class Run:
                         if dice.random() < leaves and not self._stop:
                             view.left = True
                             break
+                        if len(self.nodes) > 1 and dice.random() < 0.005:
+                            self.counts["moves to another node"] += 1
+                            break
                     if view.snapshot_end is None and view.seen:
                         self.counts["snapshots cut"] += 1
                 finally:
@@ -222,7 +225,7 @@ class Run:
                 self.counts["snapshots"] += view.snapshot_end is not None
                 view, last_id = View(), b""
                 self.history.views.append(view)
-            await asyncio.sleep(dice.uniform(0, 0.3))
+            await asyncio.sleep(dice.choice([0, dice.uniform(0, 0.3)]))  # 0: before another node has heard the same
 
 
 def _take(frame: bytes, view: View) -> bytes:
