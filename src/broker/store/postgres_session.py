@@ -23,16 +23,19 @@ _T = TypeVar("_T")
 
 CHANNEL = "broker"
 _CONNECT_S = 5
-_LOCK = 0x62726F6B6572  # "broker": the key of the advisory lock under which everything is written
+LOCK = 0x62726F6B6572  # "broker": the key of the advisory lock under which everything is written
+COPY_LOCK = LOCK + 1  # held, too, by an operator's command that takes its time
 # How long a transaction waits for the lock before it looks at who has it, and how often it does so.
 _LOCK_MS = 1_000
 _LOCK_WAITS = 5
 _STOPPED_MS = 2_000
 # A node that was stopped, or lost, while it holds the lock must not hold up the others. PostgreSQL's own timeout is of
 # no use: it counts only after a Sync, and a pipeline has none before its end.
-_END_STOPPED = f"""SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
-    WHERE locktype = 'advisory' AND classid = {_LOCK >> 32} AND objid = {_LOCK & 0xFFFFFFFF} AND granted
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+_END_STOPPED = f"""WITH held AS (
+        SELECT pid, (classid::bigint << 32) + objid::bigint AS key FROM pg_locks WHERE locktype = 'advisory' AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    SELECT pg_terminate_backend(pid) FROM held JOIN pg_stat_activity USING (pid)
+    WHERE key = {LOCK} AND pid NOT IN (SELECT pid FROM held WHERE key = {COPY_LOCK})
     AND wait_event_type = 'Client' AND state_change < clock_timestamp() - interval '{_STOPPED_MS} ms'"""  # noqa: S608 (constants only)
 _NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # For this transaction only: a pooling proxy may give the next one another connection.
@@ -147,7 +150,7 @@ class PostgresSession:
         with connection.pipeline():
             connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             connection.execute(_SET_UP)
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             # Under the lock: a clock read before might order this transaction before another's.
             row = _row(
                 connection,
@@ -195,7 +198,7 @@ def check_cluster(connection: Connection[Any]) -> None:
 def _make_ready(connection: Connection[Any], name: str) -> Known:
     with connection.transaction():
         connection.execute(_SET_UP)
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         _migrate(connection, name)
         return _find_epoch(connection)
 
