@@ -31,7 +31,7 @@ docs: $(VENV)/.runs
 bench: $(VENV)/.bench
 	@$(BIN)/python -m bench $(ARGS)
 
-# Kills, stops and cuts for some 25 minutes, and a checker that proves that nothing was lost; ARGS=--help says more.
+# Kills, stops and cuts for some 35 minutes, and a checker that proves that nothing was lost; ARGS=--help says more.
 soak: $(VENV)/.tests
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
 

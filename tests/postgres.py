@@ -37,9 +37,9 @@ class PostgresServer:
             user=self._server.system_user,
         )
 
-    def stop(self) -> None:
-        """As by ``kill -9``: it starts again with the recovery from a crash."""
-        self.control("stop", "-m", "immediate")
+    def stop(self, mode: str = "immediate") -> None:
+        """``immediate``: as by ``kill -9``, it starts again with the recovery from a crash; ``fast``: in good order."""
+        self.control("stop", "-m", mode)
 
     def start(self) -> None:
         self._server.ensure_postgres_running()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -52,7 +52,7 @@ class ServerProcess:
         assert self._process is not None, "not started"
         return self._process
 
-    def start(self) -> ServerProcess:
+    def start(self) -> Self:
         """Returns once it serves. Started again, it has the same port and data."""
         command = [sys.executable, "-m", "broker", "serve", "--data", str(self.data), "--port", str(self.port)]
         self._process = subprocess.Popen(
@@ -86,7 +86,7 @@ class ServerProcess:
             self.process.send_signal(number)
         return self.process.wait(BOUND_S)
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         return self.start() if self._process is None else self
 
     def __exit__(self, *_: object) -> None:

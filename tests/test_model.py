@@ -1,5 +1,5 @@
-"""Any sequence of inserts, schedules, cancels, clock advances, connects, resumes and restarts gives each subscriber
-exactly the stream that a small model predicts."""
+"""Any sequence of inserts, schedules, cancels, clock advances, connects, resumes and restarts, at any node, gives each
+subscriber exactly the stream that a small model predicts."""
 
 from __future__ import annotations
 
@@ -13,24 +13,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from broker import Broker, Settings
 from broker.errors import Conflict
 from broker.names import Filter
 from broker.records import NewRecord, make_uuid
+from broker.store import listener
 from broker.users import User
 from broker.web.app import App
 from tests.asgi import AsgiStream
+from tests.postgres import a_database
 
 _T = TypeVar("_T")
 
+EXAMPLES = {"SQLite": 40, "PostgreSQL": 10}
 REPLAY_MAX = 4
 START_US = 1_700_000_000_000_000
 EVENTS = st.sampled_from(["a", "ab", "b", "orders/1", "orders/2"])
+NODES = st.integers(0, 1)
 FILTERS = st.lists(st.sampled_from(["a", "a*", "b", "orders/*", "orders/2", "none"]), max_size=2)
+LAST_IDS = st.none() | st.sampled_from(["", "zz", "00000000-1", "{epoch}-999", "{epoch}-0"])
 
 
 @dataclass
@@ -86,6 +100,7 @@ class Model:
 class Seat:
     """One subscriber: what it got, and what the model says it should have got."""
 
+    broker: Broker
     stream: AsgiStream
     filter: Filter
     patterns: list[str]
@@ -93,33 +108,44 @@ class Seat:
 
 
 class Streams(RuleBasedStateMachine):
+    database = ""  # of PostgreSQL, where each example begins anew, with two nodes; none: SQLite, and one
+
     @initialize()
     def open(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp())
+        if self.database:
+            with psycopg.connect(self.database, autocommit=True) as connection:
+                connection.execute("DROP SCHEMA IF EXISTS broker CASCADE")
         self.model = Model()
         self.seats: list[Seat] = []
         self.left: list[tuple[str, list[str]]] = []  # last ids to resume from, with their filters
         self.uuids: dict[int, Any] = {}
-        self.start()
+        self.brokers: list[Broker] = []
+        for _ in range(2 if self.database else 1):
+            self.start()
 
     def start(self) -> None:
-        settings = Settings(data=self.folder, replay_max=REPLAY_MAX, scheduler_sleep_max_s=0.002, user_age_max_s=1)
-        self.broker = Broker(settings, clock=lambda: self.model.now_us)
-        self.app = App(self.broker)
-        self.model.publish_due()
-        self.run(self.broker.start())
+        settings = Settings(
+            data=self.folder, database=self.database, replay_max=REPLAY_MAX, scheduler_sleep_max_s=0.002,
+            user_age_max_s=1,
+        )  # fmt: skip
+        self.brokers.append(Broker(settings, clock=lambda: self.model.now_us))
+        self.run(self.brokers[-1].start())
+
+    def node(self, number: int) -> Broker:
+        return self.brokers[number % len(self.brokers)]
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
 
-    @rule(event=EVENTS, later_us=st.none() | st.integers(-5, 30), log_only=st.booleans())
-    def insert(self, event: str, later_us: int | None, log_only: bool) -> None:
+    @rule(node=NODES, event=EVENTS, later_us=st.none() | st.integers(-5, 30), log_only=st.booleans())
+    def insert(self, node: int, event: str, later_us: int | None, log_only: bool) -> None:
         due_us = None if later_us is None else self.model.now_us + later_us
         data = json.dumps({"n": self.model.number})
         uuid = make_uuid(self.model.number)
         new = NewRecord(uuid, event, data.encode(), "ada", due_us=due_us, log_only=log_only)
-        self.run(self.broker.insert([new]))
+        self.run(self.node(node).insert([new]))
         if log_only:
             self.model.number += 1
             return
@@ -135,12 +161,12 @@ class Streams(RuleBasedStateMachine):
         self.heard(before)
 
     @precondition(lambda self: self.uuids)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
+    @rule(node=NODES, data=st.data())
+    def cancel(self, node: int, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.uuids)))
         cancelled = True
         try:
-            self.run(self.broker.cancel(self.uuids[number], User("1", "ada", b"null", "")))
+            self.run(self.node(node).cancel(self.uuids[number], User("1", "ada", b"null", "")))
         except Conflict:
             cancelled = False
         if self.model.cancel(number):
@@ -149,10 +175,10 @@ class Streams(RuleBasedStateMachine):
         else:
             assert not cancelled
 
-    @rule(patterns=FILTERS, last_id=st.none() | st.sampled_from(["", "zz", "00000000-1", "{epoch}-999", "{epoch}-0"]))
-    def connect(self, patterns: list[str], last_id: str | None) -> None:
-        last_id = (last_id or "").replace("{epoch}", self.broker.relay.epoch)
-        self.sit(patterns, last_id)
+    @rule(node=NODES, patterns=FILTERS, last_id=LAST_IDS)
+    def connect(self, node: int, patterns: list[str], last_id: str | None) -> None:
+        last_id = (last_id or "").replace("{epoch}", self.brokers[0].relay.epoch)
+        self.sit(self.node(node), patterns, last_id)
 
     @precondition(lambda self: self.seats)
     @rule(data=st.data())
@@ -162,36 +188,35 @@ class Streams(RuleBasedStateMachine):
         self.left.append((seat.stream.reader.last_id, seat.patterns))
 
     @precondition(lambda self: self.left)
-    @rule(data=st.data())
-    def resume(self, data: st.DataObject) -> None:
+    @rule(node=NODES, data=st.data())
+    def resume(self, node: int, data: st.DataObject) -> None:
         last_id, patterns = data.draw(st.sampled_from(self.left))
-        self.sit(patterns, last_id)
+        self.sit(self.node(node), patterns, last_id)
 
-    @rule(downtime_us=st.integers(0, 20))
-    def restart(self, downtime_us: int) -> None:
-        self.run(self.broker.stop())
-        for seat in self.seats:
+    @rule(node=NODES, downtime_us=st.integers(0, 20))
+    def restart(self, node: int, downtime_us: int) -> None:
+        broker = self.node(node)
+        self.brokers.remove(broker)
+        self.run(broker.stop())
+        for seat in [seat for seat in self.seats if seat.broker is broker]:
+            self.seats.remove(seat)
             self.run(asyncio.wait_for(asyncio.shield(seat.stream.task), 5))
             self.left.append((seat.stream.reader.last_id, seat.patterns))
-        self.seats = []
-        self.model.now_us += downtime_us
+        self.advance(downtime_us)
         self.start()
 
-    def sit(self, patterns: list[str], last_id: str) -> None:
+    def sit(self, broker: Broker, patterns: list[str], last_id: str) -> None:
         filter = Filter.parse(patterns, 10)
         self.settle()  # what fell due at a restart has gone out: the model has no moment in between
         epoch, _, position = last_id.partition("-")
-        known = epoch == self.broker.relay.epoch and position.isdigit()
+        known = epoch == broker.relay.epoch and position.isdigit()
         expected = self.model.catch_up((int(position) if known else -1) if last_id else None, known, filter)
         query = "&".join(f"event={pattern}" for pattern in patterns)
-        seat = Seat(self.connected(query, last_id), filter, patterns, expected)
-        self.seats.append(seat)
 
-    def connected(self, query: str, last_id: str) -> AsgiStream:
         async def connect() -> AsgiStream:
-            return AsgiStream(self.app, query=query, last_id=last_id)
+            return AsgiStream(App(broker), query=query, last_id=last_id)
 
-        return self.run(connect())
+        self.seats.append(Seat(broker, self.run(connect()), filter, patterns, expected))
 
     def heard(self, before: int) -> None:
         for at, (event, data) in enumerate(self.model.published[before:], before + 1):
@@ -204,7 +229,7 @@ class Streams(RuleBasedStateMachine):
         """Every subscriber has exactly what the model says, and the server is where the model is."""
 
         def settled() -> bool:
-            return self.broker.relay.position >= len(self.model.published) and all(
+            return all(broker.relay.position >= len(self.model.published) for broker in self.brokers) and all(
                 len(seat.stream.frames) >= len(seat.expected) for seat in self.seats
             )
 
@@ -214,7 +239,7 @@ class Streams(RuleBasedStateMachine):
 
         with contextlib.suppress(TimeoutError):  # the comparison shows what is missing
             self.run(until())
-        assert self.broker.relay.position == len(self.model.published)
+        assert {broker.relay.position for broker in self.brokers} == {len(self.model.published)}
         for seat in self.seats:
             got = [
                 (frame.position if frame.id else 0, frame.event, "" if frame.event == "$ready" else frame.data)
@@ -223,16 +248,24 @@ class Streams(RuleBasedStateMachine):
             assert got == seat.expected
 
     def teardown(self) -> None:
-        if hasattr(self, "broker"):
-            with contextlib.suppress(TimeoutError):
-                self.run(self.broker.stop())
+        if hasattr(self, "brokers"):
+            for broker in self.brokers:
+                with contextlib.suppress(TimeoutError):
+                    self.run(broker.stop())
             for seat in self.seats:
                 self.run(seat.stream.leave())
             self.loop.close()
             shutil.rmtree(self.folder)
 
 
-TestStreams = Streams.TestCase
-TestStreams.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+@pytest.mark.parametrize("store", ["SQLite", "PostgreSQL"])
+def test_each_subscriber_gets_exactly_what_the_model_predicts(
+    store: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if store == "PostgreSQL":
+        monkeypatch.setattr(Streams, "database", a_database(request.getfixturevalue("postgres")))
+    monkeypatch.setattr(listener, "_WAIT_S", 0.01)  # so that a restart takes no half second
+    examples = settings(
+        max_examples=EXAMPLES[store], stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(Streams, settings=examples)

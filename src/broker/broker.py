@@ -37,14 +37,14 @@ def wall_clock_us() -> int:
     return time.time_ns() // 1_000
 
 
-def _make_store(settings: Settings, clock: Callable[[], int]) -> Store:
+def _make_store(settings: Settings, clock: Callable[[], int] | None) -> Store:
     if not settings.database:
-        return SQLiteStore(settings.data / "broker.db", settings, clock)
+        return SQLiteStore(settings.data / "broker.db", settings, clock or wall_clock_us)
     try:
         from broker.store.postgres import PostgresStore
     except ImportError:
         raise SettingsError(NO_DRIVER) from None
-    return PostgresStore(settings.database, settings)
+    return PostgresStore(settings.database, settings, clock)
 
 
 class Broker:
@@ -52,10 +52,11 @@ class Broker:
 
     Mutable state: whether it runs, its tasks, the users as known of late, and counts."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], int] = wall_clock_us, worker: str = "") -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], int] | None = None, worker: str = "") -> None:
+        """``clock``: microseconds since the epoch, in place of this machine's; and of the database's own."""
         self.settings = settings
         self.worker = worker  # its name among several behind one port
-        self.clock = clock  # microseconds since the epoch
+        self.clock = clock or wall_clock_us
         self.store = _make_store(settings, clock)
         self.hub = Hub(settings)
         self.relay = Relay(self.store, self.hub, settings)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+import psycopg
+
 
 @dataclass
 class Insert:
@@ -65,18 +67,25 @@ class Row(NamedTuple):
     data_uuid: str
 
 
+_LOG = """SELECT r.uuid, r.event, r.due_us, p.position, p.published_us, c.number IS NOT NULL, r.data
+    FROM records r LEFT JOIN publications p USING (number) LEFT JOIN cancellations c USING (number)
+    ORDER BY r.number"""
+
+
 def read_log(file: Path) -> list[Row]:
     """Every record, in the order of insertion."""
     with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as log:
-        rows = log.execute(
-            """SELECT r.uuid, r.event, r.due_us, p.position, p.published_us, c.number IS NOT NULL, r.data
-               FROM records r LEFT JOIN publications p USING (number) LEFT JOIN cancellations c USING (number)
-               ORDER BY r.number"""
-        ).fetchall()
-    return [
-        Row(str(UUID(bytes=uuid)), event, due_us, position, published_us, bool(cancelled), json.loads(data)["uuid"])
-        for uuid, event, due_us, position, published_us, cancelled, data in rows
-    ]
+        return [_row(UUID(bytes=uuid), *row) for uuid, *row in log.execute(_LOG)]
+
+
+def read_postgres_log(url: str) -> list[Row]:
+    """The same, of PostgreSQL."""
+    with psycopg.connect(url, options="-c search_path=broker") as log:
+        return [_row(*row) for row in log.execute(_LOG)]
+
+
+def _row(uuid: UUID, event: str, due_us: int, position: int, published_us: int, cancelled: bool, data: str) -> Row:
+    return Row(str(uuid), event, due_us, position, published_us, bool(cancelled), json.loads(data)["uuid"])
 
 
 def check(history: History, log: list[Row]) -> Iterator[str]:

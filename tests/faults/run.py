@@ -1,4 +1,4 @@
-"""A run under faults: publishers and subscribers that remember everything, against a server that is killed and stopped.
+"""A run under faults: publishers and subscribers that remember everything, against nodes that are killed and stopped.
 
 Used by ``test_kills.py`` for some seconds, and by ``make soak`` for as long as one likes."""
 
@@ -17,19 +17,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from tests.faults.history import History, Insert, Seen, View, check, read_log
+from tests.faults.history import History, Insert, Seen, View, check, read_log, read_postgres_log
+from tests.postgres import PostgresServer, a_database
 from tests.servers import ServerProcess
 
+NODES = 3
 SETTLE_S = 30.0  # after the last fault all must be there
+PATIENCE_S = 1.5  # of a client that hears nothing, before it goes on at another node
 GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 
 @dataclass
 class Run:
-    """One server's folder, and all that is done to it. The dice are seeded: a run can be done again."""
+    """Nodes on one log, and all that is done to them. The dice are seeded: a run can be done again."""
 
     folder: Path
     seed: int
+    postgres: PostgresServer | None = None  # of its own, for three nodes; none: SQLite, and one node
     subscribers: int = 50  # that resume for as long as the run goes
     newcomers: int = 10  # that begin anew with a snapshot, again and again
     publishers: int = 8
@@ -39,18 +43,22 @@ class Run:
     faults: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.server = ServerProcess(self.folder)
+        self._database = a_database(self.postgres.url) if self.postgres else ""
+        self.nodes = (
+            [ServerProcess(self.folder / f"{n}", database=self._database) for n in range(NODES)]
+            if self.postgres
+            else [ServerProcess(self.folder)]
+        )
         self._token = ""
         self._stop = False
 
     async def go(self, trouble: Callable[[Run], Awaitable[None]]) -> list[str]:
         """Everything that was wrong."""
-        await asyncio.to_thread(self.server.start)
-        self._token = await asyncio.to_thread(self.server.token, "publisher")
+        await self.start(*self.nodes)
+        self._token = await asyncio.to_thread(self.nodes[0].token, "publisher")
         async with proxy(self) as port:
             listening = [
-                asyncio.create_task(self._listen(n, port if n % 2 else self.server.port, 0.0))
-                for n in range(self.subscribers)
+                asyncio.create_task(self._listen(n, port if n % 2 else None, 0.0)) for n in range(self.subscribers)
             ]
             await self._until(self._all_ready, "every subscriber connects")
             listening += [
@@ -67,8 +75,9 @@ class Run:
             for task in listening:
                 task.cancel()
             await asyncio.gather(*listening, return_exceptions=True)
-        await asyncio.to_thread(self.server.stop)
-        log = read_log(self.folder / "broker.db")
+        await self.stop(signal.SIGTERM, *self.nodes)
+        self.faults += [line for node in self.nodes for line in node.log if "Traceback" in line]
+        log = read_postgres_log(self._database) if self._database else read_log(self.folder / "broker.db")
         self.counts["records in the log"] = len(log)
         self.counts["frames received"] = sum(len(view.seen) for view in self.history.views)
         return [*self.faults, *check(self.history, log)]
@@ -95,21 +104,40 @@ class Run:
 
     # Faults
 
-    async def kill(self, number: int = signal.SIGKILL) -> None:
-        await asyncio.to_thread(self.server.stop, number)
-        self.counts[signal.Signals(number).name] += 1
-        await asyncio.to_thread(self.server.start)
+    async def start(self, *nodes: ServerProcess) -> None:
+        await asyncio.gather(*[asyncio.to_thread(node.start) for node in nodes])
 
-    async def freeze(self, seconds: float) -> None:
-        self.server.process.send_signal(signal.SIGSTOP)
+    async def stop(self, number: int, *nodes: ServerProcess) -> None:
+        await asyncio.gather(*[asyncio.to_thread(node.stop, number) for node in nodes])
+
+    async def kill(self, *nodes: ServerProcess, number: int = signal.SIGKILL) -> None:
+        """At the same time; and starts them again."""
+        await self.stop(number, *nodes)
+        self.counts[signal.Signals(number).name] += len(nodes)
+        await self.start(*nodes)
+
+    async def freeze(self, node: ServerProcess, seconds: float) -> None:
+        node.process.send_signal(signal.SIGSTOP)
         self.counts["SIGSTOP"] += 1
         await asyncio.sleep(seconds)
-        self.server.process.send_signal(signal.SIGCONT)
+        node.process.send_signal(signal.SIGCONT)
+
+    @asynccontextmanager
+    async def without_postgres(self, mode: str) -> AsyncIterator[None]:
+        assert self.postgres is not None
+        await asyncio.to_thread(self.postgres.stop, mode)
+        self.counts[f"PostgreSQL stopped ({mode})"] += 1
+        yield
+        await asyncio.to_thread(self.postgres.start)
+
+    def another(self, node: ServerProcess | None, dice: random.Random) -> ServerProcess:
+        """Where a client goes on that has lost its connection to ``node``."""
+        return dice.choice([each for each in self.nodes if each is not node] or self.nodes)
 
     # Publishers
 
     async def _publish(self, dice: random.Random) -> None:
-        client = Client(self.server, self._token)
+        client = Client(self, self._token, dice)
         while not self._stop:
             insert = Insert(str(uuid4()))
             if dice.random() < 0.2:
@@ -148,30 +176,35 @@ class Run:
         self.counts["cancelled" if status == 200 else "too late to cancel"] += 1
 
     async def _insist(self, client: Client, path: str, body: bytes) -> tuple[int, bytes]:
-        """Sends it again until it is answered by something else than 503."""
+        """Sends it again, to another node, until it is answered by something else than 503."""
         while True:
             answer = await client.post(path, body)
             if answer is not None and answer[0] != 503:
                 return answer
+            client.close()
             self.counts["requests sent again"] += 1
             await asyncio.sleep(0.05)
 
     # Subscribers
 
-    async def _listen(self, number: int, port: int, leaves: float) -> None:
-        """``leaves``: how probable it is, at each part that comes, that it goes away and begins anew."""
+    async def _listen(self, number: int, proxy: int | None, leaves: float) -> None:
+        """``proxy``: the port of one to go through. ``leaves``: how probable it is, at each part that comes, that it
+        goes away and begins anew."""
         dice = random.Random(f"{self.seed}-listener-{number}")
+        patience_s = PATIENCE_S if number % 4 < 2 else None
+        node: ServerProcess | None = None
         view = View()
         self.history.views.append(view)
         last_id = b""
         while True:
             with suppress(*GONE):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+                node = self.another(node, dice)
+                reader, writer = await asyncio.open_connection("127.0.0.1", proxy or node.port, limit=1 << 22)
                 try:
                     resume = b"Last-Event-ID: %b\r\n" % last_id if last_id else b""
                     writer.write(b"GET /events HTTP/1.0\r\nHost: x\r\n%b\r\n" % resume)
                     rest = b""
-                    while part := await reader.read(1 << 16):
+                    while part := await asyncio.wait_for(reader.read(1 << 16), patience_s):
                         *frames, rest = (rest + part).split(b"\n\n")
                         for frame in frames:
                             last_id = _take(frame, view) or last_id
@@ -181,6 +214,9 @@ class Run:
                         if dice.random() < leaves and not self._stop:
                             view.left = True
                             break
+                        if len(self.nodes) > 1 and dice.random() < 0.005:
+                            self.counts["moves to another node"] += 1
+                            break
                     if view.snapshot_end is None and view.seen:
                         self.counts["snapshots cut"] += 1
                 finally:
@@ -189,7 +225,7 @@ class Run:
                 self.counts["snapshots"] += view.snapshot_end is not None
                 view, last_id = View(), b""
                 self.history.views.append(view)
-            await asyncio.sleep(dice.uniform(0, 0.3))
+            await asyncio.sleep(dice.choice([0, dice.uniform(0, 0.3)]))  # 0: before another node has heard the same
 
 
 def _take(frame: bytes, view: View) -> bytes:
@@ -216,33 +252,40 @@ def _position(last_id: bytes) -> int:
 
 
 class Client:
-    """One connection, made again when it is lost. Mutable state: the connection."""
+    """One connection, made again to another node when it is lost. Mutable state: the connection, and to which."""
 
-    def __init__(self, server: ServerProcess, token: str) -> None:
-        self._server = server
+    def __init__(self, run: Run, token: str, dice: random.Random) -> None:
+        self._run = run
         self._token = token.encode()
+        self._dice = dice
+        self._node: ServerProcess | None = None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes] | None:
         """Status and body; None if the connection was lost, and the request may have been done or not."""
         try:
-            if self._streams is None:
-                self._streams = await asyncio.open_connection("127.0.0.1", self._server.port)
-            reader, writer = self._streams
-            writer.write(
-                b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer %b\r\n"
-                b"Content-Length: %d\r\n\r\n%b" % (path.encode(), self._token, len(body), body)
-            )
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", head)
-            assert length is not None, head
-            answer = await reader.readexactly(int(length[1]))
-            if b"connection: close" in head:
-                self.close()
-            return int(head.split()[1]), answer
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._post(path, body)
         except GONE:
             self.close()
             return None
+
+    async def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        if self._streams is None:
+            self._node = self._run.another(self._node, self._dice)
+            self._streams = await asyncio.open_connection("127.0.0.1", self._node.port)
+        reader, writer = self._streams
+        writer.write(
+            b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer %b\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (path.encode(), self._token, len(body), body)
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        assert length is not None, head
+        answer = await reader.readexactly(int(length[1]))
+        if b"connection: close" in head:
+            self.close()
+        return int(head.split()[1]), answer
 
     def close(self) -> None:
         if self._streams is not None:
@@ -252,7 +295,7 @@ class Client:
 
 @asynccontextmanager
 async def proxy(run: Run) -> AsyncIterator[int]:
-    """Passes connections on to the server, and cuts each one off after a random number of bytes: within a frame."""
+    """Passes connections on to any node, and cuts each one off after a random number of bytes: within a frame."""
     dice = random.Random(f"{run.seed}-proxy")
     tasks: set[asyncio.Task[None]] = set()
 
@@ -263,7 +306,7 @@ async def proxy(run: Run) -> AsyncIterator[int]:
         left = int(dice.expovariate(1 / 300_000))
         try:
             with suppress(*GONE, asyncio.CancelledError):  # asyncio would ask a cancelled one for its exception
-                up_reader, up_writer = await asyncio.open_connection("127.0.0.1", run.server.port)
+                up_reader, up_writer = await asyncio.open_connection("127.0.0.1", run.another(None, dice).port)
                 try:
                     up_writer.write(await reader.readuntil(b"\r\n\r\n"))
                     while part := await up_reader.read(4_096):

@@ -1,4 +1,4 @@
-"""A short run of what ``make soak`` does for long: nothing is lost, doubled, reordered or early."""
+"""Short runs of what ``make soak`` does for long: nothing is lost, doubled, reordered or early."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import signal
 from pathlib import Path
 
 from tests.faults.run import Run
+from tests.faults.trouble import EACH_KIND
 from tests.operators import broker, told
+from tests.postgres import a_server
 
 KILLS = 8
 
@@ -32,10 +34,32 @@ async def run_faults(run: Run) -> None:
     async def trouble(run: Run) -> None:
         for _ in range(KILLS):
             await asyncio.sleep(dice.uniform(0.1, 1.5))
-            await run.kill()
+            await run.kill(*run.nodes)
         await asyncio.sleep(dice.uniform(0.1, 1))
-        await run.kill(signal.SIGTERM)
+        await run.kill(*run.nodes, number=signal.SIGTERM)
         await asyncio.sleep(dice.uniform(0.1, 1))
-        await run.freeze(1.0)
+        await run.freeze(run.nodes[0], 1.0)
+
+    assert await run.go(trouble) == []
+
+
+def test_three_nodes_killed_stopped_and_without_postgres_lose_double_and_reorder_nothing(tmp_path: Path) -> None:
+    with a_server() as postgres:
+        run = Run(tmp_path, seed=1, postgres=postgres)
+        asyncio.run(run_every_fault(run))
+    print("\n" + "\n".join(f"{count:8,} {what}" for what, count in run.counts.items()))
+    assert run.counts["inserts acknowledged"] > 500
+    assert run.counts["snapshots"] > 0
+    assert run.counts["cancelled"] > 0
+    assert run.counts["too late to cancel"] > 0
+
+
+async def run_every_fault(run: Run) -> None:
+    dice = random.Random(run.seed)
+
+    async def trouble(run: Run) -> None:
+        for fault in dice.sample(EACH_KIND, len(EACH_KIND)):
+            await asyncio.sleep(dice.uniform(0, 0.5))
+            await fault(run, dice)
 
     assert await run.go(trouble) == []

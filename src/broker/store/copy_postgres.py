@@ -12,14 +12,12 @@ from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
 from broker.errors import SettingsError
-from broker.store.postgres_session import LOCK, Database, open_log
+from broker.store.postgres_session import COPY_LOCK, LOCK, Database, open_log
 from broker.store.tables import AGAIN, COPIED, Content, Mark, NotCommitted
 from broker.store.transaction import Counters
 
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what fails is told once, in an error
 
-# Longer than the transaction: while one copy may still take its mark away, another must not go on with it.
-_COPY_LOCK = LOCK + 1
 # A copy takes its time, and nodes must have none of what it holds meanwhile; see also postgres_session.
 _SET_UP = """SELECT set_config('idle_in_transaction_session_timeout', '0', true),
     set_config('statement_timeout', '0', true), set_config('lock_timeout', '5s', true),
@@ -43,7 +41,7 @@ class PostgresLog:
             self._db, _ = open_log(self._database, new=self._new)
         with contextlib.closing(self._db):
             with self._telling():
-                if self._row(f"SELECT pg_try_advisory_lock({_COPY_LOCK})") == (False,):
+                if self._row(f"SELECT pg_try_advisory_lock({COPY_LOCK})") == (False,):
                     raise SettingsError(f"another `broker copy` works on {self._database.name}; wait for its end")
                 self._db.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
                 self._db.execute(_SET_UP)

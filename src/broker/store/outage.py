@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 import shlex
+import sys
 
 from broker.errors import InsufficientStorage, Unavailable
 

@@ -27,13 +27,24 @@ CHANNEL = "broker"
 _CONNECT_S = 5
 _PREPARE_AFTER = 5  # uses of a statement; psycopg's default
 LOCK = 0x62726F6B6572  # "broker": the key of the advisory lock under which everything is written
-# What PostgreSQL does for a node that was stopped, or lost, while it holds the lock: the others go on after this.
-_IDLE_MS = 3_000
-_LOCK_MS = 5_000
+# Held, too, by `broker copy`, which takes its time; and longer than the other, as while one copy may still take its mark
+# away, another must not go on with it.
+COPY_LOCK = LOCK + 1
+# How long a transaction waits for the lock before it looks at who has it, and how often it does so.
+_LOCK_MS = 1_000
+_LOCK_WAITS = 5
+_STOPPED_MS = 2_000
+# A node that was stopped, or lost, while it holds the lock must not hold up the others. PostgreSQL's own timeout is of
+# no use: it counts only after a Sync, and a pipeline has none before its end.
+_END_STOPPED = f"""WITH held AS (
+        SELECT pid, (classid::bigint << 32) + objid::bigint AS key FROM pg_locks WHERE locktype = 'advisory' AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    SELECT pg_terminate_backend(pid) FROM held JOIN pg_stat_activity USING (pid)
+    WHERE key = {LOCK} AND pid NOT IN (SELECT pid FROM held WHERE key = {COPY_LOCK})
+    AND wait_event_type = 'Client' AND state_change < clock_timestamp() - interval '{_STOPPED_MS} ms'"""  # noqa: S608 (constants only)
 _NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # For this transaction only: a pooling proxy may give the next one another connection.
-_SET_UP = f"""SELECT set_config('idle_in_transaction_session_timeout', '{_IDLE_MS}', true),
-    set_config('lock_timeout', '{_LOCK_MS}', true),
+_SET_UP = f"""SELECT set_config('lock_timeout', '{_LOCK_MS}', true),
     set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)"""
 # The server and its timeline, which is another after a fail-over or a restore: they may have lost the log's tail.
 _CLUSTER = """SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' ||
@@ -141,7 +152,8 @@ class PostgresSession:
             if self._connection is None or self._connection.closed:
                 self.open()
             assert self._connection is not None
-            result = self._transact(self._connection, work)
+            connection = self._connection
+            result = _insist(connection, lambda: self._transact(connection, work))
         except Exception as error:  # whatever it is, the callers must hear of it and the writer must live on
             if self._connection is not None:
                 # A new one for the next transaction: whatever state this one is in, the server rolls it back.
@@ -194,18 +206,23 @@ def open_log(database: Database, *, new: bool = True) -> tuple[Connection[Any], 
         (encoding,) = _row(connection, "SHOW server_encoding")
         if encoding != "UTF8":
             raise SettingsError(f"{database.name} has the encoding {encoding}; Broker needs UTF8")
-        with connection.transaction():
-            connection.execute(_SET_UP)
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-            if not new and _row(connection, "SELECT to_regclass('broker.state')") == (None,):
-                raise SettingsError(f"{database.name} has no log of Broker")
-            _migrate(connection, database.name)
-            epoch, cluster = _find_epoch(connection)
-            known = Known(epoch, cluster, *_row(connection, "SELECT moved, arrived FROM broker.state"))
+        known = _insist(connection, lambda: _make_ready(connection, database.name, new))
     except BaseException:
         connection.close()
         raise
     return connection, known
+
+
+def _insist(connection: Connection[Any], transact: Callable[[], _T]) -> _T:
+    """What ``transact`` returns, once it has got the lock; takes it away from a node that was stopped with it."""
+    for _ in range(_LOCK_WAITS - 1):
+        try:
+            return transact()
+        except errors.LockNotAvailable:
+            connection.rollback()
+            if connection.execute(_END_STOPPED).fetchall():
+                logger.warning("another node has stopped within a write; its session was ended, so that others go on")
+    return transact()
 
 
 def check_cluster(connection: Connection[Any]) -> None:
@@ -213,6 +230,17 @@ def check_cluster(connection: Connection[Any]) -> None:
     (cluster,) = _row(connection, "SELECT cluster FROM broker.epochs WHERE ended IS NULL")
     if cluster != _cluster(connection):
         raise Unavailable("the store is being taken over; ask again in a moment")
+
+
+def _make_ready(connection: Connection[Any], name: str, new: bool) -> Known:
+    with connection.transaction():
+        connection.execute(_SET_UP)
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        if not new and _row(connection, "SELECT to_regclass('broker.state')") == (None,):
+            raise SettingsError(f"{name} has no log of Broker")
+        _migrate(connection, name)
+        epoch, cluster = _find_epoch(connection)
+        return Known(epoch, cluster, *_row(connection, "SELECT moved, arrived FROM broker.state"))
 
 
 def _find_epoch(connection: Connection[Any]) -> tuple[str, str | None]:
