@@ -27,8 +27,8 @@ CHANNEL = "broker"
 _CONNECT_S = 5
 _PREPARE_AFTER = 5  # uses of a statement; psycopg's default
 LOCK = 0x62726F6B6572  # "broker": the key of the advisory lock under which everything is written
-# Held, too, by `broker copy`, which takes its time; and longer than the other, as while one copy may still take its mark
-# away, another must not go on with it.
+# `broker copy` holds this one, too: it says that its holder takes its time, and must be left alone. It outlasts the
+# copy's transaction, so that no second copy goes on from a mark that the first may still take away.
 COPY_LOCK = LOCK + 1
 # How long a transaction waits for the lock before it looks at who has it, and how often it does so.
 _LOCK_MS = 1_000
