@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -324,9 +325,18 @@ def test_what_cannot_be_moved_is_refused_with_what_to_do(copy: Path, log: Path, 
 
 
 def test_a_copy_waits_only_so_long_for_the_lock(copy: Path, database: str) -> None:
-    with psycopg.connect(database) as other:
+    def hold() -> None:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            other.execute("SELECT pg_sleep(60)")  # at work: one that only sat there would be taken for a stopped node
+
+    with psycopg.connect(database) as other, ThreadPoolExecutor() as threads:
         other.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-        assert "another program holds its lock" in refused(copy, database)
+        held = threads.submit(hold)
+        try:
+            assert "another program holds its lock" in refused(copy, database)
+        finally:
+            other.cancel_safe()
+        held.result()
     assert rows(copy, "state", "moved") == [(None,)]
 
 

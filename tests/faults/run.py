@@ -38,6 +38,7 @@ class Run:
     newcomers: int = 10  # that begin anew with a snapshot, again and again
     publishers: int = 8
     pause_s: float = 0.02  # of a publisher between two inserts, at most
+    inserts: int = 0  # acknowledged, at least, before it ends
     history: History = field(default_factory=History)
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -69,6 +70,9 @@ class Run:
                 asyncio.create_task(self._publish(random.Random(f"{self.seed}-{n}"))) for n in range(self.publishers)
             ]
             await trouble(self)
+            await self._until(
+                lambda: self.counts["inserts acknowledged"] >= self.inserts, f"{self.inserts} inserts are acknowledged"
+            )
             self._stop = True
             await asyncio.wait_for(asyncio.gather(*publishing), SETTLE_S)
             await self._until(self._complete, "every subscriber has everything")

