@@ -154,8 +154,7 @@ class StreamReader:
         return [frame for frame in self.frames if not frame.event.startswith("$")]
 
     def close(self) -> None:
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+        self._hang_up()
         if self.thread is not None:
             self.thread.join(BOUND_S)
         self.sock.close()
@@ -164,12 +163,17 @@ class StreamReader:
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
+    def _hang_up(self) -> None:
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
     def _run(self) -> None:
         try:
             with self.sock.makefile("rb") as stream:
                 self._read(stream)
         except (OSError, ValueError) as error:
             self.ended = f"{type(error).__name__}: {error}"
+        self._hang_up()  # as a browser does; a server of TLS waits for it
 
     def _read(self, stream: Any) -> None:
         head = b""
