@@ -281,7 +281,7 @@ def tls_pair() -> tuple[ssl.SSLContext, Wrap]:
 
 @contextmanager
 def slow_stream(server: ThreadServer, wrap: Wrap) -> Iterator[StreamReader]:
-    """A live one that reads nothing until it is told to."""
+    """A live one that reads nothing until it is told to. The others must be live already."""
     live = sum(len(group.members) for group in server.broker.hub._everything)
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -299,20 +299,17 @@ def slow_stream(server: ThreadServer, wrap: Wrap) -> Iterator[StreamReader]:
 @pytest.mark.parametrize("loop", list(LOOPS))
 def test_over_tls_a_stream_is_exact_slow_or_not(tmp_path: Path, loop: str) -> None:
     context, wrap = tls_pair()
-    with (
-        serving(tmp_path, loop, context) as server,
-        stream_of(server, wrap=wrap) as quick,
-        slow_stream(server, wrap) as slow,
-    ):
+    with serving(tmp_path, loop, context) as server, stream_of(server, wrap=wrap) as quick:
         quick.wait("$ready")
-        for n in range(60):
-            server.publish(json.dumps([n, "x" * 50_000]))
-        quick.wait("e", 60)
-        assert contiguous(quick)
-        wait_for(lambda: sum(len(group.members) for group in server.broker.hub._everything) == 1)
-        slow.start()
-        slow.wait("e", 60)
-        assert contiguous(slow)
+        with slow_stream(server, wrap) as slow:
+            for n in range(60):
+                server.publish(json.dumps([n, "x" * 50_000]))
+            quick.wait("e", 60)
+            assert contiguous(quick)
+            wait_for(lambda: sum(len(group.members) for group in server.broker.hub._everything) == 1)
+            slow.start()
+            slow.wait("e", 60)
+            assert contiguous(slow)
 
 
 @pytest.mark.parametrize("loop", list(LOOPS))
