@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -22,24 +23,34 @@ with warnings.catch_warnings():
 class PostgresServer:
     """One that can be stopped, and started again on the same socket."""
 
-    def __init__(self, folder: Path) -> None:
-        self._server = get_server(folder, cleanup_mode="stop")
-        self.url: str = self._server.get_uri()
+    def __init__(self, folder: Path, primary: PostgresServer | None = None) -> None:
+        """``primary``: of which it is an asynchronous replica."""
+        self._server = get_server(folder, cleanup_mode="stop", start=False)
         self.folder = self._server.pgdata
         self.user = self._server.system_user  # None: who runs the tests
+        if primary is not None:
+            folder.chmod(0o700)
+            if self.user is not None:
+                folder.parent.chmod(0o711)
+                shutil.chown(folder, self.user)
+            self.run("pg_basebackup", "-d", primary.url, "-D", str(folder), "-R", "-c", "fast")
+            for lock in folder.glob(".s.PGSQL.*"):  # its socket is in its folder, so its lock came along
+                lock.unlink()
+        self._server.start()
+        self.url: str = self._server.get_uri()
+
+    def run(self, command: str, *arguments: str) -> str:
+        """What one of PostgreSQL's own commands prints."""
+        return pgexec(command, arguments, bin_path=self._server.bin_path, user=self.user)
 
     def control(self, *arguments: str) -> None:
         """``pg_ctl``, which waits until it is done."""
-        pgexec(
-            "pg_ctl",
-            ("-w", "-D", str(self._server.pgdata), *arguments),
-            bin_path=self._server.bin_path,
-            user=self._server.system_user,
-        )
+        self.run("pg_ctl", "-w", "-D", str(self.folder), *arguments)
 
     def stop(self, mode: str = "immediate") -> None:
         """``immediate``: as by ``kill -9``, it starts again with the recovery from a crash; ``fast``: in good order."""
         self.control("stop", "-m", mode)
+        self._server._postmaster_info = None  # or closing would end it once more
 
     def start(self) -> None:
         self._server.ensure_postgres_running()
@@ -49,10 +60,10 @@ class PostgresServer:
 
 
 @contextmanager
-def a_server(parent: Path | None = None) -> Iterator[PostgresServer]:
-    """A server of one's own, with its files in ``parent``."""
+def a_server(parent: Path | None = None, primary: PostgresServer | None = None) -> Iterator[PostgresServer]:
+    """A server of one's own, with its files in ``parent``; or a replica of another one."""
     with tempfile.TemporaryDirectory(prefix="broker-pg-", dir=parent) as folder:
-        server = PostgresServer(Path(folder) / "data")
+        server = PostgresServer(Path(folder) / "data", primary)
         try:
             yield server
         finally:

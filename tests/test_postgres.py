@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psycopg
 import pytest
+from psycopg import conninfo
 
 from broker.store.base import Store
 from tests.postgres import a_database, a_server
@@ -102,35 +105,78 @@ def test_while_postgres_is_away_streams_stay_open_and_then_miss_nothing(tmp_path
         assert not any("Traceback" in line for line in node.log)
 
 
-def test_after_a_fail_over_an_id_of_the_lost_tail_is_reset_and_an_older_one_resumes(tmp_path: Path) -> None:
-    """Another timeline of PostgreSQL: as if the tail had been lost, records are taken away by hand."""
+def test_after_a_restart_that_nobody_noticed_the_first_insert_goes_through(tmp_path: Path) -> None:
+    with (
+        a_server() as postgres,
+        ServerProcess(tmp_path, database=a_database(postgres.url)) as node,
+        node.client("ada") as client,
+    ):
+        insert(client, 1)
+        postgres.stop("fast")
+        postgres.start()
+        insert(client, 2)
+
+
+def ask(database: str, query: str) -> Any:
+    """The only value of its answer, if it has one."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        answer = connection.execute(query)
+        return answer.fetchone()[0] if answer.description else None  # type: ignore[index] # there is a row
+
+
+def insert(client: httpx.Client, *data: object) -> None:
+    for each in data:
+        assert client.post("/insert", json={"event": "e", "data": each}).status_code == 201
+
+
+def check_the_tail_is_lost(node: ServerProcess, client: httpx.Client, epoch: str) -> None:
+    """Of five records the newest two; the next one is in a new epoch."""
+    wait_for(lambda: client.post("/insert", json={"event": "e", "data": "new"}).status_code == 201)
+    with streaming(node, last_id=f"{epoch}-5") as lost:
+        assert "$reset" in [frame.event for frame in lost.wait("$ready")]
+        assert [frame.json() for frame in lost.records()] == ["new"]
+    with streaming(node, last_id=f"{epoch}-2") as older:
+        assert "$reset" not in [frame.event for frame in older.wait("$ready")]
+        assert [frame.json() for frame in older.records()] == [3, "new"]
+        assert older.records()[-1].position == 4
+        assert older.last_id.partition("-")[0] != epoch
+
+
+def test_after_a_fail_over_that_lost_the_tail_an_id_of_it_is_reset_and_an_older_one_resumes(tmp_path: Path) -> None:
+    with a_server() as primary, a_server(primary=primary) as replica:
+        hosts = [str(conninfo.conninfo_to_dict(each.url)["host"]) for each in (primary, replica)]
+        database = conninfo.make_conninfo(a_database(primary.url), host=",".join(hosts))
+        copy = conninfo.make_conninfo(database, host=hosts[1])
+        with (
+            ServerProcess(tmp_path, database=database) as node,
+            node.client("ada") as client,
+            streaming(node) as witness,
+        ):
+            insert(client, 1, 2, 3)
+            epoch = witness.wait("e", 3)[-1].id.partition("-")[0]
+            wait_for(lambda: ask(copy, "SELECT head FROM broker.state") == 3)
+            ask(replica.url, "ALTER SYSTEM SET primary_conninfo = ''")
+            ask(replica.url, "SELECT pg_reload_conf()")
+            wait_for(lambda: ask(replica.url, "SELECT count(*) FROM pg_stat_wal_receiver") == 0)
+            insert(client, 4, 5)
+            witness.wait("e", 5)
+            primary.stop()
+            ask(replica.url, "SELECT pg_promote()")
+            wait_for(lambda: witness.ended, what="that who has heard of the lost tail must come back")
+            check_the_tail_is_lost(node, client, epoch)
+
+
+def test_after_a_dump_was_restored_an_id_of_the_lost_tail_is_reset_and_an_older_one_resumes(tmp_path: Path) -> None:
+    """On the same server, of which the timeline stays."""
     with a_server() as postgres:
-        database = a_database(postgres.url)
+        database, dump = a_database(postgres.url), str(postgres.folder / "dump")
         with ServerProcess(tmp_path, database=database) as node, node.client("ada") as client:
-            for n in range(5):
-                client.post("/insert", json={"event": "e", "data": n})
+            insert(client, 1, 2, 3)
+            postgres.run("pg_dump", "--schema=broker", "--format=custom", f"--file={dump}", database)
+            insert(client, 4, 5)
             with streaming(node) as reader:
-                reader.wait("$ready")
-                newest = reader.last_id
-            epoch = newest.partition("-")[0]
-            with streaming(node) as witness:
-                witness.wait("$ready")
-                with psycopg.connect(database, autocommit=True) as connection:
-                    connection.execute("DELETE FROM broker.publications WHERE position > 3")
-                    connection.execute("DELETE FROM broker.records WHERE number > 3")
-                    connection.execute("UPDATE broker.state SET head = 3, last_number = 3")
-                    connection.execute("UPDATE broker.events SET position = 3")
-                    connection.execute("UPDATE broker.epochs SET cluster = 'another/00000001'")
-                    connection.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                        "WHERE datname = current_database() AND pid != pg_backend_pid()"
-                    )
-                wait_for(lambda: client.post("/insert", json={"event": "e", "data": "new"}).status_code == 201)
-                wait_for(lambda: witness.ended)
-            with streaming(node, last_id=newest) as lost:
-                assert "$reset" in [frame.event for frame in lost.wait("$ready")]
-                assert [frame.json() for frame in lost.records()] == ["new"]
-            with streaming(node, last_id=f"{epoch}-2") as older:
-                assert "$reset" not in [frame.event for frame in older.wait("$ready")]
-                assert [frame.json() for frame in older.records()] == [2, "new"]
-                assert older.last_id.partition("-")[0] != epoch
+                epoch = reader.wait("$ready")[-1].id.partition("-")[0]
+        ask(database, "DROP SCHEMA broker CASCADE")
+        postgres.run("pg_restore", f"--dbname={database}", dump)
+        with ServerProcess(tmp_path, database=database) as node, node.client("ada") as client:
+            check_the_tail_is_lost(node, client, epoch)

@@ -33,6 +33,7 @@ def set_up_logging(*, verbose: bool = False, name: str = "") -> None:
     logging.basicConfig(level=level, format=f"%(asctime)s %(levelname)s {name and name + ': '}%(message)s")
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each client that speaks no HTTP
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of what cannot be tidied up on a lost connection
 
 
 def tell(address: str, place: str, how: str = "") -> None:

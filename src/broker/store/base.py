@@ -19,6 +19,7 @@ from uuid import UUID
 from broker.records import NewRecord, Published, Record
 from broker.users import User
 
+LOOK = 2**62  # as the head of a Commit: that is not known, so the relay shall look
 RECORD_BYTES = 512  # what a record costs in memory besides its data, or a page of tiny ones would be millions
 
 

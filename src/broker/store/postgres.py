@@ -17,10 +17,10 @@ from psycopg import Connection
 from broker.errors import SettingsError, Unavailable
 from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
-from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
+from broker.store.base import LOOK, RECORD_BYTES, Commit, Head, LogPage
 from broker.store.listener import Listener
 from broker.store.outage import moved_to
-from broker.store.postgres_session import Database, PostgresSession, check_cluster
+from broker.store.postgres_session import Database, PostgresSession, TakenOver, check_cluster
 from broker.store.postgres_tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, RECORD_OF, SIZE
 from broker.store.writer import Writer
 from broker.users import User, username_key
@@ -94,7 +94,7 @@ class PostgresStore:
             self._ahead_us, self._ahead_since_s = ahead_us, now_s
         known = self._session.known
         if known is not None and known.epoch != self._epoch:  # its rows continue another log than the relay has
-            commit = Commit([], 2**62, commit.next_due_us)
+            commit = Commit([], LOOK, commit.next_due_us)
         self._on_commit(commit)
 
     def clock(self) -> int:
@@ -246,8 +246,12 @@ class PostgresStore:
     async def _read(self, work: Callable[[Connection[Any]], _T]) -> _T:
         self._check_running()
         try:
-            return await self._loop.run_in_executor(self._readers, self._run_read, work)
-        except (psycopg.Error, OSError) as error:
+            try:
+                return await self._loop.run_in_executor(self._readers, self._run_read, work)
+            except TakenOver:  # where nobody inserts, nobody else would begin the new epoch
+                await self._writer.publish_due()
+                return await self._loop.run_in_executor(self._readers, self._run_read, work)
+        except (psycopg.Error, OSError, TakenOver) as error:
             self._database.translate(error)  # tells the log
             raise Unavailable("the store cannot be read for now; ask again in a moment") from error
 

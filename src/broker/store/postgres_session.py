@@ -13,7 +13,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import Connection, conninfo, errors, pq
 
-from broker.errors import BrokerError, SettingsError, Unavailable
+from broker.errors import BrokerError, SettingsError
 from broker.settings import Settings
 from broker.store.outage import FULL_ADVICE, Outage, away, full, moved
 from broker.store.postgres_tables import NEXT_DUE, PostgresTables
@@ -43,12 +43,15 @@ _END_STOPPED = f"""WITH held AS (
     WHERE key = {LOCK} AND pid NOT IN (SELECT pid FROM held WHERE key = {COPY_LOCK})
     AND wait_event_type = 'Client' AND state_change < clock_timestamp() - interval '{_STOPPED_MS} ms'"""  # noqa: S608 (constants only)
 _NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_BEGIN = f"""SELECT {_NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}), moved
+    FROM broker.state"""  # noqa: S608 (constants only)
 # For this transaction only: a pooling proxy may give the next one another connection.
 _SET_UP = f"""SELECT set_config('lock_timeout', '{_LOCK_MS}', true),
     set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)"""
-# The server and its timeline, which is another after a fail-over or a restore: they may have lost the log's tail.
+# The server, its timeline and the table. One of them is another after what may have lost the log's tail: a fail-over, a
+# recovery, a restored dump.
 _CLUSTER = """SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' ||
-    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"""
+    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || '/' || 'broker.state'::regclass::oid"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +152,7 @@ class PostgresSession:
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
         try:
-            if self._connection is None or self._connection.closed:
-                self.open()
-            assert self._connection is not None
-            connection = self._connection
-            result = _insist(connection, lambda: self._transact(connection, work))
+            result = self._run(work)
         except Exception as error:  # whatever it is, the callers must hear of it and the writer must live on
             if self._connection is not None:
                 # A new one for the next transaction: whatever state this one is in, the server rolls it back.
@@ -162,6 +161,19 @@ class PostgresSession:
         self._database.outage.over()
         return result
 
+    def _run(self, work: Callable[[Transaction], _T]) -> _T:
+        if self._connection is not None and not self._connection.closed:
+            try:
+                return self._insist(self._connection, work)
+            except NotBegun:  # it may have been lost long ago: once more, on a new one
+                self._connection.close()
+        self.open()
+        assert self._connection is not None
+        return self._insist(self._connection, work)
+
+    def _insist(self, connection: Connection[Any], work: Callable[[Transaction], _T]) -> _T:
+        return _insist(connection, lambda: self._transact(connection, work))
+
     def _transact(self, connection: Connection[Any], work: Callable[[Transaction], _T]) -> _T:
         self._database.set_prepares(connection)
         with connection.pipeline():
@@ -169,12 +181,12 @@ class PostgresSession:
             connection.execute(_SET_UP)
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             # Under the lock: a clock read before might order this transaction before another's.
-            row = _row(
-                connection,
-                f"""SELECT {_NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}),
-                        moved
-                    FROM broker.state""",  # noqa: S608 (constants only)
-            )
+            try:
+                row = _row(connection, _BEGIN)
+            except psycopg.OperationalError as error:
+                if connection.closed:
+                    raise NotBegun from error
+                raise
             if row[7] is not None:
                 self._database.outage.tell(moved(), f"stop this server, and start with {row[7]}")
                 raise moved()
@@ -225,11 +237,19 @@ def _insist(connection: Connection[Any], transact: Callable[[], _T]) -> _T:
     return transact()
 
 
+class NotBegun(Exception):
+    """The connection was lost before its transaction did anything."""
+
+
+class TakenOver(Exception):
+    """After a fail-over, the writer has not begun the new epoch yet."""
+
+
 def check_cluster(connection: Connection[Any]) -> None:
-    """For a connection that only reads: after a fail-over, the writer begins the new epoch first."""
+    """For a connection that only reads. Raises TakenOver."""
     (cluster,) = _row(connection, "SELECT cluster FROM broker.epochs WHERE ended IS NULL")
     if cluster != _cluster(connection):
-        raise Unavailable("the store is being taken over; ask again in a moment")
+        raise TakenOver("another server, or another timeline of it: the next write begins a new epoch")
 
 
 def _make_ready(connection: Connection[Any], name: str, new: bool) -> Known:
@@ -251,7 +271,7 @@ def _find_epoch(connection: Connection[Any]) -> tuple[str, str | None]:
     if before is None:
         connection.execute("UPDATE broker.epochs SET cluster = %s WHERE ended IS NULL", (cluster,))
         return epoch, cluster
-    logger.warning("PostgreSQL is on another timeline (%s, it was %s): a new epoch begins", cluster, before)
+    logger.warning("a fail-over, a recovery or a restore (it is %s, it was %s): a new epoch begins", cluster, before)
     connection.execute("UPDATE broker.epochs SET ended = (SELECT head FROM broker.state) WHERE ended IS NULL")
     (epoch,) = _row(
         connection,
