@@ -177,11 +177,11 @@ class PostgresSession:
     def _transact(self, connection: Connection[Any], work: Callable[[Transaction], _T]) -> _T:
         self._database.set_prepares(connection)
         with connection.pipeline():
-            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            connection.execute(_SET_UP)
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-            # Under the lock: a clock read before might order this transaction before another's.
             try:
+                connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+                connection.execute(_SET_UP)
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+                # Under the lock: a clock read before might order this transaction before another's.
                 row = _row(connection, _BEGIN)
             except psycopg.OperationalError as error:
                 if connection.closed:
