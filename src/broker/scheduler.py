@@ -12,6 +12,7 @@ from broker.store.base import Commit, Store
 logger = logging.getLogger("broker.scheduler")
 
 _RETRY_S = 1.0
+_EARLY_S = 0.001
 
 
 class Scheduler:
@@ -55,7 +56,10 @@ class Scheduler:
             if self._next_due_us is not None:
                 until_due_s = (self._next_due_us - self._store.clock()) / 1e6
                 if until_due_s <= 0:
+                    due_us = self._next_due_us
                     await self._store.publish_due()  # its commit hints at the next due time, before it returns
+                    if self._next_due_us == due_us:  # it is not due yet by the store's own clock, which is another
+                        await asyncio.sleep(_EARLY_S)
                     continue
                 wait_s = min(wait_s, until_due_s)
             try:

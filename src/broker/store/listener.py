@@ -43,7 +43,6 @@ class Listener:
         self._thread.start()
         try:
             await asyncio.wait_for(heard.wait(), _TEST_S)
-            self._database.prepares = True
         except TimeoutError:
             logger.warning(
                 "%s: NOTIFY does not arrive, as through a proxy that pools transactions; other nodes' records are "
@@ -74,6 +73,7 @@ class Listener:
             for notify in connection.notifies(timeout=_WAIT_S):
                 match notify.payload.split(" "):
                     case [self._database.node, "test"]:
+                        self._database.prepares = True
                         self._loop.call_soon_threadsafe(heard.set)
                     case [self._database.node, _, _]:
                         pass  # a commit of its own, which it knows of
