@@ -1,6 +1,7 @@
 -- The log. Rows of records, publications and cancellations are only ever inserted: the state of a record is whether
 -- it has a publication or a cancellation. pending, events and state are derived from them, in the same transactions.
--- The same tables as on SQLite, in a schema of their own.
+-- The same tables as on SQLite, in a schema of their own. No foreign keys: each row would cost a lookup of its record and
+-- a lock on it, a third of PostgreSQL's work; the one place that writes, transaction.py, writes both.
 
 CREATE TABLE broker.records (
     number BIGINT PRIMARY KEY,
@@ -17,13 +18,13 @@ CREATE INDEX records_of_event ON broker.records (event, number);
 
 CREATE TABLE broker.publications (
     position BIGINT PRIMARY KEY,
-    number BIGINT NOT NULL UNIQUE REFERENCES broker.records,
+    number BIGINT NOT NULL UNIQUE,
     published_us BIGINT NOT NULL,
     total_bytes BIGINT NOT NULL         -- of data, up to and with this position
 );
 
 CREATE TABLE broker.cancellations (
-    number BIGINT PRIMARY KEY REFERENCES broker.records,
+    number BIGINT PRIMARY KEY,
     username TEXT NOT NULL,
     cancelled_us BIGINT NOT NULL
 );
