@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from psycopg import conninfo
 
 from broker.store.base import Store
+from broker.store.postgres_session import StoreClock
 from tests.postgres import a_database, a_server
 from tests.servers import ServerProcess, streaming, wait_for
 from tests.test_store import Bench, positions, run
@@ -115,6 +117,20 @@ def test_after_a_restart_that_nobody_noticed_the_first_insert_goes_through(tmp_p
         postgres.stop("fast")
         postgres.start()
         insert(client, 2)
+
+
+def test_a_clock_that_is_set_is_believed_and_an_answer_that_took_long_is_not() -> None:
+    clock = StoreClock(None)
+
+    def ahead_s(by_s: float) -> int:
+        """Whole seconds that it is ahead of this machine's, after the database said so many."""
+        assert clock.hear(time.time_ns() // 1_000 + round(by_s * 1e6)) > 0
+        return round(clock.now_us() / 1e6 - time.time())
+
+    assert ahead_s(60) == 60
+    assert ahead_s(59.5) == 60, "half a second on its way"
+    assert ahead_s(3_600) == 3_600
+    assert ahead_s(0) == 0
 
 
 def ask(database: str, query: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from broker.settings import Settings
 from broker.store.base import LOOK, RECORD_BYTES, Commit, Head, LogPage
 from broker.store.listener import Listener
 from broker.store.outage import moved_to
-from broker.store.postgres_session import Database, PostgresSession, TakenOver, check_cluster
+from broker.store.postgres_session import NOW_US, Database, PostgresSession, TakenOver, check_cluster, one_row
 from broker.store.postgres_tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, RECORD_OF, SIZE
 from broker.store.writer import Writer
 from broker.users import User, username_key
@@ -32,19 +31,16 @@ _T = TypeVar("_T")
 _LOG_RECORDS_MAX = 500  # in one page of an event's log
 _HEAD = "SELECT epoch, head FROM broker.state, broker.epochs WHERE ended IS NULL"
 _USER_COLUMNS = "id, username, convert_to(info, 'UTF8'), password_hash, gen, disabled"
-_CLOCK_WINDOW_S = 60.0
 
 
 class PostgresStore:
     """See ``store/base.py`` for what it promises.
 
-    Mutable state: whether it runs, its epoch, how far the database's clock is ahead; each reader's connection belongs
-    to its thread."""
+    Mutable state: whether it runs, its epoch; each reader's connection belongs to its thread."""
 
     def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         """``clock``: in place of the database's own, microseconds since the epoch."""
         self._database = Database(url)
-        self._clock = clock
         self._session = PostgresSession(self._database, clock, settings)
         self._settings = settings
         self._writer = Writer(settings)
@@ -56,8 +52,6 @@ class PostgresStore:
         self._local = threading.local()
         self._connections: list[Connection[Any]] = []
         self._epoch = ""  # that the relay goes by
-        self._ahead_us: int | None = None  # of the monotonic clock; the nearest of late
-        self._ahead_since_s = 0.0
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -87,21 +81,13 @@ class PostgresStore:
             connection.close()
 
     def _committed(self, commit: Commit) -> None:
-        """In the loop, soon after the session read the database's clock: the soonest of late tells it best."""
-        now_s = time.monotonic()
-        ahead_us = self._session.now_us - round(now_s * 1e6)
-        if self._ahead_us is None or ahead_us > self._ahead_us or now_s - self._ahead_since_s > _CLOCK_WINDOW_S:
-            self._ahead_us, self._ahead_since_s = ahead_us, now_s
         known = self._session.known
         if known is not None and known.epoch != self._epoch:  # its rows continue another log than the relay has
             commit = Commit([], LOOK, commit.next_due_us)
         self._on_commit(commit)
 
     def clock(self) -> int:
-        if self._clock is not None:
-            return self._clock()
-        assert self._ahead_us is not None, "not started"
-        return round(time.monotonic() * 1e6) + self._ahead_us
+        return self._session.clock.now_us()
 
     @property
     def place(self) -> str:
@@ -137,8 +123,12 @@ class PostgresStore:
         return str(secret)
 
     async def next_due(self) -> int | None:
-        (due_us,) = await self._row(NEXT_DUE)
-        return due_us if due_us is None else int(due_us)
+        def read(db: Connection[Any]) -> int | None:
+            now_us, due_us = one_row(db, f"SELECT {NOW_US}, ({NEXT_DUE})")
+            self._session.clock.hear(now_us)  # where nobody writes, nobody else looks at it
+            return due_us if due_us is None else int(due_us)
+
+        return await self._read(read)
 
     async def head(self) -> Head:
         return Head(*await self._row(_HEAD))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -42,8 +43,10 @@ _END_STOPPED = f"""WITH held AS (
     SELECT pg_terminate_backend(pid) FROM held JOIN pg_stat_activity USING (pid)
     WHERE key = {LOCK} AND pid NOT IN (SELECT pid FROM held WHERE key = {COPY_LOCK})
     AND wait_event_type = 'Client' AND state_change < clock_timestamp() - interval '{_STOPPED_MS} ms'"""  # noqa: S608 (constants only)
-_NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-_BEGIN = f"""SELECT {_NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}), moved
+_CLOCK_WINDOW_S = 60.0
+_SET_BACK_US = 1_000_000
+NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_BEGIN = f"""SELECT {NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}), moved
     FROM broker.state"""  # noqa: S608 (constants only)
 # For this transaction only: a pooling proxy may give the next one another connection.
 _SET_UP = f"""SELECT set_config('lock_timeout', '{_LOCK_MS}', true),
@@ -133,6 +136,35 @@ def _address(parts: Mapping[str, Any]) -> str:
     return f"postgresql://{user}@{host}:{known['port']}/{name or user}"
 
 
+class StoreClock:
+    """The database's clock, as well as it is known without asking.
+
+    Mutable state: how far it is ahead of this machine's monotonic clock; a tuple, as several threads hear of it."""
+
+    def __init__(self, given: Callable[[], int] | None) -> None:
+        """``given``: in its place, microseconds since the epoch."""
+        self._given = given
+        self._heard: tuple[int, float] | None = None  # microseconds ahead, and when that was heard
+
+    def hear(self, now_us: int) -> int:
+        """What the database has just said; returns it. What is on its way for long makes it late, so of several the
+        one that is the most ahead is right, until that is long ago, or the clock was set back."""
+        if self._given is not None:
+            return self._given()
+        heard_s = time.monotonic()
+        ahead_us = now_us - round(heard_s * 1e6)
+        known = self._heard
+        if known is None or not -_SET_BACK_US < ahead_us - known[0] < 0 or heard_s - known[1] > _CLOCK_WINDOW_S:
+            self._heard = ahead_us, heard_s
+        return now_us
+
+    def now_us(self) -> int:
+        if self._given is not None:
+            return self._given()
+        assert self._heard is not None, "not started"
+        return round(time.monotonic() * 1e6) + self._heard[0]
+
+
 class PostgresSession:
     """See ``writer.Session``. Connects again, by itself, when the connection is lost.
 
@@ -140,11 +172,10 @@ class PostgresSession:
 
     def __init__(self, database: Database, clock: Callable[[], int] | None, settings: Settings) -> None:
         self._database = database
-        self._clock = clock  # microseconds since the epoch; None: the database's own
         self._settings = settings
         self._connection: Connection[Any] | None = None
         self.known: Known | None = None
-        self.now_us = 0  # the store's clock, in the last transaction
+        self.clock = StoreClock(clock)
 
     def open(self) -> Known:
         self._connection, self.known = open_log(self._database)
@@ -182,7 +213,7 @@ class PostgresSession:
                 connection.execute(_SET_UP)
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
                 # Under the lock: a clock read before might order this transaction before another's.
-                row = _row(connection, _BEGIN)
+                row = one_row(connection, _BEGIN)
             except psycopg.OperationalError as error:
                 if connection.closed:
                     raise NotBegun from error
@@ -190,9 +221,9 @@ class PostgresSession:
             if row[7] is not None:
                 self._database.outage.tell(moved(), f"stop this server, and start with {row[7]}")
                 raise moved()
-            self.now_us = self._clock() if self._clock is not None else row[0]
+            now_us = self.clock.hear(row[0])
             before = Counters(*row[1:6])
-            transaction = Transaction(PostgresTables(connection, before, row[6]), self.now_us, self._settings)
+            transaction = Transaction(PostgresTables(connection, before, row[6]), now_us, self._settings)
             result = work(transaction)
             if transaction.head != before.head or transaction.next_due_us != row[6]:
                 connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._hint(transaction)))
@@ -215,7 +246,7 @@ def open_log(database: Database, *, new: bool = True) -> tuple[Connection[Any], 
     try:
         if connection.info.encoding != "utf-8":
             connection.execute("SET client_encoding = 'UTF8'")
-        (encoding,) = _row(connection, "SHOW server_encoding")
+        (encoding,) = one_row(connection, "SHOW server_encoding")
         if encoding != "UTF8":
             raise SettingsError(f"{database.name} has the encoding {encoding}; Broker needs UTF8")
         known = _insist(connection, lambda: _make_ready(connection, database.name, new))
@@ -247,7 +278,7 @@ class TakenOver(Exception):
 
 def check_cluster(connection: Connection[Any]) -> None:
     """For a connection that only reads. Raises TakenOver."""
-    (cluster,) = _row(connection, "SELECT cluster FROM broker.epochs WHERE ended IS NULL")
+    (cluster,) = one_row(connection, "SELECT cluster FROM broker.epochs WHERE ended IS NULL")
     if cluster != _cluster(connection):
         raise TakenOver("another server, or another timeline of it: the next write begins a new epoch")
 
@@ -256,15 +287,15 @@ def _make_ready(connection: Connection[Any], name: str, new: bool) -> Known:
     with connection.transaction():
         connection.execute(_SET_UP)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-        if not new and _row(connection, "SELECT to_regclass('broker.state')") == (None,):
+        if not new and one_row(connection, "SELECT to_regclass('broker.state')") == (None,):
             raise SettingsError(f"{name} has no log of Broker")
         _migrate(connection, name)
         epoch, cluster = _find_epoch(connection)
-        return Known(epoch, cluster, *_row(connection, "SELECT moved, arrived FROM broker.state"))
+        return Known(epoch, cluster, *one_row(connection, "SELECT moved, arrived FROM broker.state"))
 
 
 def _find_epoch(connection: Connection[Any]) -> tuple[str, str | None]:
-    epoch, before = _row(connection, "SELECT epoch, cluster FROM broker.epochs WHERE ended IS NULL")
+    epoch, before = one_row(connection, "SELECT epoch, cluster FROM broker.epochs WHERE ended IS NULL")
     cluster = _cluster(connection)
     if cluster == before:
         return epoch, cluster
@@ -273,7 +304,7 @@ def _find_epoch(connection: Connection[Any]) -> tuple[str, str | None]:
         return epoch, cluster
     logger.warning("a fail-over, a recovery or a restore (it is %s, it was %s): a new epoch begins", cluster, before)
     connection.execute("UPDATE broker.epochs SET ended = (SELECT head FROM broker.state) WHERE ended IS NULL")
-    (epoch,) = _row(
+    (epoch,) = one_row(
         connection,
         "INSERT INTO broker.epochs VALUES (substr(md5(gen_random_uuid()::text), 1, 8), NULL, %s) RETURNING epoch",
         cluster,
@@ -284,7 +315,7 @@ def _find_epoch(connection: Connection[Any]) -> tuple[str, str | None]:
 def _cluster(connection: Connection[Any]) -> str | None:
     try:
         with connection.transaction():
-            (cluster,) = _row(connection, _CLUSTER)
+            (cluster,) = one_row(connection, _CLUSTER)
     except (errors.InsufficientPrivilege, errors.FeatureNotSupported, errors.UndefinedFunction) as error:
         logger.warning(
             "PostgreSQL does not tell its timeline (%s): a fail-over that loses records goes unnoticed", error
@@ -296,7 +327,7 @@ def _cluster(connection: Connection[Any]) -> str | None:
 def _migrate(connection: Connection[Any], name: str) -> None:
     connection.execute("CREATE SCHEMA IF NOT EXISTS broker")
     connection.execute("CREATE TABLE IF NOT EXISTS broker.schema_version (version INTEGER NOT NULL)")
-    (version,) = _row(connection, "SELECT coalesce(max(version), 0) FROM broker.schema_version")
+    (version,) = one_row(connection, "SELECT coalesce(max(version), 0) FROM broker.schema_version")
     folder = resources.files("broker.store") / "migrations/postgres"
     migrations = sorted(folder.iterdir(), key=lambda each: each.name)
     if version > len(migrations):
@@ -308,7 +339,7 @@ def _migrate(connection: Connection[Any], name: str) -> None:
         connection.execute("INSERT INTO broker.schema_version VALUES (%s)", (number,))
 
 
-def _row(connection: Connection[Any], query: str, *values: Any) -> Any:
+def one_row(connection: Connection[Any], query: str, *values: Any) -> Any:
     row = connection.execute(query, values or None).fetchone()
     assert row is not None, query
     return row
