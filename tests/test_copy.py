@@ -19,7 +19,7 @@ import pytest
 
 from broker.errors import SettingsError
 from broker.store.copy import Moved, copy_log
-from broker.store.postgres_session import LOCK, Database, open_log
+from broker.store.postgres_database import LOCK, Database, open_log
 from broker.store.tables import COPIED
 from tests.operators import broker, insert, make_copy, make_log, tamper, told  # noqa: F401 (fixtures)
 from tests.postgres import a_database
@@ -117,7 +117,8 @@ def test_a_folder_that_was_moved_is_not_served_but_can_be_looked_at_backed_up_an
     assert "has moved to" in refused(copy, tmp_path / "other")
     assert "no faults" in told(broker("verify", "--data", copy))
     assert broker("export", "--data", copy).stdout.count(b"\n") == 14
-    told(broker("backup", tmp_path / "backup.db", "--data", copy))
+    assert "Back that one up" in told(broker("backup", tmp_path / "backup.db", "--data", copy), 1)
+    told(broker("backup", tmp_path / "backup.db", "--data", copy, "--moved"))
     told(broker("restore", tmp_path / "backup.db", "--data", tmp_path / "restored"))
     with ServerProcess(tmp_path / "restored") as server:
         server.stop()
@@ -154,6 +155,7 @@ def test_nodes_that_run_while_their_log_is_moved_lose_nothing_and_refuse_from_th
         assert len(acknowledged) >= before
         assert {answer.status_code for answer in refusals} == {503}
         assert "has moved to another store" in refusals[-1].json()["detail"]
+        assert client.get("/readyz").status_code == 503
         reader.wait("e", len(acknowledged))
         assert sum("stop this server, and start with" in line for line in node.log) == 1
         assert not any("Traceback" in line for line in node.log)
@@ -356,4 +358,4 @@ def test_without_the_driver_it_says_how_to_get_it(copy: Path, database: str, tmp
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True, check=False,
     )  # fmt: skip
-    assert "-m pip install 'psycopg[binary]'" in told(done, 1)
+    assert "-m pip install 'psycopg[binary]>=" in told(done, 1)

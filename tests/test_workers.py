@@ -6,7 +6,10 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import httpx
 import psycopg
 import pytest
 
+from broker.store.postgres_database import LOCK
 from tests.operators import broker, told
 from tests.postgres import a_database
 from tests.servers import ServerProcess, streaming, wait_for
@@ -91,6 +95,20 @@ def test_one_signal_stops_all(tmp_path: Path, database: str, number: int) -> Non
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
         wait_for(lambda: reader.ended == "cleanly")
         assert not any("Traceback" in line for line in server.log)
+
+
+def test_a_signal_while_they_start_stops_them(tmp_path: Path, database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as other, ThreadPoolExecutor() as threads:
+        other.execute("SELECT pg_advisory_lock(%s)", (LOCK,))  # nobody comes further than this
+        held = threads.submit(other.execute, "SELECT pg_sleep(60)")
+        command = [sys.executable, "-m", "broker", "serve", "--port", "0", "--workers", "3", "--database", database]
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as server:
+            wait_for(lambda: Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text())
+            server.terminate()
+            assert server.wait(4.5) == 0
+        other.cancel_safe()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            held.result()
 
 
 def test_without_their_supervisor_the_workers_stop(tmp_path: Path, database: str) -> None:

@@ -241,7 +241,7 @@ class Broker:
         self.catchup.connect(subscriber, last_id)
 
     async def ready(self) -> None:
-        """Raises Unavailable if the store is out of reach."""
+        """Raises Unavailable if the store is out of reach, or the log has moved to another one."""
         if not self.running or any(task.done() for task in self._tasks):
             raise Unavailable("Broker is not running")
-        await self.store.head()
+        await self.store.check()

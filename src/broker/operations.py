@@ -7,6 +7,7 @@ import pwd
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -15,6 +16,7 @@ import click
 from broker.errors import SettingsError
 from broker.store.backup import backup, restore
 from broker.store.copy import copy_log
+from broker.store.tables import AGAIN
 from broker.store.transfer import export_file, export_log, import_log, read_head
 from broker.store.verify import count, verify
 
@@ -77,11 +79,12 @@ def _steps(label: str, work: Callable[[_P, _P, Callable[[int, int], None]], _T],
 
 @click.command("backup")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--moved", is_flag=True, help="Also of a log that `broker copy` has moved: what it had then.")
 @_data
-def backup_command(file: Path, data: Path) -> None:
+def backup_command(file: Path, data: Path, moved: bool) -> None:
     """Copy the log into FILE, consistent, while the server runs."""
     with _clear_errors():
-        records = _steps("backup", backup, data / "broker.db", file)
+        records = _steps("backup", partial(backup, also_moved=moved), data / "broker.db", file)
     click.echo(f"{file}: {_amount(records, 'record')}; keep it away from this disk", err=True)
 
 
@@ -151,7 +154,10 @@ def copy_command(source: str, target: str) -> None:
     """Move the log from a folder to PostgreSQL, or back. What it is taken from takes no more writes. A server must
     not run on the folder."""
     with _clear_errors():
-        moved = _steps("copy", copy_log, source, target)
+        try:
+            moved = _steps("copy", copy_log, source, target)
+        except KeyboardInterrupt:
+            raise SettingsError(f"interrupted; {AGAIN}") from None
     if moved.before:
         click.echo(f"{moved.address}: the log was there already, complete; nothing was to be done", err=True)
         return

@@ -41,7 +41,10 @@ class Relay:
     async def start(self) -> None:
         epochs = await self._store.epochs()
         head, latest = await self._store.snapshot()
-        # From here on synchronous: all of it is of one moment.
+        while head.epoch not in epochs:  # it began between the two
+            epochs = await self._store.epochs()
+            head, latest = await self._store.snapshot()
+        # From here on synchronous.
         self.epochs, self.epoch, self.position = epochs, head.epoch, head.position
         self.snapshot = Snapshot()
         self.recent = Recent(self.position, self._settings.replay_max, self._settings.replay_bytes_max)

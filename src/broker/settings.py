@@ -139,6 +139,9 @@ class Settings:
 
     # Machinery
     relay_poll_s: float = _setting(5.0, "seconds", "looks for records whose wake-up got lost")
+    database_answer_s: float = _setting(
+        20.0, "seconds", "an answer of PostgreSQL takes no longer, also that with the snapshot; else it hangs: 503"
+    )
     scheduler_sleep_max_s: float = _setting(30.0, "seconds", "a stepped clock is seen after this at the latest")
     reader_threads: int = _setting(4, "count", "reads of the log at a time")
     shutdown_grace_s: float = _setting(2.0, "seconds", "requests under way get this long after SIGTERM")
@@ -151,7 +154,9 @@ class Settings:
             if isinstance(value, int) and not isinstance(value, bool) and value < lowest:
                 raise SettingsError(f"{each.name}: {value} is too small; give {lowest} or more")
             if isinstance(value, float) and not 0 < value <= _SECONDS_MAX:
-                raise SettingsError(f"{each.name}: {value:g} {each.metadata['unit']}; give 0 to {_SECONDS_MAX:,}")
+                raise SettingsError(
+                    f"{each.name}: {value:g} {each.metadata['unit']}; give more than 0, and {_SECONDS_MAX:,} at most"
+                )
         if self.port > 65_535:
             raise SettingsError(f"port: {self.port} is no port; give 0 to 65535")
         if self.workers > 1 and not self.database:
@@ -194,6 +199,8 @@ def read_settings(
         values["port"] = environment["PORT"]
     values |= {name: text for name in known if (text := environment.get(f"BROKER_{name.upper()}")) is not None}
     values |= {name: value for name, value in arguments.items() if value is not None}
+    if values.get("database") == "":  # a variable that is not set; another log, and an empty one, would be served
+        raise SettingsError("database: empty; give postgresql://user@host/name, or leave it out, for SQLite in data")
     if unknown := values.keys() - known.keys():
         raise SettingsError(f"unknown settings: {', '.join(sorted(unknown))}; docs/settings.md has them all")
     return Settings(**{name: _convert(known[name], value) for name, value in values.items()})

@@ -77,22 +77,35 @@ class Supervisor:
         with contextlib.suppress(ValueError, RuntimeError):  # in a thread: whoever called cancels
             for each in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(each, self._stop.set)
+        running = asyncio.create_task(self._keep_all())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running  # raises
+            logger.info("stopping")
+        finally:
+            for task in (running, stopping):
+                task.cancel()
+            await asyncio.gather(running, stopping, return_exceptions=True)
+            await asyncio.gather(*(self._end(process) for process in self._processes.values()))
+            with contextlib.suppress(ValueError, RuntimeError):
+                for each in (signal.SIGINT, signal.SIGTERM):
+                    loop.remove_signal_handler(each)
+
+    async def _keep_all(self) -> None:
+        """For ever. Raises SettingsError."""
         keepers: list[asyncio.Task[None]] = []
         try:
             for number in range(1, self._settings.workers + 1):
                 news = await self._start(number)
                 keepers.append(asyncio.create_task(self._keep(number)))
             tell(news.address, news.place, f" with {self._settings.workers} workers")
-            await self._stop.wait()
-            logger.info("stopping")
+            await asyncio.gather(*keepers)
         finally:
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
-            await asyncio.gather(*(self._end(process) for process in self._processes.values()))
-            with contextlib.suppress(ValueError, RuntimeError):
-                for each in (signal.SIGINT, signal.SIGTERM):
-                    loop.remove_signal_handler(each)
 
     async def _start(self, number: int) -> _News:
         """Returns when it serves. Raises SettingsError with the reason why it does not."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from broker.errors import SettingsError
 from broker.store.database import connect, locked, open_database
+from broker.store.outage import moved_to
 from broker.store.verify import RESTORE, reading
 
 _PAGES = 1_000  # of 4 KiB in one step; a writer goes on between two steps
@@ -17,12 +18,24 @@ _PAGES = 1_000  # of 4 KiB in one step; a writer goes on between two steps
 Progress = Callable[[int, int], None]  # so many of so many are done
 
 
-def backup(source: Path, target: Path, progress: Progress) -> int:
+def backup(source: Path, target: Path, progress: Progress, *, also_moved: bool = False) -> int:
     """A consistent copy of ``source``, in one file, by SQLite's backup API; returns how many records it has. A copy
-    of what is damaged is none. Raises SettingsError."""
+    of what is damaged is none, nor, unless ``also_moved``, of a log that lives elsewhere now: someone would take it
+    every night. Raises SettingsError."""
+    advice = f"no backup was made, keep those that you have; `broker verify` tells more; {RESTORE}"
+    if not also_moved and (gone := _moved(source, advice)):
+        raise SettingsError(f"{gone}. Back that one up; with --moved, what this one had then")
     with new_file(target) as part:
-        advice = f"no backup was made, keep those that you have; `broker verify` tells more; {RESTORE}"
         return _copy(source, part, progress, advice)
+
+
+def _moved(file: Path, advice: str) -> str:
+    """Where to, if it has."""
+    with reading(file, advice) as log:
+        if not any(name == "moved" for _, name, *_ in log.execute("PRAGMA table_info(state)")):
+            return ""  # of an older Broker
+        moved, arrived = log.execute("SELECT moved, arrived FROM state").fetchone() or (None, 0)
+    return moved_to(str(file.parent), moved, bool(arrived)) if moved is not None else ""
 
 
 def restore(source: Path, target: Path, progress: Progress) -> int:

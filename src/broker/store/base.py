@@ -92,6 +92,10 @@ class Store(Protocol):
         """What signs the tokens, for all nodes; made with the log. Raises SettingsError."""
         ...
 
+    async def check(self) -> None:
+        """Raises Unavailable if it cannot be reached, or takes no writes any more."""
+        ...
+
     async def head(self) -> Head:
         """The head now."""
         ...

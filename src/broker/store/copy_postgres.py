@@ -12,7 +12,7 @@ from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
 from broker.errors import SettingsError
-from broker.store.postgres_session import COPY_LOCK, LOCK, Database, open_log
+from broker.store.postgres_database import COPY_LOCK, LOCK, Database, open_log
 from broker.store.tables import AGAIN, COPIED, Content, Mark, NotCommitted
 from broker.store.transaction import Counters
 

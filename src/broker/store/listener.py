@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 from psycopg import Connection
 
 from broker.store.base import LOOK, Commit
-from broker.store.postgres_session import CHANNEL, Database
+from broker.store.postgres_database import Database
+from broker.store.postgres_session import CHANNEL
 from broker.store.postgres_tables import NEXT_DUE
 
 logger = logging.getLogger("broker.store")
 
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _TEST_S = 2.0
 _WAIT_S = 0.5  # at the longest, until it sees that it shall stop
 _RETRY_S = 1.0
@@ -56,9 +58,9 @@ class Listener:
     def _run(self, heard: asyncio.Event) -> None:
         while not self._stop.is_set():
             try:
-                with self._database.connect() as connection:
+                with self._database.connect(listens=True) as connection:
                     self._listen(connection, heard)
-            except (psycopg.Error, OSError) as error:
+            except Exception as error:  # whatever it is, it must not be the last that is heard
                 logger.debug("listening again in %g s: %s", _RETRY_S, error)
                 self._stop.wait(_RETRY_S)
 
@@ -77,8 +79,9 @@ class Listener:
                         self._loop.call_soon_threadsafe(heard.set)
                     case [self._database.node, _, _]:
                         pass  # a commit of its own, which it knows of
-                    case [_, head, due] if head.isdecimal():
-                        self._tell(Commit([], int(head), int(due) if due.isdecimal() else None))
+                    # Everybody who may connect to the database can say anything here.
+                    case [_, head, due] if _NUMBER.fullmatch(head):
+                        self._tell(Commit([], int(head), int(due) if _NUMBER.fullmatch(due) else None))
                 if self._stop.is_set():
                     return
 

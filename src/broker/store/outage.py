@@ -11,23 +11,23 @@ from broker.errors import InsufficientStorage, Unavailable
 logger = logging.getLogger("broker.store")
 
 FULL_ADVICE = "the disk is full: free some space, and inserts go on by themselves"
-NO_DRIVER = f"database: for PostgreSQL, install its driver: {sys.executable} -m pip install 'psycopg[binary]'"
+NO_DRIVER = f"database: for PostgreSQL, install its driver: {sys.executable} -m pip install 'psycopg[binary]>=3.3,<4'"
 
 
 class Outage:
     """What fails is told once in the log, not for each request; and when it is over.
 
-    Mutable state: what was told last. Set by several threads; at worst a line is there twice."""
+    Mutable state: the advice that was given last. Set by several threads; at worst a line is there twice."""
 
     def __init__(self, name: str) -> None:
         self._name = name  # of the store
         self._told = ""
 
     def tell(self, error: Exception, advice: str) -> None:
-        text = f"{type(error).__name__}: {error}".strip()
-        if text != self._told:
-            self._told = text
-            logger.error("%s: %s; %s", self._name, text, advice)
+        if advice != self._told:
+            self._told = advice
+            text = " ".join(str(error).split())
+            logger.error("%s: %s: %s; %s", self._name, type(error).__name__, text, advice)
 
     def over(self) -> None:
         """A transaction went through."""

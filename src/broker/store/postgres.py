@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -18,8 +19,9 @@ from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
 from broker.store.base import LOOK, RECORD_BYTES, Commit, Head, LogPage
 from broker.store.listener import Listener
-from broker.store.outage import moved_to
-from broker.store.postgres_session import NOW_US, Database, PostgresSession, TakenOver, check_cluster, one_row
+from broker.store.outage import moved, moved_to
+from broker.store.postgres_database import Database, TakenOver, check_cluster, one_row
+from broker.store.postgres_session import NOW_US, PostgresSession
 from broker.store.postgres_tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, RECORD_OF, SIZE
 from broker.store.writer import Writer
 from broker.users import User, username_key
@@ -40,7 +42,7 @@ class PostgresStore:
 
     def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         """``clock``: in place of the database's own, microseconds since the epoch."""
-        self._database = Database(url)
+        self._database = Database(url, settings.database_answer_s)
         self._session = PostgresSession(self._database, clock, settings)
         self._settings = settings
         self._writer = Writer(settings)
@@ -52,18 +54,20 @@ class PostgresStore:
         self._local = threading.local()
         self._connections: list[Connection[Any]] = []
         self._epoch = ""  # that the relay goes by
+        self._up_to_date = asyncio.Event()  # the relay: it goes by the epoch in which the writer writes
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
         try:
-            known = await asyncio.to_thread(self._session.open)
+            known = await asyncio.to_thread(partial(self._session.open, new=True))
         except (psycopg.Error, OSError) as error:
             raise self._database.refusal(error) from error
         if known.moved is not None:
             self._session.close()
             raise SettingsError(moved_to(self._database.name, known.moved, known.arrived))
         self._epoch = known.epoch
+        self._up_to_date.set()
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
         self._writer.start(self._session, self._committed)
         self._running = True
@@ -84,6 +88,7 @@ class PostgresStore:
         known = self._session.known
         if known is not None and known.epoch != self._epoch:  # its rows continue another log than the relay has
             commit = Commit([], LOOK, commit.next_due_us)
+            self._up_to_date.clear()
         self._on_commit(commit)
 
     def clock(self) -> int:
@@ -101,7 +106,9 @@ class PostgresStore:
 
     async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
         self._check_running()
-        return await self._writer.append(news)
+        appended = await self._writer.append(news)
+        await self._up_to_date.wait()  # or they would be told with ids of an epoch that has ended
+        return appended
 
     async def cancel(self, uuid: UUID, user: str) -> Record:
         self._check_running()
@@ -130,13 +137,16 @@ class PostgresStore:
 
         return await self._read(read)
 
+    async def check(self) -> None:
+        (has_moved,) = await self._row("SELECT moved FROM broker.state")
+        if has_moved is not None:
+            raise moved()
+
     async def head(self) -> Head:
         return Head(*await self._row(_HEAD))
 
     async def epochs(self) -> dict[str, int | None]:
-        epochs = dict(await self._read(lambda db: db.execute("SELECT epoch, ended FROM broker.epochs").fetchall()))
-        self._epoch = next(epoch for epoch, ended in epochs.items() if ended is None)
-        return epochs
+        return dict(await self._read(lambda db: db.execute("SELECT epoch, ended FROM broker.epochs").fetchall()))
 
     async def snapshot(self) -> tuple[Head, list[Published]]:
         def read(db: Connection[Any]) -> tuple[Head, list[Published]]:
@@ -152,7 +162,11 @@ class PostgresStore:
             ).fetchall()  # one statement: one moment
             return _head_and_records(rows)
 
-        return await self._read(read)
+        head, latest = await self._read(read)
+        # Its caller, the relay, goes by this epoch from now on, before anybody else runs.
+        self._epoch = head.epoch
+        self._up_to_date.set()
+        return head, latest
 
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
         def read(db: Connection[Any]) -> tuple[Head, list[Published]]:

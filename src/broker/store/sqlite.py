@@ -115,6 +115,9 @@ class SQLiteStore:
         (due_us,) = await self._row("SELECT min(due_us) FROM pending")
         return due_us if due_us is None else int(due_us)
 
+    async def check(self) -> None:
+        await self.head()
+
     async def head(self) -> Head:
         return Head(*await self._row(_HEAD))
 

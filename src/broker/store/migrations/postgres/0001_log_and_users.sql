@@ -64,6 +64,7 @@ CREATE TABLE broker.epochs (
     ended BIGINT,                       -- the last position that is valid with it; NULL: the current epoch
     cluster TEXT                        -- the PostgreSQL and its timeline that it was begun on
 );
+CREATE UNIQUE INDEX current_epoch ON broker.epochs ((true)) WHERE ended IS NULL;
 INSERT INTO broker.epochs VALUES (substr(md5(gen_random_uuid()::text), 1, 8), NULL, NULL);
 
 CREATE TABLE broker.users (
