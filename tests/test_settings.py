@@ -91,3 +91,9 @@ def test_any_origin_is_a_star() -> None:
 def test_a_proxy_is_trusted_by_its_network(address: str, trusted: bool) -> None:
     settings = read_settings({"trusted_proxies": "10.0.0.0/8, ::1"}, {})
     assert settings.trusts(address) is trusted
+
+
+@pytest.mark.parametrize("arguments", [{"database": ""}, {}])
+def test_an_empty_database_is_refused_lest_another_log_is_served(arguments: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="database: empty"):
+        read_settings(arguments, {"BROKER_DATABASE": ""})
