@@ -119,6 +119,19 @@ def test_after_a_restart_that_nobody_noticed_the_first_insert_goes_through(tmp_p
         insert(client, 2)
 
 
+def test_an_epoch_that_another_node_began_is_taken_over(postgres: str, tmp_path: Path) -> None:
+    database = a_database(postgres)
+    with ServerProcess(tmp_path / "a", database=database) as node, node.client("ada") as client:
+        insert(client, 1)
+        ask(database, "UPDATE broker.epochs SET cluster = 'another'")
+        with ServerProcess(tmp_path / "b", database=database), streaming(node) as reader:
+            accepted = insert_if_possible(client, 2)
+            assert accepted is not None
+            wait_for(lambda: reader.ended)
+        with streaming(node, last_id=reader.last_id) as again:
+            assert [frame.id for frame in again.wait("$ready") if frame.event == "e"][-1:] == [accepted["id"]]
+
+
 def test_a_clock_that_is_set_is_believed_and_an_answer_that_took_long_is_not() -> None:
     clock = StoreClock(None)
 

@@ -85,8 +85,7 @@ class PostgresStore:
             connection.close()
 
     def _committed(self, commit: Commit) -> None:
-        known = self._session.known
-        if known is not None and known.epoch != self._epoch:  # its rows continue another log than the relay has
+        if self._session.epoch != self._epoch:  # its rows continue another log than the relay has
             commit = Commit([], LOOK, commit.next_due_us)
             self._up_to_date.clear()
         self._on_commit(commit)

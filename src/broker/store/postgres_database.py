@@ -49,9 +49,6 @@ SET_UP = f"""SELECT set_config('lock_timeout', '{_LOCK_MS}', true),
 # recovery, a restored dump.
 _CLUSTER = """SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' ||
     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || '/' || 'broker.state'::regclass::oid"""
-_HINTS: dict[type[Exception], str] = {
-    errors.InsufficientPrivilege: "; make the user the database's owner, or let it create a schema there",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,6 @@ class Known:
     """What a connection found when it was made."""
 
     epoch: str
-    cluster: str | None
     moved: str | None  # where the log has moved to
     arrived: bool
 
@@ -129,12 +125,16 @@ class Database:
             return SettingsError(
                 f"{self.name}: another program holds its lock, such as a `broker copy`; wait for its end"
             )
-        hint = next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), "")
-        return SettingsError(f"cannot use {self.name}: {' '.join(str(error).split())}{hint}")
+        text = f"cannot use {self.name}: {' '.join(str(error).split())}"
+        if isinstance(error, errors.InsufficientPrivilege):
+            text += "; make the user the database's owner, or let it create a schema there"
+        return SettingsError(text)
 
 
 class _Connection(Connection[Any]):
-    """A server that hangs, or a proxy that swallows everything, acknowledges each packet: TCP finds nothing wrong."""
+    """A server that hangs, or a proxy that swallows everything, acknowledges each packet: TCP finds nothing wrong.
+
+    The timeout is psycopg's own, and not public yet: hence the pin of its minor version."""
 
     answer_s: float | None = None
 
@@ -201,18 +201,18 @@ def _make_ready(connection: Connection[Any], name: str, new: bool) -> Known:
         if not new and one_row(connection, "SELECT to_regclass('broker.state')") == (None,):
             raise SettingsError(f"{name} has no log of Broker")
         _migrate(connection, name)
-        epoch, cluster = _find_epoch(connection)
-        return Known(epoch, cluster, *one_row(connection, "SELECT moved, arrived FROM broker.state"))
+        epoch = _find_epoch(connection)
+        return Known(epoch, *one_row(connection, "SELECT moved, arrived FROM broker.state"))
 
 
-def _find_epoch(connection: Connection[Any]) -> tuple[str, str | None]:
+def _find_epoch(connection: Connection[Any]) -> str:
     epoch, before = one_row(connection, "SELECT epoch, cluster FROM broker.epochs WHERE ended IS NULL")
     cluster = _cluster(connection)
     if cluster == before:
-        return epoch, cluster
+        return str(epoch)
     if before is None:
         connection.execute("UPDATE broker.epochs SET cluster = %s WHERE ended IS NULL", (cluster,))
-        return epoch, cluster
+        return str(epoch)
     logger.warning("a fail-over, a recovery or a restore (it is %s, it was %s): a new epoch begins", cluster, before)
     connection.execute("UPDATE broker.epochs SET ended = (SELECT head FROM broker.state) WHERE ended IS NULL")
     (epoch,) = one_row(
@@ -220,7 +220,7 @@ def _find_epoch(connection: Connection[Any]) -> tuple[str, str | None]:
         "INSERT INTO broker.epochs VALUES (substr(md5(gen_random_uuid()::text), 1, 8), NULL, %s) RETURNING epoch",
         cluster,
     )
-    return epoch, cluster
+    return str(epoch)
 
 
 def _cluster(connection: Connection[Any]) -> str | None:

@@ -21,8 +21,8 @@ CHANNEL = "broker"
 _CLOCK_WINDOW_S = 60.0
 _SET_BACK_US = 1_000_000
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-_BEGIN = f"""SELECT {NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}), moved
-    FROM broker.state"""  # noqa: S608 (constants only)
+_BEGIN = f"""SELECT {NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}), moved,
+    (SELECT epoch FROM broker.epochs WHERE ended IS NULL) FROM broker.state"""  # noqa: S608 (constants only)
 
 
 class NotBegun(Exception):
@@ -67,13 +67,13 @@ class PostgresSession:
         self._database = database
         self._settings = settings
         self._connection: Connection[Any] | None = None
-        self.known: Known | None = None
+        self.epoch = ""  # in which the last transaction was
         self.clock = StoreClock(clock)
 
     def open(self, *, new: bool = False) -> Known:
         """``new``: it may be that there is no log yet. Later on that is a log that is lost, or being restored."""
-        self._connection, self.known = open_log(self._database, new=new)
-        return self.known
+        self._connection, known = open_log(self._database, new=new)
+        return known
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
         try:
@@ -116,6 +116,7 @@ class PostgresSession:
                 self._database.outage.tell(moved(), f"stop this server, and start with {row[7]}")
                 raise moved()
             now_us = self.clock.hear(row[0])
+            self.epoch = row[8]
             before = Counters(*row[1:6])
             transaction = Transaction(PostgresTables(connection, before, row[6]), now_us, self._settings)
             result = work(transaction)
