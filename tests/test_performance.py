@@ -19,7 +19,7 @@ def test_the_page_is_made_from_the_data_beside_it_and_nothing_else() -> None:
 
 def test_the_data_is_of_a_whole_run_not_of_a_quick_one() -> None:
     assert not RESULTS["quick"]
-    assert len(list(goals_of(RESULTS["found"]))) == 25
+    assert len(list(goals_of(RESULTS["found"]))) == 29
 
 
 def test_the_plots_are_there() -> None:
