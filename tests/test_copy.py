@@ -343,7 +343,15 @@ def test_a_copy_waits_only_so_long_for_the_lock(copy: Path, database: str) -> No
 
 
 @pytest.mark.parametrize(
-    "url", ["ada:sEcReT@127.0.0.1:1/live", "ada:sEc/ReT@127.0.0.1/live", "ada:x@sEcReT@127.0.0.1/live", "ada:sEcReT@["]
+    "url",
+    [
+        "ada:sEcReT@127.0.0.1:1/live",
+        "ada:sEc/ReT@127.0.0.1/live",
+        "ada:12/sEcReT@127.0.0.1/live",
+        "ada:/sEcReT@127.0.0.1/live",
+        "ada:x@sEcReT@127.0.0.1/live",
+        "ada:sEcReT@[",
+    ],
 )
 def test_a_password_is_never_printed(copy: Path, url: str) -> None:
     complaint = refused(copy, f"postgresql://{url}")
