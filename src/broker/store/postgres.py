@@ -38,7 +38,8 @@ _USER_COLUMNS = "id, username, convert_to(info, 'UTF8'), password_hash, gen, dis
 class PostgresStore:
     """See ``store/base.py`` for what it promises.
 
-    Mutable state: whether it runs, its epoch; each reader's connection belongs to its thread."""
+    Mutable state: whether it runs, the epoch that the relay goes by, and whether the writer writes in it; each reader's
+    connection belongs to its thread."""
 
     def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         """``clock``: in place of the database's own, microseconds since the epoch."""

@@ -144,7 +144,7 @@ class _Connection(Connection[Any]):
         except errors._WaitTimeout:
             if timeout is None:
                 self.close()
-                raise psycopg.OperationalError(f"no answer within {self.answer_s:g} s") from None
+                raise psycopg.OperationalError(f"no answer within {self.answer_s:g} s (database_answer_s)") from None
             raise
 
 

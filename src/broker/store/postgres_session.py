@@ -18,8 +18,8 @@ from broker.store.transaction import Counters, Transaction
 _T = TypeVar("_T")
 
 CHANNEL = "broker"
-_CLOCK_WINDOW_S = 60.0
-_SET_BACK_US = 1_000_000
+_CLOCK_WINDOW_S = 60.0  # two clocks drift apart by a few milliseconds in that time
+_SET_BACK_US = 1_000_000  # an answer is seldom on its way for so long: rather the clock was set back
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _BEGIN = f"""SELECT {NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}), moved,
     (SELECT epoch FROM broker.epochs WHERE ended IS NULL) FROM broker.state"""  # noqa: S608 (constants only)
@@ -40,7 +40,7 @@ class StoreClock:
         self._heard: tuple[int, float] | None = None  # microseconds ahead, and when that was heard
 
     def hear(self, now_us: int) -> int:
-        """What the database has just said; returns it. What is on its way for long makes it late, so of several the
+        """The time by the clock, which the database has just said. What is on its way for long makes it late, so of several the
         one that is the most ahead is right, until that is long ago, or the clock was set back."""
         if self._given is not None:
             return self._given()
@@ -61,7 +61,7 @@ class StoreClock:
 class PostgresSession:
     """See ``writer.Session``. Connects again, by itself, when the connection is lost.
 
-    Mutable state: its connection, and what that found."""
+    Mutable state: its connection, the epoch of its last transaction, the clock."""
 
     def __init__(self, database: Database, clock: Callable[[], int] | None, settings: Settings) -> None:
         self._database = database

@@ -1,7 +1,7 @@
 -- The log. Rows of records, publications and cancellations are only ever inserted: the state of a record is whether
 -- it has a publication or a cancellation. pending, events and state are derived from them, in the same transactions.
--- The same tables as on SQLite, in a schema of their own. No foreign keys: each row would cost a lookup of its record and
--- a lock on it, and the one place that writes, transaction.py, writes both.
+-- The same tables as on SQLite, in a schema of their own. No foreign keys: each row would cost a lookup of its record
+-- and a lock on it, and the one place that writes, transaction.py, writes both.
 
 CREATE TABLE broker.records (
     number BIGINT PRIMARY KEY,
