@@ -40,8 +40,8 @@ class StoreClock:
         self._heard: tuple[int, float] | None = None  # microseconds ahead, and when that was heard
 
     def hear(self, now_us: int) -> int:
-        """The time by the clock, which the database has just said. What is on its way for long makes it late, so of several the
-        one that is the most ahead is right, until that is long ago, or the clock was set back."""
+        """The time by the clock, which the database has just said. What is on its way for long makes it late, so of
+        several the one that is the most ahead is right, until that is long ago, or the clock was set back."""
         if self._given is not None:
             return self._given()
         heard_s = time.monotonic()
