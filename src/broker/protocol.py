@@ -6,9 +6,11 @@ import asyncio
 import socket
 from typing import Any
 
+import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from broker.addresses import canonical
 from broker.edge import Edge
 from broker.errors import BadRequest, BrokerError, HeadTooLarge, RequestTimeout
 from broker.settings import Settings
@@ -21,6 +23,32 @@ _NOTHING, _HEAD, _BODY = range(3)
 _PIPELINED_MAX = 32  # requests behind one that is not answered yet; a client that sends more is closed
 
 
+class _Parser(httptools.HttpRequestParser):
+    """Declines every offer to go on in another protocol (RFC 9110, section 7.8: a server may ignore ``Upgrade``).
+
+    Java's HttpClient and ``curl --http2`` make such an offer with each request in clear text. httptools takes it for
+    accepted: it skips the body and stops behind the head. So the head is put together again without the offer, and
+    parsed as if that had never been made."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+        self._begin()
+
+    def _begin(self) -> None:
+        super().__init__(self._protocol)
+        # As Uvicorn does: a request may be pipelined behind one that asks for the connection to be closed.
+        self.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override] # what asyncio's transports give
+        while True:
+            try:
+                super().feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:  # its argument: how much of the data is read
+                data = self._protocol.head_without_offer() + data[offer.args[0] :]
+                self._begin()  # behind an HTTP/1.0 request it would pass over all that comes
+
+
 class Protocol(HttpToolsProtocol):
     """Gives a stream's connection away once its head is written, writes HTTP/1.0 right, and ends what is too slow.
 
@@ -29,6 +57,7 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, edge: Edge, **more: Any) -> None:
         super().__init__(*args, **more)
+        self.parser = _Parser(self)
         self._edge = edge
         self._address: str | None = None  # while the edge counts it
         self._receiving = _HEAD
@@ -39,6 +68,10 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as Uvicorn's
         super().connection_made(transport)
+        if self.client is not None:
+            # Here, so that limits, trusted proxies, metrics and the log all see one address: a socket that listens on
+            # both IPv6 and IPv4 gives an IPv4 address as ::ffff:192.0.2.1.
+            self.client = (canonical(self.client[0]), self.client[1])
         if self._address is None and not self.enter(self.client[0] if self.client else ""):
             transport.abort()
 
@@ -80,7 +113,18 @@ class Protocol(HttpToolsProtocol):
         if self._receiving == _HEAD:  # what comes behind the body is of no use to anybody
             super().on_header(name, value)
 
+    def head_without_offer(self) -> bytes:
+        """The head that was just read, but for its ``Upgrade`` header, without which it offers nothing."""
+        lines = [b"%b %b HTTP/%b" % (self.scope["method"].encode(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":  # which is such an offer by itself
+                raise ValueError("this is no proxy")
+            self.scope["method"] = self.parser.get_method().decode()
+            return  # the head comes again
         self._receives(_BODY)
         if len(self.pipeline) >= _PIPELINED_MAX:
             raise ValueError("too many requests at once")  # ends the parser's work; then see send_400_response
@@ -94,6 +138,8 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._receiving = _NOTHING
         super().on_message_complete()
 

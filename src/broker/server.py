@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from broker.acceptor import Acceptor
+from broker.addresses import spellings
 from broker.broker import Broker
 from broker.edge import Edge
 from broker.errors import SettingsError
@@ -57,7 +58,7 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
                 ws="none",
                 lifespan="off",
                 loop="none",
-                forwarded_allow_ips=list(settings.trusted_proxies),
+                forwarded_allow_ips=spellings(settings.trusted_proxies),
                 server_header=False,
                 access_log=False,
                 log_config=None,

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
+from broker.addresses import canonical
 from broker.broker import Broker
 from broker.errors import BadRequest, MethodNotAllowed, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType
 from broker.settings import KIB, Settings
@@ -36,14 +37,13 @@ class Methods:
 
 def address(scope: Scope) -> str:
     """Where the request comes from; behind a trusted proxy, what that says."""
-    return scope["client"][0] if scope.get("client") else ""
+    return canonical(scope["client"][0]) if scope.get("client") else ""
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            return str(value, "latin-1")
-    return None
+    """A field's value without the blanks around it; of several lines, all of them (RFC 9110, sections 5.3 and 5.5)."""
+    values = [value.strip(b" \t") for key, value in scope["headers"] if key == name]
+    return b", ".join(values).decode("latin-1") if values else None
 
 
 def query(scope: Scope) -> list[tuple[str, str]]:

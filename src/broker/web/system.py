@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 
 from starlette.types import Receive, Scope, Send
 
+from broker.addresses import is_loopback
 from broker.broker import Broker
 from broker.errors import Forbidden
-from broker.web.http import header, respond
+from broker.web.http import address, header, respond
 
 
 async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,13 +55,9 @@ class Metrics:
     def _may_read(self, scope: Scope) -> bool:
         token = self._broker.settings.metrics_token
         scheme, _, given = (header(scope, b"authorization") or "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
+        right = hmac.compare_digest(given.strip(" \t").encode("latin-1"), token.encode())
         if token and scheme.lower() == "bearer" and right:
             return True
         # Behind a proxy on this machine everybody seems to be local.
         forwarded = any(header(scope, name) for name in (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"))
-        client = scope.get("client")
-        try:
-            return not forwarded and client is not None and ipaddress.ip_address(client[0]).is_loopback
-        except ValueError:
-            return False
+        return not forwarded and is_loopback(address(scope))
