@@ -88,7 +88,10 @@ class Broker:
             if isinstance(error, Unavailable):
                 raise SettingsError("the log cannot be read: the line before this one says why") from error
             raise
-        self.hub.start(self.relay.position, self.relay.id_of, self.catchup.resume, more=lambda: self.store.waiting > 0)
+        self.hub.start(
+            self.relay.position, self.relay.id_of, self.catchup.resume, more=lambda: self.store.waiting > 0,
+            clock=self.store.clock,
+        )  # fmt: skip
         self._tasks = [
             asyncio.create_task(self.relay.run(), name="relay"),
             asyncio.create_task(self.scheduler.run(), name="scheduler"),

@@ -110,7 +110,8 @@ class Catchup:
                     await asyncio.sleep(0)  # a long one leaves the loop to others between its pages
             elif subscriber.position == self._relay.position:
                 # No await from the comparison to the join: a record published in between would be lost.
-                subscriber.write(sse.ready(self._relay.id_of(subscriber.position)))
+                event_id = self._relay.id_of(subscriber.position)
+                subscriber.write(sse.ready(event_id, self._store.clock(), self._settings.heartbeat_s))
                 if not subscriber.paused:
                     self._hub.join(subscriber)
                     return
@@ -178,7 +179,8 @@ class Catchup:
                 if asking.done():
                     return asking.result()
                 if not subscriber.paused:
-                    subscriber.write(sse.HEARTBEAT)
+                    beat = sse.heartbeat(self._store.clock()) if subscriber.heartbeat_events else sse.HEARTBEAT
+                    subscriber.write(beat)
         finally:
             asking.cancel()
 

@@ -18,16 +18,19 @@ _REST_MAX_S = 0.01
 
 
 class Group:
-    """The live subscribers with one filter and one framing: they share the joined bytes."""
+    """The live subscribers with one filter, one framing and one kind of heartbeat: they share the joined bytes."""
 
-    __slots__ = ("chunked", "filter", "members", "written_at")
+    __slots__ = ("chunked", "filter", "heartbeat_events", "members", "told", "written_at")
 
-    def __init__(self, filter: Filter, chunked: bool, now: float) -> None:
+    def __init__(self, filter: Filter, chunked: bool, heartbeat_events: bool, now: float) -> None:
         self.filter = filter
         self.chunked = chunked
+        self.heartbeat_events = heartbeat_events
         # A dict for its order, that of joining: that is how they lie in memory, which spares the processor's caches.
         self.members: dict[Subscriber, None] = {}
         self.written_at = now  # seconds of the loop's clock
+        # The position of the last id that was written to all who were members then. Who joined later has its own.
+        self.told = 0
 
     def write(self, body: bytes) -> None:
         payload = sse.chunk(body) if self.chunked else body
@@ -48,6 +51,7 @@ class Hub:
         self._behind: Callable[[Subscriber], None]
         self._more: Callable[[], bool]
         self._id_of: Callable[[int], bytes]
+        self._clock: Callable[[], int]
         self.position = 0
         self.subscribers: set[Subscriber] = set()
         self.by_visitor: Counter[str] = Counter()
@@ -55,7 +59,7 @@ class Hub:
         self.deliveries = 0  # frames handed to subscribers
         self._empty: asyncio.Future[None] | None = None
         # Live
-        self._groups: dict[tuple[Filter, bool], Group] = {}
+        self._groups: dict[tuple[Filter, bool, bool], Group] = {}
         self._everything: set[Group] = set()
         self._by_name: dict[str, set[Group]] = {}
         self._by_prefix: dict[str, set[Group]] = {}
@@ -74,13 +78,15 @@ class Hub:
         id_of: Callable[[int], bytes],
         behind: Callable[[Subscriber], None],
         more: Callable[[], bool],
+        clock: Callable[[], int],
     ) -> None:
         """``id_of`` gives a position's SSE id; ``behind`` is told each subscriber that cannot keep up; ``more`` tells
-        whether writes are being committed."""
+        whether writes are being committed; ``clock`` tells the microseconds since the epoch."""
         self._loop = asyncio.get_running_loop()
         self._id_of = id_of
         self._behind = behind
         self._more = more
+        self._clock = clock
         self.position = self._turn_position = position
 
     def full(self, address: str) -> bool:
@@ -133,9 +139,10 @@ class Hub:
         # Before the first write: one that is found slow meanwhile has been written all of this turn, too.
         self.position = self._turn_position
         parts: dict[Group, list[bytes]] = {}
-        for event, frame in turn:
+        for position, (event, frame) in enumerate(turn, self.position - len(turn) + 1):
             for group in self._matching(event):
                 parts.setdefault(group, []).append(frame)
+                group.told = position
         now = self._loop.time()
         started = time.monotonic()
         for group, frames in parts.items():
@@ -173,7 +180,7 @@ class Hub:
         if subscriber.closed or self.closing:
             return
         assert subscriber.position == self.position, "only one that has everything can be live"
-        key = (subscriber.filter, subscriber.chunked)
+        key = (subscriber.filter, subscriber.chunked, subscriber.heartbeat_events)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(*key, self._loop.time())
@@ -205,7 +212,7 @@ class Hub:
             return
         group.members.pop(subscriber, None)
         if not group.members:
-            del self._groups[group.filter, group.chunked]
+            del self._groups[group.filter, group.chunked, group.heartbeat_events]
             for members in self._index(group):
                 members.discard(group)
             for index, keys in ((self._by_name, group.filter.names), (self._by_prefix, group.filter.prefixes)):
@@ -234,15 +241,26 @@ class Hub:
 
     async def _beat(self, group: Group) -> None:
         members = list(group.members)
+        everybody_told = self.position
         for start in range(0, len(members), _HEARTBEATS_PER_TURN):
-            # A filtered stream moves its reader's last id, or a quiet filter would fall behind the replay. The position
-            # is read in the turn that writes it: every member that is still live has everything up to it.
-            body = sse.HEARTBEAT if group.filter.everything else sse.heartbeat(self._id_of(self.position))
-            payload = sse.chunk(body) if group.chunked else body
+            # The position is read in the turn that writes it: every member that is still live has everything up to it.
             for subscriber in members[start : start + _HEARTBEATS_PER_TURN]:
                 if subscriber.group is group:
-                    subscriber.write_framed(payload)
+                    body = self._heartbeat(group, subscriber)
+                    subscriber.write_framed(sse.chunk(body) if group.chunked else body)
             await asyncio.sleep(0)
+        group.told = max(group.told, everybody_told)
+
+    def _heartbeat(self, group: Group, subscriber: Subscriber) -> bytes:
+        """A stream that shows only a part of the log moves its reader's last id, or a quiet filter would fall behind
+        the replay."""
+        partial = not group.filter.everything
+        if group.heartbeat_events:
+            return sse.heartbeat(self._clock(), self._id_of(self.position) if partial else None)
+        # The position of a live subscriber is the one with which it joined.
+        if partial and max(group.told, subscriber.position) < self.position:
+            return sse.moved_on(self._id_of(self.position))
+        return sse.HEARTBEAT
 
     def begin_anew(self, position: int) -> None:
         """Cuts every stream off, and goes on from another position."""

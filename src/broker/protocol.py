@@ -238,6 +238,10 @@ class Handover:
         subscriber.take(transport, paused=paused, direct=_share(sock) if plain else None)
         return True
 
+    def cut_short(self) -> None:
+        self._cycle.disconnected = True  # or Uvicorn would log an answer that was not completed
+        self._protocol.transport.close()
+
 
 def _share(sock: socket.socket) -> socket.socket:
     """A second object on the descriptor of a transport's socket. Whoever holds it lets go of the descriptor and never

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from broker.records import seconds_text
+
+# An empty line is written behind an event and nowhere else. At each one, several libraries deliver an event, an empty one
+# if there was no data (docs/decisions/0007). So ``retry:`` and the comment run into the block that follows.
+
 # A comment line keeps proxies and clients from giving an idle stream up.
-HEARTBEAT = b":\n\n"
+HEARTBEAT = b":\n"
 
 
 def frame(event_id: bytes, event: str, data: bytes) -> bytes:
@@ -17,8 +22,10 @@ def control(name: str, data: bytes, event_id: bytes | None = None) -> bytes:
     return b"%bevent: $%b\ndata: %b\n\n" % (head, name.encode(), data)
 
 
-def ready(event_id: bytes) -> bytes:
-    return control("ready", b'{"id":"%b"}' % event_id, event_id)
+def ready(event_id: bytes, now_us: int, heartbeat_s: float) -> bytes:
+    """``now_us`` is the server's time in microseconds since the epoch."""
+    data = b'{"id":"%b","time":%b,"heartbeat":%b}' % (event_id, _seconds(now_us), b"%g" % heartbeat_s)
+    return control("ready", data, event_id)
 
 
 def skipped(positions: int) -> bytes:
@@ -30,12 +37,18 @@ def reset() -> bytes:
 
 
 def retry(milliseconds: int) -> bytes:
-    return b"retry: %d\n\n" % milliseconds
+    return b"retry: %d\n" % milliseconds
 
 
-def heartbeat(event_id: bytes) -> bytes:
-    """For filtered streams: an ``id:`` without data moves EventSource's last id and dispatches nothing."""
-    return b":\nid: %b\n\n" % event_id
+def moved_on(event_id: bytes) -> bytes:
+    """For a stream that shows a part of the log, whose position has moved: an ``id:`` without data moves EventSource's
+    last id, and dispatches nothing. The one block without an event that is written (DESIGN: partial streams)."""
+    return b"id: %b\n\n" % event_id
+
+
+def heartbeat(now_us: int, event_id: bytes | None = None) -> bytes:
+    """The heartbeat that a page can receive, with the server's time."""
+    return control("heartbeat", b'{"time":%b}' % _seconds(now_us), event_id)
 
 
 def chunk(payload: bytes) -> bytes:
@@ -43,4 +56,5 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
 
 
-LAST_CHUNK = b"0\r\n\r\n"
+def _seconds(microseconds: int) -> bytes:
+    return seconds_text(microseconds).encode()

@@ -39,14 +39,17 @@ class Subscriber(asyncio.Protocol):
     Mutable state: all of its own, changed by the loop's callbacks, the hub and its catch-up, never across an await."""
 
     __slots__ = (
-        "_direct", "_drained", "_ended", "_ending", "_unwritten", "chunked", "closed", "filter", "group", "hub",
-        "paused", "position", "transport", "visitor",
+        "_direct", "_drained", "_ended", "_ending", "_unwritten", "chunked", "closed", "filter", "group",
+        "heartbeat_events", "hub", "paused", "position", "transport", "visitor",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, filter: Filter, *, chunked: bool, visitor: str = "") -> None:
+    def __init__(
+        self, hub: Hub, filter: Filter, *, chunked: bool, heartbeat_events: bool = False, visitor: str = ""
+    ) -> None:
         self.hub = hub
         self.visitor = visitor  # that it is counted for
         self.filter = filter
+        self.heartbeat_events = heartbeat_events  # it asked for heartbeats that a page can receive
         self.chunked = chunked  # HTTP/1.1; HTTP/1.0 has no chunks, other servers make their own
         self.transport: Transport
         self._direct: socket.socket | None = None
@@ -58,7 +61,7 @@ class Subscriber(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._unwritten = _NOTHING  # else: paused
         self._ending = False
-        self._ended = False  # nothing may follow the last chunk
+        self._ended = False  # nothing is written any more
 
     def take(self, transport: Transport, *, paused: bool, direct: socket.socket | None = None) -> None:
         """From here on the transport is this subscriber's. ``paused``: it is full already, which nobody tells twice.
@@ -125,15 +128,14 @@ class Subscriber(asyncio.Protocol):
         return len(self._unwritten) + self.transport.get_write_buffer_size() + queued
 
     def end(self) -> None:
-        """Closes cleanly, after what is not written yet."""
+        """Closes the connection behind what is not written yet, without a last chunk: several libraries take that for
+        the end of the data, and would not come back (docs/decisions/0007)."""
         if not self.closed and not self._ended:
             self._ending = True
             if not self._unwritten:
                 self._close()
 
     def _close(self) -> None:
-        if self.chunked:
-            self.write_framed(sse.LAST_CHUNK)
         self._ending, self._ended = False, True
         self._let_go()
         if not self.closed:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from difflib import get_close_matches
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
@@ -19,6 +21,9 @@ Header = tuple[bytes, bytes]
 JSON = b"application/json"
 NDJSON = b"application/x-ndjson"
 _SMALL = 64 * KIB
+_PARAMETERS_MAX = 1_000  # in a query: each unknown one costs some microseconds
+_NEAR = 0.7  # how like a parameter's name another one is that is taken for it (difflib's ratio): `evnet`, `last_id`
+_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*\Z")  # a JSON Web Token
 
 
 class Methods:
@@ -46,12 +51,50 @@ def header(scope: Scope, name: bytes) -> str | None:
     return b", ".join(values).decode("latin-1") if values else None
 
 
-def query(scope: Scope) -> list[tuple[str, str]]:
-    """Raises BadRequest for what is no UTF-8."""
-    try:
-        return parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
-    except (UnicodeDecodeError, ValueError):
-        raise BadRequest("the query is not percent-encoded UTF-8") from None
+class Parameters:
+    """The query parameters that one address takes.
+
+    How a name is written does not matter: ``last_event_id``, ``lastEventId`` and ``Last-Event-ID`` are one. Others are
+    ignored, since proxies and libraries add some (``_=1700000000``), unless they look like a misspelt one: ``mistaken``
+    has the words of other servers for each."""
+
+    def __init__(self, *names: str, mistaken: Mapping[str, Sequence[str]]) -> None:
+        self._names = {_folded(name): name for name in names}
+        self._mistaken = {word: name for name, words in mistaken.items() for word in words}
+
+    def read(self, scope: Scope) -> list[tuple[str, str]]:
+        """The known ones, by the names that they have here. Raises BadRequest for what looks like one of them, for a
+        token, for what is no UTF-8, and for too many."""
+        query: bytes = scope["query_string"]
+        if query.count(b"&") >= _PARAMETERS_MAX:
+            raise BadRequest(f"the query has more than {_PARAMETERS_MAX} parameters")
+        try:
+            pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict")
+        except (UnicodeDecodeError, ValueError):
+            raise BadRequest("the query is not percent-encoded UTF-8") from None
+        found: list[tuple[str, str]] = []
+        for given, value in pairs:
+            folded = _folded(given)
+            if name := self._names.get(folded):
+                found.append((name, value))
+            elif meant := self._meant(folded):
+                raise BadRequest(f"{given[:50]}: there is no such parameter; use {meant}")
+            elif _TOKEN.match(value):
+                raise BadRequest(
+                    f"{given[:50]}: a token is never read from the address, which logs and histories keep; send the "
+                    "header Authorization: Bearer <jwt>"
+                )
+        return found
+
+    def _meant(self, folded: str) -> str | None:
+        if folded in self._mistaken:
+            return self._mistaken[folded]
+        near = get_close_matches(folded, self._names, 1, _NEAR)
+        return self._names[near[0]] if near else None
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def media_type(scope: Scope, *supported: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote, unquote_to_bytes, urlencode
+from urllib.parse import unquote_to_bytes, urlencode
 from uuid import UUID
 
 from starlette.types import Receive, Scope, Send
@@ -12,10 +12,18 @@ from starlette.types import Receive, Scope, Send
 from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.records import encode_record, parse_uuid
-from broker.web.http import Header, caller, header, query
+from broker.web.http import Header, Parameters, caller, header
 
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}\Z")
 _LIMIT_MAX = 1_000
+_PARAMETERS = Parameters(
+    "limit", "after", "order",
+    mistaken={
+        "limit": ("count", "size", "pagesize", "perpage", "top"),
+        "after": ("cursor", "offset", "page", "since", "skip", "start"),
+        "order": ("sort", "sortby", "direction", "reverse"),
+    },
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +40,12 @@ class Log:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await caller(scope, self._broker)
         event = _event(scope)
-        asked = _parse(query(scope))
+        asked = _parse(_PARAMETERS.read(scope))
         page, portions = await self._broker.log_page(event, asked.after, asked.limit, asked.descending)
         portion = await anext(portions, None)  # if the store is away, that can be said until the answer begins
         headers: list[Header] = [(b"cache-control", b"no-store")]
         if page.more:
-            headers.append((b"link", _next(scope, event, asked, page.last_uuid)))
+            headers.append((b"link", _next(asked, page.last_uuid)))
         lines = "application/x-ndjson" in (header(scope, b"accept") or "").lower()
         content_type = b"application/x-ndjson" if lines else b"application/json"
         await send(
@@ -73,17 +81,14 @@ def _parse(pairs: list[tuple[str, str]]) -> _Query:
             limit = int(value)
         elif name == "after":
             after = parse_uuid(value)
-        elif name == "order":
-            if value not in ("asc", "desc"):
-                raise BadRequest("order: expected asc (oldest first) or desc")
+        elif value in ("asc", "desc"):
             descending = value == "desc"
         else:
-            raise BadRequest(f"{name}: there is no such parameter; use limit, after, order")
+            raise BadRequest("order: expected asc (oldest first) or desc")
     return _Query(limit, after, descending)
 
 
-def _next(scope: Scope, event: str, asked: _Query, last: UUID | None) -> bytes:
-    """RFC 8288; relative to the origin, so that it holds behind any proxy."""
+def _next(asked: _Query, last: UUID | None) -> bytes:
+    """RFC 8288; relative to the address that was asked for, so that it holds where a proxy takes a prefix away."""
     more = urlencode({"limit": asked.limit, "after": last, "order": "desc" if asked.descending else "asc"})
-    path = f"{scope.get('root_path', '')}/collections/{event}"
-    return f'<{quote(path)}?{more}>; rel="next"'.encode()
+    return f'<?{more}>; rel="next"'.encode()

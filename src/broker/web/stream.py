@@ -16,15 +16,28 @@ from broker.errors import BadRequest, Unavailable
 from broker.names import Filter
 from broker.settings import Settings
 from broker.subscriber import Subscriber
-from broker.web.http import Header, address, caller, header, query
+from broker.web.http import Header, Parameters, address, caller, header
 
 HANDOVER = "broker.handover"  # the key of the hand-over among the scope's extensions
 
 _HEADERS: tuple[Header, ...] = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
+    # The charset is always UTF-8 here; but some libraries take text without one for Latin-1.
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    # To compress a stream is to hold its events back: the middleware of many development servers does so, unless it is
+    # told not to transform what it passes on (RFC 9111, section 5.2.2.6).
+    (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),  # nginx would hold events back
 )
+
+# A refusal is final for an EventSource. So what proxies and libraries add to an address is ignored, and only what looks
+# like a filter or an id is refused, in the words of other servers, too: without it the stream would be another one.
+_PARAMETERS = Parameters(
+    "event", "last_event_id", "heartbeat",
+    mistaken={
+        "event": ("events", "topic", "topics", "channel", "channels", "filter", "filters"),
+        "last_event_id": ("since", "cursor"),
+    },
+)  # fmt: skip
 
 
 class Handover(Protocol):
@@ -34,6 +47,10 @@ class Handover(Protocol):
 
     def take(self, subscriber: Subscriber, settings: Settings) -> bool:
         """Makes the subscriber the protocol of the connection; False if the client has gone already."""
+        ...
+
+    def cut_short(self) -> None:
+        """Closes the connection behind what was sent, without the last chunk."""
         ...
 
 
@@ -49,30 +66,50 @@ class Events:
                 await caller(scope, broker)
             except Unavailable:  # the store is away, and with it the users
                 refused = True
-        asked = query(scope)
-        for name, _ in asked:
-            if name not in ("event", "last_event_id"):
-                raise BadRequest(f"{name[:50]}: there is no such parameter; use event (again for more), last_event_id")
+        asked = _PARAMETERS.read(scope)
         filter = Filter.parse([value for name, value in asked if name == "event"], broker.settings.filters_max)
-        last_id = header(scope, b"last-event-id") or next((v for name, v in asked if name == "last_event_id"), "")
+        heartbeat_events = _heartbeat_events([value for name, value in asked if name == "heartbeat"])
+        # EventSource sends the header with each reconnect, so it is the newer one.
+        last_id = _last(header(scope, b"last-event-id") or "")
+        last_id = last_id or _last(",".join(value for name, value in asked if name == "last_event_id"))
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
-        if scope["method"] == "HEAD" or refused:
-            # A plain EventSource gives up for good on any other answer: a temporary refusal is a stream that ends.
-            body = b"" if scope["method"] == "HEAD" else sse.retry(broker.settings.retry_ms)
-            await send({"type": "http.response.body", "body": body})
-            return
         extensions = cast(MutableMapping[str, Any], scope.get("extensions") or {})
         handover: Handover | None = extensions.get(HANDOVER)
-        if handover is not None:
-            subscriber = Subscriber(broker.hub, filter, chunked=handover.chunked, visitor=visitor(address(scope)))
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body"})
+        elif refused:
+            # A plain EventSource gives up for good on any other status: a temporary refusal is a stream that ends.
+            body = sse.retry(broker.settings.retry_ms)
+            await send({"type": "http.response.body", "body": body, "more_body": handover is not None})
+            if handover is not None:
+                handover.cut_short()
+        elif handover is not None:
+            subscriber = Subscriber(
+                broker.hub, filter, chunked=handover.chunked, heartbeat_events=heartbeat_events,
+                visitor=visitor(address(scope)),
+            )  # fmt: skip
             if handover.take(subscriber, broker.settings):
                 broker.subscribe(subscriber, last_id or None)
         else:
-            subscriber = Subscriber(broker.hub, filter, chunked=False, visitor=visitor(address(scope)))
+            subscriber = Subscriber(
+                broker.hub, filter, chunked=False, heartbeat_events=heartbeat_events, visitor=visitor(address(scope))
+            )
             transport = SendTransport(subscriber, broker.settings.subscriber_buffer_bytes)
             subscriber.take(transport, paused=False)
             broker.subscribe(subscriber, last_id or None)
             await transport.run(receive, send)
+
+
+def _heartbeat_events(values: list[str]) -> bool:
+    if any(value != "event" for value in values):
+        raise BadRequest("heartbeat: expected event, for heartbeats that a page can receive; or leave it out")
+    return bool(values)
+
+
+def _last(ids: str) -> str:
+    """Of several the last. A library that is given a saved id in a header adds its own, newer one behind it, and fields
+    of one name are joined by commas, of which an id has none (RFC 9110, section 5.3)."""
+    return next((each for part in reversed(ids.split(",")) if (each := part.strip())), "")
 
 
 class SendTransport:
