@@ -137,7 +137,8 @@ class StreamReader:
     comments: int = 0
     last_id: str = ""
     retry: str = ""
-    ended: str = ""  # "cleanly", or how else
+    empty: list[str] = field(default_factory=list)  # blocks without data: several libraries deliver them as events
+    ended: str = ""  # "cleanly", "between chunks" if the last one is missing, or how else
     thread: threading.Thread | None = None
 
     def wait(self, event: str, count: int = 1, bound_s: float = BOUND_S) -> list[Frame]:
@@ -190,12 +191,20 @@ class StreamReader:
             else iter(lambda: stream.read1(65536), b"")
         )
         rest = b""
+        block: list[str] = []
         for part in body:
             received_us = time.time_ns() // 1_000
-            rest += part
-            *blocks, rest = rest.split(b"\n\n")
-            for block in blocks:
-                self._take(block.decode(), received_us)
+            *lines, rest = (rest + part).split(b"\n")
+            for line in lines:
+                if line.startswith(b":"):
+                    self.comments += 1
+                elif line.startswith(b"retry: "):
+                    self.retry = line[7:].decode()
+                elif line:
+                    block.append(line.decode())
+                else:
+                    self._take(block, received_us)
+                    block = []
         self.ended = self.ended or "cleanly"
 
     def _chunks(self, stream: Any) -> Iterator[bytes]:
@@ -213,18 +222,16 @@ class StreamReader:
                 return
             yield chunk[:-2]
 
-    def _take(self, block: str, received_us: int) -> None:
+    def _take(self, block: list[str], received_us: int) -> None:
         fields: dict[str, str] = {}
-        for line in block.split("\n"):
-            if line.startswith(":"):
-                self.comments += 1
-                continue
+        for line in block:
             name, _, value = line.partition(":")
             fields[name] = value.removeprefix(" ")
         self.last_id = fields.get("id", self.last_id)
-        self.retry = fields.get("retry", self.retry)
         if "data" in fields:
             self.frames.append(Frame(fields.get("id", ""), fields["event"], fields["data"], received_us))
+        else:
+            self.empty.append("\n".join(block))
 
 
 def open_stream(

@@ -46,12 +46,11 @@ def test_what_is_encoded_is_what_an_independent_parser_reads(
             sent.decode()
             raw, compact = payload.decode(RAW, sent)
             data = compact(bytes(raw))
-            stream += sse.frame(b"abcd0123-%d" % position, event, data) + sse.HEARTBEAT
+            stream += sse.HEARTBEAT + sse.frame(b"abcd0123-%d" % position, event, data) + sse.retry(position)
             expected.append((f"abcd0123-{position}", event, value))
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=stream)
-    # It hands out a comment's block, too, as an event without data.
-    events = [each for each in EventSource(response).iter_sse() if each.data]
-    read = [(each.id, each.event, json.loads(each.data)) for each in events]
+    # It hands out an event at each empty line: there is none but those of the records.
+    read = [(each.id, each.event, json.loads(each.data)) for each in EventSource(response).iter_sse()]
     assert read == expected
 
 

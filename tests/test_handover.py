@@ -174,8 +174,8 @@ def test_http_1_0_gets_no_chunks_and_ends_with_the_connection(here: ThreadServer
 
 def test_head_gets_the_headers_and_never_joins(here: ThreadServer) -> None:
     answer = httpx.head(f"{here.url}/events")
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
-    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store, no-transform", "no")
     assert gone(here)
 
 
@@ -314,7 +314,7 @@ def test_over_tls_a_stream_is_exact_slow_or_not(tmp_path: Path, loop: str) -> No
 
 @pytest.mark.parametrize("loop", list(LOOPS))
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-def test_of_a_large_turn_a_slow_reader_is_kept_a_part_and_gets_the_rest_before_a_clean_end(
+def test_of_a_large_turn_a_slow_reader_is_kept_a_part_and_gets_the_rest_before_the_end(
     tmp_path: Path, loop: str, tls: bool
 ) -> None:
     context, wrap = tls_pair() if tls else (None, lambda sock: sock)
@@ -329,7 +329,7 @@ def test_of_a_large_turn_a_slow_reader_is_kept_a_part_and_gets_the_rest_before_a
         closing.result(20)
         wait_for(lambda: slow.ended)
         assert contiguous(slow)
-        assert (len(slow.records()), slow.ended) == (20, "cleanly")
+        assert (len(slow.records()), slow.ended) == (20, "between chunks")
 
 
 def test_heartbeats_come_on_idle_streams_and_move_a_quiet_filters_id(tmp_path: Path) -> None:
@@ -340,17 +340,61 @@ def test_heartbeats_come_on_idle_streams_and_move_a_quiet_filters_id(tmp_path: P
     ):
         quiet.wait("$ready")
         server.publish("1", "2")
-        wait_for(lambda: everything.comments >= 2 and quiet.comments >= 2)
+        wait_for(lambda: everything.comments >= 3 and quiet.comments >= 3)
         assert quiet.last_id.endswith("-2")
         assert not quiet.records()
+
+
+def test_an_empty_line_stands_behind_an_event_and_where_a_filtered_streams_position_has_moved(tmp_path: Path) -> None:
+    """Several libraries deliver an event at each one, an empty one if there was no data."""
+    with serving(tmp_path, "uvloop", heartbeat_s=0.1) as server:
+        server.publish("1")
+        with (
+            stream_of(server) as everything,
+            stream_of(server, "/events?event=quiet") as quiet,
+            stream_of(server, "/events?event=e") as busy,
+            stream_of(server, last_id="00000000-1") as unknown,
+        ):
+            for reader in (everything, quiet, busy, unknown):
+                reader.wait("$ready")
+            server.publish("2")
+            wait_for(lambda: quiet.empty)
+            wait_for(lambda: min(everything.comments, quiet.comments, busy.comments, unknown.comments) >= 3)
+            with stream_of(server, "/events?event=quiet") as late:  # in the same group; its position has not moved
+                wait_for(lambda: late.comments >= 2 and quiet.comments >= 5)
+                assert late.empty == []
+            assert quiet.empty == [f"id: {everything.last_id}"]
+            assert (everything.empty, busy.empty, unknown.empty) == ([], [], [])
+            assert all(reader.retry for reader in (everything, quiet, busy, unknown, late))
+
+
+def test_a_page_can_ask_for_heartbeats_that_it_receives(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, "uvloop", heartbeat_s=0.1) as server,
+        stream_of(server, "/events?heartbeat=event") as everything,
+        stream_of(server, "/events?heartbeat=event&event=quiet") as quiet,
+    ):
+        for reader in (everything, quiet):
+            ready = reader.wait("$ready")[-1]
+            assert (ready.json()["id"], ready.json()["heartbeat"]) == (ready.id, 0.1)
+        server.publish("1")
+        (*_, beat) = everything.wait("$heartbeat", 3)
+        assert (beat.id, list(beat.json())) == ("", ["time"])
+        assert abs(beat.json()["time"] - time.time()) < 5
+        wait_for(lambda: quiet.frames[-1].event == "$heartbeat" and quiet.last_id == everything.last_id)
+        assert (everything.empty, quiet.empty, everything.comments, quiet.comments) == ([], [], 0, 0)
 
 
 def test_a_full_server_answers_a_stream_that_ends(tmp_path: Path) -> None:
     with serving(tmp_path, "uvloop", subscribers_max=1) as server, stream_of(server) as first:
         first.wait("$ready")
-        answer = httpx.get(f"{server.url}/events")
-        assert answer.status_code == 200
-        assert answer.text.startswith("retry: ")
+        with stream_of(server) as second:
+            wait_for(lambda: second.ended)
+            assert second.head.startswith("HTTP/1.1 200 OK\r\n")
+            assert (second.retry, second.ended, second.empty) == ("2000", "between chunks", [])
+        with stream_of(server, version="1.0") as third:
+            wait_for(lambda: third.ended)
+            assert (third.retry, third.ended) == ("2000", "cleanly")
 
 
 def test_a_resume_of_recent_records_needs_no_store(tmp_path: Path) -> None:

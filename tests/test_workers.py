@@ -93,7 +93,7 @@ def test_one_signal_stops_all(tmp_path: Path, database: str, number: int) -> Non
         pids = workers(server)
         assert server.stop(number) == 0
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-        wait_for(lambda: reader.ended == "cleanly")
+        wait_for(lambda: reader.ended == "between chunks")
         assert not any("Traceback" in line for line in server.log)
 
 
