@@ -1,0 +1,42 @@
+"""Streams through the proxies that Debian has: live, across restarts, and with the addresses of their visitors."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+from playwright.sync_api import Page
+
+from tests.proxies.conftest import DEBIAN
+from tests.proxies.lab import Proxy
+from tests.proxies.live import check_it_is_live
+from tests.proxies.restarts import Restarts, said
+from tests.servers import ServerProcess
+
+
+@pytest.mark.parametrize("name", DEBIAN)
+def test_events_and_heartbeats_come_through_at_once(name: str, ada: httpx.Client, proxies: dict[str, Proxy]) -> None:
+    check_it_is_live(ada, proxies[name])
+
+
+def test_a_restart_is_what_the_page_says(
+    broker: ServerProcess, ada: httpx.Client, proxies: dict[str, Proxy], page: Page
+) -> None:
+    rows = Restarts(broker, ada, proxies.values(), page).rows()
+    table = said()
+    assert rows == {name: table[name] for name in proxies}
+
+
+def test_the_next_page_of_a_log_is_found_behind_a_stripped_prefix(ada: httpx.Client, proxies: dict[str, Proxy]) -> None:
+    url = f"{proxies['nginx, `location /live/`'].url}/collections/paged?limit=1"
+    for number in range(3):
+        assert ada.post("/insert", json={"event": "paged", "data": number}).status_code == 201
+    found = []
+    while url:
+        answer = ada.get(url)
+        assert answer.status_code == 200, url
+        found += [record["data"] for record in answer.json()]
+        link = re.fullmatch(r'<([^>]*)>; rel="next"', answer.headers.get("Link", ""))
+        url = str(httpx.URL(url).join(link[1])) if link else ""
+    assert found == [0, 1, 2]
