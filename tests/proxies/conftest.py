@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
 from tests import test_browser
-from tests.proxies.lab import CONFIGS, DOCS, Caddy, HAProxy, Nginx, Proxy
+from tests.proxies.lab import CONFIGS, DOCS, Caddy, HAProxy, Nginx, Proxy, installed
 from tests.servers import ServerProcess
 
 browser = test_browser.browser
 origin = test_browser.origin
 
-# The first of each is what docs/proxies.md recommends; the others people have.
-DEBIAN: dict[str, Callable[[str, pytest.TempPathFactory], Proxy]] = {
-    "nginx, as below": lambda name, tmp: Nginx(name, DOCS / "nginx.conf", tmp.mktemp("nginx")),
-    "nginx, `proxy_pass` alone": lambda name, tmp: Nginx(name, CONFIGS / "nginx-bare.conf", tmp.mktemp("nginx")),
-    "nginx, `gzip_types *`": lambda name, tmp: Nginx(name, CONFIGS / "nginx-gzip.conf", tmp.mktemp("nginx")),
-    "nginx, `proxy_http_version 1.1`": lambda name, tmp: Nginx(name, CONFIGS / "nginx-1.1.conf", tmp.mktemp("nginx")),
-    "nginx, `location /live/`": lambda name, tmp: Nginx(
-        name, CONFIGS / "nginx-prefix.conf", tmp.mktemp("nginx"), prefix="/live"
-    ),
-    "Caddy, as below": lambda name, tmp: Caddy(name, DOCS / "Caddyfile", tmp.mktemp("caddy")),
-    "Caddy, `reverse_proxy` alone": lambda name, tmp: Caddy(name, CONFIGS / "Caddyfile-bare", tmp.mktemp("caddy")),
-    "HAProxy, as below": lambda name, tmp: HAProxy(name, DOCS / "haproxy.cfg", tmp.mktemp("haproxy")),
-    "HAProxy, `server` alone": lambda name, tmp: HAProxy(name, CONFIGS / "haproxy-bare.cfg", tmp.mktemp("haproxy")),
+# Those "as below" are what docs/proxies.md recommends; the others people have.
+DEBIAN: dict[str, tuple[type[Proxy], Path]] = {
+    "nginx, as below": (Nginx, DOCS / "nginx.conf"),
+    "nginx, `proxy_http_version 1.1`": (Nginx, CONFIGS / "nginx-1.1.conf"),
+    "nginx, `proxy_pass` alone": (Nginx, CONFIGS / "nginx-bare.conf"),
+    "nginx, `gzip_types *`": (Nginx, CONFIGS / "nginx-gzip.conf"),
+    "nginx, `location /live/`": (Nginx, CONFIGS / "nginx-prefix.conf"),
+    "Caddy, as below": (Caddy, DOCS / "Caddyfile"),
+    "Caddy, `reverse_proxy` alone": (Caddy, CONFIGS / "Caddyfile-bare"),
+    "HAProxy, as below": (HAProxy, DOCS / "haproxy.cfg"),
+    "HAProxy, `server` alone": (HAProxy, CONFIGS / "haproxy-bare.cfg"),
 }
 
 
@@ -46,11 +45,14 @@ def ada(broker: ServerProcess) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def proxies(broker: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Proxy]]:
+    """Those that are installed."""
     with ExitStack() as stack:
-        made = {name: stack.enter_context(make(name, tmp_path_factory)) for name, make in DEBIAN.items()}
-        for proxy in made.values():
-            proxy.start(f"127.0.0.1:{broker.port}")
-        yield made
+        made = [
+            stack.enter_context(kind(name, config, tmp_path_factory.mktemp(kind.program)))
+            for name, (kind, config) in DEBIAN.items()
+            if installed(kind.program)
+        ]
+        yield {proxy.name: proxy.start(f"127.0.0.1:{broker.port}") for proxy in made}
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.servers import StreamReader, wait_for
+from tests.servers import ServerProcess, StreamReader, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs" / "proxies"  # the settings that docs/proxies.md shows
@@ -34,7 +34,6 @@ class Proxy:
     name: str
     config: Path
     folder: Path
-    prefix: str = ""  # that the proxy takes away from an address
     scheme: str = "http"
     port: int = 0
     _process: subprocess.Popen[bytes] | None = None
@@ -43,12 +42,16 @@ class Proxy:
     listening = ""  # how the file says where it listens
 
     @property
+    def prefix(self) -> str:
+        """What the proxy takes away from an address."""
+        return "/live" if self.config.name == "nginx-prefix.conf" else ""
+
+    @property
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.port}{self.prefix}"
 
     def start(self, upstream: str) -> Self:
         """Returns once it serves. ``upstream`` is Broker's host and port."""
-        need(self.program)
         self.folder.mkdir(parents=True, exist_ok=True)
         for _ in range(_ATTEMPTS):
             self.port = free_port()
@@ -155,12 +158,18 @@ class HAProxy(Proxy):
         return [need("haproxy"), "-db", "-f", str(self.write("haproxy.cfg", config))]
 
 
-def need(program: str) -> str:
-    """Where it is. Without it the test is skipped; where CI is set, it fails."""
+def installed(program: str) -> str:
+    """Where the program is, or nothing; where CI is set, it must be there."""
     found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")  # often not in a user's path
-    if found is None and not os.environ.get("CI"):
+    assert found or not os.environ.get("CI"), f"CI is set, and there is no {program}"
+    return found or ""
+
+
+def need(program: str) -> str:
+    """Where the program is. Without it the test is skipped."""
+    found = installed(program)
+    if not found:
         pytest.skip(f"{program.upper()} WAS NOT TESTED: install it (Debian: apt install {program})")
-    assert found is not None, f"CI is set, and there is no {program}"
     return found
 
 
@@ -184,12 +193,15 @@ class Stream(StreamReader):
             yield chunk if inflater is None else inflater.decompress(chunk)
 
 
-def through(proxy: Proxy, path: str = "/events", *, last_id: str = "") -> Stream:
-    """What a browser would send: it takes compressed answers, and keeps its connection."""
+def through(
+    server: Proxy | ServerProcess, path: str = "/events", *, last_id: str = "", source: str = "127.0.0.1"
+) -> Stream:
+    """What a browser would send: it takes compressed answers, and keeps its connection. ``source``: who sends it."""
+    prefix = server.prefix if isinstance(server, Proxy) else ""
     resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
-    sock = socket.create_connection(("127.0.0.1", proxy.port))
+    sock = socket.create_connection(("127.0.0.1", server.port), source_address=(source, 0))
     sock.sendall(
-        f"GET {proxy.prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1:{proxy.port}\r\nAccept: text/event-stream\r\n"
+        f"GET {prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAccept: text/event-stream\r\n"
         f"Accept-Encoding: gzip, br\r\nConnection: keep-alive\r\n{resume}\r\n".encode()
     )
     reader = Stream(sock)

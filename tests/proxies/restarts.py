@@ -17,8 +17,8 @@ from tests.proxies.live import LONG
 from tests.servers import ServerProcess, wait_for
 
 PAGE = ROOT / "docs" / "proxies.md"
-SEE_S = 2.0  # within which a proxy passes on what happens; and for at least so long Broker is down
-BACK_S = 8.0  # within which a client that comes back does so, once Broker serves
+ABSENT_S = 2.0  # what has not happened by then is taken for not happening
+NEVER = ("not told", "waits", "hangs")  # what only the absence of anything else shows
 
 # A plain EventSource for each proxy, and what it has seen.
 SCRIPT = """() => {
@@ -45,7 +45,8 @@ class Row(NamedTuple):
     killed: str  # and at SIGKILL
     down: str  # what a new stream gets while Broker is down: a status, "no answer" or "waits"
     full: str  # how the answer of a full server ends
-    page: str  # what a plain EventSource does: "comes back", "gives up" or "hangs", at SIGTERM and at SIGKILL
+    page_stopped: str  # what a plain EventSource does at SIGTERM: "comes back", "gives up" or "hangs"
+    page_killed: str  # and at SIGKILL
 
 
 def said() -> dict[str, Row]:
@@ -55,7 +56,9 @@ def said() -> dict[str, Row]:
 
 
 class Restarts:
-    """Mutable state: the numbers that were published, and what was seen at each restart."""
+    """Restarts Broker, waits for what is expected to happen, and returns what did.
+
+    Mutable state: how many events were published."""
 
     def __init__(self, broker: ServerProcess, ada: httpx.Client, proxies: Iterable[Proxy], page: Page) -> None:
         self._broker = broker
@@ -64,93 +67,92 @@ class Restarts:
         self._page = page
         self._published = 0
 
-    def rows(self) -> dict[str, Row]:
+    def rows(self, expected: dict[str, Row]) -> dict[str, Row]:
         self._page.evaluate(SCRIPT)
-        stopped, down, page_stopped = self._restart(signal.SIGTERM)
-        killed, _, page_killed = self._restart(signal.SIGKILL)
-        full = self._full()
+
+        def column(field: str) -> dict[str, str]:
+            return {name: getattr(expected[name], field) for name in self._proxies}
+
+        down = column("down")
+        stopped = self._restart(signal.SIGTERM, column("stopped"), down, column("page_stopped"))
+        killed = self._restart(signal.SIGKILL, column("killed"), down, column("page_killed"))
+        full = self._full(column("full"))
         return {
             name: Row(
-                stopped[name], killed[name], down[name], full[name],
-                page_stopped[name] if page_stopped[name] == page_killed[name]
-                else f"{page_stopped[name]}; after `kill -9` {page_killed[name]}",
+                stopped[0][name], killed[0][name], stopped[1][name], full[name], stopped[2][name], killed[2][name]
             )
             for name in self._proxies
-        }  # fmt: skip
+        }
 
-    def _restart(self, number: signal.Signals) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    def _restart(
+        self, number: signal.Signals, ends: dict[str, str], down: dict[str, str], pages: dict[str, str]
+    ) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
         """How streams end, what new ones get meanwhile, and what EventSources do."""
         streams = self._streams()
         for name, stream in streams.items():
             _ready(name, stream)
         self._listen()
+        wait_for(lambda: all(has["ready"] for has in self._seen().values()), what="every EventSource")
         self._publish()
         wait_for(lambda: all(has["got"][-1:] == [self._published] for has in self._seen().values()), what="the events")
         self._broker.stop(number)
         try:
-            seen = _within(SEE_S, lambda: all(stream.ended for stream in streams.values()))
-            ends = {name: _end(stream) for name, stream in streams.items()}
+            ends = _observed(ends, lambda: {name: _end(stream) for name, stream in streams.items()})
             newcomers = self._streams()
-            answered = _within(SEE_S - seen, lambda: all(each.status or each.ended for each in newcomers.values()))
-            down = {name: _answer(stream) for name, stream in newcomers.items()}
-            # Each has tried again and found nobody, or waits; but for those that have given up.
-            _within(SEE_S - seen - answered, lambda: all(map(_settled, self._seen().values())))
+            down = _observed(down, lambda: {name: _answer(stream) for name, stream in newcomers.items()})
+            # Broker stays down until each has found nobody, again and again, or for good.
+            patient = {name for name in self._proxies if down[name] == "waits" or pages[name] == "hangs"}
+            wait_for(
+                lambda: all(name in patient or _has_tried(has) for name, has in self._seen().items()), what="tries"
+            )
         finally:
             self._broker.start()
         self._publish()
-        _within(BACK_S, lambda: all(map(self._knows, self._seen().values())))
-        pages = {name: self._did(has) for name, has in self._seen().items()}
+        pages = _observed(pages, lambda: {name: self._did(has) for name, has in self._seen().items()})
         self._page.evaluate("leave()")
         for stream in [*streams.values(), *newcomers.values()]:
             stream.close()
         return ends, down, pages
 
-    def _full(self) -> dict[str, str]:
+    def _full(self, ends: dict[str, str]) -> dict[str, str]:
+        """How the answer of a server ends that has no room; that EventSources try again, the table need not say."""
         self._broker.stop()
         with ServerProcess(
-            self._broker.data, "--origin", self._origin(), port=self._broker.port, subscribers_max=1, retry_ms=100
-        ) as full:
-            proxy = next(iter(self._proxies.values()))
-            taken = through(proxy)
-            _ready(proxy.name, taken)
+            self._broker.data, "--origin", str(self._page.evaluate("location.origin")), port=self._broker.port,
+            subscribers_max=1, retry_ms=100,
+        ) as full:  # fmt: skip
+            first = through(next(iter(self._proxies.values())))
+            first.wait("$ready")
             streams = self._streams()
-            _within(SEE_S, lambda: all(stream.ended for stream in streams.values()))
-            for name, stream in streams.items():
-                assert stream.status == 200, (name, stream.head)
-                assert stream.retry, f"{name}: the whole body of the refusal comes through"
-                assert stream.frames == [], name
-            self._listen(ready=0)
-            wait_for(lambda: all(has["failed"] >= 2 or has["opened"] for has in self._seen().values()), what="tries")
+            wait_for(lambda: all(stream.retry for stream in streams.values()), what="the whole of each refusal")
+            assert {stream.status for stream in streams.values()} == {200}
+            assert not any(stream.frames for stream in streams.values())
+            ends = _observed(ends, lambda: {name: _end(stream) for name, stream in streams.items()})
+            self._listen()
+            cut = {name for name, end in ends.items() if end != "not told"}
+            wait_for(lambda: all(self._seen()[name]["failed"] >= 2 for name in cut), what="new tries")
+            assert not any(has["state"] == 2 or has["ready"] for has in self._seen().values())
             full.stop()
         self._broker.start()
-        ends = {name: _end(stream) for name, stream in streams.items()}
         self._page.evaluate("leave()")
-        for stream in [taken, *streams.values()]:
+        for stream in [first, *streams.values()]:
             stream.close()
         return ends
-
-    def _origin(self) -> str:
-        return str(self._page.evaluate("location.origin"))
 
     def _streams(self) -> dict[str, Stream]:
         return {name: through(proxy) for name, proxy in self._proxies.items()}
 
-    def _listen(self, ready: int = 1) -> None:
-        self._page.evaluate(
-            "urls => listen(urls)", {name: f"{proxy.url}/events" for name, proxy in self._proxies.items()}
-        )
-        wait_for(lambda: all(has["ready"] >= ready for has in self._seen().values()), what="every EventSource")
+    def _listen(self) -> None:
+        urls = {name: f"{proxy.url}/events" for name, proxy in self._proxies.items()}
+        self._page.evaluate("urls => listen(urls)", urls)
 
-    def _seen(self) -> dict[str, dict[str, Any]]:
-        return dict(self._page.evaluate("state()"))
+    def _seen(self, but: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+        return {name: has for name, has in self._page.evaluate("state()").items() if name not in but}
 
     def _publish(self) -> None:
         self._published += 1
         body = {"event": "tick", "data": {"n": self._published, "long": LONG}}
         assert self._ada.post("/insert", json=body).status_code == 201
-
-    def _knows(self, has: dict[str, Any]) -> bool:
-        return bool(has["state"] == 2 or has["got"][-1:] == [self._published])
 
     def _did(self, has: dict[str, Any]) -> str:
         if has["state"] == 2:
@@ -161,16 +163,12 @@ class Restarts:
         return "comes back"
 
 
-def _ready(name: str, stream: Stream) -> None:
-    wait_for(
-        lambda: any(frame.event == "$ready" for frame in stream.frames) or stream.ended,
-        what=f"$ready through {name}, {stream}",
-    )
-    assert not stream.ended, (name, stream)
-
-
-def _settled(has: dict[str, Any]) -> bool:
+def _has_tried(has: dict[str, Any]) -> bool:
     return bool(has["state"] == 2 or has["failed"] >= 2)
+
+
+def _ready(name: str, stream: Stream) -> None:
+    wait_for(lambda: any(frame.event == "$ready" for frame in stream.frames), what=f"$ready through {name}: {stream}")
 
 
 def _end(stream: Stream) -> str:
@@ -185,9 +183,10 @@ def _answer(stream: Stream) -> str:
     return "no answer" if stream.ended else "waits"
 
 
-def _within(bound_s: float, condition: Callable[[], bool]) -> float:
-    """Waits until it is true, and not longer than the bound; how long it waited."""
+def _observed(expected: dict[str, str], observe: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """What is observed in the end: as soon as all is as expected, or when the time for that is up."""
+    least_s = ABSENT_S if any(each in NEVER for each in expected.values()) else 0.0
     started = time.monotonic()
-    with suppress(AssertionError):
-        wait_for(condition, max(bound_s, 0.0))
-    return time.monotonic() - started
+    with suppress(AssertionError):  # the comparison with the table says what is wrong
+        wait_for(lambda: time.monotonic() - started >= least_s and observe() == expected)
+    return observe()

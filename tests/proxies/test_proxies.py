@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.proxies.conftest import DEBIAN
-from tests.proxies.lab import Proxy
+from tests.proxies.lab import Proxy, need
 from tests.proxies.live import check_it_is_live
 from tests.proxies.restarts import Restarts, said
 from tests.servers import ServerProcess
@@ -17,18 +17,21 @@ from tests.servers import ServerProcess
 
 @pytest.mark.parametrize("name", DEBIAN)
 def test_events_and_heartbeats_come_through_at_once(name: str, ada: httpx.Client, proxies: dict[str, Proxy]) -> None:
+    need(DEBIAN[name][0].program)
     check_it_is_live(ada, proxies[name])
 
 
 def test_a_restart_is_what_the_page_says(
     broker: ServerProcess, ada: httpx.Client, proxies: dict[str, Proxy], page: Page
 ) -> None:
-    rows = Restarts(broker, ada, proxies.values(), page).rows()
-    table = said()
-    assert rows == {name: table[name] for name in proxies}
+    if not proxies:
+        pytest.skip("NO PROXY WAS TESTED: install nginx, Caddy or HAProxy (Debian: apt install nginx caddy haproxy)")
+    expected = {name: row for name, row in said().items() if name in proxies}
+    assert Restarts(broker, ada, proxies.values(), page).rows(expected) == expected
 
 
 def test_the_next_page_of_a_log_is_found_behind_a_stripped_prefix(ada: httpx.Client, proxies: dict[str, Proxy]) -> None:
+    need("nginx")
     url = f"{proxies['nginx, `location /live/`'].url}/collections/paged?limit=1"
     for number in range(3):
         assert ada.post("/insert", json={"event": "paged", "data": number}).status_code == 201
