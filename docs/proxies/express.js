@@ -1,0 +1,24 @@
+// @ts-check
+import compression from "compression";
+import express from "express";
+import { createProxyMiddleware } from "http-proxy-middleware";
+
+const app = express();
+app.use(compression()); // leaves streams alone, as Broker asks for it
+app.use(
+  "/live", // the page asks for /live/events, /live/insert and so on
+  createProxyMiddleware({
+    target: "http://127.0.0.1:8080",
+    on: {
+      // A stream that ends in the middle, because Broker does: version 3 by itself leaves the page waiting for ever.
+      proxyRes(stream, _request, answer) {
+        stream.on("close", () => stream.complete || answer.destroy());
+      },
+      // While Broker is down: no answer at all. An EventSource gives up for good at a 504.
+      error: (_error, _request, answer) => {
+        answer.destroy();
+      },
+    },
+  }),
+);
+app.listen(3000, "127.0.0.1");
