@@ -10,7 +10,20 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "broker"
 
 LAYERS = [
-    {"addresses", "errors", "names", "payload", "records", "settings", "sse", "users"},
+    {
+        "addresses",
+        "errors",
+        "names",
+        "origins",
+        "payload",
+        "rates",
+        "records",
+        "settings",
+        "sources",
+        "sse",
+        "users",
+        "values",
+    },
     {"store"},
     {
         "catchup",

@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from dataclasses import asdict
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -48,10 +49,10 @@ async def run(settings: Settings) -> None:
         await Supervisor(settings, reserved.getsockname()[1]).run()
 
 
-class _Orders(msgspec.Struct):
+class Orders(msgspec.Struct):
     number: int
     verbose: bool
-    settings: dict[str, Any]
+    settings: Settings  # with their sources: a worker's refusal is the same as one process's
 
 
 class _News(msgspec.Struct):
@@ -60,14 +61,22 @@ class _News(msgspec.Struct):
     refusal: str = ""
 
 
+def pack_orders(orders: Orders) -> bytes:
+    """A line. JSON has no kind for a path, whose bytes need not be UTF-8."""
+    return msgspec.json.encode(orders, enc_hook=lambda path: os.fsencode(path).hex()) + b"\n"
+
+
+def unpack_orders(line: bytes) -> Orders:
+    return msgspec.json.decode(line, type=Orders, dec_hook=lambda _, text: Path(os.fsdecode(bytes.fromhex(text))))
+
+
 class Supervisor:
     """Starts the workers, starts one again that ends, stops all.
 
     Mutable state: whether it stops, and the processes that run."""
 
     def __init__(self, settings: Settings, port: int) -> None:
-        self._settings = settings
-        self._values = {name: value for name, value in asdict(settings).items() if value is not None} | {"port": port}
+        self._settings = replace(settings, port=port)
         self._stop = asyncio.Event()
         self._processes: dict[int, Process] = {}
 
@@ -117,10 +126,10 @@ class Supervisor:
         )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
-        message = _Orders(number, logger.isEnabledFor(logging.DEBUG), self._values)
+        message = Orders(number, logger.isEnabledFor(logging.DEBUG), self._settings)
         # Not in the arguments, which everybody on this machine can read: there are secrets among them. It stays open:
         # its end tells the worker that nobody is left to stop it.
-        process.stdin.write(msgspec.json.encode(message, enc_hook=str) + b"\n")
+        process.stdin.write(pack_orders(message))
         line = await process.stdout.readline()
         if not line:
             raise SettingsError(f"worker {number} ended with status {await process.wait()}; its log says why")
@@ -160,10 +169,10 @@ class Supervisor:
 def work() -> None:
     """A worker process: its orders come as a line on standard input, and its news go as one to standard output."""
     with open(0, "rb", buffering=0, closefd=False) as pipe:
-        orders = msgspec.json.decode(pipe.readline(), type=_Orders)
+        orders = unpack_orders(pipe.readline())
     set_up_logging(verbose=orders.verbose, name=f"worker {orders.number}")
     try:
-        uvloop.run(_work(read_settings(orders.settings, environment={}), str(orders.number)))
+        uvloop.run(_work(orders.settings, str(orders.number)))
     except SettingsError as error:
         _tell(_News(refusal=str(error)))
 
