@@ -18,6 +18,7 @@ import uvloop
 from broker import __version__
 from broker.client import Client, ClientError, Unsure, collection
 from broker.errors import SettingsError
+from broker.hangup import ignore_hangups
 from broker.operations import COMMANDS
 from broker.records import make_uuid
 from broker.server import set_up_logging
@@ -105,6 +106,7 @@ def serve_command(
     origin: tuple[str, ...], allow_header: tuple[str, ...], config: Path | None, more: tuple[str, ...], verbose: bool,
 ) -> None:  # fmt: skip
     """Run the server."""
+    ignore_hangups()
     set_up_logging(verbose=verbose)
     arguments: dict[str, Any] = {}
     for each in more:

@@ -30,7 +30,9 @@ class Settings:
     """All of Broker's settings; ``docs/settings.md`` is made from this table."""
 
     # Where it listens and what it keeps
-    host: str = _setting("127.0.0.1", "address", "only this machine, until you say otherwise")
+    host: str = _setting(
+        "127.0.0.1", "address or name", "only this machine, until you say otherwise; of a name, all addresses"
+    )
     port: int = _setting(8080, "port", "`PORT` is read too; 0 takes a free one")
     data: Path = _setting(Path("./tmp"), "folder", "holds `broker.db` and the token secret")
     database: str = _setting(
@@ -47,8 +49,10 @@ class Settings:
     allow_header: tuple[str, ...] = _setting(
         (), "header names", "that pages may send beyond those that Broker knows (CORS): `X-Requested-With, baggage`"
     )
-    tls_certificate: Path | None = _setting(None, "PEM file", "serves https itself, without a proxy in front")
-    tls_key: Path | None = _setting(None, "PEM file", "the key of `tls_certificate`")
+    tls_certificate: Path | None = _setting(
+        None, "PEM file", "serves https itself, without a proxy in front; SIGHUP reads it anew"
+    )
+    tls_key: Path | None = _setting(None, "PEM file", "the key of `tls_certificate`, without a pass phrase")
 
     # Users
     token_secret: str = _setting(

@@ -17,14 +17,19 @@ import msgspec
 import uvloop
 
 from broker.errors import SettingsError
-from broker.server import bind, serve, set_up_logging, tell
+from broker.hangup import on_hangup
+from broker.listeners import listening, raise_file_limit
+from broker.server import serve, set_up_logging, tell
 from broker.settings import Settings, read_settings
+from broker.tls import server_context
 
 logger = logging.getLogger("broker.workers")
 
 _PAUSE_S = 0.5  # before a worker is started again; twice as long each time that it does not come to serve
 _PAUSE_MAX_S = 5.0
 _PATIENCE_S = 3.0  # beyond the grace that a worker has itself
+# A SIGHUP for all of a group's processes may come before the rest is loaded.
+_WORK = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from broker.workers import work; work()"
 
 
 async def broker_run(*origins: str, **settings: Any) -> None:
@@ -42,11 +47,14 @@ async def run(settings: Settings) -> None:
     if settings.workers == 1:
         await serve(settings)
         return
+    raise_file_limit()
+    server_context(settings)
     # A port that is shared lets anybody in who shares it: so see first that nobody is there.
-    bind(settings).close()
-    # Bound and never listening, it gets no connections: it holds the port while workers come and go.
-    with contextlib.closing(bind(settings, shared=True)) as reserved:
-        await Supervisor(settings, reserved.getsockname()[1]).run()
+    with listening(settings):
+        pass
+    # Bound and never listening, they get no connections: they hold the port while workers come and go.
+    with listening(settings, shared=True) as reserved:
+        await Supervisor(settings, reserved[0].getsockname()[1]).run()
 
 
 class Orders(msgspec.Struct):
@@ -73,15 +81,30 @@ def unpack_orders(line: bytes) -> Orders:
 class Supervisor:
     """Starts the workers, starts one again that ends, stops all.
 
-    Mutable state: whether it stops, and the processes that run."""
+    Mutable state: whether it stops, the processes that run, and how often there was a SIGHUP."""
 
     def __init__(self, settings: Settings, port: int) -> None:
         self._settings = replace(settings, port=port)
         self._stop = asyncio.Event()
         self._processes: dict[int, Process] = {}
+        self._serving: set[int] = set()
+        self._hangups = 0
 
     async def run(self) -> None:
         """Until SIGTERM or Ctrl-C. Raises SettingsError if a worker cannot start at first."""
+        with on_hangup(self._hang_up):
+            await self._run()
+
+    def _hang_up(self) -> None:
+        """SIGHUP: the workers reload their TLS files. One that is starting gets it when it serves."""
+        self._hangups += 1
+        for number in self._serving:
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # it has just ended, and another one reads them when it starts
+                self._processes[number].send_signal(signal.SIGHUP)
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(ValueError, RuntimeError):  # in a thread: whoever called cancels
             for each in (signal.SIGINT, signal.SIGTERM):
@@ -120,8 +143,9 @@ class Supervisor:
         """Returns when it serves. Raises SettingsError with the reason why it does not."""
         # -P: no module of the folder that it is started in gets in the way. A session of its own: Ctrl-C is for the
         # supervisor alone.
+        hangups = self._hangups
         process = self._processes[number] = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-c", "from broker.workers import work; work()",
+            sys.executable, "-P", "-c", _WORK,
             stdin=PIPE, stdout=PIPE, start_new_session=True,
         )  # fmt: skip
         assert process.stdin is not None
@@ -137,11 +161,15 @@ class Supervisor:
         if news.refusal:
             await process.wait()
             raise SettingsError(news.refusal)
+        self._serving.add(number)
+        if self._hangups != hangups:
+            process.send_signal(signal.SIGHUP)
         return news
 
     async def _keep(self, number: int) -> None:
         while True:
             status = await self._processes[number].wait()
+            self._serving.discard(number)
             logger.error("worker %d ended with status %d; another takes its place", number, status)
             pause_s = _PAUSE_S
             while True:
