@@ -399,7 +399,9 @@ def test_one_event_too_many_is_named_and_nothing_is_stored(small: ServerProcess,
 
 
 def test_a_batch_must_fit_the_queue() -> None:
-    with pytest.raises(SettingsError, match="insert_queue_max is less than batch_records_max"):
+    with pytest.raises(
+        SettingsError, match=r"insert_queue_max \(argument\) is less than batch_records_max \(default\)"
+    ):
         Settings(insert_queue_max=999)
     assert Settings(insert_queue_max=1000).batch_records_max == 1000
 

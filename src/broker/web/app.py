@@ -52,7 +52,7 @@ class App:
         self.broker = broker
         # redirect_slashes would send a client that mistyped /insert/ somewhere else, without its body.
         self._router = Router(routes(broker), redirect_slashes=False, lifespan=self.lifespan)
-        self._http = CORS(Problems(self._run, broker.refusals), broker.settings.origin)
+        self._http = CORS(Problems(self._run, broker.refusals), broker.settings.origin, broker.settings.allow_header)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, host: object = None) -> AsyncIterator[None]:

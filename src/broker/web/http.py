@@ -61,8 +61,11 @@ def address(scope: Scope) -> str:
 
 def header(scope: Scope, name: bytes) -> str | None:
     """A field's value without the blanks around it; of several lines, all of them (RFC 9110, sections 5.3 and 5.5)."""
-    values = [value.strip(b" \t") for key, value in scope["headers"] if key == name]
-    return b", ".join(values).decode("latin-1") if values else None
+    found: bytes | None = None
+    for key, value in scope["headers"]:
+        if key == name:
+            found = value if found is None else found + b", " + value
+    return None if found is None else found.strip(b" \t").decode("latin-1")
 
 
 class Parameters:
@@ -130,7 +133,10 @@ def media_type(scope: Scope, *supported: bytes) -> bytes:
 
 def prefers_minimal(scope: Scope) -> bool:
     """Whether ``Prefer: return=minimal`` (RFC 7240) is among the preferences."""
-    preferences = (header(scope, b"prefer") or "").lower().replace('"', "").split(",")
+    given = header(scope, b"prefer")
+    if given is None:
+        return False
+    preferences = given.lower().replace('"', "").split(",")
     return any(each.partition(";")[0].strip() == "return=minimal" for each in preferences)
 
 
