@@ -32,11 +32,12 @@ bench: $(VENV)/.bench
 	@$(BIN)/python -m bench $(ARGS)
 
 # Kills, stops and cuts for some 35 minutes, and a checker that proves that nothing was lost; ARGS=--help says more.
+# ARGS=--proxies does something else: it puts the development proxies that npm has in front (docs/proxies.md).
 soak: $(VENV)/.tests
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov tests/proxies/js/node_modules tests/proxies/js/tmp
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pytest
 
 from broker.store.verify import verify
 from tests.faults.run import Run
@@ -25,6 +26,7 @@ from tests.postgres import a_server
 DOCS = Path(__file__).parent.parent.parent / "docs"
 BEGIN, END = "<!-- begin: the last soak -->\n", "<!-- end: the last soak -->\n"
 ONE, THREE = "One node on SQLite", "Three nodes on PostgreSQL"
+DEVELOPMENT = Path(__file__).parent.parent / "proxies" / "development.py"
 KILLS_A_ROUND = 20
 ROUND_S = 60.0  # of trouble with nodes; to start and to settle takes some more
 PUBLISHERS = 16
@@ -36,7 +38,10 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=10, help="minutes of three nodes on PostgreSQL (0: none)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the dice; printed, to do a run again")
     parser.add_argument("--page", action="store_true", help="put the reports of this run into docs/reliability.md")
+    parser.add_argument("--proxies", action="store_true", help="streams behind npm's development proxies, and no more")
     options = parser.parse_args()
+    if options.proxies:
+        sys.exit(pytest.main([str(DEVELOPMENT)]))
     print(f"seed {options.seed}", file=sys.stderr)
     reports: dict[str, Any] = {}
     if options.kills:

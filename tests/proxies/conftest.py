@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests import test_browser
-from tests.proxies.lab import CONFIGS, DOCS, Caddy, HAProxy, Nginx, Proxy, installed
+from tests.proxies.lab import CONFIGS, DOCS, SCALING, Caddy, HAProxy, Nginx, Proxy, installed
 from tests.servers import ServerProcess
 
 browser = test_browser.browser
@@ -24,8 +24,10 @@ DEBIAN: dict[str, tuple[type[Proxy], Path]] = {
     "nginx, `proxy_pass` alone": (Nginx, CONFIGS / "nginx-bare.conf"),
     "nginx, `gzip_types *`": (Nginx, CONFIGS / "nginx-gzip.conf"),
     "nginx, `location /live/`": (Nginx, CONFIGS / "nginx-prefix.conf"),
+    "nginx, [two nodes](scaling.md#behind-a-load-balancer)": (Nginx, SCALING / "nginx.conf"),
     "Caddy, as below": (Caddy, DOCS / "Caddyfile"),
     "Caddy, `reverse_proxy` alone": (Caddy, CONFIGS / "Caddyfile-bare"),
+    "Caddy, [two nodes](scaling.md#behind-a-load-balancer)": (Caddy, SCALING / "Caddyfile.machines"),
     "HAProxy, as below": (HAProxy, DOCS / "haproxy.cfg"),
     "HAProxy, `server` alone": (HAProxy, CONFIGS / "haproxy-bare.cfg"),
 }

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page
 
-from tests.proxies.lab import DOCS, UPSTREAM, Proxy, installed
+from tests.proxies.lab import DOCS, Proxy, installed, with_upstream
 from tests.proxies.live import check_it_is_live
 from tests.proxies.restarts import Restarts, said
 from tests.servers import ServerProcess
@@ -37,9 +37,7 @@ class Development(Proxy):
         return "/live"
 
     def fitted(self, upstream: str) -> str:
-        text = self.config.read_text()
-        assert UPSTREAM in text, self.config
-        return text.replace(UPSTREAM, upstream)
+        return with_upstream(self.config, upstream)
 
     def environment(self) -> dict[str, str]:
         return os.environ | {"NEXT_TELEMETRY_DISABLED": "1", "NO_COLOR": "1"}

@@ -21,8 +21,9 @@ from tests.servers import ServerProcess, StreamReader, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs" / "proxies"  # the settings that docs/proxies.md shows
+SCALING = ROOT / "docs" / "scaling"  # and those of docs/scaling.md
 CONFIGS = Path(__file__).parent / "configs"  # others, that people have
-UPSTREAM = "127.0.0.1:8080"  # where every one of these files expects Broker
+UPSTREAMS = ("127.0.0.1:8080", "10.0.0.1:8080", "10.0.0.2:8080")  # where these files expect Broker
 START_S = 90.0  # Next compiles before it serves
 _ATTEMPTS = 3  # a port that was free may be taken by the time that a proxy binds it
 
@@ -39,7 +40,7 @@ class Proxy:
     _process: subprocess.Popen[bytes] | None = None
 
     program = ""  # of each kind
-    listening = ""  # how the file says where it listens
+    listening = ""  # a pattern: how the file says where it listens
 
     @property
     def prefix(self) -> str:
@@ -80,10 +81,9 @@ class Proxy:
 
     def fitted(self, upstream: str) -> str:
         """The file with Broker's port and its own in it."""
-        text = self.config.read_text()
-        assert UPSTREAM in text, self.config
-        assert self.listening in text, self.config
-        return text.replace(UPSTREAM, upstream).replace(self.listening, self.listens())
+        text, found = re.subn(self.listening, lambda _: self.listens(), with_upstream(self.config, upstream))
+        assert found == 1, self.config
+        return text
 
     def listens(self) -> str:
         raise NotImplementedError
@@ -133,7 +133,7 @@ class Nginx(Proxy):
 
 class Caddy(Proxy):
     program = "caddy"
-    listening = ":80 {\n"
+    listening = r"(?m)^(:80|live\.example) \{\n"
 
     def listens(self) -> str:
         return f"http://:{self.port} {{\n\tbind 127.0.0.1\n"
@@ -156,6 +156,14 @@ class HAProxy(Proxy):
 
     def command(self, config: str) -> list[str]:
         return [need("haproxy"), "-db", "-f", str(self.write("haproxy.cfg", config))]
+
+
+def with_upstream(config: Path, upstream: str) -> str:
+    text = config.read_text()
+    assert any(each in text for each in UPSTREAMS), config
+    for each in UPSTREAMS:
+        text = text.replace(each, upstream)
+    return text
 
 
 def installed(program: str) -> str:

@@ -11,7 +11,7 @@ import trustme
 from playwright.sync_api import Page
 
 from tests.proxies.conftest import DEBIAN
-from tests.proxies.lab import DOCS, Nginx, Proxy, need
+from tests.proxies.lab import DOCS, SCALING, Nginx, Proxy, need
 from tests.proxies.restarts import PAGE, SCRIPT
 from tests.servers import ServerProcess, wait_for
 from tests.test_browser import insert
@@ -35,8 +35,9 @@ class OverHttp2(Nginx):
 
 
 def test_the_page_shows_the_files_that_are_tried() -> None:
-    shown = {block.text for block in blocks(TEXT, "nginx", "caddy", "haproxy", "js", "yaml")}
-    for file in DOCS.iterdir():
+    scaling = (SCALING.parent / "scaling.md").read_text()
+    shown = {block.text for block in blocks(TEXT + scaling, "nginx", "caddy", "haproxy", "js", "yaml")}
+    for file in [*DOCS.iterdir(), SCALING / "nginx.conf", SCALING / "Caddyfile.machines"]:
         assert file.read_text() in shown, file.name
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Page
 
 from tests.proxies.conftest import DEBIAN
-from tests.proxies.lab import Proxy, need
+from tests.proxies.lab import Proxy, free_port, need, through
 from tests.proxies.live import check_it_is_live
 from tests.proxies.restarts import Restarts, said
-from tests.servers import ServerProcess
+from tests.servers import ServerProcess, wait_for
 
 
 @pytest.mark.parametrize("name", DEBIAN)
@@ -28,6 +29,30 @@ def test_a_restart_is_what_the_page_says(
         pytest.skip("NO PROXY WAS TESTED: install nginx, Caddy or HAProxy (Debian: apt install nginx caddy haproxy)")
     expected = {name: row for name, row in said().items() if name in proxies}
     assert Restarts(broker, ada, proxies.values(), page).rows(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "patience", "less", "status"),
+    [
+        ("Caddy, as below", "lb_try_duration 15s", "lb_try_duration 1s", 502),
+        ("HAProxy, as below", "retries 15", "retries 1", 503),
+    ],
+)
+def test_a_stream_that_waited_in_vain_gets_no_answer(
+    name: str, patience: str, less: str, status: int, tmp_path: Path
+) -> None:
+    kind, config = DEBIAN[name]
+    need(kind.program)
+    assert patience in config.read_text()
+    impatient = tmp_path / config.name
+    impatient.write_text(config.read_text().replace(patience, less))
+    with kind(name, impatient, tmp_path / "proxy") as proxy:
+        proxy.start(f"127.0.0.1:{free_port()}")  # where nobody listens
+        stream = through(proxy)
+        wait_for(lambda: stream.ended, what="the end of the stream's connection")
+        assert stream.head == ""
+        stream.close()
+        assert httpx.post(f"{proxy.url}/insert", json={}).status_code == status
 
 
 def test_the_next_page_of_a_log_is_found_behind_a_stripped_prefix(ada: httpx.Client, proxies: dict[str, Proxy]) -> None:
