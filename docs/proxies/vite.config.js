@@ -12,8 +12,14 @@ export default {
           proxy.on("proxyRes", (stream, _request, answer) => {
             stream.on("close", () => stream.complete || answer.destroy());
           });
-          // While Broker is down: no answer at all. An EventSource gives up for good at a 502.
-          proxy.on("error", (_error, _request, answer) => answer.destroy());
+          // While Broker is down. An EventSource gives up for good at anything but 200; others get Vite's 502.
+          proxy.on("error", (_error, request, answer) => {
+            if (!("writeHead" in answer) || answer.headersSent) answer.destroy();
+            else if (request.headers.accept === "text/event-stream") {
+              answer.writeHead(200, { "Content-Type": "text/event-stream" });
+              answer.write("retry: 2000\n", () => answer.destroy());
+            }
+          });
         },
       },
     },

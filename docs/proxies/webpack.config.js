@@ -14,8 +14,15 @@ export default {
         onProxyRes(stream, _request, answer) {
           stream.on("close", () => stream.complete || answer.destroy());
         },
-        // While Broker is down: no answer at all. An EventSource gives up for good at a 504.
-        onError: (_error, _request, answer) => answer.destroy(),
+        // While Broker is down. An EventSource gives up for good at anything but 200.
+        onError(_error, request, answer) {
+          if (answer.headersSent) answer.destroy();
+          else if (request.headers.accept === "text/event-stream") {
+            answer.setHeader("Access-Control-Allow-Origin", "*");
+            answer.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-transform" });
+            answer.write("retry: 2000\n", () => answer.destroy());
+          } else answer.writeHead(502).end();
+        },
       },
     ],
   },

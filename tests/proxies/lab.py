@@ -155,11 +155,14 @@ class HAProxy(Proxy):
         return f"bind 127.0.0.1:{self.port}"
 
     def command(self, config: str) -> list[str]:
+        answer = self.write("retry.http", (DOCS / "retry.http").read_text().replace("2000", "0100"))
+        config = config.replace("/etc/haproxy/retry.http", str(answer))
         return [need("haproxy"), "-db", "-f", str(self.write("haproxy.cfg", config))]
 
 
 def with_upstream(config: Path, upstream: str) -> str:
-    text = config.read_text()
+    """The file with Broker's host and port in it, and less patience in the answers that a proxy gives in its place."""
+    text = config.read_text().replace("retry: 2000", "retry: 0100")
     assert any(each in text for each in UPSTREAMS), config
     for each in UPSTREAMS:
         text = text.replace(each, upstream)
@@ -202,15 +205,15 @@ class Stream(StreamReader):
 
 
 def through(
-    server: Proxy | ServerProcess, path: str = "/events", *, last_id: str = "", source: str = "127.0.0.1"
+    server: Proxy | ServerProcess, *, last_id: str = "", source: str = "127.0.0.1", cache: str = "no-cache"
 ) -> Stream:
-    """What a browser would send: it takes compressed answers, and keeps its connection. ``source``: who sends it."""
+    """What an EventSource sends: it takes compressed answers, and keeps its connection. ``source``: who sends it."""
     prefix = server.prefix if isinstance(server, Proxy) else ""
     resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
     sock = socket.create_connection(("127.0.0.1", server.port), source_address=(source, 0))
     sock.sendall(
-        f"GET {prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAccept: text/event-stream\r\n"
-        f"Accept-Encoding: gzip, br\r\nConnection: keep-alive\r\n{resume}\r\n".encode()
+        f"GET {prefix}/events HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAccept: text/event-stream\r\n"
+        f"Accept-Encoding: gzip, br\r\nCache-Control: {cache}\r\nConnection: keep-alive\r\n{resume}\r\n".encode()
     )
     reader = Stream(sock)
     reader.start()

@@ -17,7 +17,7 @@ from tests.proxies.live import LONG
 from tests.servers import ServerProcess, wait_for
 
 PAGE = ROOT / "docs" / "proxies.md"
-ABSENT_S = 2.0  # what has not happened by then is taken for not happening
+ABSENT_S = 1.0  # what has not happened by then is taken for not happening
 NEVER = ("not told", "waits", "hangs")  # what only the absence of anything else shows
 
 # A plain EventSource for each proxy, and what it has seen.
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
     stopped: str  # how a stream ends at SIGTERM: "cut", "clean" or "not told"
     killed: str  # and at SIGKILL
-    down: str  # what a new stream gets while Broker is down: a status, "no answer" or "waits"
+    down: str  # what a new stream gets while Broker is down: a status, with `retry` if that comes, or "waits"
     full: str  # how the answer of a full server ends
     page_stopped: str  # what a plain EventSource does at SIGTERM: "comes back", "gives up" or "hangs"
     page_killed: str  # and at SIGKILL
@@ -178,9 +178,12 @@ def _end(stream: Stream) -> str:
 
 
 def _answer(stream: Stream) -> str:
+    if stream.retry:
+        return f"{stream.status}, `retry`"
     if stream.status:
         return str(stream.status)
-    return "no answer" if stream.ended else "waits"
+    assert not stream.ended, "a proxy answers"
+    return "waits"
 
 
 def _observed(expected: dict[str, str], observe: Callable[[], dict[str, str]]) -> dict[str, str]:

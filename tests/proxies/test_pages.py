@@ -36,7 +36,7 @@ class OverHttp2(Nginx):
 
 def test_the_page_shows_the_files_that_are_tried() -> None:
     scaling = (SCALING.parent / "scaling.md").read_text()
-    shown = {block.text for block in blocks(TEXT + scaling, "nginx", "caddy", "haproxy", "js", "yaml")}
+    shown = {block.text for block in blocks(TEXT + scaling, "nginx", "caddy", "haproxy", "http", "js", "yaml")}
     for file in [*DOCS.iterdir(), SCALING / "nginx.conf", SCALING / "Caddyfile.machines"]:
         assert file.read_text() in shown, file.name
 

@@ -36,9 +36,10 @@ def test_a_restart_is_what_the_page_says(
     [
         ("Caddy, as below", "lb_try_duration 15s", "lb_try_duration 1s", 502),
         ("HAProxy, as below", "retries 15", "retries 1", 503),
+        ("nginx, as below", "proxy_connect_timeout 2s", "proxy_connect_timeout 1s", 502),
     ],
 )
-def test_a_stream_that_waited_in_vain_gets_no_answer(
+def test_an_eventsource_that_waited_in_vain_is_asked_to_come_back(
     name: str, patience: str, less: str, status: int, tmp_path: Path
 ) -> None:
     kind, config = DEBIAN[name]
@@ -48,11 +49,11 @@ def test_a_stream_that_waited_in_vain_gets_no_answer(
     impatient.write_text(config.read_text().replace(patience, less))
     with kind(name, impatient, tmp_path / "proxy") as proxy:
         proxy.start(f"127.0.0.1:{free_port()}")  # where nobody listens
-        stream = through(proxy)
-        wait_for(lambda: stream.ended, what="the end of the stream's connection")
-        assert stream.head == ""
-        stream.close()
-        assert httpx.post(f"{proxy.url}/insert", json={}).status_code == status
+        eventsource, other = through(proxy), through(proxy, cache="max-age=0")
+        wait_for(lambda: eventsource.retry and other.status, what="both answers")
+        assert (eventsource.status, other.status) == (200, status), "a library that reads with fetch tries again"
+        eventsource.close()
+        other.close()
 
 
 def test_the_next_page_of_a_log_is_found_behind_a_stripped_prefix(ada: httpx.Client, proxies: dict[str, Proxy]) -> None:
