@@ -76,6 +76,16 @@ class TestSecrets:
     def test_a_setting_without_a_value_is_not_shown(self, run: Run, value: str) -> None:
         assert "sesame" not in refused(run("serve", "--set", value))
 
+    def test_what_is_not_understood_is_not_shown_with_its_password(self, run: Run) -> None:
+        url = "postgresql://ada:lovelace@127.0.0.1/x"
+        for arguments in (
+            ("serve", url),
+            ("serve", "--set", f"{url}?a=b"),
+            ("insert", "x", "1", url),
+            ("log", "x", url),
+        ):
+            assert "lovelace" not in refused(run(*arguments))
+
     def test_a_folder_that_is_a_url_is_refused_without_its_password(self, run: Run, tmp_path: Path) -> None:
         url = "postgresql://ada:lovelace@127.0.0.1/x"
         for each in (
@@ -130,10 +140,21 @@ class TestSources:
             assert expected in result.output
 
     @pytest.mark.parametrize(
-        "arguments", [("backup", ""), ("verify", ""), ("copy", "--from", "", "--to", "x"), ("export", "--data", "")]
+        "arguments",
+        [
+            ("backup", ""),
+            ("verify", ""),
+            ("copy", "--from", "", "--to", "x"),
+            ("export", "--data", ""),
+            ("serve", "--origin", ""),
+            ("serve", "--host", ""),
+            ("serve", "--set", "allow_header="),
+        ],
     )
-    def test_an_empty_name_is_not_the_current_folder(self, run: Run, arguments: tuple[str, ...]) -> None:
-        assert "empty; give" in refused(run(*arguments))
+    def test_an_empty_name_is_neither_the_current_folder_nor_nothing(
+        self, run: Run, arguments: tuple[str, ...]
+    ) -> None:
+        assert "empty; " in refused(run(*arguments))
 
     def test_an_id_that_no_header_may_have_is_said(self, run: Run) -> None:
         for bad in ("a\nb", "\u00fc"):
@@ -246,9 +267,9 @@ class Stream(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def stream(ready: str) -> Iterator[str]:
+def stream(ready: str, kind: type[Stream] = Stream) -> Iterator[str]:
     """The address of a server with one."""
-    handler = type("Handler", (Stream,), {"ready": ready})
+    handler = type("Handler", (kind,), {"ready": ready})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -285,6 +306,21 @@ class TestSilence:
             messages = Client(url, timeout_s=0.1).listen((), "", told.append)
             assert [next(messages).event, next(messages).event] == ["$ready", "$ready"]
             assert "timed out" in told[0]
+
+
+class Elsewhere(Stream):
+    def do_POST(self) -> None:
+        self.send_response(308)
+        self.send_header("Location", "https://ada:lovelace@live.example/insert")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def test_a_server_that_sends_on_is_not_followed(run: Run) -> None:
+    """The token is for whom it was given to, and an insert would become a GET without a body."""
+    with stream("{}", Elsewhere) as url:
+        said = refused(run("insert", "x", "1", BROKER_URL=url, BROKER_TOKEN="x.y.z"))
+    assert "the server sends on to https://live.example (308); if that is right, give it as --url" in said
 
 
 def test_a_server_that_cannot_be_reached_is_told_with_what_helps(run: Run) -> None:

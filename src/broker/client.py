@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 _TIMEOUT_S = 30.0  # at the least; a heartbeat comes every 15 s unless the server says otherwise
 _LATE_S = 5.0  # how late a heartbeat may be
@@ -44,8 +44,8 @@ class Client:
     ) -> None:
         self._url = url
         self._token = token
-        self._tls = tls
         self._timeout_s = timeout_s
+        self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=tls))
 
     def post(self, path: str, body: Any | bytes | None = None) -> str:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -94,7 +94,7 @@ class Client:
             all_headers["Authorization"] = f"Bearer {self._token}"
         try:
             request = urllib.request.Request(self._url + path, body, all_headers, method=method)  # noqa: S310 (the user's)
-            response: HTTPResponse = urllib.request.urlopen(request, timeout=self._timeout_s, context=self._tls)  # noqa: S310
+            response: HTTPResponse = self._opener.open(request, timeout=self._timeout_s)
         except urllib.error.HTTPError as error:
             with error:
                 kind = Unsure if error.code in (500, 502, 503, 504) else ClientError
@@ -104,6 +104,14 @@ class Client:
         except (OSError, HTTPException) as error:
             raise Unsure(f"{self._url} did not answer: {str(error) or type(error).__name__}") from None
         return response
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Sent on to another address, urllib makes a GET without a body of an insert, and gives the token to whoever is
+    there."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 class Away(ClientError):
@@ -211,6 +219,10 @@ def _advice(reason: object) -> str:
 
 
 def _sentence(error: urllib.error.HTTPError) -> str:
+    if error.code in (301, 302, 303, 307, 308):
+        to = urlsplit(error.headers.get("Location", ""))
+        where = f"{to.scheme}://{to.netloc.rpartition('@')[2]}" if to.netloc else "another address"
+        return f"the server sends on to {where} ({error.code}); if that is right, give it as --url"
     try:
         return f"{json.load(error)['detail']} ({error.code})"
     except (ValueError, KeyError, TypeError, OSError, HTTPException):

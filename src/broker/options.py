@@ -87,7 +87,8 @@ class PathOption(click.Path):
 
 
 class Commands(click.Group):
-    """A group that says of an option that it does not know how a value that looks like one is given."""
+    """A group that says of an option that it does not know how a value that looks like one is given, and shows of what
+    was typed no password of a URL."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -95,6 +96,10 @@ class Commands(click.Group):
         except click.NoSuchOption as error:
             message = f"{error.message}; a value that begins with - needs -- before it"
             raise click.NoSuchOption(error.option_name, message, error.possibilities, error.ctx) from None
+        except click.UsageError as error:
+            if "@" not in error.message:
+                raise
+            raise click.UsageError(re.sub(r"[^\s('\"]*@", "…@", error.message), error.ctx) from None
 
 
 class WithNumbers(click.Command):
