@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pytest
 
 from broker.store.verify import verify
 from tests.faults.run import Run
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--proxies", action="store_true", help="streams behind npm's development proxies, and no more")
     options = parser.parse_args()
     if options.proxies:
-        sys.exit(pytest.main([str(DEVELOPMENT)]))
+        sys.exit(subprocess.run([sys.executable, "-m", "pytest", DEVELOPMENT]).returncode)
     print(f"seed {options.seed}", file=sys.stderr)
     reports: dict[str, Any] = {}
     if options.kills:

@@ -169,4 +169,5 @@ def test_a_restart_is_what_the_page_says(
     broker: ServerProcess, ada: httpx.Client, development: dict[str, Proxy], page: Page
 ) -> None:
     expected = {name: row for name, row in said().items() if name in development}
+    assert expected.keys() == development.keys()
     assert Restarts(broker, ada, development.values(), page).rows(expected) == expected

@@ -27,8 +27,11 @@ def test_a_restart_is_what_the_page_says(
 ) -> None:
     if not proxies:
         pytest.skip("NO PROXY WAS TESTED: install nginx, Caddy or HAProxy (Debian: apt install nginx caddy haproxy)")
-    expected = {name: row for name, row in said().items() if name in proxies}
-    assert Restarts(broker, ada, proxies.values(), page).rows(expected) == expected
+    # By itself HAProxy waits for three seconds: what a page sees is chance.
+    tried = {name: proxy for name, proxy in proxies.items() if name != "HAProxy, `server` alone"}
+    expected = {name: row for name, row in said().items() if name in tried}
+    assert expected.keys() == tried.keys()
+    assert Restarts(broker, ada, tried.values(), page).rows(expected) == expected
 
 
 @pytest.mark.parametrize(
