@@ -10,7 +10,7 @@ app.use(
   createProxyMiddleware({
     target: "http://127.0.0.1:8080",
     on: {
-      // A stream that ends in the middle, because Broker does: version 3 by itself leaves the page waiting for ever.
+      // A stream that ends in the middle, because Broker was killed: version 3 by itself leaves the page waiting.
       proxyRes(stream, _request, answer) {
         stream.on("close", () => stream.complete || answer.destroy());
       },

@@ -8,7 +8,7 @@ export default {
         target: "http://127.0.0.1:8080",
         rewrite: (path) => path.slice("/live".length),
         configure(proxy) {
-          // A stream that ends in the middle, because Broker does: Vite by itself leaves the page waiting for ever.
+          // A stream that ends in the middle, because Broker was killed: Vite by itself leaves the page waiting.
           proxy.on("proxyRes", (stream, _request, answer) => {
             stream.on("close", () => stream.complete || answer.destroy());
           });

@@ -10,7 +10,7 @@ export default {
         context: ["/live"],
         target: "http://127.0.0.1:8080",
         pathRewrite: { "^/live": "" },
-        // A stream that ends in the middle, because Broker does: version 5 by itself leaves the page waiting for ever.
+        // A stream that ends in the middle, because Broker was killed: version 5 by itself leaves the page waiting.
         onProxyRes(stream, _request, answer) {
           stream.on("close", () => stream.complete || answer.destroy());
         },
