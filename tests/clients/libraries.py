@@ -10,6 +10,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CACHE = HERE / ".cache"  # what `make soak` installs and builds
 
+ITSELF = "by itself"
+OWN_LOOP = "by your own loop"  # it reads one response
+NO_OPTION = "none"  # and the scenario leaves long lines out of its stream
+QUERY = "`?last_event_id=` in the address"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
@@ -17,9 +22,9 @@ class Library:
     version: str
     language: str  # and folder
     program: str  # its file, without the ending
-    reconnects: str  # after what, if not after everything
-    saved_id: str  # how an id is given to the first request
-    notes: str = ""
+    reconnects: str = ITSELF
+    saved_id: str  # how the id to resume from is given to it
+    notes: str = ""  # what else its user needs to know: sentences
     large: str = ""  # the option for lines over 64 KiB, where one is needed
     quick: bool = False  # in `make test`, too
     needs: tuple[str, ...] = ()  # requirements for pip, if `make test` does not install it
@@ -33,7 +38,9 @@ class Library:
                 return [sys.executable, "-m", f"tests.clients.python.{self.program}"]
             case "java":
                 folder = CACHE / "java"
-                return ["java", "-Xshare:auto", "-cp", f"{folder / 'classes'}:{folder / 'libraries'}/*", self.program]
+                return ["java", "-cp", f"{folder / 'classes'}:{folder / 'libraries'}/*", self.program]
+            case "rust":
+                return [str(CACHE / "rust" / "release" / self.program)]
             case other:
                 return [str(CACHE / other / self.program)]
 
@@ -42,70 +49,155 @@ class Library:
         return {"PYTHONPATH": str(CACHE / "python" / self.program)} if self.needs else {}
 
 
-BY_ITSELF = "by itself"
-OWN_LOOP = "your own loop: it reads one response"
-
 JAVASCRIPT = [
     Library(
-        name="EventSource of Chromium",
-        version="Debian's",
-        language="python",
-        program="chromium",
-        quick=True,
-        reconnects=BY_ITSELF,
-        saved_id="`?last_event_id=`",
-        notes="Name each event that you listen to.",
+        name="EventSource (Chromium)", version="Debian's", language="python", program="chromium", quick=True,
+        saved_id=QUERY,
+        notes="It has no listener for all events: name each one.",
     ),
     Library(
-        name="eventsource",
-        version="4.1.1",
-        language="js",
-        program="eventsource",
-        quick=True,
-        reconnects=BY_ITSELF,
-        saved_id="`?last_event_id=`",
+        name="eventsource", version="4.1.1", language="js", program="eventsource", quick=True,
+        saved_id=QUERY,
+        notes="It has no listener for all events: name each one.",
     ),
     Library(
-        name="event-source-polyfill",
-        version="1.0.31",
-        language="js",
-        program="event-source-polyfill",
-        quick=True,
-        reconnects=BY_ITSELF,
-        saved_id="`?lastEventId=`",
-        notes="Give a saved id in the address, not in `headers`: it would send that header with each reconnect.",
-    ),
-    Library(
-        name="@microsoft/fetch-event-source",
-        version="2.0.1",
-        language="js",
-        program="fetch-event-source",
-        quick=True,
-        reconnects=BY_ITSELF,
+        name="eventsource", version="2.0.2", language="js", program="eventsource-2",
         saved_id='`headers: {"Last-Event-ID": id}`',
-        notes="In Node it needs `window` and `document`, and `openWhenHidden: true`.",
+        notes="It has no listener for all events: name each one.",
     ),
-]
+    Library(
+        name="undici EventSource", version="7.30.0", language="js", program="undici",
+        saved_id=QUERY,
+        notes="It has no listener for all events: name each one. Node has it as `EventSource` with "
+        "`--experimental-eventsource`. While it waits to connect again it does not keep a program alive.",
+    ),
+    Library(
+        name="eventsource-client", version="1.2.0", language="js", program="eventsource-client",
+        saved_id="`initialLastEventId`",
+    ),
+    Library(
+        name="launchdarkly-eventsource", version="2.2.0", language="js", program="launchdarkly-eventsource",
+        saved_id='`headers: {"Last-Event-ID": id}`',
+        notes="It has no listener for all events: name each one.",
+    ),
+    Library(
+        name="reconnecting-eventsource", version="1.6.5", language="js", program="reconnecting-eventsource",
+        saved_id="`lastEventId`",
+        notes="It wraps another EventSource, and starts a new one with `?lastEventId=` where that gives up.",
+    ),
+    Library(
+        name="event-source-polyfill", version="1.0.31", language="js", program="event-source-polyfill", quick=True,
+        saved_id="`?lastEventId=` in the address, which it keeps up to date",
+        notes="Do not give a saved id in `headers`: the library would send that old one with each reconnect, and the "
+        "header counts for more than the address.",
+    ),
+    Library(
+        name="@microsoft/fetch-event-source", version="2.0.1", language="js", program="fetch-event-source", quick=True,
+        saved_id='`headers: {"Last-Event-ID": id}`',
+        notes="On a stream with a filter `JSON.parse` only messages with an `event`. Outside of a page it needs "
+        "`window`, `document` and `openWhenHidden: true`.",
+    ),
+]  # fmt: skip
 
 PYTHON = [
     Library(
-        name="httpx-sse",
-        version="0.4.3",
-        language="python",
-        program="httpx_sse",
-        quick=True,
-        reconnects=OWN_LOOP,
+        name="httpx-sse", version="0.4.3", language="python", program="httpx_sse", quick=True, reconnects=OWN_LOOP,
         saved_id='`headers={"Last-Event-ID": id}`',
+        notes="On a stream with a filter take only events with `data`. Give a read timeout of twice the heartbeat.",
     ),
     Library(
-        name="requests-sse",
-        version="0.5.3",
-        language="python",
-        program="requests_sse",
-        quick=True,
-        reconnects=BY_ITSELF,
-        saved_id="`latest_event_id=id`",
+        name="sseclient-py", version="1.9.0", language="python", program="sseclient_py", reconnects=OWN_LOOP,
+        saved_id='`headers={"Last-Event-ID": id}` of the request',
+        needs=("sseclient-py==1.9.0",),
     ),
-]
+    Library(
+        name="requests-sse", version="0.5.3", language="python", program="requests_sse", quick=True,
+        saved_id="`latest_event_id=id`",
+        notes="It raises when the server could not be reached six times in a row: `max_connect_retry`.",
+    ),
+    Library(
+        name="launchdarkly-eventsource", version="1.7.4", language="python", program="launchdarkly_eventsource",
+        saved_id="`last_event_id=id`",
+        notes="It connects again with `error_strategy=ErrorStrategy.always_continue()` only.",
+        needs=("launchdarkly-eventsource==1.7.4",),
+    ),
+    Library(
+        name="aiohttp-sse-client", version="0.2.1", language="python", program="aiohttp_sse_client",
+        saved_id='`headers={"Last-Event-ID": id}`',
+        large="`read_bufsize=`",
+        needs=("aiohttp-sse-client==0.2.1", "aiohttp==3.14.5"),
+    ),
+    Library(
+        name="aiohttp-sse-client2", version="0.3.0", language="python", program="aiohttp_sse_client2",
+        saved_id='`headers={"Last-Event-ID": id}`',
+        large="`read_bufsize=`",
+        needs=("aiohttp-sse-client2==0.3.0", "aiohttp==3.14.5"),
+    ),
+    Library(
+        name="aiosseclient", version="0.1.8", language="python", program="aiosseclient", reconnects=OWN_LOOP,
+        saved_id="`last_id=id`",
+        large=NO_OPTION,
+        needs=("aiosseclient==0.1.8", "aiohttp==3.14.5"),
+    ),
+    Library(
+        name="sseclient", version="0.0.27", language="python", program="sseclient",
+        saved_id="`last_id=id`",
+        large=NO_OPTION,
+        needs=("sseclient==0.0.27", "requests==2.34.2"),
+    ),
+]  # fmt: skip
 
-LIBRARIES = [*JAVASCRIPT, *PYTHON]
+GO = [
+    Library(
+        name="r3labs/sse", version="2.10.0", language="go", program="r3labs",
+        saved_id="`client.LastEventID.Store([]byte(id))`",
+        large="`sse.ClientMaxBufferSize(n)`",
+    ),
+    Library(
+        name="tmaxmax/go-sse", version="0.12.0", language="go", program="tmaxmax",
+        saved_id='`request.Header.Set("Last-Event-ID", id)`',
+        large="`connection.Buffer(nil, n)`",
+    ),
+    Library(
+        name="launchdarkly/eventsource", version="1.11.0", language="go", program="launchdarkly",
+        saved_id="`StreamOptionLastEventID(id)`",
+    ),
+    Library(
+        name="donovanhide/eventsource", version="0.0.0 of 30 August 2021", language="go", program="donovanhide",
+        saved_id="the second argument of `Subscribe`",
+        notes="Read `Errors`, too, or it stops at the first one.",
+    ),
+]  # fmt: skip
+
+RUST = [
+    Library(
+        name="reqwest-eventsource", version="0.6.0", language="rust", program="reqwest_eventsource",
+        saved_id='`request.header("Last-Event-ID", id)`',
+        notes="It connects again unless you close it at an error, as its example does.",
+    ),
+    Library(
+        name="eventsource-client", version="0.16.2", language="rust", program="eventsource_client",
+        saved_id="`last_event_id(id)`",
+        notes="Go on reading behind an error, unlike its example.",
+    ),
+]  # fmt: skip
+
+JAVA = [
+    Library(
+        name="okhttp-sse", version="4.12.0", language="java", program="OkHttpSse", reconnects=OWN_LOOP,
+        saved_id='`request.header("Last-Event-ID", id)`',
+        notes="Set a `readTimeout` of twice the heartbeat.",
+    ),
+    Library(
+        name="okhttp-eventsource", version="4.1.1", language="java", program="OkHttpEventSource",
+        saved_id="`lastEventId(id)`",
+        notes="It connects again with `errorStrategy(ErrorStrategy.alwaysContinue())` only.",
+    ),
+    Library(
+        name="HttpClient", version="17's", language="java", program="JdkHttpClient", reconnects=OWN_LOOP,
+        saved_id='`request.header("Last-Event-ID", id)`',
+        notes="It has no parser: read `BodyHandlers.ofLines()`.",
+    ),
+]  # fmt: skip
+
+LIBRARIES = [*JAVASCRIPT, *PYTHON, *GO, *RUST, *JAVA]

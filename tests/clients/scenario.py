@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
+from urllib.parse import quote
 
 import httpx
 
 from tests.clients.gate import Gate
-from tests.clients.libraries import Library
+from tests.clients.libraries import NO_OPTION, Library
 from tests.clients.listener import Delivered, Listener
 from tests.servers import ServerProcess, StreamReader, open_stream, streaming, wait_for
 
@@ -30,6 +31,8 @@ ODD = {
 }
 LIVE, MISSED, ELSEWHERE = "live", "missed", "elsewhere"
 FILTER = f"?event=odd/*&event={LIVE}&event={MISSED}"
+WITHOUT_LARGE = "?" + "&".join(f"event={quote(name)}" for name in (*ODD, LIVE, MISSED) if name != "odd/large")
+LARGE_BOUND_S = 5.0  # a library that cannot read a long line never gets it
 NAMES = [*ODD, LIVE, MISSED, ELSEWHERE, "$ready", "$skipped", "$reset"]
 HEARTBEATS = 3  # that are waited for
 YES = "yes"
@@ -41,7 +44,8 @@ class Report:
     """Of one library. Texts are ``yes``, ``resumes``, or what was wrong."""
 
     names: str = "no"  # and ids, and data
-    large: str = "no"
+    large: str = "no"  # lines of 900 KB
+    without_option: str = ""  # what it does with those, if it needs an option for them
     separators: str = "no"
     after: dict[str, str] = field(default_factory=dict)  # a full server, SIGTERM, SIGKILL, a saved id
     reset: str = "no"
@@ -83,10 +87,11 @@ class Scenario:
             self._saved_id_and_filter()
             for listener in listeners:
                 self.reports[listener].order = _order(listener.delivered)
+            self._large_without_option()
             self._new_log()
             for listener in listeners:
-                self.reports[listener].complaints = listener.complaints[:20]
-            return {listener.library.name: report for listener, report in self.reports.items()}
+                self.reports[listener].complaints = listener.complaints[-30:]
+            return {listener.library.program: report for listener, report in self.reports.items()}
 
     # The steps
 
@@ -94,7 +99,7 @@ class Scenario:
         """The snapshot, and a stream that is idle for some heartbeats."""
         for listener in self.listeners:
             listener.gate.open()
-            listener.start()
+            self._start(listener)
         self._all(lambda each: each.has("$ready"), "$ready")
         for listener, report in self.reports.items():
             got = {each.event: each for each in listener.delivered}
@@ -103,7 +108,8 @@ class Scenario:
             report.names = f"wrong: {', '.join(wrong)}" if wrong else YES
             if report.names == YES and not _ready(got.get("$ready")):
                 report.names = "wrong: $ready"
-            report.large = YES if "odd/large" in got and self._right(got["odd/large"]) else "no"
+            if "odd/large" in got and self._right(got["odd/large"]):
+                report.large = f"with {listener.library.large}" if listener.library.large else YES
             report.separators = YES if "odd/separators" in got and self._right(got["odd/separators"]) else "no"
             report.empty["at the start"] = _empty(listener.delivered)
         with self._counted("at heartbeats"):
@@ -128,12 +134,15 @@ class Scenario:
         """Whether the full server has answered it, behind so many connections of before."""
         if not listener.alive and len(listener.gate.passages) == before:
             # It did not even survive the loss of its connection: its next process finds the full server.
-            listener.start(saved_id=listener.last_id)
+            self._start(listener)
         return any(each.answered for each in listener.gate.passages[before:])
 
     def _restart(self, number: Signals) -> None:
+        """While the streams are idle, so that what they end behind is a heartbeat."""
         self._revive()
         with self._returning(number.name):
+            with streaming(self.server) as observer:
+                wait_for(lambda: observer.comments, what="a heartbeat")
             self._away()
             self.server.stop(number)
             self.server.start()
@@ -142,6 +151,7 @@ class Scenario:
 
     def _saved_id_and_filter(self) -> None:
         """New processes that are given the last id of the old ones, on a stream with a filter."""
+        self._revive()
         for listener in self.listeners:
             listener.stop()
         with streaming(self.server, f"/events{FILTER}") as observer:
@@ -177,6 +187,25 @@ class Scenario:
                     report.reset = YES
             self.say(f"$reset: {', '.join(sorted({report.reset for report in self.reports.values()}))}")
 
+    def _large_without_option(self) -> None:
+        """What those that need an option for long lines do if they are not given it."""
+        for listener, report in self.reports.items():
+            if listener.library.large:
+                listener.stop()
+                report.without_option = self._large_alone(listener)
+                listener.stop()
+
+    def _large_alone(self, listener: Listener) -> str:
+        passages, begun = len(listener.gate.passages), len(listener.delivered)
+        listener.start("?event=odd/large", large=False)
+        with suppress(AssertionError):
+            wait_for(lambda: listener.has("$ready", since=begun) or not listener.alive, LARGE_BOUND_S)
+        if listener.has("odd/large", LARGE, begun):
+            return YES
+        if not listener.alive:
+            return "ends"
+        return "hangs" if len(listener.gate.passages) == passages + 1 else "connects again and again"
+
     # What the steps are made of
 
     @contextmanager
@@ -197,7 +226,7 @@ class Scenario:
                 report.after[after] = f"wrong: {_short(got)} instead of {_short([*self._missed, live])}"
             if after == "a full server" and listener.lives > lives[listener]:
                 report.after[after] += ", but ends at the loss of a connection"
-        self._count(begun, "at reconnects")
+        self._count(begun, f"after {after}")
         self.say(f"after {after}: {', '.join(sorted({report.after[after] for report in self.reports.values()}))}")
 
     @contextmanager
@@ -212,11 +241,18 @@ class Scenario:
 
     def _revive(self) -> None:
         """Those that have stopped begin anew, as their users would have it: with the last id that they had."""
-        stopped = [each for each in self.listeners if not each.alive or not each.has(LIVE, self._last_live)]
-        for listener in stopped:
-            listener.stop()
-            listener.start(saved_id=listener.last_id)
-        self._all(lambda each: each not in stopped or each.has(LIVE, self._last_live), "those that began anew")
+        begun = dict.fromkeys(self.listeners, 0)
+        for listener in self.listeners:
+            if not listener.alive or not listener.has(LIVE, self._last_live):
+                listener.stop()
+                begun[listener] = len(listener.delivered)
+                self._start(listener)
+        self._all(lambda each: each.has("$ready", since=begun[each]), "$ready of those that began anew")
+
+    def _start(self, listener: Listener) -> None:
+        """From the id on that its last process had."""
+        query = WITHOUT_LARGE if listener.library.large == NO_OPTION else ""
+        listener.start(query, saved_id=listener.last_id)
 
     def _away(self) -> None:
         for listener in self.listeners:

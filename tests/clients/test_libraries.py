@@ -36,7 +36,7 @@ def report(request: pytest.FixtureRequest, reports: dict[str, Report]) -> Report
     if lacks and not os.environ.get("CI"):
         pytest.skip(f"{library.name.upper()} WAS NOT TESTED: it needs {lacks}")
     assert not lacks, f"CI is set, and {library.name} needs {lacks}"
-    return reports[library.name]
+    return reports[library.program]
 
 
 def test_names_ids_and_data_arrive_to_the_character(report: Report) -> None:

@@ -7,3 +7,6 @@ import { listen, savedId, url } from "./program.js";
 const ReconnectingEventSource = library.default ?? library;
 const eventSourceClass = /** @type {any} */ (EventSource);
 listen(new ReconnectingEventSource(url, { eventSourceClass, lastEventId: savedId || undefined }));
+
+// It does not keep a program alive that has nothing else to do while it waits to connect again.
+setInterval(() => {}, 60_000);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import aiohttp
+import aiohttp.http_exceptions
 from aiosseclient import aiosseclient
 
 from tests.clients.python.program import SAVED_ID, URL, complain, deliver
@@ -17,8 +18,7 @@ async def main() -> None:
             async for event in aiosseclient(URL, last_id=last_id or None):
                 deliver(event.event, event.data, event.id)
                 last_id = event.id or last_id
-        # ValueError: a line is longer than it can read.
-        except (aiohttp.ClientError, ValueError) as error:
+        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError) as error:
             complain(error)
         await asyncio.sleep(0.5)
 

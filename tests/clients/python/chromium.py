@@ -10,19 +10,22 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import ConsoleMessage, sync_playwright
 
-from tests.clients.python.program import SAVED_ID, URL
+from tests.clients.python.program import SAVED_ID, URL, deliver
 
 SCRIPT = """([url, names]) => {
   const source = new EventSource(url);
   for (const name of ["message", ...names])
     source.addEventListener(name, e =>
-      console.log(JSON.stringify({event: e.type, data: e.data, id: e.lastEventId})));
+      console.log(JSON.stringify({event: e.type, data: e.data, event_id: e.lastEventId})));
   source.onerror = () => console.error("error, readyState " + source.readyState);
 }"""
 
 
 def show(message: ConsoleMessage) -> None:
-    print(message.text, file=sys.stdout if message.type == "log" else sys.stderr, flush=True)
+    if message.type == "log":
+        deliver(**json.loads(message.text))
+    else:
+        print(message.text, file=sys.stderr, flush=True)
 
 
 def main() -> None:

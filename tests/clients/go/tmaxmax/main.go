@@ -1,0 +1,31 @@
+package main
+
+import (
+	"net/http"
+	"time"
+
+	"clients/program"
+
+	"github.com/tmaxmax/go-sse"
+)
+
+func main() {
+	url, savedID := program.Arguments()
+	request, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		panic(err)
+	}
+	if savedID != "" {
+		request.Header.Set("Last-Event-ID", savedID)
+	}
+	client := *sse.DefaultClient
+	client.OnRetry = func(err error, _ time.Duration) { program.Complain(err) }
+	connection := client.NewConnection(request)
+	if program.Large() {
+		connection.Buffer(nil, program.LargeBytes)
+	}
+	connection.SubscribeToAll(func(event sse.Event) {
+		program.Deliver(event.Type, event.Data, event.LastEventID)
+	})
+	program.Complain(connection.Connect())
+}
