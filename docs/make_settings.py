@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
-from broker.settings import Settings
+from broker.settings import TABLE
 
 HEAD = """# Settings
 
@@ -13,16 +12,25 @@ Made from `src/broker/settings.py` by `make docs`; a test fails if the two diffe
 
 A setting is looked for in this order, and the first that is found counts:
 
-1. an argument: `--host`, `--port`, `--data`, `--origin`, and `--set NAME=VALUE` for every other one; in a library call,
-   `broker_run(..., NAME=VALUE)` or `Settings(NAME=VALUE)`;
+1. an argument: `--host`, `--port`, `--data`, `--database`, `--workers`, `--origin`, `--allow-header`, and
+   `--set NAME=VALUE` for every other one; in a library call, `broker_run(..., NAME=VALUE)` or `Settings(NAME=VALUE)`;
 2. the environment: `BROKER_` and the name in capitals (`PORT` is read, too, behind `BROKER_PORT`);
-3. the TOML file that `--config FILE` (or `BROKER_CONFIG`) names, with lines such as `heartbeat_s = 10`;
+3. the TOML file that `--config FILE` (or `BROKER_CONFIG`) names, with lines such as `heartbeat_s = 10`, in UTF-8;
 4. the default.
 
-`Settings(...)` by itself takes arguments and defaults only. A name that does not exist, or a value that makes no sense,
-is refused at start with a sentence that names it. A yes/no
-is written `yes`, `true`, `on` or `1`, and the contrary; in TOML `true` and `false`.
-Lists are separated by commas in the environment and with `--set`.
+`Settings(...)` by itself takes arguments and defaults only. A value that makes no sense is refused at start, before
+anything is opened, with a sentence that names the setting and where its value came from: `port (BROKER_PORT)`,
+`heartbeat_s (broker.toml, line 3)`, `host (argument)`. So is a name that does not exist, in arguments and in the file.
+
+A yes/no is written `yes`, `true`, `on` or `1`, and the contrary; in TOML `true` and `false`. Lists are separated by
+commas in the environment and with `--set`; `none` is the empty list. White space around a value, such as the line break
+at the end of a secret's file, does not count (around a path only line breaks at its end); quotation marks around it are
+refused.
+
+Of the environment: an empty variable is not set; only `BROKER_DATABASE` is refused then, since another log, an empty
+one, would be served in place of yours. A variable `BROKER_...` that is no setting, mostly a slip, has no effect, and a
+warning in the log names it and the setting that is nearest. `BROKER_PORT=tcp://10.96.0.12:8080`, which Kubernetes sets
+for a Service that is named `broker`, is not taken for the port; the log says so. `DATABASE_URL` is not read.
 
 """
 
@@ -30,7 +38,7 @@ Lists are separated by commas in the environment and with `--set`.
 def settings_table() -> str:
     """Markdown: one row for each field of Settings, in its order."""
     rows = ["| setting | default | unit | reason | environment |", "|---|---|---|---|---|"]
-    for each in fields(Settings):
+    for each in TABLE:
         unit, reason = each.metadata["unit"], each.metadata["reason"]
         rows.append(f"| `{each.name}` | {_shown(each.default)} | {unit} | {reason} | `BROKER_{each.name.upper()}` |")
     return "\n".join(rows) + "\n"

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import psycopg
+import pytest
 from psycopg import conninfo
 
 with warnings.catch_warnings():
@@ -86,3 +87,8 @@ def a_database(server: str) -> str:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
     return conninfo.make_conninfo(server, dbname=name)
+
+
+def options_of(store: str, request: pytest.FixtureRequest) -> list[str]:
+    """Of `broker serve`, for a new log on "SQLite" or "PostgreSQL"."""
+    return [] if store == "SQLite" else ["--database", a_database(request.getfixturevalue("postgres"))]

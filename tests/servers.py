@@ -80,6 +80,11 @@ class ServerProcess:
                 return True
         return False
 
+    def wait_for_log(self, text: str) -> str:
+        """The line of the log that has this text, once it is there."""
+        line: str = wait_for(lambda: next((line for line in self.log if text in line), ""), what=f"{text!r} in the log")
+        return line
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ends it and returns its exit status."""
         if self.process.poll() is None:

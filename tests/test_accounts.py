@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import argon2
 import httpx
 import jwt
 import pytest
 
 from tests.answers import insert, post, problem
+from tests.postgres import options_of
 from tests.servers import ServerProcess, wait_for
 
 PASSWORD = "correct horse"
@@ -164,6 +166,43 @@ def test_a_login_answers_a_token_for_the_caller(nobody: httpx.Client) -> None:
     assert claims["exp"] - claims["iat"] == 86_400
     me = nobody.get("/users/me", headers={"Authorization": f"bEARER {answer.json()['jwt']}"})
     assert (me.json(), me.headers["cache-control"]) == (user, "no-store")
+
+
+COMPOSED, DECOMPOSED = "p\u00e4sswort", "pa\u0308sswort"
+
+
+@pytest.mark.parametrize("signed_up", [COMPOSED, DECOMPOSED])
+@pytest.mark.parametrize("typed", [COMPOSED, DECOMPOSED])
+def test_a_password_is_right_in_whatever_unicode_form_it_is_typed(
+    nobody: httpx.Client, signed_up: str, typed: str
+) -> None:
+    name = _new_name()
+    assert _sign_up(nobody, username=name, password=signed_up).status_code == 201
+    assert nobody.post("/login", json={"username": name, "password": typed}).status_code == 200
+    problem(nobody.post("/login", json={"username": name, "password": "passwort"}), 401)
+
+
+def test_who_signed_up_with_another_form_before_it_was_normalised_may_log_in(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server, server.client() as client:
+        assert client.post("/users", json={"username": "old", "password": PASSWORD}).status_code == 201
+        old_hash = argon2.PasswordHasher().hash(DECOMPOSED)
+        with closing(sqlite3.connect(tmp_path / "broker.db")) as db:
+            db.execute("UPDATE users SET password_hash = ?", (old_hash,))
+            db.commit()
+        assert client.post("/login", json={"username": "old", "password": DECOMPOSED}).status_code == 200
+        problem(client.post("/login", json={"username": "old", "password": COMPOSED}), 401)
+
+
+@pytest.mark.parametrize("store", ["SQLite", "PostgreSQL"])
+def test_a_name_that_nobody_can_have_is_wrong_and_no_outage(
+    request: pytest.FixtureRequest, tmp_path: Path, store: str
+) -> None:
+    with ServerProcess(tmp_path, *options_of(store, request)) as server, server.client() as client:
+        wrong = problem(client.post("/login", json={"username": "nobody", "password": PASSWORD}), 401)
+        for name in ("a\0b", "\0", "", "a b", "\x7f", "\u2028", "\ufffe", "x" * 100_000, "' OR 1=1 --", "\U0010ffff"):
+            assert problem(client.post("/login", json={"username": name, "password": PASSWORD}), 401) == wrong
+        assert 'status="503"} 0' in client.get("/metrics").text
+        assert not [line for line in server.log if "ERROR" in line or "WARNING" in line]
 
 
 def test_an_unknown_user_and_a_wrong_password_get_the_same_answer(nobody: httpx.Client) -> None:

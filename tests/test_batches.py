@@ -213,7 +213,7 @@ def test_lines_of_utf8_are_a_supported_media_type(ada: httpx.Client, content_typ
     assert len(answer.json()) == 1
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/ndjson", "application/x-ndjson; charset=latin-1"])
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/ndjson"])
 def test_any_other_media_type_is_refused_and_both_are_named(ada: httpx.Client, content_type: str) -> None:
     answer = ada.post("/insert", content=record("batch/type"), headers={"Content-Type": content_type})
     assert "Content-Type: application/json or application/x-ndjson" in problem(answer, 415)
@@ -242,7 +242,7 @@ def test_lines_are_for_inserts_only(server: ServerProcess) -> None:
         (b'{"event":5,"data":1}', "event: expected `str`, got `int`"),
         (b'{"event":"a","data":1,"dta":1}', "object contains unknown field `dta`"),
         (b'{"event":"a","data":1,"a - at `$[9].b":1}', "object contains unknown field"),
-        (b'{"event":"a","data":1,"published":1}', "published: expected `bool`, got `int`"),
+        (b'{"event":"a","data":1,"published":1}', "published: expected `bool | null`, got `int`"),
         (b'{"event":"a","data":1,"timestamp":true}', "timestamp: expected a number of seconds since 1970, got true"),
         (b'{"event":"a","data":1,"timestamp":1700000000000}', "timestamp: 1700000000000 is after the year 9999"),
         (b'{"event":"a","data":1,"uuid":"7"}', "uuid: expected 36 characters"),
@@ -399,7 +399,9 @@ def test_one_event_too_many_is_named_and_nothing_is_stored(small: ServerProcess,
 
 
 def test_a_batch_must_fit_the_queue() -> None:
-    with pytest.raises(SettingsError, match="insert_queue_max is less than batch_records_max"):
+    with pytest.raises(
+        SettingsError, match=r"insert_queue_max \(argument\) is less than batch_records_max \(default\)"
+    ):
         Settings(insert_queue_max=999)
     assert Settings(insert_queue_max=1000).batch_records_max == 1000
 

@@ -105,17 +105,37 @@ def test_any_origin_is_a_star_and_never_with_credentials(anyone: ServerProcess) 
             assert "access-control-allow-credentials" not in answer.headers
 
 
-def test_several_origins_are_each_answered_with_themselves(tmp_path_factory: pytest.TempPathFactory) -> None:
-    given = ("--origin", "http://a.example", "--origin", "https://b.example:8443")
-    with ServerProcess(tmp_path_factory.mktemp("several"), *given) as running, running.client() as client:
-        for origin in given[1::2]:
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server for pages of two origins, one written as a browser would not send it, and with headers of their own."""
+    given = ("--origin", "http://a.example", "--origin", "HTTPS://M\u00fcnchen.example:443")
+    headers = ("--allow-header", "baggage", "--allow-header", "X-Requested-With", "--allow-header", "content-type")
+    with ServerProcess(tmp_path_factory.mktemp("several"), *given, *headers) as running:
+        yield running
+
+
+def test_several_origins_are_each_answered_with_themselves(several: ServerProcess) -> None:
+    with several.client() as client:
+        for origin in ("http://a.example", "https://xn--mnchen-3ya.example"):
             assert client.get("/healthz", headers={"Origin": origin}).headers["access-control-allow-origin"] == origin
+
+
+def test_further_headers_are_allowed_each_once(several: ServerProcess) -> None:
+    with several.client() as client:
+        asked = {"Origin": "http://a.example", "Access-Control-Request-Method": "POST"}
+        allowed = client.options("/insert", headers=asked).headers["access-control-allow-headers"].split(", ")
+    assert allowed[-2:] == ["baggage", "X-Requested-With"]
+    assert len({name.lower() for name in allowed}) == len(allowed)
+    assert "Content-Type" in allowed
 
 
 def test_the_log_says_once_which_page_was_refused(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server, server.client() as client:
-        for origin in ("http://localhost:3000", "http://localhost:3000", server.url):
+        for origin in ("http://localhost:3000", "http://localhost:3000", server.url, "null"):
             client.get("/healthz", headers={"Origin": origin})
-        wait_for(lambda: any("http://localhost:3000" in line for line in server.log))
+        wait_for(lambda: any("origin is null" in line for line in server.log))
         assert server.stop() == 0
-        assert sum("--origin" in line for line in server.log) == 1
+        (page,) = [line for line in server.log if "add its origin" in line]
+        assert "'http://localhost:3000'" in page
+        (null,) = [line for line in server.log if "origin is null" in line]
+        assert "serve it over http" in null

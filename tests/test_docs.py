@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,7 +55,8 @@ class TestComplete:
     @pytest.mark.parametrize("route", routes(create_app(Settings()).broker), ids=lambda route: str(route.path))
     def test_every_route_and_method_is_documented(self, route: Any) -> None:
         assert isinstance(route.app, Methods)
-        for method in route.app.endpoints:
+        assert "`HEAD` is answered wherever `GET` is" in HTTP
+        for method in route.app.endpoints.keys() - {"HEAD"}:
             assert f"`{method} {route.path.replace(':path', '')}`" in HTTP
 
     def test_every_error_is_documented(self) -> None:
@@ -209,6 +211,31 @@ def test_the_javascript_of_the_readme_runs_in_a_browser(tmp_path: Path, browser:
         tab.goto(f"{server.url}/docs")
         with tab.expect_console_message(lambda message: message.text.startswith("user is now"), timeout=20_000):
             tab.add_script_tag(content=script.replace("http://127.0.0.1:8080", server.url), type="module")
+
+
+def test_the_page_that_watches_for_heartbeats_opens_a_new_stream_when_none_comes(
+    tmp_path: Path, browser: Browser
+) -> None:
+    (script,) = [block.text for block in blocks(HTTP, "js")]
+    with (
+        ServerProcess(tmp_path, heartbeat_s=0.2) as server,
+        server.client("ada") as ada,
+        browser.new_page() as tab,
+    ):
+        tab.goto(f"{server.url}/docs")
+        told: list[str] = []
+        tab.on("console", lambda message: told.append(message.text) if message.type == "log" else None)
+        first = ada.post("/insert", json={"event": "user", "data": "first"}).json()["id"]
+        script = script.replace("http://127.0.0.1:8080", server.url).replace("every = 15", "every = 0.3")
+        with tab.expect_console_message(lambda message: message.text == "first", timeout=20_000):
+            tab.add_script_tag(content=script, type="module")
+        server.process.send_signal(signal.SIGSTOP)  # as good as a network that is gone: nothing comes any more
+        with tab.expect_request(lambda request: f"last_event_id={first}" in request.url, timeout=20_000):
+            pass
+        server.process.send_signal(signal.SIGCONT)
+        with tab.expect_console_message(lambda message: message.text == "second", timeout=20_000):
+            ada.post("/insert", json={"event": "user", "data": "second"})
+        assert told == ["first", "second"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

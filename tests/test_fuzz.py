@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from broker import payload, sse
 from broker.names import check_name
+from tests.postgres import options_of
 from tests.servers import ServerProcess
 
 JSON = st.recursive(
@@ -54,9 +55,10 @@ def test_what_is_encoded_is_what_an_independent_parser_reads(
     assert read == expected
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("fuzz"), head_timeout_s=1.0) as server:
+@pytest.fixture(scope="module", params=["SQLite", "PostgreSQL"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    data, options = tmp_path_factory.mktemp("fuzz"), options_of(request.param, request)
+    with ServerProcess(data, *options, head_timeout_s=1.0) as server:
         yield server
         assert server.process.poll() is None
         assert not [line for line in server.log if "Traceback" in line or "ERROR" in line or "CRITICAL" in line]
@@ -72,6 +74,7 @@ PIECES = st.sampled_from(
         b"fffffffff\r\n", b"Content-Type: application/json\r\n", b"Content-Type: application/x-ndjson\r\n",
         b"Authorization: Bearer x\r\n",
         b"Last-Event-ID: \xff\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\nUpgrade: websocket\r\n",
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", b"CONNECT x:1 HTTP/1.1",
         b"Expect: 100-continue\r\n", b"Origin: null\r\n", b"X: " + b"y" * 9_000 + b"\r\n", b"{}", b"[" * 300, b'{"a":',
         b"\x16\x03\x01\x02\x00", b"\x00", b"\xff\xfe", b": ", b"A" * 70_000,
     ]

@@ -10,7 +10,20 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "broker"
 
 LAYERS = [
-    {"addresses", "errors", "names", "payload", "records", "settings", "sse", "users"},
+    {
+        "addresses",
+        "errors",
+        "names",
+        "origins",
+        "payload",
+        "rates",
+        "records",
+        "settings",
+        "sources",
+        "sse",
+        "users",
+        "values",
+    },
     {"store"},
     {
         "catchup",
@@ -23,11 +36,12 @@ LAYERS = [
         "snapshot",
         "subscriber",
         "throttle",
+        "tls",
         "tokens",
     },
     {"broker"},
     {"client", "web"},
-    {"acceptor", "protocol", "server"},
+    {"acceptor", "hangup", "listeners", "protocol", "server"},
     {"workers"},
     {"__init__"},
     {"cli", "operations"},

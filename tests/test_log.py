@@ -103,6 +103,15 @@ def test_any_name_finds_its_log_and_its_next_page(ada: httpx.Client, event: str)
     assert first.json() + ada.get(first.url.join(first.links["next"]["url"])).json() == sent
 
 
+def test_the_next_page_is_relative_to_the_address_that_was_asked_for(ada: httpx.Client, seven: Records) -> None:
+    """A proxy may have taken a prefix from it, of which nobody here knows."""
+    for path in ("/collections/log/seven", "/collection/log/seven"):
+        answer = ada.get(f"{path}?limit=1&order=desc")
+        assert answer.headers["link"] == f'<?limit=1&after={seven[-1]["uuid"]}&order=desc>; rel="next"'
+        behind = httpx.URL(f"https://live.example/prefix{path}?limit=1").join(answer.links["next"]["url"])
+        assert behind.path == f"/prefix{path}"
+
+
 def test_after_starts_behind_a_record_in_either_order(ada: httpx.Client, seven: Records) -> None:
     address = f"/collections/log/seven?after={seven[2]['uuid']}"
     assert ada.get(address).json() == seven[3:]
@@ -120,6 +129,8 @@ def test_after_starts_behind_a_record_in_either_order(ada: httpx.Client, seven: 
         ("after=", "expected 36 characters"), ("after=7", "expected 36 characters"),
         ("after=515f6bb3-7f8f-4053-9658-f31120b25378", "after: this event has no record"),
         ("order=up", "order: expected asc"), ("order=DESC", "order: expected asc"),
+        ("skip=1", "skip: there is no such parameter; use after"), ("Sort=1", "use order"), ("limits=1", "use limit"),
+        ("_=1", "_: there is no such parameter; use limit, after, order"),
         ("offset=1", "offset: there is no such parameter; use after"), ("limit", "limit: "),
         ("limit=%FF", "UTF-8"), ("%C3=1", "UTF-8"), ("order=%ED%A0%80", "UTF-8"),
     ],

@@ -18,6 +18,7 @@ from broker.web.app import create_app, routes
 from broker.web.docs import page
 from broker.web.http import Methods
 from tests import test_browser
+from tests.postgres import options_of
 from tests.servers import ServerProcess
 
 RUN_S = 12  # of a run that ends when its time does
@@ -31,10 +32,10 @@ def spec(ada: httpx.Client) -> dict[str, Any]:
     return document
 
 
-@pytest.fixture(scope="module")
-def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+@pytest.fixture(scope="module", params=["SQLite", "PostgreSQL"])
+def fuzzed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server of its own: what is fuzzed holds nothing that another test would miss."""
-    with ServerProcess(tmp_path_factory.mktemp("fuzzed")) as running:
+    with ServerProcess(tmp_path_factory.mktemp("fuzzed"), *options_of(request.param, request)) as running:
         yield running
 
 

@@ -92,12 +92,26 @@ def test_verify_finds_nothing_wrong_in_a_log_that_is_right(log: Path) -> None:
         ("UPDATE users SET info = '{'", "cannot be used: info"),
         ("DROP INDEX records_of_event", "the schema lacks (a part of) the index: records_of_event (event, number)"),
         ("PRAGMA user_version = 0", "the schema's version is none that this Broker knows (1 to 2): 0"),
-        ("PRAGMA user_version = 9", "the schema's version is none that this Broker knows (1 to 2): 9"),
     ],
 )  # fmt: skip
 def test_verify_complains_of_a_log_that_was_tampered_with(copy: Path, tampering: str, complaint: str) -> None:
     tamper(copy, tampering)
     assert complaint in "\n".join(map(str, verify(copy / "broker.db", lambda _: None)))
+
+
+@pytest.mark.parametrize("command", ["backup", "export", "verify", "restore", "copy", "serve"])
+def test_a_log_of_a_newer_broker_is_refused_by_all_that_reads_it(copy: Path, tmp_path: Path, command: str) -> None:
+    """What this one does not know of would be missing from a copy, and nobody would be told."""
+    tamper(copy, "PRAGMA user_version = 99")
+    arguments = {
+        "backup": [tmp_path / "new.db", "--data", copy],
+        "export": [tmp_path / "new.ndjson", "--data", copy],
+        "restore": [copy / "broker.db", "--data", tmp_path / "new"],
+        "copy": ["--from", copy, "--to", tmp_path / "new"],
+    }.get(command, ["--data", copy])
+    status = told(broker(command, *arguments), 1)
+    assert "was written by a newer Broker (schema 99, this one knows" in status
+    assert not [each for each in tmp_path.glob("new*") if each.is_file() or list(each.iterdir())]
 
 
 def test_verify_takes_what_a_cancelled_record_reserved_and_a_column_and_an_index_more(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from broker.errors import SettingsError, Unavailable
 from broker.store.base import Store
 from broker.store.database import open_database
 from broker.store.sqlite import SQLiteStore
+from broker.store.verify import verify
 from tests.test_store import Bench, append, positions, run
 
 
@@ -38,6 +39,14 @@ def test_a_database_of_a_newer_broker_is_refused_and_left_alone(bench: Bench) ->
     database.close()
     with pytest.raises(SettingsError, match="newer Broker"):
         run(bench, lambda bench, store: store.publish_due())
+
+
+def test_a_path_may_begin_with_two_slashes(bench: Bench) -> None:
+    """As of "$ROOT/data" where ROOT is /; and it is no host's name."""
+    bench.folder = Path("/" + str(bench.folder.resolve()))
+    assert str(bench.folder).startswith("//")
+    run(bench, lambda bench, store: store.publish_due())
+    assert not list(verify(bench.folder / "broker.db", lambda _: None))
 
 
 def test_what_is_no_database_is_refused_with_its_name(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from broker.errors import Conflict, InsufficientStorage, NotFound, Unavailable
+from broker.errors import BrokerError, Conflict, InsufficientStorage, NotFound, Unavailable
 from broker.records import NewRecord, Published, Record, make_uuid
 from broker.settings import Settings
 from broker.store.base import Commit, Store
@@ -502,6 +502,27 @@ def test_user_names_are_unique_without_regard_to_case(bench: Bench) -> None:
         assert await store.user_by_id("0") == users[0]
         assert await store.user_by_id("1") is None
         assert await store.user_by_name("bob") is None
+
+    run(bench, test)
+
+
+def test_a_value_that_a_store_cannot_take_is_no_outage(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is called out of bed for it, and nobody is asked to try again."""
+
+    async def test(bench: Bench, store: Store) -> None:
+        unfit = User(str(uuid4()), "a\ud800", b"null", "hash")  # half a surrogate pair; and a NUL, for PostgreSQL alone
+        for call in (store.add_user(unfit), store.append([bench.new(event="a\ud800")])):
+            with pytest.raises(BrokerError) as refusal:
+                await call
+            assert refusal.value.status == 500
+        if bench.database:
+            with pytest.raises(BrokerError) as refusal:
+                await store.user_by_name("a\0b")
+            assert refusal.value.status == 500
+        assert "goes on by itself" not in caplog.text
+        assert "it works again" not in caplog.text
+        assert caplog.text.count("not for want of the store") == (3 if bench.database else 2)
+        await store.append([bench.new()])
 
     run(bench, test)
 

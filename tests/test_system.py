@@ -35,9 +35,35 @@ def test_health_needs_no_token(nobody: httpx.Client, path: str) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-def test_the_head_of_health_has_no_body(nobody: httpx.Client) -> None:
-    answer = nobody.head("/healthz")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/healthz",
+        "/readyz",
+        "/docs",
+        "/openapi.json",
+        "/metrics",
+        "/users/me",
+        "/collections/system",
+        "/collection/system",
+    ],
+)  # fmt: skip
+def test_head_is_answered_as_get_without_the_body(ada: httpx.Client, path: str) -> None:
+    """Monitors and `wget --spider` ask for it (RFC 9110, section 9.1)."""
+    insert(ada, "system")
+    with ada.stream("GET", path) as whole:
+        headers = dict(whole.headers)
+    answer = ada.head(path)
     assert (answer.status_code, answer.content) == (200, b"")
+    for name in ("content-type", "cache-control", "vary"):
+        assert answer.headers.get(name) == headers.get(name)
+    assert ada.head(path).status_code == 200  # on the same connection
+
+
+@pytest.mark.parametrize("path", ["/users/me", "/collections/system"])
+def test_head_is_refused_as_get(nobody: httpx.Client, path: str) -> None:
+    assert (nobody.head(path).status_code, nobody.head(path).content) == (401, b"")
+    assert nobody.head("/nothing").status_code == 404
 
 
 def test_metrics_are_prometheus_text_for_this_machine(nobody: httpx.Client, ada: httpx.Client) -> None:
@@ -51,7 +77,15 @@ def test_metrics_are_prometheus_text_for_this_machine(nobody: httpx.Client, ada:
 
 @pytest.mark.parametrize(
     ("address", "status"),
-    [("127.0.0.1", 200), ("127.8.9.1", 200), ("::1", 200), ("192.0.2.1", 403), ("::ffff:192.0.2.1", 403), ("", 403)],
+    [
+        ("127.0.0.1", 200),
+        ("127.8.9.1", 200),
+        ("::1", 200),
+        ("::ffff:127.0.0.1", 200),
+        ("192.0.2.1", 403),
+        ("::ffff:192.0.2.1", 403),
+        ("", 403),
+    ],
 )
 def test_metrics_are_for_addresses_of_this_machine_only(tmp_path: Path, address: str, status: int) -> None:
     async def ask() -> int:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from broker.errors import BadRequest
-from broker.users import User, check_password, check_username, encode_user, username_key
+from broker.users import User, check_password, check_username, encode_user, normal_password, username_key
 
 
-@pytest.mark.parametrize("name", ["a", "ada@example.org", "A.b_c-9", "x" * 64])
+@pytest.mark.parametrize("name", ["a", "ada@example.org", "A.b_c-9", "ada+x@example.com", "+", "x" * 64])
 def test_a_good_user_name_is_returned_as_it_is(name: str) -> None:
     assert check_username(name) == name
 
@@ -34,6 +34,12 @@ def test_a_bad_password_is_refused_and_not_repeated(password: str, sentence: str
     with pytest.raises(BadRequest, match=sentence) as refusal:
         check_password(password)
     assert not password or password not in refusal.value.detail
+
+
+@pytest.mark.parametrize(("one", "other"), [("p\u00e4sswort", "pa\u0308sswort"), ("\uac00" * 8, "\u1100\u1161" * 8)])
+def test_a_password_is_the_same_in_whatever_unicode_form_it_was_typed(one: str, other: str) -> None:
+    assert one != other
+    assert normal_password(one) == normal_password(other) == one
 
 
 def test_a_users_json_shows_no_hash_and_keeps_info_as_sent() -> None:

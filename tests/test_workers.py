@@ -17,7 +17,9 @@ import httpx
 import psycopg
 import pytest
 
+from broker.settings import read_settings
 from broker.store.postgres_database import LOCK
+from broker.workers import Orders, pack_orders, unpack_orders
 from tests.operators import broker, told
 from tests.postgres import a_database
 from tests.servers import ServerProcess, streaming, wait_for
@@ -125,6 +127,19 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, database: str) ->
         os.kill(pids[0], signal.SIGSTOP)
         assert server.stop() == 0
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_worker_has_the_settings_of_its_supervisor_and_knows_where_they_came_from() -> None:
+    strange = Path(os.fsdecode(b"\xff"))  # no UTF-8
+    given = {"data": strange, "tls_key": strange, "tls_certificate": "x", "origin": "http://a", "signup": "no"}
+    settings = read_settings(given, {"BROKER_PORT": "5", "BROKER_HEARTBEAT_S": "2"})
+    line = pack_orders(Orders(1, True, settings))
+    assert line.endswith(b"}\n")
+    orders = unpack_orders(line)
+    assert orders.settings == settings
+    assert orders.settings.named("port") == "port (BROKER_PORT)"
+    assert orders.settings.named("host") == "host (default)"
+    assert "sources" not in repr(settings)
 
 
 def test_a_port_that_is_taken_is_refused(server: ServerProcess, tmp_path: Path, database: str) -> None:

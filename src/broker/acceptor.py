@@ -20,7 +20,10 @@ class Acceptor:
 
     Mutable state: its tasks."""
 
-    def __init__(self, listener: socket, context: ssl.SSLContext, edge: Edge, make: Callable[[], Protocol]) -> None:
+    def __init__(
+        self, listener: socket, context: Callable[[], ssl.SSLContext | None], edge: Edge, make: Callable[[], Protocol]
+    ) -> None:
+        """``context`` is asked for each connection: certificates are renewed while Broker serves."""
         self._listener = listener
         self._context = context
         self._edge = edge
@@ -58,7 +61,7 @@ class Acceptor:
             return
         try:
             await self._loop.connect_accepted_socket(
-                lambda: protocol, connection, ssl=self._context,
+                lambda: protocol, connection, ssl=self._context(),
                 ssl_handshake_timeout=bound_s, ssl_shutdown_timeout=bound_s,
             )  # fmt: skip
         except BaseException as error:  # it failed, or took too long: its connection is closed

@@ -25,7 +25,7 @@ from broker.store.sqlite import SQLiteStore
 from broker.subscriber import Subscriber
 from broker.throttle import Throttle
 from broker.tokens import Tokens
-from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username
+from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username, is_username, normal_password
 
 logger = logging.getLogger("broker")
 
@@ -144,7 +144,7 @@ class Broker:
         if not self.settings.signup:
             raise Forbidden("sign-up is closed on this server; ask its operator for an account")
         check_username(username)
-        check_password(password)
+        password = check_password(normal_password(password))
         self._throttle.sign_up(address)
         if await self.store.user_by_name(username) is None:  # else refused below, without the work of a hash
             password_hash = await self._passwords.hash(password)
@@ -157,11 +157,17 @@ class Broker:
     async def log_in(self, username: str, password: str, address: str = "") -> str:
         """A token. Raises Unauthorized, the same for an unknown user, a wrong password and a disabled user; and
         TooManyRequests."""
-        if len(password.encode()) > PASSWORD_BYTES_MAX:
+        # As sent, too: users of older versions have a hash of that. Both are checked whoever the user is, so that the
+        # time tells nothing of him.
+        spellings = dict.fromkeys((normal_password(password), password))
+        if max(len(each.encode()) for each in spellings) > PASSWORD_BYTES_MAX:
             raise BadRequest(f"password: longer than {PASSWORD_BYTES_MAX} bytes of UTF-8")
         self._throttle.log_in(username, address)
-        user = await self.store.user_by_name(username)
-        right = await self._passwords.check(password, user.password_hash if user else None)
+        # What cannot be a name is not looked up: PostgreSQL refuses some of it.
+        user = await self.store.user_by_name(username) if is_username(username) else None
+        right = False
+        for each in spellings:
+            right = right or await self._passwords.check(each, user.password_hash if user else None)
         if not right or user is None or user.disabled:
             raise Unauthorized("the user name or the password is wrong")
         self._throttle.logged_in(username, address)

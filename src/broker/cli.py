@@ -18,6 +18,7 @@ import uvloop
 from broker import __version__
 from broker.client import Client, ClientError, Unsure, collection
 from broker.errors import SettingsError
+from broker.hangup import ignore_hangups
 from broker.operations import COMMANDS
 from broker.records import make_uuid
 from broker.server import set_up_logging
@@ -90,6 +91,9 @@ def main() -> None:
 @click.option("--workers", type=int, help="Processes that share the port; more than 1 need --database.  [default: 1]")
 @click.option("--origin", multiple=True, help="A web page's origin that may call, or *; may be given again.")
 @click.option(
+    "--allow-header", multiple=True, metavar="NAME", help="A header that pages may send, too; may be given again."
+)
+@click.option(
     "--config",
     envvar="BROKER_CONFIG",
     type=click.Path(path_type=Path),
@@ -99,9 +103,10 @@ def main() -> None:
 @click.option("--verbose", envvar="BROKER_VERBOSE", is_flag=True, help="Log more.")
 def serve_command(
     host: str | None, port: int | None, data: Path | None, database: str | None, workers: int | None,
-    origin: tuple[str, ...], config: Path | None, more: tuple[str, ...], verbose: bool,
+    origin: tuple[str, ...], allow_header: tuple[str, ...], config: Path | None, more: tuple[str, ...], verbose: bool,
 ) -> None:  # fmt: skip
     """Run the server."""
+    ignore_hangups()
     set_up_logging(verbose=verbose)
     arguments: dict[str, Any] = {}
     for each in more:
@@ -111,6 +116,7 @@ def serve_command(
         arguments[name] = value
     options = {
         "host": host, "port": port, "data": data, "database": database, "workers": workers, "origin": origin or None,
+        "allow_header": allow_header or None,
     }  # fmt: skip
     arguments |= {name: value for name, value in options.items() if value is not None}
     with _clear_errors():

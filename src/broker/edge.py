@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import resource
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,7 +15,13 @@ from broker.settings import Settings
 
 _SWEEP_S = 1.0
 _SWEPT_PER_TURN = 1_000  # under a millisecond
-_FILES_KEPT = 100  # for the database and whatever else is open
+FILES_KEPT = 100  # for the database and whatever else is open
+
+
+def file_limit() -> float:
+    """How many files may be open."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
 class Connection(Protocol):
@@ -33,7 +40,7 @@ class Edge:
     def __init__(self, settings: Settings, hub: Hub) -> None:
         self.settings = settings
         self._hub = hub
-        self._max = min(settings.connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _FILES_KEPT)
+        self._max = min(settings.connections_max, file_limit() - FILES_KEPT)
         self._open = 0
         self._by_visitor: Counter[str] = Counter()
 

@@ -75,6 +75,10 @@ class UnsupportedMediaType(BrokerError):
     title = "Unsupported media type"
 
 
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body is compressed (RFC 9110, section 15.5.16)."""
+
+
 class TooManyRequests(BrokerError):
     code = "too-many-requests"
     status = 429

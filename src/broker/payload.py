@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -54,7 +55,7 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes, what: str = "the body
             raise BadRequest(f"{what} is empty; send a JSON object") from None
         if _may_have_halves(body):
             return _decode_halves(decoder, body, what)
-        raise _not_json(what, error) from None
+        raise _not_json(what, body, error) from None
 
 
 def decode_array(decoder: msgspec.json.Decoder[list[_T]], body: bytes) -> tuple[list[_T], Compact] | None:
@@ -86,7 +87,7 @@ def split(body: bytes) -> list[bytes]:
             return [bytes(each).replace(mark, b"\\u") for each in _elements.decode(_hide_halves(body, mark))]
         return [bytes(each) for each in _elements.decode(body)]
     except msgspec.DecodeError as error:
-        raise _not_json("the body", error) from None
+        raise _not_json("the body", body, error) from None
     except RecursionError:
         refusal = BadRequest(_TOO_DEEP)
         refusal.index = _deep_at(body, DEPTH_MAX + 1)
@@ -137,7 +138,7 @@ def _decode_halves(decoder: msgspec.json.Decoder[_T], body: bytes, what: str) ->
     except msgspec.ValidationError as error:
         raise BadRequest(_sentence(str(error)).replace(mark.decode(), "\\u")) from None
     except msgspec.DecodeError as error:
-        raise _not_json(what, error) from None
+        raise _not_json(what, body, error) from None
     for name in getattr(value, "__struct_fields__", ()):
         text = getattr(value, name)
         if isinstance(text, str) and mark.decode() in text:
@@ -149,7 +150,7 @@ def _check_utf8(body: bytes, what: str) -> None:
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise BadRequest(f"{what} is not UTF-8 (byte {error.start})") from None
+        raise _other_encoding(what, body) or BadRequest(f"{what} is not UTF-8 (byte {error.start})") from None
 
 
 def _deep_at(text: bytes, depth_max: int) -> int | None:
@@ -167,7 +168,18 @@ def _deep_at(text: bytes, depth_max: int) -> int | None:
     return None
 
 
-def _not_json(what: str, error: msgspec.DecodeError) -> BadRequest:
+def _other_encoding(what: str, body: bytes) -> BadRequest | None:
+    """What a text is, if that can be told from its first bytes."""
+    if body.startswith(b"\x1f\x8b"):
+        return BadRequest(f"{what} is compressed (gzip); send it as it is")
+    if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in body[:4]:  # as of {"a":1}, with or without a mark
+        return BadRequest(f"{what} is UTF-16 or UTF-32; send it as UTF-8")
+    return None
+
+
+def _not_json(what: str, body: bytes, error: msgspec.DecodeError) -> BadRequest:
+    if other := _other_encoding(what, body):
+        return other
     return BadRequest(f"{what} is not JSON: {str(error).removeprefix('JSON is malformed: ')}")
 
 

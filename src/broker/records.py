@@ -147,13 +147,18 @@ def parse_timestamp(text: str) -> int:
     except InvalidOperation:  # its exponent is beyond what Decimal holds
         raise BadRequest(f"timestamp: {text} has a huge exponent; write the seconds without one") from None
     if seconds > TIMESTAMP_MAX:
-        raise BadRequest(
-            f"timestamp: {text} is after the year 9999; it is in seconds, and that looks like milliseconds: "
-            "divide by 1000"
-        )
+        raise BadRequest(f"timestamp: {text} is after the year 9999; it is in seconds{_other_unit(seconds)}")
     if seconds < TIMESTAMP_MIN:
         raise BadRequest(f"timestamp: {text} is before the year 1")
     return int(_EXACT.multiply(seconds, Decimal(1_000_000)).to_integral_value(ROUND_CEILING))
+
+
+def _other_unit(seconds: Decimal) -> str:
+    """What a number that is too large was perhaps meant as."""
+    for unit, divisor in (("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9)):
+        if seconds <= TIMESTAMP_MAX * divisor:
+            return f", and that looks like {unit}: divide by {divisor}"
+    return " since 1970"
 
 
 def parse_uuid(text: str) -> UUID:

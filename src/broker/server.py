@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import resource
 import signal
 import socket
 import threading
@@ -19,8 +18,11 @@ from broker.addresses import spellings
 from broker.broker import Broker
 from broker.edge import Edge
 from broker.errors import SettingsError
+from broker.hangup import on_hangup
+from broker.listeners import address_of, listening, raise_file_limit
 from broker.protocol import Protocol
 from broker.settings import Settings
+from broker.tls import server_context
 from broker.web.app import App
 
 logger = logging.getLogger("broker.server")
@@ -45,74 +47,56 @@ def tell(address: str, place: str, how: str = "") -> None:
 async def serve(settings: Settings, worker: str = "", serving: Callable[[str, str], None] = tell) -> None:
     """Serves until SIGTERM or Ctrl-C. ``worker``: its name among those that share the port; ``serving`` is told the
     address, and where the data is, when connections are accepted. Raises SettingsError."""
-    raise_file_limit()
-    gc.freeze()  # what is loaded by now stays: no need to look at it in each collection
-    broker = Broker(settings, worker=worker)
-    edge = Edge(settings, broker.hub)
-    listener = bind(settings, shared=bool(worker))
-    with contextlib.closing(listener):
-        await broker.start()
-        try:
-            config = uvicorn.Config(
-                App(broker),
-                ws="none",
-                lifespan="off",
-                loop="none",
-                forwarded_allow_ips=spellings(settings.trusted_proxies),
-                server_header=False,
-                access_log=False,
-                log_config=None,
-                backlog=settings.backlog,
-                timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
-                ssl_certfile=settings.tls_certificate,
-                ssl_keyfile=settings.tls_key,
-            )
-            host, port = listener.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            scheme = "https" if settings.tls_certificate else "http"
-            server = Server(config, broker, edge, f"{scheme}://{shown}:{port}", serving)
-            sweep = asyncio.create_task(edge.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # of our Protocol
+    hung_up = asyncio.Event()
+    with on_hangup(hung_up.set):
+        raise_file_limit()
+        context = server_context(settings)
+        gc.freeze()  # what is loaded by now stays: no need to look at it in each collection
+        broker = Broker(settings, worker=worker)
+        edge = Edge(settings, broker.hub)
+        with listening(settings, shared=bool(worker)) as listeners:
+            await broker.start()
             try:
-                await server.serve([listener])
+                config = uvicorn.Config(
+                    App(broker),
+                    ws="none",
+                    lifespan="off",
+                    loop="none",
+                    forwarded_allow_ips=spellings(settings.trusted_proxies),
+                    server_header=False,
+                    access_log=False,
+                    log_config=None,
+                    backlog=settings.backlog,
+                    timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
+                )
+                config.load()
+                config.ssl = context
+                server = Server(config, broker, edge, address_of(settings, listeners), serving)
+                sweep = asyncio.create_task(edge.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # of our Protocol
+                reload = asyncio.create_task(_reload(config, settings, hung_up))
+                try:
+                    await server.serve(listeners)
+                finally:
+                    sweep.cancel()
+                    reload.cancel()
             finally:
-                sweep.cancel()
-        finally:
-            await broker.stop()
+                await broker.stop()
 
 
-def bind(settings: Settings, *, shared: bool = False) -> socket.socket:
-    """A socket that does not listen yet. ``shared``: with others on this port, each of which gets its part of the
-    connections. Raises SettingsError."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
+async def _reload(config: uvicorn.Config, settings: Settings, hung_up: asyncio.Event) -> None:
+    """For ever: reads the TLS files at each SIGHUP. Connections that are open stay as they are."""
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # every connection has it from the listener
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.peer_timeout_s * 1000))
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
-            "stop what is there, or choose another --port"
-        ) from None
-    return listener
-
-
-def raise_file_limit() -> None:
-    """To the hard limit: each stream is an open file, and the usual soft limit is 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError) as error:  # macOS says "unlimited" and means less
-        logger.warning("the limit of open files stays at %d: %s", soft, error)
+            config.ssl = server_context(settings)
+        except SettingsError as error:
+            logger.error("SIGHUP: %s; what was loaded before stays in use", error)
+            continue
+        if config.ssl is None:
+            logger.info("SIGHUP: there is nothing to reload, as TLS is off; other settings need a restart")
+        else:
+            logger.info("SIGHUP: new connections get the certificate in %s", settings.tls_certificate)
 
 
 class Server(uvicorn.Server):
@@ -138,7 +122,7 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             if self.config.ssl is not None:
                 listener.listen(self.config.backlog)
-                self.servers.append(Acceptor(listener, self.config.ssl, self._edge, self._connection))  # type: ignore[arg-type] # it is only closed
+                self.servers.append(Acceptor(listener, lambda: self.config.ssl, self._edge, self._connection))  # type: ignore[arg-type] # it is only closed
             else:
                 loop = asyncio.get_running_loop()
                 self.servers.append(

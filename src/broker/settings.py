@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import tomllib
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from broker.addresses import check_networks, within
 from broker.errors import SettingsError
+from broker.origins import parse_origin
+from broker.rates import parse_rates
+from broker.sources import Given, nearest, read_file, read_variables
+from broker.values import check_database, check_header, check_host, check_range, convert, expected, shown
+
+logger = logging.getLogger("broker.settings")
 
 KIB, MIB = 1024, 1024 * 1024
-_SECONDS_MAX = 1_000_000  # twelve days; sockets take no more than 24
 
 
 def _setting(default: Any, unit: str, reason: str, **more: Any) -> Any:
@@ -25,7 +30,9 @@ class Settings:
     """All of Broker's settings; ``docs/settings.md`` is made from this table."""
 
     # Where it listens and what it keeps
-    host: str = _setting("127.0.0.1", "address", "only this machine, until you say otherwise")
+    host: str = _setting(
+        "127.0.0.1", "address or name", "only this machine, until you say otherwise; of a name, all addresses"
+    )
     port: int = _setting(8080, "port", "`PORT` is read too; 0 takes a free one")
     data: Path = _setting(Path("./tmp"), "folder", "holds `broker.db` and the token secret")
     database: str = _setting(
@@ -39,8 +46,13 @@ class Settings:
         "origins",
         "web pages that may call (CORS): `http://localhost:3000`, or `*`; comma-separated in the environment",
     )
-    tls_certificate: Path | None = _setting(None, "PEM file", "serves https itself, without a proxy in front")
-    tls_key: Path | None = _setting(None, "PEM file", "the key of `tls_certificate`")
+    allow_header: tuple[str, ...] = _setting(
+        (), "header names", "that pages may send beyond those that Broker knows (CORS): `X-Requested-With, baggage`"
+    )
+    tls_certificate: Path | None = _setting(
+        None, "PEM file", "serves https itself, without a proxy in front; SIGHUP reads it anew"
+    )
+    tls_key: Path | None = _setting(None, "PEM file", "the key of `tls_certificate`, without a pass phrase")
 
     # Users
     token_secret: str = _setting(
@@ -72,7 +84,7 @@ class Settings:
     trusted_proxies: tuple[str, ...] = _setting(
         ("127.0.0.1", "::1"),
         "addresses or networks",
-        "whose `X-Forwarded-For` is believed; they have no limits for each address themselves",
+        "whose `X-Forwarded-For` is believed; they have no limits for each address themselves; `none` trusts nobody",
     )
     connections_max: int = _setting(
         60_000, "count", "open connections, streams too; also 100 below the limit of open files; beyond: closed at once"
@@ -147,101 +159,120 @@ class Settings:
     shutdown_grace_s: float = _setting(2.0, "seconds", "requests under way get this long after SIGTERM")
     backlog: int = _setting(2_048, "count", "connections waiting to be accepted, for a reconnect storm")
 
+    # No setting, but where each value came from that is no default: an argument, a variable, a line of a file.
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            lowest = 0 if each.name == "port" else 1
-            if isinstance(value, int) and not isinstance(value, bool) and value < lowest:
-                raise SettingsError(f"{each.name}: {value} is too small; give {lowest} or more")
-            if isinstance(value, float) and not 0 < value <= _SECONDS_MAX:
-                raise SettingsError(
-                    f"{each.name}: {value:g} {each.metadata['unit']}; give more than 0, and {_SECONDS_MAX:,} at most"
-                )
-        if self.port > 65_535:
-            raise SettingsError(f"port: {self.port} is no port; give 0 to 65535")
-        if self.workers > 1 and not self.database:
-            raise SettingsError(
-                f"workers: SQLite has one process at a time, not {self.workers}; move the log to PostgreSQL "
-                f"(broker copy --from {self.data} --to postgresql://…), and give that as the database: docs/scaling.md"
-            )
-        if self.subscriber_sndbuf_bytes >= 2**31:
-            raise SettingsError("subscriber_sndbuf_bytes is more than a socket can have; give less than 2147483648")
-        for name in ("insert_queue_bytes_max", "bodies_bytes_max"):
-            if getattr(self, name) < self.body_bytes_max:
-                raise SettingsError(f"{name} is less than body_bytes_max: the largest inserts never fit")
-        if self.insert_queue_max < self.batch_records_max:
-            raise SettingsError("insert_queue_max is less than batch_records_max: the largest batches never fit")
-        check_networks("trusted_proxies", self.trusted_proxies)
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise SettingsError("tls_certificate and tls_key go together; give both or none")
-        for origin in self.origin:
-            if origin != "*" and ("://" not in origin or origin.count("/") != 2):
-                raise SettingsError(f"origin: {origin!r}; give scheme://host:port without a path, or *")
-        if self.token_secret and len(self.token_secret.encode()) < 32:
-            raise SettingsError("token_secret: shorter than 32 bytes; give a longer one, or none to have one made")
+        for each in TABLE:
+            object.__setattr__(self, each.name, self._checked(each, getattr(self, each.name)))
+        self._check_each()
+        self._check_together()
+
+    def named(self, name: str) -> str:
+        """A setting in a refusal: its name, and where its value came from."""
+        given = getattr(self, name) != _KNOWN[name].default
+        return f"{name} ({self.sources.get(name, 'argument' if given else 'default')})"
 
     def trusts(self, address: str) -> bool:
         """Whether it is one of the ``trusted_proxies``."""
         return within(address, self.trusted_proxies)
 
+    def _checked(self, setting: Field[Any], value: Any) -> Any:
+        try:
+            converted = convert(setting, value)
+            check_range(setting, converted)
+        except ValueError as error:
+            given = f"{shown(value)}: " if setting.repr else ""
+            raise SettingsError(f"{self.named(setting.name)}: {given}{str(error) or expected(setting)}") from None
+        return converted
+
+    def _check_each(self) -> None:
+        self._check("host", check_host, self.host)
+        object.__setattr__(self, "host", self.host.removeprefix("[").removesuffix("]"))
+        self._check("database", check_database, self.database)
+        origins = [self._check("origin", parse_origin, origin) for origin in self.origin]
+        object.__setattr__(self, "origin", tuple(dict.fromkeys(origins)))
+        for header in self.allow_header:
+            self._check("allow_header", check_header, header)
+        for each in TABLE:
+            if each.metadata["unit"] == "rates":
+                self._check(each.name, parse_rates, getattr(self, each.name))
+        check_networks(self.named("trusted_proxies"), self.trusted_proxies)
+        if self.token_secret and len(self.token_secret.encode()) < 32:
+            raise SettingsError(
+                f"{self.named('token_secret')}: shorter than 32 bytes; give a longer one, or none to have one made"
+            )
+
+    def _check(self, name: str, check: Callable[[str], Any], value: str) -> Any:
+        """What ``check`` returns; its ValueError is told as that of the setting."""
+        try:
+            return check(value)
+        except ValueError as error:
+            given = f"{shown(value)}: " if _KNOWN[name].repr else ""
+            raise SettingsError(f"{self.named(name)}: {given}{error}") from None
+
+    def _check_together(self) -> None:
+        if self.workers > 1 and not self.database:
+            raise SettingsError(
+                f"{self.named('workers')}: SQLite has one process at a time, not {self.workers}; move the log to "
+                f"PostgreSQL (broker copy --from {self.data} --to postgresql://…), and give that as the database: "
+                "docs/scaling.md"
+            )
+        for name in ("insert_queue_bytes_max", "bodies_bytes_max"):
+            self._check_not_less(name, "body_bytes_max", "the largest inserts never fit")
+        self._check_not_less("insert_queue_max", "batch_records_max", "the largest batches never fit")
+        for name, other in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
+            if getattr(self, name) is not None and getattr(self, other) is None:
+                raise SettingsError(f"{self.named(name)}: it goes together with {other}; give both or none")
+
+    def _check_not_less(self, name: str, other: str, why: str) -> None:
+        large, small = getattr(self, name), getattr(self, other)
+        if large < small:
+            raise SettingsError(
+                f"{self.named(name)} is less than {self.named(other)}, {large} and {small}: {why}; "
+                "raise the one or lower the other"
+            )
+
+
+TABLE: tuple[Field[Any], ...] = tuple(each for each in fields(Settings) if each.metadata)  # without ``sources``
+_KNOWN = {each.name: each for each in TABLE}
+# A variable that is there and empty is mostly a mistake; here another log would be served, and an empty one.
+_EMPTY = {"database": "give postgresql://user@host/name; for SQLite in data, unset the variable"}
+
 
 def read_settings(
-    arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ, file: Path | None = None
+    arguments: Mapping[str, Any],
+    environment: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+    file_source: str = "argument",
 ) -> Settings:
     """The settings from ``arguments`` (None: not given), else the environment, else ``file`` (TOML), else defaults.
 
-    Raises SettingsError naming the setting."""
-    known = {each.name: each for each in fields(Settings)}
-    values: dict[str, Any] = {}
-    if file is not None:
-        values |= _read_file(file)
-    if "PORT" in environment:
-        values["port"] = environment["PORT"]
-    values |= {name: text for name in known if (text := environment.get(f"BROKER_{name.upper()}")) is not None}
-    values |= {name: value for name, value in arguments.items() if value is not None}
-    if values.get("database") == "":  # a variable that is not set; another log, and an empty one, would be served
-        raise SettingsError("database: empty; give postgresql://user@host/name, or leave it out, for SQLite in data")
-    if unknown := values.keys() - known.keys():
-        raise SettingsError(f"unknown settings: {', '.join(sorted(unknown))}; docs/settings.md has them all")
-    return Settings(**{name: _convert(known[name], value) for name, value in values.items()})
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {file}: {error}") from None
-
-
-_KINDS = {int: "a whole number, ", float: "a number, "}
-
-
-def _convert(setting: Field[Any], value: Any) -> Any:
-    default = setting.default
-    assert default is not MISSING
-    try:
-        if isinstance(default, bool):
-            return value if isinstance(value, bool) else _truth(str(value))
-        if isinstance(default, tuple):
-            parts = value.split(",") if isinstance(value, str) else value
-            return tuple(part.strip() for part in parts if part.strip())
-        if default is None or isinstance(default, Path):
-            return Path(value) if value != "" else default
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError
-        converted = type(default)(value)
-        if isinstance(value, float) and converted != value:  # int() would cut the fraction off
-            raise ValueError
-        return converted
-    except (ValueError, TypeError):
-        shown = "" if not setting.repr else f"{value!r}: "
+    What is strange in the environment is logged. ``file_source``: what named the file. Raises SettingsError naming the
+    setting, and where its value came from."""
+    found = read_file(file, file_source) if file is not None else {}
+    variables, warnings = read_variables(environment, _KNOWN, "database" in found or arguments.get("database"))
+    found |= variables
+    found |= {name: Given(value, "argument") for name, value in arguments.items() if value is not None}
+    if unknown := sorted(found.keys() - _KNOWN.keys()):
         raise SettingsError(
-            f"{setting.name}: {shown}expected {_KINDS.get(type(default), '')}{setting.metadata['unit']}"
-        ) from None
+            f"unknown settings: {', '.join(_unknown(name, found[name].source) for name in unknown)}; "
+            "docs/settings.md has them all"
+        )
+    for name, (value, source) in found.items():
+        if isinstance(value, str) and not value.strip() and not isinstance(_KNOWN[name].default, tuple):
+            raise SettingsError(
+                f"{name} ({source}): empty; {_EMPTY.get(name) or expected(_KNOWN[name])}, or leave it out"
+            )
+    settings = Settings(
+        **{name: value for name, (value, _) in found.items()},
+        sources={name: source for name, (_, source) in found.items()},
+    )
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return settings
 
 
-def _truth(text: str) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in words:
-        raise ValueError(text)
-    return words[text.lower()]
+def _unknown(name: str, source: str) -> str:
+    near = nearest(name, _KNOWN)
+    return f"{name[:100]} ({source}{near and f'; did you mean {near}?'})"

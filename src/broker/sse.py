@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from broker.records import seconds_text
 
-# An empty line is written behind an event and nowhere else. At each one, several libraries deliver an event, an empty one
-# if there was no data (docs/decisions/0007). So ``retry:`` and the comment run into the block that follows.
+# An empty line is written behind an event and nowhere else. Several libraries deliver an event at every empty line, an
+# empty one if there was no data (docs/decisions/0007). So ``retry:`` and a comment run into the block that follows.
 
 # A comment line keeps proxies and clients from giving an idle stream up.
 HEARTBEAT = b":\n"
@@ -42,7 +42,7 @@ def retry(milliseconds: int) -> bytes:
 
 def moved_on(event_id: bytes) -> bytes:
     """For a stream that shows a part of the log, whose position has moved: an ``id:`` without data moves EventSource's
-    last id, and dispatches nothing. The one block without an event that is written (DESIGN: partial streams)."""
+    last id, and dispatches nothing. It is the one block without an event."""
     return b"id: %b\n\n" % event_id
 
 

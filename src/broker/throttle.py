@@ -6,12 +6,13 @@ import hashlib
 import time
 from collections import OrderedDict
 
-from limits import RateLimitItem, parse_many
+from limits import RateLimitItem
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from broker.addresses import visitor
-from broker.errors import SettingsError, TooManyRequests
+from broker.errors import TooManyRequests
+from broker.rates import parse_rates
 from broker.settings import Settings
 from broker.users import username_key
 
@@ -37,10 +38,10 @@ class Throttle:
         self._trusts = settings.trusts
         self._start_counting()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()  # names and visitors
-        self._per_user = _rates("login_attempts_per_user", settings.login_attempts_per_user)
-        self._per_name = _rates("login_attempts_per_name", settings.login_attempts_per_name)
-        self._per_address = _rates("login_attempts_per_address", settings.login_attempts_per_address)
-        self._signups = _rates("signups_per_address", settings.signups_per_address)
+        self._per_user = parse_rates(settings.login_attempts_per_user)
+        self._per_name = parse_rates(settings.login_attempts_per_name)
+        self._per_address = parse_rates(settings.login_attempts_per_address)
+        self._signups = parse_rates(settings.signups_per_address)
 
     def _start_counting(self) -> None:
         self._storage = _Counts()
@@ -87,13 +88,3 @@ class Throttle:
 def _digest(username: str) -> str:
     """As long for a name of a megabyte as for any other."""
     return hashlib.blake2b(username_key(username).encode(errors="surrogatepass"), digest_size=16).hexdigest()
-
-
-def _rates(name: str, text: str) -> list[RateLimitItem]:
-    try:
-        rates = parse_many(text)
-        if not all(rate.amount for rate in rates):
-            raise ValueError("0 would let nobody in")
-    except ValueError as error:
-        raise SettingsError(f"{name}: {text!r}; give rates such as 5/minute; 20/hour ({error})") from None
-    return rates

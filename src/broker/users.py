@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,7 +13,7 @@ from broker.errors import BadRequest
 PASSWORD_CHARACTERS_MIN = 8
 PASSWORD_BYTES_MAX = 1_024  # hashing a longer one is work for an attacker's convenience
 
-_USERNAME = re.compile(r"[A-Za-z0-9._@-]{1,64}\Z")
+_USERNAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,26 @@ def username_key(username: str) -> str:
     return username.lower()
 
 
+def is_username(text: str) -> bool:
+    """Whether somebody may have this name."""
+    return _USERNAME.match(text) is not None
+
+
 def check_username(username: str) -> str:
-    if not _USERNAME.match(username):
-        raise BadRequest("username: expected 1 to 64 of A-Z a-z 0-9 . _ @ -")
+    """Returns it. Raises BadRequest."""
+    if not is_username(username):
+        raise BadRequest("username: expected 1 to 64 of A-Z a-z 0-9 . _ @ + -")
     return username
 
 
+def normal_password(password: str) -> str:
+    """The password in Unicode's normal form C, as RFC 8265 (section 4.2) says: one system types ``ä`` as one character,
+    another as two, and both mean the same."""
+    return unicodedata.normalize("NFC", password)
+
+
 def check_password(password: str) -> str:
+    """Returns it. Raises BadRequest."""
     if len(password) < PASSWORD_CHARACTERS_MIN:
         raise BadRequest(f"password: shorter than {PASSWORD_CHARACTERS_MIN} characters")
     if len(password.encode()) > PASSWORD_BYTES_MAX:

@@ -9,21 +9,27 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from dataclasses import asdict
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import uvloop
 
 from broker.errors import SettingsError
-from broker.server import bind, serve, set_up_logging, tell
+from broker.hangup import on_hangup
+from broker.listeners import listening, raise_file_limit
+from broker.server import serve, set_up_logging, tell
 from broker.settings import Settings, read_settings
+from broker.tls import server_context
 
 logger = logging.getLogger("broker.workers")
 
 _PAUSE_S = 0.5  # before a worker is started again; twice as long each time that it does not come to serve
 _PAUSE_MAX_S = 5.0
 _PATIENCE_S = 3.0  # beyond the grace that a worker has itself
+# A SIGHUP for all of a group's processes may come before the rest is loaded.
+_WORK = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from broker.workers import work; work()"
 
 
 async def broker_run(*origins: str, **settings: Any) -> None:
@@ -41,17 +47,20 @@ async def run(settings: Settings) -> None:
     if settings.workers == 1:
         await serve(settings)
         return
+    raise_file_limit()
+    server_context(settings)
     # A port that is shared lets anybody in who shares it: so see first that nobody is there.
-    bind(settings).close()
-    # Bound and never listening, it gets no connections: it holds the port while workers come and go.
-    with contextlib.closing(bind(settings, shared=True)) as reserved:
-        await Supervisor(settings, reserved.getsockname()[1]).run()
+    with listening(settings):
+        pass
+    # Bound and never listening, they get no connections: they hold the port while workers come and go.
+    with listening(settings, shared=True) as reserved:
+        await Supervisor(settings, reserved[0].getsockname()[1]).run()
 
 
-class _Orders(msgspec.Struct):
+class Orders(msgspec.Struct):
     number: int
     verbose: bool
-    settings: dict[str, Any]
+    settings: Settings  # with their sources: a worker's refusal is the same as one process's
 
 
 class _News(msgspec.Struct):
@@ -60,19 +69,42 @@ class _News(msgspec.Struct):
     refusal: str = ""
 
 
+def pack_orders(orders: Orders) -> bytes:
+    """A line. JSON has no kind for a path, whose bytes need not be UTF-8."""
+    return msgspec.json.encode(orders, enc_hook=lambda path: os.fsencode(path).hex()) + b"\n"
+
+
+def unpack_orders(line: bytes) -> Orders:
+    return msgspec.json.decode(line, type=Orders, dec_hook=lambda _, text: Path(os.fsdecode(bytes.fromhex(text))))
+
+
 class Supervisor:
     """Starts the workers, starts one again that ends, stops all.
 
-    Mutable state: whether it stops, and the processes that run."""
+    Mutable state: whether it stops, the processes that run, and how often there was a SIGHUP."""
 
     def __init__(self, settings: Settings, port: int) -> None:
-        self._settings = settings
-        self._values = {name: value for name, value in asdict(settings).items() if value is not None} | {"port": port}
+        self._settings = replace(settings, port=port)
         self._stop = asyncio.Event()
         self._processes: dict[int, Process] = {}
+        self._serving: set[int] = set()
+        self._hangups = 0
 
     async def run(self) -> None:
         """Until SIGTERM or Ctrl-C. Raises SettingsError if a worker cannot start at first."""
+        with on_hangup(self._hang_up):
+            await self._run()
+
+    def _hang_up(self) -> None:
+        """SIGHUP: the workers reload their TLS files. One that is starting gets it when it serves."""
+        self._hangups += 1
+        for number in self._serving:
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # it has just ended, and another one reads them when it starts
+                self._processes[number].send_signal(signal.SIGHUP)
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(ValueError, RuntimeError):  # in a thread: whoever called cancels
             for each in (signal.SIGINT, signal.SIGTERM):
@@ -111,16 +143,17 @@ class Supervisor:
         """Returns when it serves. Raises SettingsError with the reason why it does not."""
         # -P: no module of the folder that it is started in gets in the way. A session of its own: Ctrl-C is for the
         # supervisor alone.
+        hangups = self._hangups
         process = self._processes[number] = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-c", "from broker.workers import work; work()",
+            sys.executable, "-P", "-c", _WORK,
             stdin=PIPE, stdout=PIPE, start_new_session=True,
         )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
-        message = _Orders(number, logger.isEnabledFor(logging.DEBUG), self._values)
+        message = Orders(number, logger.isEnabledFor(logging.DEBUG), self._settings)
         # Not in the arguments, which everybody on this machine can read: there are secrets among them. It stays open:
         # its end tells the worker that nobody is left to stop it.
-        process.stdin.write(msgspec.json.encode(message, enc_hook=str) + b"\n")
+        process.stdin.write(pack_orders(message))
         line = await process.stdout.readline()
         if not line:
             raise SettingsError(f"worker {number} ended with status {await process.wait()}; its log says why")
@@ -128,11 +161,15 @@ class Supervisor:
         if news.refusal:
             await process.wait()
             raise SettingsError(news.refusal)
+        self._serving.add(number)
+        if self._hangups != hangups:
+            process.send_signal(signal.SIGHUP)
         return news
 
     async def _keep(self, number: int) -> None:
         while True:
             status = await self._processes[number].wait()
+            self._serving.discard(number)
             logger.error("worker %d ended with status %d; another takes its place", number, status)
             pause_s = _PAUSE_S
             while True:
@@ -160,10 +197,10 @@ class Supervisor:
 def work() -> None:
     """A worker process: its orders come as a line on standard input, and its news go as one to standard output."""
     with open(0, "rb", buffering=0, closefd=False) as pipe:
-        orders = msgspec.json.decode(pipe.readline(), type=_Orders)
+        orders = unpack_orders(pipe.readline())
     set_up_logging(verbose=orders.verbose, name=f"worker {orders.number}")
     try:
-        uvloop.run(_work(read_settings(orders.settings, environment={}), str(orders.number)))
+        uvloop.run(_work(orders.settings, str(orders.number)))
     except SettingsError as error:
         _tell(_News(refusal=str(error)))
 

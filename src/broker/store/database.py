@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from broker.errors import BrokerError, SettingsError
 from broker.settings import KIB
-from broker.store.outage import FULL_ADVICE, Outage, away, full, moved_to
+from broker.store.outage import FULL_ADVICE, Outage, away, fault, full, moved_to
 
 logger = logging.getLogger("broker.store")
 
@@ -34,7 +34,7 @@ _BUSY_MS = 5_000  # another program (a backup, a shell) may hold the lock this l
 def connect(file: Path) -> sqlite3.Connection:
     """Never makes the file: in place of one that was removed, an empty one would only hide that."""
     return sqlite3.connect(
-        f"file:{quote(str(file.absolute()))}?mode=rw",
+        f"file://{quote(str(file.absolute()))}?mode=rw",  # // and no host before the path, which may begin with // too
         uri=True,
         isolation_level=None,
         check_same_thread=False,  # used by one thread, closed by another after that one has ended
@@ -139,20 +139,31 @@ def _inode(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def migrations() -> list[str]:
+    """The scripts that make the schema, from the first version to the newest."""
+    folder = resources.files("broker.store") / "migrations/sqlite"
+    return [each.read_text("utf-8") for each in sorted(folder.iterdir(), key=lambda each: each.name)]
+
+
+def schema_version(connection: sqlite3.Connection, file: Path) -> int:
+    """Of the log. Raises SettingsError for one that a newer Broker has written: there may be what this one would
+    overlook, in a copy, too."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    known = len(migrations())
+    if version > known:
+        raise SettingsError(
+            f"{file} was written by a newer Broker (schema {version}, this one knows {known}); "
+            "update Broker, or give another --data folder"
+        )
+    return int(version)
+
+
 def _migrate(connection: sqlite3.Connection, file: Path) -> None:
-    migrations = sorted(
-        (each for each in (resources.files("broker.store") / "migrations/sqlite").iterdir()), key=lambda each: each.name
-    )
     connection.execute("BEGIN IMMEDIATE")
     try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > len(migrations):
-            raise SettingsError(
-                f"{file} was written by a newer Broker (schema {version}, this one knows {len(migrations)}); "
-                "update Broker, or start with another --data folder"
-            )
-        for number, migration in enumerate(migrations[version:], version + 1):
-            for statement in _statements(migration.read_text()):
+        version = schema_version(connection, file)
+        for number, migration in enumerate(migrations()[version:], version + 1):
+            for statement in _statements(migration):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
             logger.debug("migrated %s to schema %d", file, number)
@@ -202,6 +213,8 @@ class SQLiteOutage(Outage):
     def translate(self, error: Exception) -> BrokerError:
         """What a caller may know of a failure; the log has it all."""
         code = _code(error)
+        if isinstance(error, sqlite3.DataError | sqlite3.IntegrityError | ValueError | TypeError | OverflowError):
+            return fault(error)
         if code in _DAMAGED and self._identity is not None and self._identity.holds():
             self._damage = error
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and not self._has_room()):

@@ -6,7 +6,7 @@ import logging
 import shlex
 import sys
 
-from broker.errors import InsufficientStorage, Unavailable
+from broker.errors import BrokerError, InsufficientStorage, Unavailable
 
 logger = logging.getLogger("broker.store")
 
@@ -44,6 +44,13 @@ def full() -> InsufficientStorage:
 
 def away() -> Unavailable:
     return Unavailable("the store cannot be used for now; send this again in a moment (it may have been stored)")
+
+
+def fault(error: Exception) -> BrokerError:
+    """A value that the store cannot take, or a mistake in this program: the store itself is well, so nobody is told of
+    an outage, and to ask again would not help."""
+    logger.error("a query failed, and not for want of the store", exc_info=error)
+    return BrokerError("something went wrong in the server; its log says what")
 
 
 def moved() -> Unavailable:

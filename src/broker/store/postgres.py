@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 from psycopg import Connection
 
-from broker.errors import SettingsError, Unavailable
+from broker.errors import InsufficientStorage, SettingsError, Unavailable
 from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
 from broker.store.base import LOOK, RECORD_BYTES, Commit, Head, LogPage
@@ -256,8 +256,10 @@ class PostgresStore:
                 await self._writer.publish_due()
                 return await self._loop.run_in_executor(self._readers, self._run_read, work)
         except (psycopg.Error, OSError, TakenOver) as error:
-            self._database.translate(error)  # tells the log
-            raise Unavailable("the store cannot be read for now; ask again in a moment") from error
+            refusal = self._database.translate(error)  # tells the log
+            if isinstance(refusal, Unavailable | InsufficientStorage):
+                refusal = Unavailable("the store cannot be read for now; ask again in a moment")
+            raise refusal from error
 
     def _run_read(self, work: Callable[[Connection[Any]], _T]) -> _T:
         connection: Connection[Any] | None = getattr(self._local, "connection", None)

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import Connection, IsolationLevel, conninfo, errors, pq
 
 from broker.errors import BrokerError, SettingsError
-from broker.store.outage import FULL_ADVICE, Outage, away, full
+from broker.store.outage import FULL_ADVICE, Outage, away, fault, full
 
 logger = logging.getLogger("broker.store")
 
@@ -116,6 +116,8 @@ class Database:
             return full()
         if isinstance(error, BrokerError) and not isinstance(error, SettingsError):
             return error
+        if isinstance(error, psycopg.DataError | psycopg.IntegrityError | ValueError | TypeError):
+            return fault(error)
         self.outage.tell(error, "streams stay open; it goes on by itself when PostgreSQL can be written to again")
         return away()
 
@@ -249,7 +251,7 @@ def _migrate(connection: Connection[Any], name: str) -> None:
             f"{name} was written by a newer Broker (schema {version}, this one knows {len(migrations)}); update Broker"
         )
     for number, migration in enumerate(migrations[version:], version + 1):
-        connection.execute(migration.read_text())
+        connection.execute(migration.read_text("utf-8"))
         connection.execute("INSERT INTO broker.schema_version VALUES (%s)", (number,))
 
 

@@ -18,7 +18,7 @@ def read_secret(file: Path) -> str:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             _write_secret(file, secrets.token_hex(_SECRET_BYTES_MIN))
-        secret = file.read_text().strip()
+        secret = file.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot use the token secret in {file}: {error}") from None
     if len(secret.encode()) < _SECRET_BYTES_MIN:
@@ -42,7 +42,7 @@ def _write_secret(file: Path, secret: str) -> None:
     # A name of its own, mode 0600: in a container the process number is the same at each start.
     descriptor, name = tempfile.mkstemp(prefix=f"{file.name}.", dir=file.parent)
     new = Path(name)
-    with os.fdopen(descriptor, "w") as output:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as output:
         output.write(secret + "\n")
         output.flush()
         os.fsync(output.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -149,7 +150,7 @@ def export_file(source: Path, target: Path, done: Done) -> None:
 
 def read_head(lines: Iterator[bytes]) -> Head:
     """Raises SettingsError."""
-    line = next(lines, b"")
+    line = next(lines, b"").removeprefix(BOM_UTF8)  # as some editors put in front
     if not line:
         raise SettingsError("the end of the file, and it has no line; give what `broker export` wrote")
     head, _ = _decoded(_head, 1, line)

@@ -8,7 +8,6 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -19,7 +18,7 @@ from broker import payload
 from broker.errors import BadRequest, SettingsError
 from broker.names import check_name
 from broker.records import parse_timestamp
-from broker.store.database import connect
+from broker.store.database import connect, migrations, schema_version
 from broker.users import check_username, username_key
 
 RESTORE = "put your last good backup in its place with `broker restore`"
@@ -181,14 +180,14 @@ def check_times(timestamp: str | None, due_us: int, inserted_us: int) -> None:
 
 def _compare_schema(log: sqlite3.Connection) -> Iterator[Fault]:
     """With what the migrations make, up to the version that the log says it has."""
-    migrations = sorted((resources.files("broker.store") / "migrations/sqlite").iterdir(), key=lambda each: each.name)
+    scripts = migrations()
     (version,) = log.execute("PRAGMA user_version").fetchone()
-    if not 0 < version <= len(migrations):
-        yield Fault(f"the schema's version is none that this Broker knows (1 to {len(migrations)})", str(version))
+    if not 0 < version <= len(scripts):
+        yield Fault(f"the schema's version is none that this Broker knows (1 to {len(scripts)})", str(version))
         return
     with contextlib.closing(sqlite3.connect(":memory:")) as made:
-        for migration in migrations[:version]:
-            made.executescript(migration.read_text())
+        for migration in scripts[:version]:
+            made.executescript(migration)
         missing = set(made.execute(_SCHEMA)) - set(log.execute(_SCHEMA))
     for kind, name in sorted({row[:2] for row in missing}):
         columns = ", ".join(sorted(column for *both, column, _ in missing if both == [kind, name]))
@@ -276,6 +275,7 @@ def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
             tables = {name for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if not tables >= _TABLES:
                 raise SettingsError(f"{file} is no log of Broker: it has no table {min(_TABLES - tables)!r}")
+            schema_version(log, file)
             yield log
     except sqlite3.Error as error:
         code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF

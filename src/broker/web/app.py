@@ -27,17 +27,17 @@ def routes(broker: Broker) -> list[Route]:
     insert, events, log, cancel = Insert(broker, bodies), Events(broker), Log(broker), Cancel(broker)
     return [
         Route("/insert", Methods(POST=insert)),
-        Route("/events", Methods(GET=events, HEAD=events)),
+        Route("/events", Methods(GET=events)),
         Route("/login", Methods(POST=Login(broker, bodies))),
         Route("/users", Methods(POST=Users(broker, bodies))),
         Route("/users/me", Methods(GET=Me(broker))),
         Route("/collections/{event:path}", Methods(GET=log)),
         Route("/collection/{event:path}", Methods(GET=log)),
-        Route("/cancel/{uuid:path}", Methods(GET=cancel, POST=cancel)),
-        Route("/cancel", Methods(GET=cancel, POST=cancel)),
+        Route("/cancel/{uuid:path}", Methods(GET=cancel, POST=cancel, head=False)),
+        Route("/cancel", Methods(GET=cancel, POST=cancel, head=False)),
         Route("/openapi.json", Methods(GET=OpenAPI())),
         Route("/docs", Methods(GET=Docs())),
-        Route("/healthz", Methods(GET=healthz, HEAD=healthz)),
+        Route("/healthz", Methods(GET=healthz)),
         Route("/readyz", Methods(GET=Ready(broker))),
         Route("/metrics", Methods(GET=Metrics(broker))),
     ]
@@ -52,7 +52,7 @@ class App:
         self.broker = broker
         # redirect_slashes would send a client that mistyped /insert/ somewhere else, without its body.
         self._router = Router(routes(broker), redirect_slashes=False, lifespan=self.lifespan)
-        self._http = CORS(Problems(self._run, broker.refusals), broker.settings.origin)
+        self._http = CORS(Problems(self._run, broker.refusals), broker.settings.origin, broker.settings.allow_header)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, host: object = None) -> AsyncIterator[None]:

@@ -14,7 +14,7 @@ from broker.broker import Broker
 from broker.errors import BadRequest, BrokerError, TooLarge
 from broker.names import check_name
 from broker.records import NewRecord, Record, encode_receipt, encode_record, make_uuid, parse_timestamp, parse_uuid
-from broker.web.http import JSON, NDJSON, Bodies, caller, header, media_type, respond
+from broker.web.http import JSON, NDJSON, Bodies, caller, media_type, prefers_minimal, respond
 
 
 class InsertBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -22,8 +22,9 @@ class InsertBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
     event: str
     data: msgspec.Raw
+    # null is the same as left out: the models of many languages send every field that they have.
     timestamp: msgspec.Raw = msgspec.Raw()
-    published: bool = False
+    published: bool | None = False
     uuid: str | None = None
 
 
@@ -33,7 +34,8 @@ _array_decoder = msgspec.json.Decoder(list[InsertBody])
 
 def _new_record(username: str, now_ms: int, body: InsertBody, compact: payload.Compact) -> NewRecord:
     """Raises BadRequest."""
-    timestamp = bytes(body.timestamp).decode() or None
+    sent = bytes(body.timestamp).decode()
+    timestamp = sent if sent not in ("", "null") else None
     return NewRecord(
         uuid=make_uuid(now_ms) if body.uuid is None else parse_uuid(body.uuid),
         event=body.event,
@@ -41,7 +43,7 @@ def _new_record(username: str, now_ms: int, body: InsertBody, compact: payload.C
         user=username,
         timestamp=timestamp,
         due_us=None if timestamp is None else parse_timestamp(timestamp),
-        log_only=body.published,
+        log_only=bool(body.published),
         uuid_given=body.uuid is not None,
     )
 
@@ -62,7 +64,7 @@ class Insert:
         media = media_type(scope, JSON, NDJSON)
         body = await self._bodies.read(scope, receive)
         make = partial(_new_record, user.username, broker.clock() // 1_000)
-        encode = encode_receipt if "return=minimal" in (header(scope, b"prefer") or "") else encode_record
+        encode = encode_receipt if prefers_minimal(scope) else encode_record
         if media == JSON and body.lstrip()[:1] != b"[":
             record, created = await self._insert_one(make(*payload.decode(_decoder, body)))
             await respond(send, 201 if created else 200, encode(record, broker.relay.epoch))

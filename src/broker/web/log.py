@@ -51,6 +51,9 @@ class Log:
         await send(
             {"type": "http.response.start", "status": 200, "headers": [(b"content-type", content_type), *headers]}
         )
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body"})
+            return
         first, separator, last = (b"", b"\n", b"\n") if lines else (b"[", b",\n", b"]\n")
         while portion is not None:
             body = first + separator.join(encode_record(record, self._broker.relay.epoch) for record in portion)

@@ -16,23 +16,28 @@ logger = logging.getLogger("broker.web")
 
 _ORIGINS_TOLD_MAX = 20
 
-_PREFLIGHT: tuple[Header, ...] = (
-    (b"access-control-allow-methods", b"GET, HEAD, POST"),
-    (b"access-control-allow-headers", b"Authorization, Content-Type, Last-Event-ID, Prefer, Cache-Control"),
-    (b"access-control-max-age", b"7200"),  # seconds; the longest that Chromium keeps
-)
+_ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Prefer", "Cache-Control")
+_MAX_AGE = b"7200"  # seconds; the longest that Chromium keeps
 
 
 class CORS:
-    """Headers on every answer, errors and streams too, for the pages of the given origins.
+    """Headers on every answer, errors and streams too, for the pages of the given origins, which are in the form that
+    browsers send. ``allow``: the names of headers that pages may send beyond those that Broker knows.
 
     ``Vary: Origin`` always, so that no cache gives one page's answer to another. Never with credentials: tokens travel
     in a header, not in cookies."""
 
-    def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, origins: tuple[str, ...], allow: tuple[str, ...] = ()) -> None:
         self._app = app
         self._any = "*" in origins
-        self._origins = frozenset(origin.lower() for origin in origins)
+        self._origins = frozenset(origins)
+        known = {name.lower() for name in _ALLOWED}
+        allowed = (*_ALLOWED, *(name for name in dict.fromkeys(allow) if name.lower() not in known))
+        self._preflight: tuple[Header, ...] = (
+            (b"access-control-allow-methods", b"GET, HEAD, POST"),
+            (b"access-control-allow-headers", ", ".join(allowed).encode()),
+            (b"access-control-max-age", _MAX_AGE),
+        )
         self._told: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +50,7 @@ class CORS:
             self._tell(origin)
         if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None:
             # Without an allow-origin among the headers the browser refuses by itself.
-            await send({"type": "http.response.start", "status": 204, "headers": [*headers, *_PREFLIGHT]})
+            await send({"type": "http.response.start", "status": 204, "headers": [*headers, *self._preflight]})
             await send({"type": "http.response.body"})
             return
 
@@ -60,6 +65,12 @@ class CORS:
         """Once for each origin, and for a few only: a browser shows its user little, and strangers write the header."""
         if origin not in self._told and len(self._told) < _ORIGINS_TOLD_MAX:
             self._told.add(origin)
+            if origin == "null":  # anybody's page can have it: it is never among the origins
+                logger.warning(
+                    "a page whose origin is null cannot read the answers: it was opened from the disk, or is in a "
+                    "sandboxed frame; serve it over http, and add the origin of that: --origin http://localhost:3000"
+                )
+                return
             logger.warning("a page from %.100r cannot read the answers; to let it, add its origin: --origin", origin)
 
 

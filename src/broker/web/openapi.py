@@ -73,6 +73,7 @@ def _schemas() -> dict[str, Any]:
     insert["event"] = _EVENT | {"description": "a name such as `user` or `orders/42`"}
     insert["data"] = {"description": "any JSON; kept and delivered as sent"}
     insert["timestamp"] = _SECONDS | {
+        "type": ["number", "null"],
         "minimum": TIMESTAMP_MIN,
         "maximum": TIMESTAMP_MAX,
         "description": "epoch seconds; in the future: published then; default: now",
@@ -88,9 +89,9 @@ def _schemas() -> dict[str, Any]:
     record["published_at"] = {"type": ["number", "null"], "description": "epoch seconds"}
     record["data"] = {"description": "as it was sent"}
     for each in (user, schemas["LoginBody"]["properties"]):
-        each["username"] |= {"description": "1 to 64 of A-Z a-z 0-9 . _ @ -, whatever the case"}
+        each["username"] |= {"description": "1 to 64 of A-Z a-z 0-9 . _ @ + -, whatever the case"}
         each["password"] |= {"format": "password", "description": "at most 1,024 bytes of UTF-8"}
-    user["username"] |= {"pattern": "^[A-Za-z0-9._@-]{1,64}$"}
+    user["username"] |= {"pattern": "^[A-Za-z0-9._@+-]{1,64}$"}
     user["password"] |= {"minLength": PASSWORD_CHARACTERS_MIN}
     user["info"] = {"description": "any JSON"}
     schemas["Problem"]["properties"]["index"] |= {"minimum": 0, "description": "of the bad record in a batch, from 0"}
@@ -168,6 +169,7 @@ def _paths() -> dict[str, Any]:
                 "parameters": [
                     _parameter("event", "query", {"type": "array", "items": {"type": "string"}}, "names, or prefix*"),
                     _parameter("last_event_id", "query", {"type": "string"}, "resume after it, on a first connect"),
+                    _parameter("heartbeat", "query", {"enum": ["event"]}, "heartbeats come as `$heartbeat`"),
                     _parameter("Last-Event-ID", "header", {"type": "string"}, "resume after it; EventSource sends it"),
                 ],
                 "responses": _answers("the stream", {"text/event-stream": {"schema": {"type": "string"}}}, 400, 401),

@@ -6,7 +6,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.types import Send
 
-from broker.errors import BrokerError, MethodNotAllowed, NotFound, Unauthorized
+from broker.errors import BrokerError, MethodNotAllowed, NotFound, Unauthorized, UnsupportedEncoding
 from broker.web.http import Header, respond
 
 
@@ -25,6 +25,8 @@ async def send_problem(send: Send, problem: BrokerError) -> None:
         headers.append((b"retry-after", b"%d" % problem.retry_after_s))
     if isinstance(problem, Unauthorized):
         headers.append((b"www-authenticate", b'Bearer realm="broker"'))
+    if isinstance(problem, UnsupportedEncoding):
+        headers.append((b"accept-encoding", b"identity"))
     if isinstance(problem, MethodNotAllowed):
         headers.append((b"allow", problem.allow.encode()))
     await respond(send, problem.status, encode_problem(problem), b"application/problem+json", tuple(headers))

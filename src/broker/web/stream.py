@@ -29,10 +29,10 @@ _HEADERS: tuple[Header, ...] = (
     (b"x-accel-buffering", b"no"),  # nginx would hold events back
 )
 
-# A refusal is final for an EventSource. So what proxies and libraries add to an address is ignored, and only what looks
-# like a filter or an id is refused, in the words of other servers, too: without it the stream would be another one.
+# A refusal is final for an EventSource. So what proxies and libraries add to an address (``_=1700000000``) is ignored,
+# and only what looks like a filter or an id is refused: without it the stream would be another one.
 _PARAMETERS = Parameters(
-    "event", "last_event_id", "heartbeat",
+    "event", "last_event_id", "heartbeat", strict=False,
     mistaken={
         "event": ("events", "topic", "topics", "channel", "channels", "filter", "filters"),
         "last_event_id": ("since", "cursor"),

@@ -33,7 +33,10 @@ class Metrics:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._may_read(scope):
-            raise Forbidden("metrics are for this machine, or with Authorization: Bearer <metrics_token>")
+            others = "others send Authorization: Bearer <metrics_token>"
+            if not self._broker.settings.metrics_token:
+                others = "to let others read them, set metrics_token"
+            raise Forbidden(f"metrics are for this machine, and not through a proxy; {others}")
         hub, store, refusals = self._broker.hub, self._broker.store, self._broker.refusals
         values: list[tuple[str, str, dict[str, int]]] = [
             ("broker_subscribers", "gauge", {"": len(hub.subscribers)}),

@@ -1,0 +1,127 @@
+"""Certificates and keys in PEM files: checked so that a person learns which file is wrong, and loaded."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from pathlib import Path
+
+from broker.errors import SettingsError
+from broker.settings import Settings
+
+_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}  # the last: of another kind
+_CERTIFICATES = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}
+
+
+def server_context(settings: Settings) -> ssl.SSLContext | None:
+    """What connections are served with, of the files as they are now; None without them. Raises SettingsError."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    certificate = f"{settings.named('tls_certificate')}: {settings.tls_certificate}"
+    key = f"{settings.named('tls_key')}: {settings.tls_key}"
+    content = _read(certificate, settings.tls_certificate)
+    key_content = _read(key, settings.tls_key)
+    swapped = not _certificates(content) and _certificates(key_content) and not _keys(key_content)
+    if swapped and _keys(content):
+        raise SettingsError(f"{certificate} has the key, and {key} the certificate; exchange the two")
+    _check_certificate(certificate, content)
+    _check_key(key, key_content)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, _no_pass_phrase)
+    except ssl.SSLError as error:
+        if error.reason in _MISMATCHES:
+            raise SettingsError(f"{key} does not belong to {certificate}; give the key that it was made with") from None
+        if error.reason and error.reason != "PEM_LIB":  # such as a key that is too short
+            raise SettingsError(f"{certificate} and its key are refused by OpenSSL: {_words(error)}") from None
+        raise SettingsError(
+            f"{key} is damaged, or of a kind that OpenSSL does not know; make or copy it again"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{certificate} and its key cannot be loaded: {error}") from None
+    return context
+
+
+def client_context(ca: Path | None, source: str) -> ssl.SSLContext:
+    """What a server is checked with: by the authorities in the file ``ca``, which ``source`` named, else by the
+    system's. Raises SettingsError."""
+    if ca is None:
+        return ssl.create_default_context()
+    name = f"{source}: {ca}"
+    content = _read(name, ca)
+    _check_certificate(name, content)
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{name} cannot be loaded: {error}") from None
+
+
+def _read(name: str, file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise SettingsError(f"{name} is not there; give the name of a PEM file") from None
+    except IsADirectoryError:
+        raise SettingsError(f"{name} is a folder; give the name of the PEM file in it") from None
+    except PermissionError:
+        raise SettingsError(f"{name} cannot be read by this user; let the user that Broker runs as read it") from None
+    except OSError as error:
+        raise SettingsError(f"{name} cannot be read: {error.strerror}") from None
+
+
+def _labels(content: bytes) -> set[str]:
+    return {label.decode() for label in _LABEL.findall(content)}
+
+
+def _certificates(content: bytes) -> bool:
+    return not _CERTIFICATES.isdisjoint(_labels(content))
+
+
+def _keys(content: bytes) -> bool:
+    return any(label.endswith("PRIVATE KEY") for label in _labels(content))
+
+
+def _check_certificate(name: str, content: bytes) -> None:
+    if not _certificates(content):
+        raise SettingsError(f"{name} {_other(content, 'a certificate', 'x509')}")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=_first(content))
+    except (ssl.SSLError, ValueError):
+        raise SettingsError(f"{name} has a certificate that is damaged; make or copy it again") from None
+
+
+def _first(content: bytes) -> str:
+    """The first certificate; text around it may be in any encoding."""
+    found = re.search(rb"-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----.*?-----END \1-----", content, re.DOTALL)
+    return found[0].decode("ascii", "replace") if found else ""
+
+
+def _check_key(name: str, content: bytes) -> None:
+    if not _keys(content):
+        raise SettingsError(f"{name} {_other(content, 'a private key', 'pkey')}")
+    if "ENCRYPTED PRIVATE KEY" in _labels(content) or b"Proc-Type: 4,ENCRYPTED" in content:
+        raise SettingsError(
+            f"{name} is encrypted, and Broker asks nobody for a pass phrase; "
+            "write the key without one: openssl pkey -in KEY -out NEW, and let only Broker's user read it"
+        )
+
+
+def _other(content: bytes, wanted: str, command: str) -> str:
+    """What a file has in place of what is wanted."""
+    if labels := _labels(content):
+        return f"has {' and '.join(sorted(labels))}, and no {wanted.removeprefix('a ')}; give the file that has it"
+    if not content.strip():
+        return f"is empty; give the PEM file with {wanted}"
+    if content.startswith(b"\x30"):
+        return f"is no PEM file; if it is DER, write it anew: openssl {command} -inform DER -in FILE -out NEW"
+    return f"is no PEM file; give one with {wanted}"
+
+
+def _no_pass_phrase() -> str:
+    """OpenSSL would ask on the terminal, and a service has none."""
+    raise ValueError("the key is encrypted")
+
+
+def _words(error: ssl.SSLError) -> str:
+    return str(error.reason).lower().replace("_", " ")
