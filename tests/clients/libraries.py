@@ -19,7 +19,7 @@ QUERY = "`?last_event_id=` in the address"
 @dataclass(frozen=True, kw_only=True)
 class Library:
     name: str  # in its registry
-    version: str
+    version: str = ""  # of those that `make test` installs in ranges, and of the browser: the one that is here
     language: str  # and folder
     program: str  # its file, without the ending
     reconnects: str = ITSELF
@@ -51,7 +51,7 @@ class Library:
 
 JAVASCRIPT = [
     Library(
-        name="EventSource (Chromium)", version="Debian's", language="python", program="chromium", quick=True,
+        name="EventSource (Chromium)", language="python", program="chromium", quick=True,
         saved_id=QUERY,
         notes="It has no listener for all events: name each one.",
     ),
@@ -101,7 +101,7 @@ JAVASCRIPT = [
 
 PYTHON = [
     Library(
-        name="httpx-sse", version="0.4.3", language="python", program="httpx_sse", quick=True, reconnects=OWN_LOOP,
+        name="httpx-sse",  language="python", program="httpx_sse", quick=True, reconnects=OWN_LOOP,
         saved_id='`headers={"Last-Event-ID": id}`',
         notes="On a stream with a filter take only events with `data`. Give a read timeout of twice the heartbeat.",
     ),
@@ -111,7 +111,7 @@ PYTHON = [
         needs=("sseclient-py==1.9.0",),
     ),
     Library(
-        name="requests-sse", version="0.5.3", language="python", program="requests_sse", quick=True,
+        name="requests-sse",  language="python", program="requests_sse", quick=True,
         saved_id="`latest_event_id=id`",
         notes="It raises when the server could not be reached six times in a row: `max_connect_retry`.",
     ),
@@ -125,24 +125,31 @@ PYTHON = [
         name="aiohttp-sse-client", version="0.2.1", language="python", program="aiohttp_sse_client",
         saved_id='`headers={"Last-Event-ID": id}`',
         large="`read_bufsize=`",
+        notes="It raises when the server ends, is full or cannot be reached: catch `aiohttp.ClientError` in a loop of "
+        "your own, and begin anew with the last id.",
         needs=("aiohttp-sse-client==0.2.1", "aiohttp==3.14.5"),
     ),
     Library(
         name="aiohttp-sse-client2", version="0.3.0", language="python", program="aiohttp_sse_client2",
         saved_id='`headers={"Last-Event-ID": id}`',
         large="`read_bufsize=`",
+        notes="It raises when the server ends, is full or cannot be reached: catch `aiohttp.ClientError` in a loop of "
+        "your own, and begin anew with the last id.",
         needs=("aiohttp-sse-client2==0.3.0", "aiohttp==3.14.5"),
     ),
     Library(
         name="aiosseclient", version="0.1.8", language="python", program="aiosseclient", reconnects=OWN_LOOP,
         saved_id="`last_id=id`",
         large=NO_OPTION,
+        notes="A line ends at 512 KiB, and at U+2028, U+2029 and U+0085, where it should not.",
         needs=("aiosseclient==0.1.8", "aiohttp==3.14.5"),
     ),
     Library(
         name="sseclient", version="0.0.27", language="python", program="sseclient",
         saved_id="`last_id=id`",
         large=NO_OPTION,
+        notes="It was last changed in 2020. It reads past the chunks of HTTP/1.1, ends a line where it should not, and "
+        "raises when the server cannot be reached. sseclient-py is another library.",
         needs=("sseclient==0.0.27", "requests==2.34.2"),
     ),
 ]  # fmt: skip
@@ -152,6 +159,7 @@ GO = [
         name="r3labs/sse", version="2.10.0", language="go", program="r3labs",
         saved_id="`client.LastEventID.Store([]byte(id))`",
         large="`sse.ClientMaxBufferSize(n)`",
+        notes="Where a stream ends behind a heartbeat, or at a full server, it delivers one event without data.",
     ),
     Library(
         name="tmaxmax/go-sse", version="0.12.0", language="go", program="tmaxmax",
@@ -194,7 +202,7 @@ JAVA = [
         notes="It connects again with `errorStrategy(ErrorStrategy.alwaysContinue())` only.",
     ),
     Library(
-        name="HttpClient", version="17's", language="java", program="JdkHttpClient", reconnects=OWN_LOOP,
+        name="HttpClient", version="of the JDK", language="java", program="JdkHttpClient", reconnects=OWN_LOOP,
         saved_id='`request.header("Last-Event-ID", id)`',
         notes="It has no parser: read `BodyHandlers.ofLines()`.",
     ),

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.clients.libraries import LIBRARIES, NO_OPTION, Library
+from tests.clients.scenario import FULL, IDS_ALONE, YES
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 RESULTS = DOCS / "clients" / "results.json"
-IDS_ALONE = "filtered, when the position has moved"
 
 HEAD = """# Other people's libraries
 
@@ -40,6 +40,17 @@ No library got a record twice, or out of order.
 
 """
 
+_LANGUAGES = {"js": "JavaScript", "python": "Python", "go": "Go", "rust": "Rust", "java": "Java"}
+
+WRITE = """
+## Clients that write
+
+Any HTTP client can sign up, log in and insert. The JDK's `HttpClient` (as it comes, so also what is built on it) and
+`curl --http2` offer with each request in clear text to go on in HTTP/2; Broker declines the offer and answers over
+HTTP/1.1, on the same connection. `make test` has both of them do it, with bodies in one piece and in many, chunked and
+not, with `Expect: 100-continue` and without ([test_upgrade.py](../tests/test_upgrade.py)).
+"""
+
 KNOW = """
 ## What you need to know
 
@@ -50,7 +61,7 @@ All send the last id with each request that they make by themselves. **Saved id*
 
 def made(results: dict[str, Any]) -> str:
     """The page."""
-    return HEAD + "\n".join(_results(results)) + "\n" + KNOW + "\n".join(_notes()) + "\n"
+    return HEAD + "\n".join(_results(results)) + "\n" + KNOW + "\n".join(_notes(results)) + "\n" + WRITE
 
 
 def read() -> dict[str, Any]:
@@ -72,36 +83,37 @@ def _results(results: dict[str, Any]) -> Iterator[str]:
         if result := results.get(library.program):
             after = result["after"]
             cells = [
-                f"{_title(library)} {result['version']}",
+                _title(library, result),
                 _data(result),
                 _large(library, result),
                 _empty(result["empty"]),
-                after["a full server"],
+                after[FULL],
                 after["SIGTERM"],
                 after["SIGKILL"],
                 result["reset"],
             ]
             yield f"| {' | '.join(cells)} |"
-    tools = dict.fromkeys((result["tool"], result["date"]) for result in results.values())
     yield ""
-    yield f"Tried with {'; '.join(f'{tool} ({date})' for tool, date in tools)}."
+    for date in sorted({result["date"] for result in results.values()}):
+        tools = dict.fromkeys(result["tool"] for result in results.values() if result["date"] == date)
+        yield f"Tried on {date} with {', '.join(tools)}."
 
 
-def _title(library: Library) -> str:
-    language = "browser" if library.program == "chromium" else library.language
-    return f"{language}: **{library.name}**"
+def _title(library: Library, result: dict[str, Any]) -> str:
+    language = "Browser" if library.program == "chromium" else _LANGUAGES[library.language]
+    return f"{language}: **{library.name}** {result['version']}"
 
 
 def _data(result: dict[str, Any]) -> str:
-    if result["names"] != "yes":
+    if result["names"] != YES:
         return str(result["names"])
-    return "right" if result["separators"] == "yes" else "U+2028 breaks it"
+    return "right" if result["separators"] == YES else "U+2028 breaks it"
 
 
 def _large(library: Library, result: dict[str, Any]) -> str:
     if not library.large:
         return str(result["large"])
-    if result["without_option"] == "yes":
+    if result["without_option"] == YES:
         return "yes"
     return f"{result['large']}; else it {result['without_option']}" if library.large != NO_OPTION else "no"
 
@@ -111,15 +123,18 @@ def _empty(counts: dict[str, int]) -> str:
     ends = [when for when in whens if when.startswith("after ")]
     texts = [when for when in whens if when not in ends and when != IDS_ALONE]
     if ends:
-        texts.append("when it was away" if len(ends) > 1 else ends[0])
+        texts.append("at the end of an idle stream")
     if IDS_ALONE in whens:
         texts.append("id alone")
     return ", ".join(texts) or "none"
 
 
-def _notes() -> Iterator[str]:
+def _notes(results: dict[str, Any]) -> Iterator[str]:
     yield "| library | connects again | saved id | lines over 64 KiB | and |"
     yield "|---|---|---|---|---|"
     for library in LIBRARIES:
+        if library.program not in results:
+            continue
+        title = _title(library, results[library.program])
         large = {"": "read", NO_OPTION: "cannot be read"}.get(library.large, library.large)
-        yield f"| {_title(library)} | {library.reconnects} | {library.saved_id} | {large} | {library.notes} |"
+        yield f"| {title} | {library.reconnects} | {library.saved_id} | {large} | {library.notes} |"

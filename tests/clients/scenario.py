@@ -35,6 +35,8 @@ WITHOUT_LARGE = "?" + "&".join(f"event={quote(name)}" for name in (*ODD, LIVE, M
 LARGE_BOUND_S = 5.0  # a library that cannot read a long line never gets it
 NAMES = [*ODD, LIVE, MISSED, ELSEWHERE, "$ready", "$skipped", "$reset"]
 HEARTBEATS = 3  # that are waited for
+IDS_ALONE = "filtered, when the position has moved"
+FULL, SAVED_ID = "a full server", "a saved id"
 YES = "yes"
 RESUMES = "resumes"
 
@@ -120,7 +122,7 @@ class Scenario:
     def _full_server(self) -> None:
         """All seats are taken when they come back; then there is room."""
         self._revive()
-        with self._returning("a full server"):
+        with self._returning(FULL):
             self._away()
             for listener in self.listeners:
                 listener.gate.cut()
@@ -155,7 +157,7 @@ class Scenario:
         for listener in self.listeners:
             listener.stop()
         with streaming(self.server, f"/events{FILTER}") as observer:
-            with self._returning("a saved id"):
+            with self._returning(SAVED_ID):
                 self._miss()
                 for listener in self.listeners:
                     listener.start(FILTER, saved_id=listener.last_id)
@@ -163,7 +165,7 @@ class Scenario:
                 heard = observer.comments
                 wait_for(lambda: observer.comments >= heard + HEARTBEATS, what="heartbeats")
                 self._live()
-            with self._counted("filtered, when the position has moved"):
+            with self._counted(IDS_ALONE):
                 moved = self._insert(ELSEWHERE)
                 wait_for(lambda: observer.last_id == moved, what="an id without an event")
                 self._live()
@@ -224,8 +226,8 @@ class Scenario:
                 report.after[after] = "stops" if listener.alive else "ends"
             else:
                 report.after[after] = f"wrong: {_short(got)} instead of {_short([*self._missed, live])}"
-            if after == "a full server" and listener.lives > lives[listener]:
-                report.after[after] += ", but ends at the loss of a connection"
+            if after == FULL and listener.lives > lives[listener] and report.after[after] == RESUMES:
+                report.after[after] += " if begun anew"
         self._count(begun, f"after {after}")
         self.say(f"after {after}: {', '.join(sorted({report.after[after] for report in self.reports.values()}))}")
 

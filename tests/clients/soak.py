@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,17 +14,17 @@ from typing import Any
 
 import click
 
-from tests.clients.libraries import LIBRARIES
+from tests.clients.libraries import LIBRARIES, Library
 from tests.clients.page import DOCS, made, read, write
 from tests.clients.scenario import RESUMES, Report, Scenario
-from tests.clients.toolchains import lacking, prepare
+from tests.clients.toolchains import browser, lacking, prepare
 
-_VERSIONS = {
-    "js": ["node", "--version"],
-    "python": [sys.executable, "--version"],
-    "go": ["go", "version"],
-    "rust": ["cargo", "--version"],
-    "java": ["java", "--version"],
+_TOOLS = {
+    "js": ("Node.js", ["node", "--version"]),
+    "python": ("Python", [sys.executable, "--version"]),
+    "go": ("Go", ["go", "version"]),
+    "rust": ("Rust", ["cargo", "--version"]),
+    "java": ("OpenJDK", ["java", "--version"]),
 }
 
 
@@ -39,18 +41,33 @@ def run() -> dict[str, Any]:
         group = [library for library in there if library.language == language]
         with tempfile.TemporaryDirectory() as folder:
             reports = Scenario(group, Path(folder), say=lambda text: click.echo(f"  {text}", err=True)).run()
-        tool = subprocess.run(_VERSIONS[language], capture_output=True, text=True, check=True).stdout.splitlines()[0]
         for library in group:
             report = reports[library.program]
             for complaint in report.complaints if faults(report) else []:
                 click.echo(f"  {library.name}: {complaint}", err=True)
             results[library.program] = {
-                "version": library.version,
-                "tool": tool,
+                "version": library.version or _version(library),
+                "tool": _tool(library),
                 "date": time.strftime("%Y-%m-%d", time.gmtime()),
                 **{name: value for name, value in asdict(report).items() if name != "complaints"},
             }
     return results
+
+
+def _version(library: Library) -> str:
+    if library.program == "chromium":
+        return _tool(library).split()[-1]
+    return importlib.metadata.version(library.name)
+
+
+def _tool(library: Library) -> str:
+    """What runs it, with its version."""
+    name, command = _TOOLS[library.language]
+    if library.program == "chromium":
+        name, command = "Chromium", [browser(), "--version"]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    number = re.search(r"\d+(\.\d+)+", said)
+    return f"{name} {number[0] if number else said.strip()}"
 
 
 def faults(report: Report) -> list[str]:

@@ -8,15 +8,15 @@ import shutil
 import pytest
 
 from tests.clients.libraries import HERE, LIBRARIES, Library
-from tests.clients.scenario import RESUMES, YES, Report, Scenario
+from tests.clients.scenario import FULL, IDS_ALONE, RESUMES, SAVED_ID, YES, Report, Scenario
+from tests.clients.toolchains import browser
 
 QUICK = [library for library in LIBRARIES if library.quick]
-IDS_ALONE = "filtered, when the position has moved"
 
 
 def _lacks(library: Library) -> str:
     """What is missing on this machine, so that it cannot be tried."""
-    if library.program == "chromium" and not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+    if library.program == "chromium" and not browser():
         return "Chromium (Debian: apt install chromium)"
     if library.language == "js" and not (shutil.which("node") and (HERE / "js" / "node_modules").exists()):
         return "Node.js and npm (Debian: apt install nodejs npm), and type: make test"
@@ -48,7 +48,7 @@ def test_no_empty_event_is_delivered_but_where_an_id_comes_alone(report: Report)
     assert report.empty[IDS_ALONE] <= 1
 
 
-@pytest.mark.parametrize("after", ["a full server", "SIGTERM", "SIGKILL", "a saved id"])
+@pytest.mark.parametrize("after", [FULL, "SIGTERM", "SIGKILL", SAVED_ID])
 def test_it_resumes_after(report: Report, after: str) -> None:
     """What was missed comes once, and nothing twice."""
     assert report.after[after] == RESUMES, report.complaints

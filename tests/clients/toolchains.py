@@ -18,11 +18,15 @@ TOOLS = {
 }
 
 
+def browser() -> str:
+    """Chromium's program; empty if there is none."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
+
+
 def lacking(library: Library) -> str:
     """The programs that this machine would need, and does not have."""
     if library.program == "chromium":
-        names = ("chromium", "chromium-browser", "google-chrome")
-        return "" if any(map(shutil.which, names)) else "chromium"
+        return "" if browser() else "chromium"
     return ", ".join(tool for tool in TOOLS[library.language] if shutil.which(tool) is None)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from urllib.parse import urlsplit
 
 from playwright.sync_api import ConsoleMessage, sync_playwright
 
 from tests.clients.python.program import SAVED_ID, URL, deliver
+from tests.clients.toolchains import browser
 
 SCRIPT = """([url, names]) => {
   const source = new EventSource(url);
@@ -29,17 +29,16 @@ def show(message: ConsoleMessage) -> None:
 
 
 def main() -> None:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     address = URL if not SAVED_ID else f"{URL}{'&' if '?' in URL else '?'}last_event_id={SAVED_ID}"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
+        running = playwright.chromium.launch(
+            executable_path=browser(),
             args=[
                 "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
                 "--disable-component-update", "--disable-sync",
             ],
         )  # fmt: skip
-        page = browser.new_page()
+        page = running.new_page()
         page.on("console", show)
         page.goto("http://{1}/healthz".format(*urlsplit(URL)))
         page.evaluate(SCRIPT, [address, json.loads(os.environ.get("EVENTS", "[]"))])
