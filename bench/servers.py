@@ -170,13 +170,16 @@ def _call(server: Server, method: str, path: str, body: Any, token: str = "") ->
 
 
 def broker(
-    folder: Path, *options: str, cpus: set[int] | None = None, inside: str = ""
+    folder: Path, *options: str, cpus: set[int] | None = None, inside: str = "", source: Path | None = None
 ) -> AbstractContextManager[Server]:
-    """Broker; ``options`` go to ``broker serve``. ``inside``: as ``bench/inside.py`` changes it."""
+    """Broker; ``options`` go to ``broker serve``. ``inside``: as ``bench/inside.py`` changes it. ``source``: of another
+    version, in place of the one that is installed."""
     port = _free_port()
     address = ["--host", "127.0.0.1", "--port", str(port), "--data", str(folder / "data")]
     module = ["bench.inside", inside] if inside else ["broker"]
-    return _run("broker", [sys.executable, "-m", *module, "serve", *address, *options], port, folder, cpus)
+    command = [sys.executable, "-m", *module, "serve", *address, *options]
+    environment = {"PYTHONPATH": str(source.resolve())} if source else {}
+    return _run("broker", command, port, folder, cpus, **environment)
 
 
 def broker_token(server: Server, new: bool = True) -> str:

@@ -9,11 +9,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
-import pytest
 from psycopg import conninfo
+
+if TYPE_CHECKING:  # the benchmark uses this file, and has no pytest
+    import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it tells where it looks for a folder

@@ -1,0 +1,126 @@
+"""Two versions of Broker in turn on one machine: ``make bench ARGS="--against FOLDER"``, FOLDER being another checkout.
+
+The speed of a machine drifts by more than what is looked for, so both servers run at the same time, a round of the one
+follows a round of the other, in alternating order, and what counts is the median of the rounds' ratios."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench.bench import ALL_CPUS, LOAD_CPU, SERVER_CPU, Bench, check, median, publisher, target
+from bench.load import Subscribers
+from bench.servers import Server, broker, broker_token
+
+COUNT = 1_000  # subscribers
+EVENTS = 10_000  # in the snapshot of the storm
+WAIT_S = 120.0
+
+Round = Callable[[], dict[str, float]]  # of each figure, the less the better
+
+
+def compare(bench: Bench, other: Path) -> str:
+    """A table: each figure of this version and of the other one, and their ratio."""
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for title, setting in (("fan-out", _fan_out), ("inserts", _inserts), ("streams", _streams)):
+        bench.tell(f"{title}: this version and {other}, in turn")
+        with ExitStack() as stack:
+            rounds = [stack.enter_context(setting(bench, source)) for source in (None, other / "src")]
+            for number in range(bench.times(15, 3) + 1):
+                order = (0, 1) if number % 2 else (1, 0)
+                found = {which: rounds[which]() for which in order}
+                for name, value in found[0].items() if number else ():  # the first warms up
+                    rows.setdefault(name, []).append((value, found[1][name]))
+                bench.tell(f"  round {number}: " + ", ".join(f"{name} {value:.4g}" for name, value in found[0].items()))
+    lines = [f"{'':36} {'this':>9} {'other':>9} {'ratio':>7}  lowest and highest"]
+    for name, pairs in rows.items():
+        ratios = sorted(this / that for this, that in pairs)
+        this, that = (median([pair[which] for pair in pairs]) for which in (0, 1))
+        lines.append(f"{name:36} {this:9.4g} {that:9.4g} {median(ratios):7.3f}  {ratios[0]:.3f} {ratios[-1]:.3f}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _server(bench: Bench, source: Path | None, cpus: set[int] | None) -> Iterator[Server]:
+    with bench.data() as folder, broker(folder, cpus=cpus, source=source) as server:
+        yield server
+
+
+@contextmanager
+def _fan_out(bench: Bench, source: Path | None) -> Iterator[Round]:
+    os.sched_setaffinity(0, {LOAD_CPU})
+    with ExitStack() as stack:
+        server = stack.enter_context(_server(bench, source, {SERVER_CPU}))
+        each = target(bench, stack, server, COUNT, clients=1)
+        burst = stack.enter_context(publisher(bench, server, batch=100, token=broker_token(server, new=False)))
+
+        def cost(publish: Callable[[], None], times: int, frames: int) -> float:
+            each.subscribers.mark()
+            before = server.cpu_s()
+            for n in range(times):
+                publish()
+                each.subscribers.wait((n + 1) * frames, WAIT_S)
+            return (server.cpu_s() - before) / (times * frames * COUNT) * 1e6
+
+        def run() -> dict[str, float]:
+            return {
+                "one event, µs a delivery": cost(lambda: each.publish(1), 30, 1),
+                "a burst of 100, µs a delivery": cost(lambda: check(burst.burst(1)), 20, 100),
+                "KiB a stream": each.memory_kb or 0.0,
+            }
+
+        yield run
+
+
+@contextmanager
+def _inserts(bench: Bench, source: Path | None) -> Iterator[Round]:
+    os.sched_setaffinity(0, ALL_CPUS)
+    with ExitStack() as stack:
+        server = stack.enter_context(_server(bench, source, None))
+        token = broker_token(server)
+        single = stack.enter_context(publisher(bench, server, clients=64, token=token))
+        batch = stack.enter_context(publisher(bench, server, clients=4, batch=500, token=token))
+
+        def run() -> dict[str, float]:
+            found: dict[str, float] = {}
+            for name, publish, records in (("single inserts", single, 1), ("batches of 500", batch, 500)):
+                before = server.cpu_s()
+                done = publish.closed(2)
+                check(done)
+                found[f"{name}, µs of CPU a record"] = (server.cpu_s() - before) / (done.ok * records) * 1e6
+                found[f"{name}, µs a record"] = done.wall_s / (done.ok * records) * 1e6
+            return found
+
+        yield run
+
+
+@contextmanager
+def _streams(bench: Bench, source: Path | None) -> Iterator[Round]:
+    os.sched_setaffinity(0, {LOAD_CPU})
+    with ExitStack() as stack:
+        server = stack.enter_context(_server(bench, source, {SERVER_CPU}))
+        token = broker_token(server)
+        fill = stack.enter_context(publisher(bench, server, batch=500, token=token, event="e@E@", events=EVENTS))
+        check(fill.burst(EVENTS // 500))
+        subscribers = stack.enter_context(Subscribers(bench.programs, server.port, ready=True, order=False))
+
+        def cost(path: str) -> float:
+            subscribers.mark()
+            before = server.cpu_s()
+            got = subscribers.storm(COUNT, path)
+            assert (got.connections, got.refused) == (COUNT, 0), f"{got}"
+            found = (server.cpu_s() - before) / COUNT * 1e6
+            subscribers.storm(0, path)  # all away before the next
+            time.sleep(0.3)
+            return found
+
+        def run() -> dict[str, float]:
+            return {
+                "a stream without a snapshot, µs": cost("/events?event=none"),
+                "a stream with 10,000 events, µs": cost("/events"),
+            }
+
+        yield run
