@@ -77,8 +77,9 @@ JAVASCRIPT = [
     ),
     Library(
         name="launchdarkly-eventsource", version="2.2.0", language="js", program="launchdarkly-eventsource",
-        saved_id='`headers: {"Last-Event-ID": id}`',
-        notes="It has no listener for all events: name each one.",
+        saved_id=QUERY,
+        notes="Do not give a saved id in `headers`: the library would send that old one with each reconnect. It has no "
+        "listener for all events: name each one.",
     ),
     Library(
         name="reconnecting-eventsource", version="1.6.5", language="js", program="reconnecting-eventsource",
@@ -163,8 +164,9 @@ GO = [
     ),
     Library(
         name="tmaxmax/go-sse", version="0.12.0", language="go", program="tmaxmax",
-        saved_id='`request.Header.Set("Last-Event-ID", id)`',
+        saved_id=QUERY,
         large="`connection.Buffer(nil, n)`",
+        notes="Do not give a saved id as a header of the request: it is gone if the first connection brings no event.",
     ),
     Library(
         name="launchdarkly/eventsource", version="1.11.0", language="go", program="launchdarkly",

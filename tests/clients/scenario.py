@@ -84,9 +84,10 @@ class Scenario:
             with streaming(server) as observer:
                 self._first_connection(observer)
                 self._full_server()
+            self._saved_id_and_filter()
+            # With an id that was given and, by now, a newer one of its own.
             self._restart(SIGTERM)
             self._restart(SIGKILL)
-            self._saved_id_and_filter()
             for listener in listeners:
                 self.reports[listener].order = _order(listener.delivered)
             self._large_without_option()

@@ -1,4 +1,5 @@
 import { EventSource } from "launchdarkly-eventsource";
-import { listen, savedId, url } from "./program.js";
+import { listen, urlWithId } from "./program.js";
 
-listen(new EventSource(url, { headers: savedId ? { "Last-Event-ID": savedId } : {} }));
+// Not in `headers`: those that are given go over its own, with each reconnect.
+listen(new EventSource(urlWithId));

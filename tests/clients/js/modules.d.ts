@@ -11,5 +11,5 @@ declare module "eventsource-2" {
 }
 
 declare module "launchdarkly-eventsource" {
-  export const EventSource: new (url: string, options?: { headers?: Record<string, string> }) => Source;
+  export const EventSource: new (url: string) => Source;
 }

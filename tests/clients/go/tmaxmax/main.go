@@ -16,7 +16,10 @@ func main() {
 		panic(err)
 	}
 	if savedID != "" {
-		request.Header.Set("Last-Event-ID", savedID)
+		// As a header it would be removed before the first reconnect, if no event had come by then.
+		query := request.URL.Query()
+		query.Set("last_event_id", savedID)
+		request.URL.RawQuery = query.Encode()
 	}
 	client := *sse.DefaultClient
 	client.OnRetry = func(err error, _ time.Duration) { program.Complain(err) }
