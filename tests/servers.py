@@ -240,17 +240,20 @@ class StreamReader:
 
 
 def open_stream(
-    server: ServerProcess, path: str = "/events", *, last_id: str = "", version: str = "1.1", extra: bytes = b"",
+    server: ServerProcess, path: str = "/events", *, last_id: str = "", version: str = "1.1", headers: str = "",
+    extra: bytes = b"",
     receive_buffer: int = 0, wrap: Callable[[socket.socket], socket.socket] = lambda sock: sock,
 ) -> StreamReader:  # fmt: skip
-    """Connects and reads in the background. ``extra`` is sent right behind the request."""
+    """Connects and reads in the background. ``headers`` are further lines, and ``extra`` is sent right behind the
+    request."""
     sock = socket.socket()
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.connect(("127.0.0.1", server.port))
     sock = wrap(sock)
-    resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
-    sock.sendall(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n{resume}\r\n".encode() + extra)
+    if last_id:
+        headers += f"Last-Event-ID: {last_id}\r\n"
+    sock.sendall(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n".encode() + extra)
     reader = StreamReader(sock)
     reader.start()
     return reader

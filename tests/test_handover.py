@@ -385,6 +385,20 @@ def test_a_page_can_ask_for_heartbeats_that_it_receives(tmp_path: Path) -> None:
         assert (everything.empty, quiet.empty, everything.comments, quiet.comments) == ([], [], 0, 0)
 
 
+def test_a_stream_that_is_to_be_closed_by_its_request_ends_with_its_last_chunk(here: ThreadServer) -> None:
+    """Node's http-proxy, of which the development proxies of Vite and webpack are made, asks for that; and of a stream
+    that ends without its last chunk it never tells the page."""
+    with stream_of(here) as plain, stream_of(here, headers="Connection: close\r\n") as proxied:
+        for reader in (plain, proxied):
+            reader.wait("$ready")
+        here.publish("1")
+        for reader in (plain, proxied):
+            reader.wait("e")
+        here.call(here.broker.close_streams())
+        wait_for(lambda: plain.ended and proxied.ended)
+        assert (plain.ended, proxied.ended) == ("between chunks", "cleanly")
+
+
 def test_a_full_server_answers_a_stream_that_ends(tmp_path: Path) -> None:
     with serving(tmp_path, "uvloop", subscribers_max=1) as server, stream_of(server) as first:
         first.wait("$ready")
@@ -392,6 +406,9 @@ def test_a_full_server_answers_a_stream_that_ends(tmp_path: Path) -> None:
             wait_for(lambda: second.ended)
             assert second.head.startswith("HTTP/1.1 200 OK\r\n")
             assert (second.retry, second.ended, second.empty) == ("2000", "between chunks", [])
+        with stream_of(server, headers="Connection: close\r\n") as proxied:
+            wait_for(lambda: proxied.ended)
+            assert (proxied.retry, proxied.ended) == ("2000", "cleanly")
         with stream_of(server, version="1.0") as third:
             wait_for(lambda: third.ended)
             assert (third.retry, third.ended) == ("2000", "cleanly")

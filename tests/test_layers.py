@@ -21,6 +21,7 @@ LAYERS = [
         "settings",
         "sources",
         "sse",
+        "urls",
         "users",
         "values",
     },
@@ -44,7 +45,7 @@ LAYERS = [
     {"acceptor", "hangup", "listeners", "protocol", "server"},
     {"workers"},
     {"__init__"},
-    {"cli", "operations"},
+    {"cli", "operations", "options", "process"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

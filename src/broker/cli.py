@@ -16,34 +16,39 @@ import click
 import uvloop
 
 from broker import __version__
-from broker.client import Client, ClientError, Unsure, collection
+from broker.client import Client, ClientError, Unsure, check_id, check_token, collection
 from broker.errors import SettingsError
 from broker.hangup import ignore_hangups
 from broker.operations import COMMANDS
+from broker.options import Commands, Password, PathOption, Text, WithNumbers, given_by
+from broker.process import prepare
 from broker.records import make_uuid
 from broker.server import set_up_logging
-from broker.settings import read_settings
+from broker.settings import TABLE, read_settings
+from broker.tls import client_context
+from broker.urls import parse_url
 from broker.workers import run
 
 TOKEN_FILE = Path("~/.config/broker/token")
 
 _url = click.option(
-    "--url", envvar="BROKER_URL", default="http://127.0.0.1:8080", show_default=True, help="The server."
+    "--url", envvar="BROKER_URL", default="http://127.0.0.1:8080", type=Text(), show_default=True, help="The server."
 )
 _certificate = click.option(
     "--ca",
     envvar="BROKER_CA",
-    type=click.Path(exists=True, dir_okay=False),
+    type=PathOption(),
     help="A PEM file that the server's certificate is checked with.",
 )
 _token = click.option(
     "--token",
     envvar="BROKER_TOKEN",
     default="",
+    type=Text(),
     help="Default: $BROKER_TOKEN, else the file that `broker login` writes.",
 )
 _token_file = click.option(
-    "--token-file", envvar="BROKER_TOKEN_FILE", default=TOKEN_FILE, type=click.Path(path_type=Path), show_default=True,
+    "--token-file", envvar="BROKER_TOKEN_FILE", default=TOKEN_FILE, type=PathOption(), show_default=True,
     help="Where `broker login` keeps the token.",
 )  # fmt: skip
 
@@ -70,14 +75,53 @@ def _clear_errors() -> Iterator[None]:
         sys.exit(130)
 
 
-def _client(url: str, ca: str | None, token: str, token_file: Path) -> Client:
-    file = token_file.expanduser()
-    if not token and file.is_file():
-        token = file.read_text().strip()
-    return Client(url, token, ca)
+def _client(url: str, ca: Path | None, token: str, token_file: Path, *, needs_token: bool = True) -> Client:
+    """Raises ClientError, SettingsError."""
+    source = given_by("token")
+    file = None if token else _home(token_file, needed=needs_token)
+    if file is not None and file.is_file():
+        token, source = file.read_text("utf-8-sig").strip(), str(file)
+    with _named(source):
+        check_token(token)
+    return _connect(url, ca, token)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _connect(url: str, ca: Path | None, token: str = "") -> Client:
+    with _named(given_by("url")):
+        address = parse_url(url)
+    return Client(address, token, client_context(ca, given_by("ca")) if address.startswith("https:") else None)
+
+
+def _home(file: Path, *, needed: bool = True) -> Path | None:
+    """With the home folder in place of ~. Without such a folder None, or ClientError if the file is needed."""
+    try:
+        return file.expanduser()
+    except RuntimeError:  # a user without an entry among the users, as in a container
+        if not needed:
+            return None
+        raise ClientError(
+            f"{given_by('token_file')}: {file} is below a home folder, and this user has none; give --token-file FILE, "
+            "or a token in BROKER_TOKEN"
+        ) from None
+
+
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Has a refusal say which option or variable it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ClientError(f"{source}: {error}") from None
+
+
+class _Main(Commands):
+    def main(self, *given: Any, **more: Any) -> Any:
+        if not given and more.get("args") is None:  # it is this process's own command line
+            prepare()
+        return super().main(*given, **more)
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="broker")
 def main() -> None:
     """Broker: a zero-code real-time API server."""
@@ -85,10 +129,10 @@ def main() -> None:
 
 @main.command("serve")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8080]")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder for the log and the secret.  [default: ./tmp]")
+@click.option("--port", help="Port to listen on; 0 takes a free one.  [default: 8080]")
+@click.option("--data", help="Folder for the log and the secret.  [default: ./tmp]")
 @click.option("--database", metavar="URL", help="PostgreSQL in place of --data: postgresql://user@host/name")
-@click.option("--workers", type=int, help="Processes that share the port; more than 1 need --database.  [default: 1]")
+@click.option("--workers", help="Processes that share the port; more than 1 need --database.  [default: 1]")
 @click.option("--origin", multiple=True, help="A web page's origin that may call, or *; may be given again.")
 @click.option(
     "--allow-header", multiple=True, metavar="NAME", help="A header that pages may send, too; may be given again."
@@ -96,13 +140,13 @@ def main() -> None:
 @click.option(
     "--config",
     envvar="BROKER_CONFIG",
-    type=click.Path(path_type=Path),
+    type=PathOption(),
     help="A TOML file; docs/settings.md has all settings.",
 )
 @click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be given again.")
-@click.option("--verbose", envvar="BROKER_VERBOSE", is_flag=True, help="Log more.")
+@click.option("--verbose", envvar="BROKER_VERBOSE", show_envvar=True, is_flag=True, help="Log more.")
 def serve_command(
-    host: str | None, port: int | None, data: Path | None, database: str | None, workers: int | None,
+    host: str | None, port: str | None, data: str | None, database: str | None, workers: str | None,
     origin: tuple[str, ...], allow_header: tuple[str, ...], config: Path | None, more: tuple[str, ...], verbose: bool,
 ) -> None:  # fmt: skip
     """Run the server."""
@@ -112,7 +156,8 @@ def serve_command(
     for each in more:
         name, equals, value = each.partition("=")
         if not equals:
-            raise click.ClickException(f"--set {each}: expected NAME=VALUE")
+            known = name if name in {setting.name for setting in TABLE} else ""  # else it may be a secret
+            raise click.ClickException(f"--set {known or '…'}: expected NAME=VALUE, such as heartbeat_s=10")
         arguments[name] = value
     options = {
         "host": host, "port": port, "data": data, "database": database, "workers": workers, "origin": origin or None,
@@ -120,7 +165,8 @@ def serve_command(
     }  # fmt: skip
     arguments |= {name: value for name, value in options.items() if value is not None}
     with _clear_errors():
-        uvloop.run(run(read_settings(arguments, file=config)))
+        source = "argument" if given_by("config").startswith("-") else given_by("config")
+        uvloop.run(run(read_settings(arguments, file=config, file_source=source)))
 
 
 @main.group("user")
@@ -130,39 +176,41 @@ def user_group() -> None:
 
 @user_group.command("add")
 @click.argument("username")
-@click.password_option(envvar="BROKER_PASSWORD", help="Or $BROKER_PASSWORD; asked for if not given.")
+@click.password_option(envvar="BROKER_PASSWORD", type=Password(), help="Or $BROKER_PASSWORD; asked for if not given.")
 @click.option("--info", default="null", help="Any JSON that goes with the user.")
 @_client_options
 def user_add(username: str, password: str, info: str, **options: Any) -> None:
     """Create a user; prints it."""
+    info = _without_mark(info)
     _json(info, "--info")
     with _clear_errors():
         body = f'{{"username":{json.dumps(username)},"password":{json.dumps(password)},"info":{info}}}'
-        click.echo(_client(**options).post("/users", body.encode()))
+        click.echo(_client(**options, needs_token=False).post("/users", body.encode()))
 
 
 @main.command("login")
 @click.argument("username")
 @click.option(
-    "--password", prompt=True, hide_input=True, envvar="BROKER_PASSWORD",
+    "--password", prompt=True, hide_input=True, envvar="BROKER_PASSWORD", type=Password(),
     help="Or $BROKER_PASSWORD; asked for if not given.",
 )  # fmt: skip
 @_url
 @_certificate
 @_token_file
-def login(username: str, password: str, url: str, ca: str | None, token_file: Path) -> None:
+def login(username: str, password: str, url: str, ca: Path | None, token_file: Path) -> None:
     """Log in; the token is kept in a file that only you can read."""
     with _clear_errors():
-        answer = Client(url, certificate=ca).post("/login", {"username": username, "password": password})
-        file = token_file.expanduser()
+        file = _home(token_file) or token_file
+        answer = _connect(url, ca).post("/login", {"username": username, "password": password})
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        private = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(private, "w", encoding="ascii") as output:
             output.write(json.loads(answer)["jwt"] + "\n")
     click.echo(f"logged in as {username}; the token is in {file}", err=True)
 
 
-@main.command("insert")
+@main.command("insert", cls=WithNumbers)
 @click.argument("event")
 @click.argument("data", default="-")
 @click.option("--at", help="Epoch seconds at which it is published.  [default: now]")
@@ -172,7 +220,7 @@ def login(username: str, password: str, url: str, ca: str | None, token_file: Pa
 def insert(event: str, data: str, at: str | None, log_only: bool, uuid: str | None, **options: Any) -> None:
     """Insert a record; prints it. DATA is JSON, or - for standard input."""
     with _clear_errors():
-        text = sys.stdin.buffer.read().decode() if data == "-" else data
+        text = _without_mark(sys.stdin.buffer.read().decode() if data == "-" else data)
         _json(text, "DATA")
         # Put together by hand: DATA goes out as given, number text and all.
         fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or _new_uuid())}
@@ -197,7 +245,10 @@ def listen(events: tuple[str, ...], last_event_id: str, count: int | None, **opt
     """Print the stream, one JSON object a line; resumes by itself. EVENTS are names, or prefixes such as 'orders/*'."""
     left = count
     with _clear_errors():
-        for message in _client(**options).listen(events, last_event_id, lambda text: click.echo(text, err=True)):
+        with _named("--last-event-id"):
+            check_id(last_event_id)
+        client = _client(**options, needs_token=False)
+        for message in client.listen(events, last_event_id, lambda text: click.echo(text, err=True)):
             event_id, event = json.dumps(message.id), json.dumps(message.event, ensure_ascii=False)
             click.echo(f'{{"id":{event_id},"event":{event},"data":{message.data}}}')
             if left is not None and not message.event.startswith("$"):
@@ -242,6 +293,11 @@ def _number(text: str) -> Any:
         return json.loads(text, parse_int=float)
     except ValueError:
         return None
+
+
+def _without_mark(text: str) -> str:
+    """Some programs begin UTF-8 with a byte order mark, which nobody sees (RFC 8259, section 8.1)."""
+    return text.removeprefix("\ufeff")
 
 
 def _json(text: str, name: str) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import ssl
 import time
 import urllib.error
@@ -10,11 +12,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse, InvalidURL
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
-_TIMEOUT_S = 30.0  # a heartbeat comes every 15 s: two missed ones and the stream is dead
+_TIMEOUT_S = 30.0  # at the least; a heartbeat comes every 15 s unless the server says otherwise
+_LATE_S = 5.0  # how late a heartbeat may be
+_HEARTBEAT_MAX_S = 1_000_000
 _PART_BYTES = 65_536
 _RETRY_S = 2.0  # until the server says
 
@@ -33,10 +37,15 @@ class Message:
 
 
 class Client:
-    def __init__(self, url: str, token: str = "", certificate: str | None = None) -> None:
-        self._url = url.rstrip("/")
+    """``url`` is one that ``parse_url`` returned, and ``token`` has passed ``check_token``."""
+
+    def __init__(
+        self, url: str, token: str = "", tls: ssl.SSLContext | None = None, timeout_s: float = _TIMEOUT_S
+    ) -> None:
+        self._url = url
         self._token = token
-        self._tls = ssl.create_default_context(cafile=certificate) if url.startswith("https:") else None
+        self._timeout_s = timeout_s
+        self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=tls))
 
     def post(self, path: str, body: Any | bytes | None = None) -> str:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -63,7 +72,13 @@ class Client:
                             continue
                         last_id = message.id
                         if kind == "event":
+                            if message.event == "$ready":
+                                silent_s = max(self._timeout_s, silence_s(message.data))
+                                # http.client has no public way from an answer to its socket.
+                                response.fp.raw._sock.settimeout(silent_s)  # type: ignore[attr-defined] # see above
                             yield message
+                reason = "the stream ended"
+            except Ended:  # a server that stops, or is full, leaves out the last chunk: come back
                 reason = "the stream ended"
             except Away as error:
                 reason = str(error)
@@ -79,18 +94,24 @@ class Client:
             all_headers["Authorization"] = f"Bearer {self._token}"
         try:
             request = urllib.request.Request(self._url + path, body, all_headers, method=method)  # noqa: S310 (the user's)
-            response: HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=self._tls)  # noqa: S310
+            response: HTTPResponse = self._opener.open(request, timeout=self._timeout_s)
         except urllib.error.HTTPError as error:
             with error:
                 kind = Unsure if error.code in (500, 502, 503, 504) else ClientError
                 raise kind(_sentence(error)) from None
         except urllib.error.URLError as error:
-            raise Away(f"cannot reach {self._url}: {error.reason}; is the server running there?") from None
-        except (ValueError, InvalidURL) as error:
-            raise ClientError(f"--url {self._url}: {error}; it begins with http:// or https://") from None
+            raise Away(f"cannot reach {self._url}: {error.reason}; {_advice(error.reason)}") from None
         except (OSError, HTTPException) as error:
             raise Unsure(f"{self._url} did not answer: {str(error) or type(error).__name__}") from None
         return response
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Sent on to another address, urllib makes a GET without a body of an insert, and gives the token to whoever is
+    there."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 class Away(ClientError):
@@ -101,10 +122,16 @@ class Unsure(Away):
     """It was sent, and may have been done: an insert can be sent again, with the same uuid."""
 
 
+class Ended(Unsure):
+    """The connection was closed before the end of the answer."""
+
+
 @contextmanager
 def _cut_off() -> Iterator[None]:
     try:
         yield
+    except IncompleteRead:
+        raise Ended("the answer was cut off: the server closed the connection before its end") from None
     except (OSError, HTTPException) as error:
         raise Unsure(f"the answer was cut off: {str(error) or type(error).__name__}") from None
 
@@ -147,12 +174,55 @@ def parse(lines: Iterator[str], last_id: str = "") -> Iterator[tuple[str, Messag
             yield "retry", Message(last_id, "", value)
 
 
+def silence_s(ready: str) -> float:
+    """How long a stream may say nothing until it is dead, by the data of its ``$ready``: two heartbeats, and a bit.
+
+    0 if the server does not say how often they come."""
+    try:
+        heartbeat_s = json.loads(ready)["heartbeat"]
+    except (ValueError, KeyError, TypeError):
+        return 0.0
+    if isinstance(heartbeat_s, bool) or not isinstance(heartbeat_s, int | float):
+        return 0.0
+    return 2 * heartbeat_s + _LATE_S if 0 < heartbeat_s <= _HEARTBEAT_MAX_S else 0.0
+
+
+def check_token(token: str) -> None:
+    """Raises ValueError with a sentence that does not show it: http.client would, for what no header may have."""
+    if not re.fullmatch(r"[\x21-\x7e]*", token):
+        raise ValueError(
+            "the token has a blank, a line break or another character that no header may have; copy it again, or get "
+            "another one: broker login"
+        )
+
+
+def check_id(last_id: str) -> None:
+    """Raises ValueError."""
+    if not re.fullmatch(r"[\x20-\x7e]*", last_id):
+        raise ValueError("an id has no line break and no letter beyond ASCII; copy it again from the stream")
+
+
 def collection(event: str, limit: int | None, newest_first: bool) -> str:
     query = {"limit": limit} if limit else {}
     return f"/collections/{quote(event)}?{urlencode({**query, 'order': 'desc' if newest_first else 'asc'})}"
 
 
+def _advice(reason: object) -> str:
+    """What to do where a server cannot be reached."""
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return "give --ca FILE, with the certificate of the authority that issued the server's"
+    if isinstance(reason, ssl.SSLError):
+        return "it may speak no TLS: try http:// in place of https://"
+    if isinstance(reason, socket.gaierror):
+        return "no machine is known by that name: look at --url"
+    return "is the server running there?"
+
+
 def _sentence(error: urllib.error.HTTPError) -> str:
+    if error.code in (301, 302, 303, 307, 308):
+        to = urlsplit(error.headers.get("Location", ""))
+        where = f"{to.scheme}://{to.netloc.rpartition('@')[2]}" if to.netloc else "another address"
+        return f"the server sends on to {where} ({error.code}); if that is right, give it as --url"
     try:
         return f"{json.load(error)['detail']} ({error.code})"
     except (ValueError, KeyError, TypeError, OSError, HTTPException):

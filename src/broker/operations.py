@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pwd
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from broker.errors import SettingsError
+from broker.options import PathOption, Text
 from broker.store.backup import backup, restore
 from broker.store.copy import copy_log
 from broker.store.tables import AGAIN
@@ -24,7 +26,7 @@ _P = TypeVar("_P")
 _T = TypeVar("_T")
 
 _data = click.option(
-    "--data", envvar="BROKER_DATA", default=Path("./tmp"), type=click.Path(path_type=Path), show_default=True,
+    "--data", envvar="BROKER_DATA", default=Path("./tmp"), type=PathOption(), show_default=True,
     help="The server's folder.",
 )  # fmt: skip
 
@@ -78,7 +80,7 @@ def _steps(label: str, work: Callable[[_P, _P, Callable[[int, int], None]], _T],
 
 
 @click.command("backup")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathOption())
 @click.option("--moved", is_flag=True, help="Also of a log that `broker copy` has moved: what it had then.")
 @_data
 def backup_command(file: Path, data: Path, moved: bool) -> None:
@@ -89,7 +91,7 @@ def backup_command(file: Path, data: Path, moved: bool) -> None:
 
 
 @click.command("restore")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathOption())
 @_data
 def restore_command(file: Path, data: Path) -> None:
     """Put a backup's FILE in place of a log that is lost. The server must not run."""
@@ -99,7 +101,7 @@ def restore_command(file: Path, data: Path) -> None:
 
 
 @click.command("verify")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=PathOption())
 @_data
 def verify_command(file: Path | None, data: Path) -> None:
     """Check the whole log, or a backup's FILE: prints what is wrong, and exits with 1 if anything is."""
@@ -118,7 +120,7 @@ def verify_command(file: Path | None, data: Path) -> None:
 
 
 @click.command("export")
-@click.argument("file", default="-", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file", default="-", type=PathOption(allow_dash=True))
 @_data
 def export_command(file: Path, data: Path) -> None:
     """Write users and log as lines of JSON to a new FILE, or standard output; also while the server runs."""
@@ -132,6 +134,12 @@ def export_command(file: Path, data: Path) -> None:
             export_file(data / "broker.db", file, done)
 
 
+def _without_mark(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Some editors begin UTF-8 with a byte order mark."""
+    for number, line in enumerate(lines):
+        yield line if number else line.removeprefix(codecs.BOM_UTF8)
+
+
 @click.command("import")
 @click.argument("file", default="-", type=click.File("rb"))
 @_data
@@ -139,7 +147,7 @@ def import_command(file: IO[bytes], data: Path) -> None:
     """Read what `broker export` wrote, from FILE or standard input, into a log that is empty. The server must not
     run."""
     with _clear_errors():
-        lines = iter(file)
+        lines = _without_mark(file)
         head = read_head(lines)
         with _bar("import", head.records) as done:
             import_log(data / "broker.db", head, lines, done)
@@ -148,8 +156,10 @@ def import_command(file: IO[bytes], data: Path) -> None:
 
 
 @click.command("copy")
-@click.option("--from", "source", required=True, help="Where the log is: a folder, or postgresql://user@host/name.")
-@click.option("--to", "target", required=True, help="Where it goes: the same; nothing may be there.")
+@click.option(
+    "--from", "source", required=True, type=Text(), help="Where the log is: a folder, or postgresql://user@host/name."
+)
+@click.option("--to", "target", required=True, type=Text(), help="Where it goes: the same; nothing may be there.")
 def copy_command(source: str, target: str) -> None:
     """Move the log from a folder to PostgreSQL, or back. What it is taken from takes no more writes. A server must
     not run on the folder."""

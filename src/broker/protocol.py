@@ -210,6 +210,7 @@ class Handover:
         self._protocol = protocol
         self._cycle = cycle
         self.chunked = cycle.scope["http_version"] != "1.0"
+        self.last_chunk = not cycle.keep_alive  # by what the client asked for: a stop of the server changes it later
 
     def take(self, subscriber: Subscriber, settings: Settings) -> bool:
         protocol, cycle = self._protocol, self._cycle

@@ -260,7 +260,7 @@ def read_settings(
             "docs/settings.md has them all"
         )
     for name, (value, source) in found.items():
-        if isinstance(value, str) and not value.strip() and not isinstance(_KNOWN[name].default, tuple):
+        if _is_empty(value) and name != "trusted_proxies":  # of which a list without any makes sense
             raise SettingsError(
                 f"{name} ({source}): empty; {_EMPTY.get(name) or expected(_KNOWN[name])}, or leave it out"
             )
@@ -273,6 +273,18 @@ def read_settings(
     return settings
 
 
+def _is_empty(value: Any) -> bool:
+    """As of a variable of the shell that is not set."""
+    parts = [value] if isinstance(value, str) else value
+    return (
+        isinstance(parts, list | tuple)
+        and bool(parts)
+        and all(isinstance(part, str) and not part.strip() for part in parts)
+    )
+
+
 def _unknown(name: str, source: str) -> str:
     near = nearest(name, _KNOWN)
-    return f"{name[:100]} ({source}{near and f'; did you mean {near}?'})"
+    # What is no name may be half of a URL, with a password: `--set postgresql://ada:...@host/name?sslmode=require`.
+    shown_name = name[:100] if name.replace("-", "_").isidentifier() else "what is no name"
+    return f"{shown_name} ({source}{near and f'; did you mean {near}?'})"

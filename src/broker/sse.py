@@ -56,5 +56,8 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
 
 
+LAST_CHUNK = b"0\r\n\r\n"
+
+
 def _seconds(microseconds: int) -> bytes:
     return seconds_text(microseconds).encode()

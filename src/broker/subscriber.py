@@ -39,18 +39,20 @@ class Subscriber(asyncio.Protocol):
     Mutable state: all of its own, changed by the loop's callbacks, the hub and its catch-up, never across an await."""
 
     __slots__ = (
-        "_direct", "_drained", "_ended", "_ending", "_unwritten", "chunked", "closed", "filter", "group",
+        "_direct", "_drained", "_ended", "_ending", "_last_chunk", "_unwritten", "chunked", "closed", "filter", "group",
         "heartbeat_events", "hub", "paused", "position", "transport", "visitor",
     )  # fmt: skip
 
     def __init__(
-        self, hub: Hub, filter: Filter, *, chunked: bool, heartbeat_events: bool = False, visitor: str = ""
-    ) -> None:
+        self, hub: Hub, filter: Filter, *, chunked: bool, last_chunk: bool = False, heartbeat_events: bool = False,
+        visitor: str = "",
+    ) -> None:  # fmt: skip
         self.hub = hub
         self.visitor = visitor  # that it is counted for
         self.filter = filter
         self.heartbeat_events = heartbeat_events  # it asked for heartbeats that a page can receive
         self.chunked = chunked  # HTTP/1.1; HTTP/1.0 has no chunks, other servers make their own
+        self._last_chunk = chunked and last_chunk  # whether its end is marked: see web/stream.py
         self.transport: Transport
         self._direct: socket.socket | None = None
         # Behind: the last position that was written. Live: see Hub.position.
@@ -128,14 +130,15 @@ class Subscriber(asyncio.Protocol):
         return len(self._unwritten) + self.transport.get_write_buffer_size() + queued
 
     def end(self) -> None:
-        """Closes the connection behind what is not written yet, without a last chunk: several libraries take that for
-        the end of the data, and would not come back (docs/decisions/0007)."""
+        """Closes the connection behind what is not written yet."""
         if not self.closed and not self._ended:
             self._ending = True
             if not self._unwritten:
                 self._close()
 
     def _close(self) -> None:
+        if self._last_chunk:
+            self.write_framed(sse.LAST_CHUNK)
         self._ending, self._ended = False, True
         self._let_go()
         if not self.closed:

@@ -44,6 +44,10 @@ class Handover(Protocol):
     """A server's offer to give the connection away; see ``server.py``."""
 
     chunked: bool  # whether the response is framed in chunks
+    # Whether the response ends with its last chunk. Several libraries take that for the end of the data, and would not
+    # open the stream again; but of a stream that ends without it, proxies that are made of Node's http-proxy never tell
+    # their client. They ask for the connection to be closed, which the libraries do not (docs/decisions/0007).
+    last_chunk: bool
 
     def take(self, subscriber: Subscriber, settings: Settings) -> bool:
         """Makes the subscriber the protocol of the connection; False if the client has gone already."""
@@ -80,13 +84,14 @@ class Events:
         elif refused:
             # A plain EventSource gives up for good on any other status: a temporary refusal is a stream that ends.
             body = sse.retry(broker.settings.retry_ms)
-            await send({"type": "http.response.body", "body": body, "more_body": handover is not None})
-            if handover is not None:
+            cut_short = handover is not None and not handover.last_chunk
+            await send({"type": "http.response.body", "body": body, "more_body": cut_short})
+            if handover is not None and cut_short:
                 handover.cut_short()
         elif handover is not None:
             subscriber = Subscriber(
-                broker.hub, filter, chunked=handover.chunked, heartbeat_events=heartbeat_events,
-                visitor=visitor(address(scope)),
+                broker.hub, filter, chunked=handover.chunked, last_chunk=handover.last_chunk,
+                heartbeat_events=heartbeat_events, visitor=visitor(address(scope)),
             )  # fmt: skip
             if handover.take(subscriber, broker.settings):
                 broker.subscribe(subscriber, last_id or None)

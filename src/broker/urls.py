@@ -1,0 +1,52 @@
+"""The address of a server, as the command line takes it."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, urlsplit
+
+_SCHEMES = ("http", "https")
+
+
+def parse_url(text: str) -> str:
+    """The address without a slash at its end. Raises ValueError with a sentence that shows no secret."""
+    if "@" in text:
+        raise ValueError("leave out user name and password; `broker login` gets a token, which says who you are")
+    if "?" in text or "#" in text:
+        raise ValueError("leave out what begins with ? or #; give the server's address alone")
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        rest = re.sub("^https?:/*", "", text).lstrip("/")
+        raise ValueError(f"{text[:200]!r} has no scheme; write http://{rest[:200]}, or https://")
+    if scheme.lower() not in _SCHEMES:
+        raise ValueError(f"{text[:200]!r} has the scheme {scheme[:20]}; Broker's are http and https")
+    if re.search(r"[\s\x00-\x1f\x7f]", text):
+        raise ValueError(f"{text[:200]!r} has a blank or a line break within; write http://host:port")
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+    except ValueError:
+        raise ValueError(
+            f"{text[:200]!r} has a bracket too much; an IPv6 address is written http://[::1]:8080"
+        ) from None
+    _check_port(text, parts.netloc)
+    _check_host(text, host, parts.netloc)
+    path = quote(parts.path.rstrip("/"), safe="/%:!$&'()*+,;=~")
+    return f"{scheme.lower()}://{parts.netloc}{path}"
+
+
+def _check_port(text: str, netloc: str) -> None:
+    found = re.search(r":([^:\]]*)$", netloc)
+    if found and netloc.count(":") > 1 and not netloc.startswith("["):
+        raise ValueError(f"{text[:200]!r}: an IPv6 address stands in brackets: http://[::1]:8080")
+    if found and not (re.fullmatch("[0-9]{1,5}", found[1]) and 0 < int(found[1]) <= 65_535):
+        raise ValueError(f"{text[:200]!r} has no port behind the colon; write 1 to 65535, as in http://127.0.0.1:8080")
+
+
+def _check_host(text: str, host: str, netloc: str) -> None:
+    try:
+        right = netloc.startswith("[") or re.fullmatch(r"[a-z0-9._-]+", host.encode("idna").decode().lower())
+    except UnicodeError:  # a part of it is empty, or longer than 63 bytes
+        right = None
+    if not right:
+        raise ValueError(f"{text[:200]!r} has no host name that can be looked up; write http://host:port")
