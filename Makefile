@@ -34,11 +34,14 @@ bench: $(VENV)/.bench
 	@$(BIN)/python -m bench $(ARGS)
 
 # Kills, stops and cuts for some 35 minutes, and a checker that proves that nothing was lost; ARGS=--help says more.
+# ARGS=--clients tries other people's libraries alone (docs/clients.md), ARGS=--proxies npm's development proxies alone
+# (docs/proxies.md).
 soak: $(VENV)/.tests $(JS)/node_modules/.installed
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(JS)/node_modules tests/clients/.cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf $(JS)/node_modules tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ from tests.postgres import a_server
 DOCS = Path(__file__).parent.parent.parent / "docs"
 BEGIN, END = "<!-- begin: the last soak -->\n", "<!-- end: the last soak -->\n"
 ONE, THREE = "One node on SQLite", "Three nodes on PostgreSQL"
+DEVELOPMENT = Path(__file__).parent.parent / "proxies" / "development.py"
 KILLS_A_ROUND = 20
 ROUND_S = 60.0  # of trouble with nodes; to start and to settle takes some more
 PUBLISHERS = 16
@@ -43,7 +45,10 @@ def main() -> None:
     parser.add_argument(
         "--page", action="store_true", help="put the reports of this run into docs/reliability.md and docs/clients.md"
     )
+    parser.add_argument("--proxies", action="store_true", help="streams behind npm's development proxies, and no more")
     options = parser.parse_args()
+    if options.proxies:
+        sys.exit(subprocess.run([sys.executable, "-m", "pytest", DEVELOPMENT]).returncode)
     if options.clients:
         sys.exit(min(clients.main(options.page), 1))
     print(f"seed {options.seed}", file=sys.stderr)

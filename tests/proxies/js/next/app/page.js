@@ -1,0 +1,4 @@
+// @ts-check
+export default function Page() {
+  return <p>a page</p>;
+}

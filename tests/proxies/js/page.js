@@ -1,0 +1,3 @@
+// @ts-check
+// What webpack needs to have something to bundle.
+document.title = "a page";
