@@ -5,19 +5,21 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JS := tests/clients/js
 
 serve: $(VENV)/.runs
 	@$(BIN)/broker serve --origin http://localhost:3000 --data ./tmp
 
-test: $(VENV)/.tests
+test: $(VENV)/.tests $(JS)/node_modules/.installed
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
 
-check: $(VENV)/.tests
+check: $(VENV)/.tests $(JS)/node_modules/.installed
 	$(BIN)/ruff check src tests docs bench
 	$(BIN)/ruff format --check src tests docs bench
 	$(BIN)/mypy src tests docs bench
+	@if [ -d $(JS)/node_modules/typescript ]; then echo "tsc $(JS)" && node $(JS)/node_modules/typescript/bin/tsc --project $(JS); fi
 
 format: $(VENV)/.tests
 	$(BIN)/ruff check --fix src tests docs bench
@@ -32,12 +34,14 @@ bench: $(VENV)/.bench
 	@$(BIN)/python -m bench $(ARGS)
 
 # Kills, stops and cuts for some 35 minutes, and a checker that proves that nothing was lost; ARGS=--help says more.
-# ARGS=--proxies does something else: it puts the development proxies that npm has in front (docs/proxies.md).
-soak: $(VENV)/.tests
+# ARGS=--clients tries other people's libraries alone (docs/clients.md), ARGS=--proxies npm's development proxies alone
+# (docs/proxies.md).
+soak: $(VENV)/.tests $(JS)/node_modules/.installed
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov tests/proxies/js/node_modules tests/proxies/js/tmp
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf $(JS)/node_modules tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -61,3 +65,13 @@ $(VENV)/.tests: pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) for tests (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.runs
+
+# Without Node.js nothing of JavaScript's is tested or checked, which `make test` says; with CI set that is an error.
+$(JS)/node_modules/.installed: $(JS)/package-lock.json
+	@if command -v node >/dev/null && command -v npm >/dev/null; then \
+	  echo "installing the JavaScript libraries that are tested (once)" >&2; \
+	  npm --prefix $(JS) ci --silent --no-audit --no-fund && touch $@; \
+	else \
+	  echo "JAVASCRIPT IS NOT TESTED: it needs Node.js and npm (Debian: apt install nodejs npm)" >&2; \
+	  [ -z "$$CI" ]; \
+	fi

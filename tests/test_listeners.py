@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,27 +50,12 @@ def has_version_6() -> bool:
 needs_version_6 = pytest.mark.skipif(not has_version_6(), reason="this machine has no IPv6")
 
 
-@pytest.fixture
-def both(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some machines have only one address for localhost: here it is resolved as on the others."""
-    real = socket.getaddrinfo
-
-    def resolve(host: str, port: int, **more: int) -> list[object]:
-        if host != "localhost":
-            return list(real(host, port, **more))
-        return [*real("::1", port, **more), *real("127.0.0.1", port, **more), *real("127.0.0.1", port, **more)]
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-
-
 @needs_version_6
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_name_with_several_addresses_listens_on_each_with_one_port(
-    stack: ExitStack, both: None, shared: bool
-) -> None:
+def test_localhost_listens_on_both_of_its_addresses_with_one_port(stack: ExitStack, shared: bool) -> None:
     settings = Settings(host="localhost", port=0)
     listeners = bound(stack, settings, shared=shared)
-    assert [each.getsockname()[0] for each in listeners] == ["::1", "127.0.0.1"]
+    assert [each.getsockname()[0] for each in listeners] == ["127.0.0.1", "::1"]
     (port,) = {each.getsockname()[1] for each in listeners}
     assert address_of(settings, listeners) == f"http://localhost:{port}"
     if shared:
@@ -79,7 +65,7 @@ def test_a_name_with_several_addresses_listens_on_each_with_one_port(
 
 @pytest.mark.parametrize("number", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
 def test_a_kind_of_address_that_the_machine_lacks_is_left_out(
-    stack: ExitStack, both: None, monkeypatch: pytest.MonkeyPatch, number: int
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     class WithoutVersion6(socket.socket):
         def __init__(self, family: int = -1, *more: int) -> None:
@@ -112,6 +98,24 @@ def test_a_port_in_use_is_said_with_the_source_of_the_port(stack: ExitStack) -> 
         f"port (BROKER_PORT): cannot listen on 127.0.0.1 port {port}: another program does; "
         "stop that, or choose another --port"
     )
+
+
+@needs_version_6
+def test_a_free_port_is_free_at_all_addresses(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port that 127.0.0.1 gets first is in use at ::1."""
+    given: list[int] = []
+
+    class Unlucky(socket.socket):
+        def bind(self, address: Any) -> None:
+            if self.family == socket.AF_INET6 and len(given) < 2:
+                given.append(address[1])
+                raise OSError(errno.EADDRINUSE, "in use")
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "socket", Unlucky)
+    four, six = bound(stack, Settings(host="localhost", port=0))
+    assert four.getsockname()[1] == six.getsockname()[1]
+    assert len(given) == 2
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ def test_values_are_read_from_text() -> None:
         ("origin", "localhost:3000"), ("origin", "http://localhost/"), ("origin", "http://localhost/a"),
         ("peer_timeout_s", "99999999999"), ("trusted_proxies", "banana"), ("trusted_proxies", "*"),
         ("trusted_proxies", "10.0.0.1/8"), ("bodies_bytes_max", 1_000),
-        ("token_secret", "short"), ("tls_certificate", "cert.pem"), ("tls_key", "key.pem"),
+        ("token_secret", "short"), ("signups_per_address", "0/minute"), ("tls_certificate", "cert.pem"),
+        ("tls_key", "key.pem"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_refused_and_its_setting_named(name: str, value: object) -> None:
@@ -85,7 +86,7 @@ def test_an_unknown_setting_is_named_wherever_it_stands(tmp_path: Path) -> None:
     assert "unknown settings: colour (argument); docs" in refusal({"colour": "blue"})
 
 
-@pytest.mark.parametrize("content", [b"port = ", b"\xff", None])
+@pytest.mark.parametrize("content", [b"port = ", b"\xff", b"port = " + b"[" * 10_000, None])
 def test_a_settings_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "broker.toml"
     if content is not None:

@@ -52,6 +52,7 @@ class Files:
             "damaged-key.pem": key[:200] + b"AAAA" + key[210:],
             "secret.pem": key,
             "one.pem": b"# \xfc\n" + key + certificate,
+            "crlf.pem": certificate.replace(b"\n", b"\r\n"),
         }
         for name, content in made.items():
             (folder / name).write_bytes(content)
@@ -71,7 +72,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 @pytest.mark.parametrize(
-    ("certificate", "key"), [("certificate.pem", "key.pem"), ("one.pem", "one.pem"), ("ec.pem", "ec-key.pem")]
+    ("certificate", "key"),
+    [("certificate.pem", "key.pem"), ("one.pem", "one.pem"), ("ec.pem", "ec-key.pem"), ("crlf.pem", "key.pem")],
 )
 def test_a_pair_is_loaded(files: Files, certificate: str, key: str) -> None:
     assert isinstance(server_context(files.settings(certificate, key)), ssl.SSLContext)

@@ -46,11 +46,17 @@ def bind(settings: Settings, *, shared: bool = False) -> list[socket.socket]:
 
 
 def _places(settings: Settings) -> list[_Place]:
-    """A name has several addresses: a browser takes ``localhost`` for ::1, and other programs for 127.0.0.1."""
+    """A name may have several addresses. ``localhost`` has two (RFC 6761), whatever /etc/hosts says: some programs take
+    it for 127.0.0.1, and others for ::1."""
+    hosts = ("127.0.0.1", "::1") if settings.host.lower() == "localhost" else (settings.host,)
     try:
-        found = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
-        )
+        found = [
+            each
+            for host in hosts
+            for each in socket.getaddrinfo(
+                host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+            )
+        ]
     except (socket.gaierror, ValueError):  # ValueError: not even a name, such as one of 70 letters without a dot
         raise SettingsError(
             f"{settings.named('host')}: {settings.host[:100]!r} is no address, and no name that this machine knows; "
@@ -104,7 +110,7 @@ def _refusal(settings: Settings, error: OSError) -> SettingsError:
     what = f"cannot listen on {settings.host} port {settings.port}"
     if error.errno == errno.EADDRINUSE:
         return SettingsError(f"{port}: {what}: another program does; stop that, or choose another --port")
-    if error.errno in (errno.EACCES, errno.EPERM):
+    if error.errno in (errno.EACCES, errno.EPERM) and settings.port < 1024:
         return SettingsError(
             f"{port}: {what}: a port below 1024 needs a right; choose another --port, such as 8080, behind a proxy, or "
             "give the right (AmbientCapabilities=CAP_NET_BIND_SERVICE in systemd)"

@@ -85,16 +85,13 @@ def _keys(content: bytes) -> bool:
 def _check_certificate(name: str, content: bytes) -> None:
     if not _certificates(content):
         raise SettingsError(f"{name} {_other(content, 'a certificate', 'x509')}")
+    first = re.search(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", content, re.DOTALL)
+    if first is None:  # in OpenSSL's own form, which it loads and this check does not
+        return
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=_first(content))
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=first[0].decode("ascii", "replace"))
     except (ssl.SSLError, ValueError):
         raise SettingsError(f"{name} has a certificate that is damaged; make or copy it again") from None
-
-
-def _first(content: bytes) -> str:
-    """The first certificate; text around it may be in any encoding."""
-    found = re.search(rb"-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----.*?-----END \1-----", content, re.DOTALL)
-    return found[0].decode("ascii", "replace") if found else ""
 
 
 def _check_key(name: str, content: bytes) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from broker.store.verify import verify
+from tests.clients import soak as clients
 from tests.faults.run import Run
 from tests.faults.trouble import FAULTS
 from tests.postgres import a_server
@@ -37,11 +38,19 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=300, help="of one node on SQLite (300: some 22 minutes; 0: none)")
     parser.add_argument("--nodes", type=int, default=10, help="minutes of three nodes on PostgreSQL (0: none)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the dice; printed, to do a run again")
-    parser.add_argument("--page", action="store_true", help="put the reports of this run into docs/reliability.md")
+    parser.add_argument(
+        "--clients", action=argparse.BooleanOptionalAction,
+        help="other people's libraries alone (some four minutes); --no-clients: all but those",
+    )  # fmt: skip
+    parser.add_argument(
+        "--page", action="store_true", help="put the reports of this run into docs/reliability.md and docs/clients.md"
+    )
     parser.add_argument("--proxies", action="store_true", help="streams behind npm's development proxies, and no more")
     options = parser.parse_args()
     if options.proxies:
         sys.exit(subprocess.run([sys.executable, "-m", "pytest", DEVELOPMENT]).returncode)
+    if options.clients:
+        sys.exit(min(clients.main(options.page), 1))
     print(f"seed {options.seed}", file=sys.stderr)
     reports: dict[str, Any] = {}
     if options.kills:
@@ -56,7 +65,8 @@ def main() -> None:
         file.write_text(json.dumps(known | reports, indent=1) + "\n")
         page = DOCS / "reliability.md"
         page.write_text(with_reports(page.read_text(), known | reports))
-    sys.exit(any(report["faults"] for report in reports.values()))
+    wrong = 0 if options.clients is False else clients.main(options.page)
+    sys.exit(bool(wrong) or any(report["faults"] for report in reports.values()))
 
 
 def soak(what: str, rounds: int, one_round: Callable[[Path, int], tuple[Run, list[str]]], seed: int) -> dict[str, Any]:

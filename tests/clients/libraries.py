@@ -1,0 +1,213 @@
+"""The libraries: what each is called, how its program is run, and what its user needs to know."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CACHE = HERE / ".cache"  # what `make soak` installs and builds
+
+ITSELF = "by itself"
+OWN_LOOP = "by your own loop"  # it reads one response
+NO_OPTION = "none"  # and the scenario leaves long lines out of its stream
+QUERY = "`?last_event_id=` in the address"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    name: str  # in its registry
+    version: str = ""  # of those that `make test` installs in ranges, and of the browser: the one that is here
+    language: str  # and folder
+    program: str  # its file, without the ending
+    reconnects: str = ITSELF
+    saved_id: str  # how the id to resume from is given to it
+    notes: str = ""  # what else its user needs to know: sentences
+    large: str = ""  # the option for lines over 64 KiB, where one is needed
+    quick: bool = False  # in `make test`, too
+    needs: tuple[str, ...] = ()  # requirements for pip, if `make test` does not install it
+
+    @property
+    def command(self) -> list[str]:
+        match self.language:
+            case "js":
+                return ["node", str(HERE / "js" / f"{self.program}.js")]
+            case "python":
+                return [sys.executable, "-m", f"tests.clients.python.{self.program}"]
+            case "java":
+                folder = CACHE / "java"
+                return ["java", "-cp", f"{folder / 'classes'}:{folder / 'libraries'}/*", self.program]
+            case "rust":
+                return [str(CACHE / "rust" / "release" / self.program)]
+            case other:
+                return [str(CACHE / other / self.program)]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {"PYTHONPATH": str(CACHE / "python" / self.program)} if self.needs else {}
+
+
+JAVASCRIPT = [
+    Library(
+        name="EventSource (Chromium)", language="python", program="chromium", quick=True,
+        saved_id=QUERY,
+        notes="It has no listener for all events: name each one.",
+    ),
+    Library(
+        name="eventsource", version="4.1.1", language="js", program="eventsource", quick=True,
+        saved_id=QUERY,
+        notes="It has no listener for all events: name each one.",
+    ),
+    Library(
+        name="eventsource", version="2.0.2", language="js", program="eventsource-2",
+        saved_id='`headers: {"Last-Event-ID": id}`',
+        notes="It has no listener for all events: name each one.",
+    ),
+    Library(
+        name="undici EventSource", version="7.30.0", language="js", program="undici",
+        saved_id=QUERY,
+        notes="It has no listener for all events: name each one. Node has it as `EventSource` with "
+        "`--experimental-eventsource`. While it waits to connect again it does not keep a program alive.",
+    ),
+    Library(
+        name="eventsource-client", version="1.2.0", language="js", program="eventsource-client",
+        saved_id="`initialLastEventId`",
+    ),
+    Library(
+        name="launchdarkly-eventsource", version="2.2.0", language="js", program="launchdarkly-eventsource",
+        saved_id=QUERY,
+        notes="Do not give a saved id in `headers`: the library would send that old one with each reconnect. It has no "
+        "listener for all events: name each one.",
+    ),
+    Library(
+        name="reconnecting-eventsource", version="1.6.5", language="js", program="reconnecting-eventsource",
+        saved_id="`lastEventId`",
+        notes="It wraps another EventSource, and starts a new one with `?lastEventId=` where that gives up.",
+    ),
+    Library(
+        name="event-source-polyfill", version="1.0.31", language="js", program="event-source-polyfill", quick=True,
+        saved_id="`?lastEventId=` in the address, which it keeps up to date",
+        notes="Do not give a saved id in `headers`: the library would send that old one with each reconnect, and the "
+        "header counts for more than the address.",
+    ),
+    Library(
+        name="@microsoft/fetch-event-source", version="2.0.1", language="js", program="fetch-event-source", quick=True,
+        saved_id='`headers: {"Last-Event-ID": id}`',
+        notes="On a stream with a filter `JSON.parse` only messages with an `event`. Outside of a page it needs "
+        "`window`, `document` and `openWhenHidden: true`.",
+    ),
+]  # fmt: skip
+
+PYTHON = [
+    Library(
+        name="httpx-sse",  language="python", program="httpx_sse", quick=True, reconnects=OWN_LOOP,
+        saved_id='`headers={"Last-Event-ID": id}`',
+        notes="On a stream with a filter take only events with `data`. Give a read timeout of twice the heartbeat.",
+    ),
+    Library(
+        name="sseclient-py", version="1.9.0", language="python", program="sseclient_py", reconnects=OWN_LOOP,
+        saved_id='`headers={"Last-Event-ID": id}` of the request',
+        needs=("sseclient-py==1.9.0",),
+    ),
+    Library(
+        name="requests-sse",  language="python", program="requests_sse", quick=True,
+        saved_id="`latest_event_id=id`",
+        notes="It raises when the server could not be reached six times in a row: `max_connect_retry`.",
+    ),
+    Library(
+        name="launchdarkly-eventsource", version="1.7.4", language="python", program="launchdarkly_eventsource",
+        saved_id="`last_event_id=id`",
+        notes="It connects again with `error_strategy=ErrorStrategy.always_continue()` only.",
+        needs=("launchdarkly-eventsource==1.7.4",),
+    ),
+    Library(
+        name="aiohttp-sse-client", version="0.2.1", language="python", program="aiohttp_sse_client",
+        saved_id='`headers={"Last-Event-ID": id}`',
+        large="`read_bufsize=`",
+        notes="It raises when the server ends, is full or cannot be reached: catch `aiohttp.ClientError` in a loop of "
+        "your own, and begin anew with the last id.",
+        needs=("aiohttp-sse-client==0.2.1", "aiohttp==3.14.5"),
+    ),
+    Library(
+        name="aiohttp-sse-client2", version="0.3.0", language="python", program="aiohttp_sse_client2",
+        saved_id='`headers={"Last-Event-ID": id}`',
+        large="`read_bufsize=`",
+        notes="It raises when the server ends, is full or cannot be reached: catch `aiohttp.ClientError` in a loop of "
+        "your own, and begin anew with the last id.",
+        needs=("aiohttp-sse-client2==0.3.0", "aiohttp==3.14.5"),
+    ),
+    Library(
+        name="aiosseclient", version="0.1.8", language="python", program="aiosseclient", reconnects=OWN_LOOP,
+        saved_id="`last_id=id`",
+        large=NO_OPTION,
+        notes="A line ends at 512 KiB, and at U+2028, U+2029 and U+0085, where it should not.",
+        needs=("aiosseclient==0.1.8", "aiohttp==3.14.5"),
+    ),
+    Library(
+        name="sseclient", version="0.0.27", language="python", program="sseclient",
+        saved_id="`last_id=id`",
+        large=NO_OPTION,
+        notes="It was last changed in 2020. It reads past the chunks of HTTP/1.1, ends a line where it should not, and "
+        "raises when the server cannot be reached. sseclient-py is another library.",
+        needs=("sseclient==0.0.27", "requests==2.34.2"),
+    ),
+]  # fmt: skip
+
+GO = [
+    Library(
+        name="r3labs/sse", version="2.10.0", language="go", program="r3labs",
+        saved_id="`client.LastEventID.Store([]byte(id))`",
+        large="`sse.ClientMaxBufferSize(n)`",
+        notes="Where a stream ends behind a heartbeat, or at a full server, it delivers one event without data.",
+    ),
+    Library(
+        name="tmaxmax/go-sse", version="0.12.0", language="go", program="tmaxmax",
+        saved_id=QUERY,
+        large="`connection.Buffer(nil, n)`",
+        notes="Do not give a saved id as a header of the request: it is gone if the first connection brings no event.",
+    ),
+    Library(
+        name="launchdarkly/eventsource", version="1.11.0", language="go", program="launchdarkly",
+        saved_id="`StreamOptionLastEventID(id)`",
+    ),
+    Library(
+        name="donovanhide/eventsource", version="0.0.0 of 30 August 2021", language="go", program="donovanhide",
+        saved_id="the second argument of `Subscribe`",
+        notes="Read `Errors`, too, or it stops at the first one.",
+    ),
+]  # fmt: skip
+
+RUST = [
+    Library(
+        name="reqwest-eventsource", version="0.6.0", language="rust", program="reqwest_eventsource",
+        saved_id='`request.header("Last-Event-ID", id)`',
+        notes="It connects again unless you close it at an error, as its example does.",
+    ),
+    Library(
+        name="eventsource-client", version="0.16.2", language="rust", program="eventsource_client",
+        saved_id="`last_event_id(id)`",
+        notes="Go on reading behind an error, unlike its example.",
+    ),
+]  # fmt: skip
+
+JAVA = [
+    Library(
+        name="okhttp-sse", version="4.12.0", language="java", program="OkHttpSse", reconnects=OWN_LOOP,
+        saved_id='`request.header("Last-Event-ID", id)`',
+        notes="Set a `readTimeout` of twice the heartbeat.",
+    ),
+    Library(
+        name="okhttp-eventsource", version="4.1.1", language="java", program="OkHttpEventSource",
+        saved_id="`lastEventId(id)`",
+        notes="It connects again with `errorStrategy(ErrorStrategy.alwaysContinue())` only.",
+    ),
+    Library(
+        name="HttpClient", version="of the JDK", language="java", program="JdkHttpClient", reconnects=OWN_LOOP,
+        saved_id='`request.header("Last-Event-ID", id)`',
+        notes="It has no parser: read `BodyHandlers.ofLines()`.",
+    ),
+]  # fmt: skip
+
+LIBRARIES = [*JAVASCRIPT, *PYTHON, *GO, *RUST, *JAVA]
