@@ -6,16 +6,14 @@ import asyncio
 from typing import Any
 
 from broker.web.app import App
-from tests.servers import Frame, StreamReader
+from tests.servers import EventReader, Frame
 
 
 class AsgiStream:
     """An open ``GET /events`` within this process; ``reader.frames`` has what came."""
 
     def __init__(self, app: App, path: str = "/events", query: str = "", last_id: str = "") -> None:
-        self.reader = StreamReader.__new__(StreamReader)
-        self.reader.frames, self.reader.comments, self.reader.last_id, self.reader.retry = [], 0, "", ""
-        self._rest = b""
+        self.reader = EventReader()
         self._gone = asyncio.Event()
         self.status = 0
         headers = [(b"last-event-id", last_id.encode())] if last_id else []
@@ -42,6 +40,4 @@ class AsgiStream:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             return
-        *blocks, self._rest = (self._rest + message.get("body", b"")).split(b"\n\n")
-        for block in blocks:
-            self.reader._take(block.decode(), 0)
+        self.reader.take(message.get("body", b""))

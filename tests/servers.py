@@ -133,18 +133,54 @@ class Frame:
 
 
 @dataclass
-class StreamReader:
-    """Reads a stream off a plain socket, in a thread: everything that came, as it came."""
+class EventReader:
+    """Takes a stream's bytes as they come, and reads them line by line, as WHATWG HTML section 9.2.6 says."""
 
-    sock: socket.socket
-    head: str = ""
     frames: list[Frame] = field(default_factory=list)
     comments: int = 0
     last_id: str = ""
     retry: str = ""
     empty: list[str] = field(default_factory=list)  # blocks without data: several libraries deliver them as events
-    ended: str = ""  # "cleanly", "between chunks" if the last one is missing, or how else
-    thread: threading.Thread | None = None
+    _rest: bytes = b""
+    _block: list[str] = field(default_factory=list)
+
+    def take(self, part: bytes, received_us: int = 0) -> None:
+        *lines, self._rest = (self._rest + part).split(b"\n")
+        for line in lines:
+            if line.startswith(b":"):
+                self.comments += 1
+            elif line.startswith(b"retry: "):
+                self.retry = line[7:].decode()
+            elif line:
+                self._block.append(line.decode())
+            else:
+                self._dispatch(received_us)
+
+    def _dispatch(self, received_us: int) -> None:
+        block, self._block = self._block, []
+        fields: dict[str, str] = {}
+        for line in block:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        self.last_id = fields.get("id", self.last_id)
+        if "data" in fields:
+            self.frames.append(Frame(fields.get("id", ""), fields["event"], fields["data"], received_us))
+        else:
+            self.empty.append("\n".join(block))
+
+    def records(self) -> list[Frame]:
+        return [frame for frame in self.frames if not frame.event.startswith("$")]
+
+
+class StreamReader(EventReader):
+    """Reads a stream off a plain socket, in a thread: everything that came, as it came."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self.sock = sock
+        self.head = ""
+        self.ended = ""  # "cleanly", "between chunks" if the last one is missing, or how else
+        self.thread: threading.Thread | None = None
 
     def wait(self, event: str, count: int = 1, bound_s: float = BOUND_S) -> list[Frame]:
         """All frames, once there are ``count`` of ``event``."""
@@ -155,9 +191,6 @@ class StreamReader:
         )
         assert sum(frame.event == event for frame in self.frames) >= count, (self.ended, self.head, self.frames[-5:])
         return list(self.frames)
-
-    def records(self) -> list[Frame]:
-        return [frame for frame in self.frames if not frame.event.startswith("$")]
 
     def close(self) -> None:
         self._hang_up()
@@ -195,21 +228,8 @@ class StreamReader:
             if "transfer-encoding: chunked" in self.head.lower()
             else iter(lambda: stream.read1(65536), b"")
         )
-        rest = b""
-        block: list[str] = []
         for part in body:
-            received_us = time.time_ns() // 1_000
-            *lines, rest = (rest + part).split(b"\n")
-            for line in lines:
-                if line.startswith(b":"):
-                    self.comments += 1
-                elif line.startswith(b"retry: "):
-                    self.retry = line[7:].decode()
-                elif line:
-                    block.append(line.decode())
-                else:
-                    self._take(block, received_us)
-                    block = []
+            self.take(part, time.time_ns() // 1_000)
         self.ended = self.ended or "cleanly"
 
     def _chunks(self, stream: Any) -> Iterator[bytes]:
@@ -226,17 +246,6 @@ class StreamReader:
             if length == 0:
                 return
             yield chunk[:-2]
-
-    def _take(self, block: list[str], received_us: int) -> None:
-        fields: dict[str, str] = {}
-        for line in block:
-            name, _, value = line.partition(":")
-            fields[name] = value.removeprefix(" ")
-        self.last_id = fields.get("id", self.last_id)
-        if "data" in fields:
-            self.frames.append(Frame(fields.get("id", ""), fields["event"], fields["data"], received_us))
-        else:
-            self.empty.append("\n".join(block))
 
 
 def open_stream(

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from typing import Any
 
-FRAME = re.compile(rb'(?:id: ([^\n]*-(\d+))\n)?event: ([^\n]+)\ndata: (?:\{"n":(\d+),"us":(\d+))?')
+FRAME = re.compile(rb'(?m)^(?:id: ([^\n]*-(\d+))\n)?event: ([^\n]+)\ndata: (?:\{"n":(\d+),"us":(\d+))?')
 AGAIN_S = 0.5
 
 
@@ -72,9 +72,9 @@ class Reader:
 
     def _take(self, frames: bytes) -> None:
         now_us = time.time_ns() // 1_000
-        for match in map(FRAME.match, frames.split(b"\n\n")):
+        for match in map(FRAME.search, frames.split(b"\n\n")):
             if match is None:
-                continue  # the head, a comment
+                continue  # an id alone
             last_id, position, event, n, us = match.groups()
             self._last_id = last_id or self._last_id
             if n:
