@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import broker.broker
-import broker.server
-from broker.cli import main
+import broker.server.run
+from broker.cli.main import main
 from broker.records import NewRecord, Published, Record
 from broker.store.base import Commit
-from broker.store.sqlite import SQLiteStore
+from broker.store.sqlite.store import SQLiteStore
 
 _TICK_S = 0.001
 
@@ -97,7 +97,7 @@ if __name__ == "__main__":
     elif what in ("turns", "memory"):
         if what == "memory":
             tracemalloc.start()
-        vars(broker.server)["Broker"] = Watched  # the one place that makes the Broker of a process
+        vars(broker.server.run)["Broker"] = Watched  # the one place that makes the Broker of a process
     else:
         raise SystemExit(f"{what}: storeless, turns or memory")
     main()

@@ -21,8 +21,8 @@ import trustme
 from click.testing import CliRunner, Result
 
 from broker import __version__
-from broker.cli import main
-from broker.client import parse
+from broker.cli.client import parse
+from broker.cli.main import main
 from broker.records import make_uuid
 from tests.servers import BOUND_S, ServerProcess
 

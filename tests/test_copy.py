@@ -18,9 +18,9 @@ import psycopg
 import pytest
 
 from broker.errors import SettingsError
-from broker.store.copy import Moved, copy_log
-from broker.store.postgres_database import LOCK, Database, open_log
-from broker.store.tables import COPIED
+from broker.operations.content import COPIED
+from broker.operations.move import Moved, copy_log
+from broker.store.postgres.database import LOCK, Database, open_log
 from tests.operators import broker, insert, make_copy, make_log, tamper, told  # noqa: F401 (fixtures)
 from tests.postgres import a_database
 from tests.samples import insert_all

@@ -19,10 +19,10 @@ import pytest
 from playwright.sync_api import Browser
 
 from broker import errors
-from broker.cli import main
+from broker.cli.main import main
 from broker.settings import Settings
 from broker.web.app import create_app, routes
-from broker.web.http import Methods
+from broker.web.requests import Methods
 from tests import test_browser
 from tests.hosts import HostProcess
 from tests.servers import ServerProcess, streaming

@@ -15,7 +15,7 @@ from httpx_sse import EventSource
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from broker import payload, sse
+from broker import raw_json, sse
 from broker.names import check_name
 from tests.postgres import options_of
 from tests.servers import ServerProcess
@@ -45,7 +45,7 @@ def test_what_is_encoded_is_what_an_independent_parser_reads(
         sent = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode(errors="surrogatepass")
         with suppress(UnicodeDecodeError):
             sent.decode()
-            raw, compact = payload.decode(RAW, sent)
+            raw, compact = raw_json.decode(RAW, sent)
             data = compact(bytes(raw))
             stream += sse.HEARTBEAT + sse.frame(b"abcd0123-%d" % position, event, data) + sse.retry(position)
             expected.append((f"abcd0123-{position}", event, value))

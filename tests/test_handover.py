@@ -23,10 +23,10 @@ import uvicorn
 import uvloop
 
 from broker import Broker, Settings
-from broker.edge import Edge
+from broker.live.subscriber import Subscriber
 from broker.records import NewRecord, make_uuid
-from broker.server import Server
-from broker.subscriber import Subscriber
+from broker.server.admission import Edge
+from broker.server.run import Server
 from broker.web.app import App
 from tests.servers import ServerProcess, StreamReader, open_stream, wait_for
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from broker.errors import SettingsError
-from broker.listeners import address_of, bind
+from broker.server.listeners import address_of, bind
 from broker.settings import Settings
 from tests.operators import broker, told
 from tests.servers import ServerProcess

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from broker.records import NewRecord, make_uuid
 from broker.settings import Settings
-from broker.store.sqlite import SQLiteStore
+from broker.store.sqlite.store import SQLiteStore
 from tests.servers import ServerProcess, streaming, wait_for
 
 PAST_US = 1_700_000_000_000_000  # long ago

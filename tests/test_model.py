@@ -30,7 +30,7 @@ from broker import Broker, Settings
 from broker.errors import Conflict
 from broker.names import Filter
 from broker.records import NewRecord, make_uuid
-from broker.store import listener
+from broker.store.postgres import listener
 from broker.users import User
 from broker.web.app import App
 from tests.asgi import AsgiStream

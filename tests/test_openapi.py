@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 
 from broker.web.app import create_app, routes
 from broker.web.docs import page
-from broker.web.http import Methods
+from broker.web.requests import Methods
 from tests import test_browser
 from tests.postgres import options_of
 from tests.servers import ServerProcess

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from broker.errors import SettingsError
-from broker.store.backup import backup
-from broker.store.verify import count, verify
+from broker.operations.backup import backup
+from broker.operations.verify import count, verify
 from tests.operators import LATER, broker, insert, make_copy, make_log, tamper, told  # noqa: F401 (fixtures)
 from tests.servers import ServerProcess, open_stream, streaming, wait_for
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from broker.cli import main
-from broker.client import Client, silence_s
+from broker.cli.client import Client, silence_s
+from broker.cli.main import main
 from tests.servers import BOUND_S, ServerProcess
 from tests.test_cli import command, refused
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from broker.accounts.passwords import Passwords
 from broker.errors import TooManyRequests
-from broker.passwords import Passwords
 
 
 @pytest.fixture

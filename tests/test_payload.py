@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker import payload
+from broker import raw_json
 from broker.errors import BadRequest
 
 
@@ -25,7 +25,7 @@ _decoder = msgspec.json.Decoder(Body)
 
 def decoded(body: bytes) -> bytes:
     """What is stored of ``data``."""
-    value, compact = payload.decode(_decoder, body)
+    value, compact = raw_json.decode(_decoder, body)
     return compact(bytes(value.data))
 
 
@@ -135,9 +135,9 @@ def test_what_is_kept_of_many_is_what_is_kept_of_each(values: list[Any], escaped
     sent = [with_data(json.dumps(value, ensure_ascii=escaped, indent=indent).encode()) for value in values]
     each = [decoded(body) for body in sent]
     array = b"[" + b" , ".join(sent) + b"]"
-    many = payload.decode_array(_array_decoder, array)
-    lines = payload.decode_lines(_decoder, sent)
-    assert [decoded(element) for element in payload.split(array)] == each
+    many = raw_json.decode_array(_array_decoder, array)
+    lines = raw_json.decode_lines(_decoder, sent)
+    assert [decoded(element) for element in raw_json.split(array)] == each
     for bodies, compact in filter(None, (many, lines)):
         assert [compact(bytes(body.data)) for body in bodies] == each
 
@@ -145,8 +145,8 @@ def test_what_is_kept_of_many_is_what_is_kept_of_each(values: list[Any], escaped
 def test_many_with_half_a_surrogate_pair_are_left_to_be_read_one_by_one() -> None:
     halves = [with_data(rb'"\ud800"'), with_data(rb'" \\ud800\ud83d\ude00\uDFFF"')]
     array = b"[" + b",".join(halves) + b"]"
-    assert payload.decode_array(_array_decoder, array) is payload.decode_lines(_decoder, halves) is None
-    assert payload.split(array) == halves
+    assert raw_json.decode_array(_array_decoder, array) is raw_json.decode_lines(_decoder, halves) is None
+    assert raw_json.split(array) == halves
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
@@ -183,7 +183,7 @@ def test_no_body_takes_longer_than_its_length_allows(hostile: bytes) -> None:
     """A pattern that fails and tries again would take hours for these; the loop, and all streams, would wait for it."""
     begun = time.process_time()
     with pytest.raises(BadRequest):
-        payload.decode(_decoder, hostile)
+        raw_json.decode(_decoder, hostile)
     assert time.process_time() - begun < 5
 
 
@@ -200,7 +200,7 @@ def test_no_body_takes_longer_than_its_length_allows(hostile: bytes) -> None:
 )
 def test_no_batch_takes_longer_than_its_length_allows(hostile: bytes) -> None:
     begun = time.process_time()
-    assert payload.decode_array(_array_decoder, hostile) is None
+    assert raw_json.decode_array(_array_decoder, hostile) is None
     with pytest.raises(BadRequest):
-        payload.split(hostile)
+        raw_json.split(hostile)
     assert time.process_time() - begun < 5

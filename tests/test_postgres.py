@@ -13,7 +13,7 @@ import pytest
 from psycopg import conninfo
 
 from broker.store.base import Store
-from broker.store.postgres_session import StoreClock
+from broker.store.postgres.session import StoreClock
 from tests.postgres import a_database, a_server
 from tests.servers import ServerProcess, streaming, wait_for
 from tests.test_store import Bench, positions, run

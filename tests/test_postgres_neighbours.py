@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from broker.store.postgres_database import LOCK
+from broker.store.postgres.database import LOCK
 from tests.operators import insert
 from tests.postgres import PostgresServer, a_database, a_server
 from tests.servers import ServerProcess, streaming, wait_for

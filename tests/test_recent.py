@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.live.recent_frames import Recent
 from broker.names import EVERYTHING, Filter
-from broker.recent import Recent
 
 
 @given(

@@ -6,11 +6,11 @@ import asyncio
 import time
 from pathlib import Path
 
+from broker.live.scheduler import Scheduler
 from broker.records import NewRecord, make_uuid
-from broker.scheduler import Scheduler
 from broker.settings import Settings
 from broker.store.base import Commit
-from broker.store.sqlite import SQLiteStore
+from broker.store.sqlite.store import SQLiteStore
 
 BOUND_S = 10.0
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker import Broker, Settings
+from broker.live.snapshot import Snapshot
 from broker.names import EVERYTHING, Filter
 from broker.records import NewRecord, make_uuid
-from broker.snapshot import Snapshot
 from broker.web.app import App
 from tests.asgi import AsgiStream
 from tests.servers import BOUND_S, ServerProcess, streaming

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from broker.errors import SettingsError, Unavailable
+from broker.operations.verify import verify
 from broker.store.base import Store
-from broker.store.database import open_database
-from broker.store.sqlite import SQLiteStore
-from broker.store.verify import verify
+from broker.store.sqlite.file import open_database
+from broker.store.sqlite.store import SQLiteStore
 from tests.test_store import Bench, append, positions, run
 
 

@@ -14,8 +14,8 @@ from broker.errors import BrokerError, Conflict, InsufficientStorage, NotFound, 
 from broker.records import NewRecord, Published, Record, make_uuid
 from broker.settings import Settings
 from broker.store.base import Commit, Store
-from broker.store.postgres import PostgresStore
-from broker.store.sqlite import SQLiteStore
+from broker.store.postgres.store import PostgresStore
+from broker.store.sqlite.store import SQLiteStore
 from broker.users import User
 from tests.postgres import a_database
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from broker import Settings
+from broker.accounts.throttle import Throttle
 from broker.errors import SettingsError, TooManyRequests
-from broker.throttle import Throttle
 from tests.servers import ServerProcess
 
 RIGHT = "correct horse"

@@ -14,8 +14,8 @@ import trustme
 from cryptography.hazmat.primitives import serialization as to
 
 from broker.errors import SettingsError
+from broker.server.tls import client_context, server_context
 from broker.settings import Settings
-from broker.tls import client_context, server_context
 from tests.operators import broker, told
 from tests.postgres import a_database
 from tests.servers import BOUND_S, ServerProcess, open_stream, wait_for

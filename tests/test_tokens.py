@@ -9,9 +9,9 @@ from typing import Any
 import jwt
 import pytest
 
+from broker.accounts.tokens import Tokens
 from broker.errors import SettingsError, Unauthorized
-from broker.store.secret import read_secret
-from broker.tokens import Tokens
+from broker.store.sqlite.secret import read_secret
 from broker.users import User
 
 NOW_S = 1_700_000_000
@@ -91,7 +91,7 @@ def test_a_bad_token_is_refused_and_not_told_why(tokens: Tokens, token: str) -> 
 
 
 def test_what_is_remembered_of_tokens_is_bounded(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.tokens._VERIFIED_MAX", 3)
+    monkeypatch.setattr("broker.accounts.tokens._VERIFIED_MAX", 3)
     made = [tokens.make(ADA, NOW_S) for _ in range(10)]
     for token in made:
         tokens.verify(token, NOW_S)

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from broker.errors import SettingsError
-from broker.store.database import locked
-from broker.store.transfer import import_log, read_head
+from broker.operations.export import import_log, read_head
+from broker.store.sqlite.file import locked
 from tests.operators import broker, insert, make_copy, make_log, tamper, told  # noqa: F401 (fixtures)
 from tests.servers import ServerProcess
 

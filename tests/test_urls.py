@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.urls import parse_url
+from broker.cli.urls import parse_url
 
 
 @pytest.mark.parametrize(

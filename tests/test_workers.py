@@ -17,9 +17,9 @@ import httpx
 import psycopg
 import pytest
 
+from broker.server.workers import Orders, pack_orders, unpack_orders
 from broker.settings import read_settings
-from broker.store.postgres_database import LOCK
-from broker.workers import Orders, pack_orders, unpack_orders
+from broker.store.postgres.database import LOCK
 from tests.operators import broker, told
 from tests.postgres import a_database
 from tests.servers import ServerProcess, streaming, wait_for

@@ -1,9 +1,9 @@
 """Broker: a zero-code real-time API server."""
 
 from broker.broker import Broker
+from broker.server.workers import broker_run
 from broker.settings import Settings
 from broker.web.app import create_app
-from broker.workers import broker_run
 
 __version__ = "0.1.0"
 

@@ -10,21 +10,21 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from uuid import UUID
 
-from broker.catchup import Catchup
+from broker.accounts.passwords import Passwords
+from broker.accounts.throttle import Throttle
+from broker.accounts.tokens import Tokens
 from broker.errors import BadRequest, Forbidden, SettingsError, TooManyRequests, Unauthorized, Unavailable
-from broker.hub import Hub
+from broker.live.catchup import Catchup
+from broker.live.hub import Hub
+from broker.live.relay import Relay
+from broker.live.scheduler import Scheduler
+from broker.live.subscriber import Subscriber
 from broker.names import check_name
-from broker.passwords import Passwords
 from broker.records import NewRecord, Record, make_uuid
-from broker.relay import Relay
-from broker.scheduler import Scheduler
 from broker.settings import MIB, Settings
 from broker.store.base import Commit, LogPage, Store
 from broker.store.outage import NO_DRIVER
-from broker.store.sqlite import SQLiteStore
-from broker.subscriber import Subscriber
-from broker.throttle import Throttle
-from broker.tokens import Tokens
+from broker.store.sqlite.store import SQLiteStore
 from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username, is_username, normal_password
 
 logger = logging.getLogger("broker")
@@ -42,7 +42,7 @@ def _make_store(settings: Settings, clock: Callable[[], int] | None) -> Store:
         return SQLiteStore(settings.data / "broker.db", settings, clock or wall_clock_us)
     with _naming_the_store(settings):
         try:
-            from broker.store.postgres import PostgresStore
+            from broker.store.postgres.store import PostgresStore
         except ImportError:
             raise SettingsError(NO_DRIVER) from None
         return PostgresStore(settings.database, settings, clock)

@@ -13,8 +13,8 @@ from broker.addresses import check_networks, within
 from broker.errors import SettingsError
 from broker.origins import parse_origin
 from broker.rates import parse_rates
-from broker.sources import Given, nearest, read_file, read_variables
-from broker.values import check_database, check_header, check_host, check_range, convert, expected, shown
+from broker.setting_sources import Given, nearest, read_file, read_variables
+from broker.setting_values import check_database, check_header, check_host, check_range, convert, expected, shown
 
 logger = logging.getLogger("broker.settings")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from broker.store.verify import verify
+from broker.operations.verify import verify
 from tests.clients import soak as clients
 from tests.faults.run import Run
 from tests.faults.trouble import FAULTS

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from broker import payload
+from broker import raw_json
 from broker.broker import Broker
 from broker.users import encode_user
-from broker.web.http import Bodies, address, caller, respond
+from broker.web.requests import Bodies, address, caller, respond
 
 NO_STORE = ((b"cache-control", b"no-store"),)
 
@@ -38,7 +38,7 @@ class Users:
         self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body, compact = payload.decode(_user_decoder, await self._bodies.read_json(scope, receive))
+        body, compact = raw_json.decode(_user_decoder, await self._bodies.read_json(scope, receive))
         user = await self._broker.sign_up(body.username, body.password, compact(bytes(body.info)), address(scope))
         await respond(send, 201, encode_user(user))
 
@@ -49,7 +49,7 @@ class Login:
         self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body, _ = payload.decode(_login_decoder, await self._bodies.read_json(scope, receive))
+        body, _ = raw_json.decode(_login_decoder, await self._bodies.read_json(scope, receive))
         token = await self._broker.log_in(body.username, body.password, address(scope))
         await respond(send, 200, msgspec.json.encode({"jwt": token}), headers=NO_STORE)
 

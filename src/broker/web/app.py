@@ -13,12 +13,12 @@ from broker.errors import Unavailable
 from broker.settings import Settings, read_settings
 from broker.web.accounts import Login, Me, Users
 from broker.web.docs import Docs, OpenAPI
-from broker.web.http import Bodies, Methods
+from broker.web.health import Metrics, Ready, healthz
 from broker.web.insert import Cancel, Insert
 from broker.web.log import Log
 from broker.web.middleware import CORS, Problems
+from broker.web.requests import Bodies, Methods
 from broker.web.stream import Events
-from broker.web.system import Metrics, Ready, healthz
 
 
 def routes(broker: Broker) -> list[Route]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from broker.web.http import respond
 from broker.web.openapi import document
+from broker.web.requests import respond
 
 _PAGE = """<!doctype html>
 <html lang="en">

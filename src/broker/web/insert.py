@@ -9,12 +9,12 @@ from functools import partial
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from broker import payload
+from broker import raw_json
 from broker.broker import Broker
 from broker.errors import BadRequest, BrokerError, TooLarge
 from broker.names import check_name
 from broker.records import NewRecord, Record, encode_receipt, encode_record, make_uuid, parse_timestamp, parse_uuid
-from broker.web.http import JSON, NDJSON, Bodies, caller, media_type, prefers_minimal, respond
+from broker.web.requests import JSON, NDJSON, Bodies, caller, media_type, prefers_minimal, respond
 
 
 class InsertBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -32,7 +32,7 @@ _decoder = msgspec.json.Decoder(InsertBody)
 _array_decoder = msgspec.json.Decoder(list[InsertBody])
 
 
-def _new_record(username: str, now_ms: int, body: InsertBody, compact: payload.Compact) -> NewRecord:
+def _new_record(username: str, now_ms: int, body: InsertBody, compact: raw_json.Compact) -> NewRecord:
     """Raises BadRequest."""
     sent = bytes(body.timestamp).decode()
     timestamp = sent if sent not in ("", "null") else None
@@ -48,7 +48,7 @@ def _new_record(username: str, now_ms: int, body: InsertBody, compact: payload.C
     )
 
 
-_Make = Callable[[InsertBody, payload.Compact], NewRecord]
+_Make = Callable[[InsertBody, raw_json.Compact], NewRecord]
 
 
 class Insert:
@@ -66,7 +66,7 @@ class Insert:
         make = partial(_new_record, user.username, broker.clock() // 1_000)
         encode = encode_receipt if prefers_minimal(scope) else encode_record
         if media == JSON and body.lstrip()[:1] != b"[":
-            record, created = await self._insert_one(make(*payload.decode(_decoder, body)))
+            record, created = await self._insert_one(make(*raw_json.decode(_decoder, body)))
             await respond(send, 201 if created else 200, encode(record, broker.relay.epoch))
             return
         results = await broker.insert(self._read_batch(media, body, make))
@@ -83,15 +83,17 @@ class Insert:
 
     def _read_batch(self, media: bytes, body: bytes, make: _Make) -> list[NewRecord]:
         """Raises BadRequest with the index of the first bad record, where there is one; and TooLarge."""
-        lines = payload.split_lines(body) if media == NDJSON else None
-        decoded = payload.decode_array(_array_decoder, body) if lines is None else payload.decode_lines(_decoder, lines)
+        lines = raw_json.split_lines(body) if media == NDJSON else None
+        decoded = (
+            raw_json.decode_array(_array_decoder, body) if lines is None else raw_json.decode_lines(_decoder, lines)
+        )
         if decoded is not None:
             bodies, compact = decoded
             self._check_count(bodies)
             with contextlib.suppress(BadRequest):  # said below, with the index
                 return [make(each, compact) for each in bodies]
         if lines is None:
-            return self._make_each(payload.split(body), make, "the record")
+            return self._make_each(raw_json.split(body), make, "the record")
         return self._make_each(lines, make, "the line")
 
     def _make_each(self, parts: list[bytes], make: _Make, what: str) -> list[NewRecord]:
@@ -100,7 +102,7 @@ class Insert:
         news: list[NewRecord] = []
         try:
             for part in parts:
-                new = make(*payload.decode(_decoder, part, what))
+                new = make(*raw_json.decode(_decoder, part, what))
                 check_name(new.event)  # here, so that of two bad ones the first is named
                 news.append(new)
         except BadRequest as error:

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.records import encode_record, parse_uuid
-from broker.web.http import Header, Parameters, caller, header
+from broker.web.requests import Header, Parameters, caller, header
 
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}\Z")
 _LIMIT_MAX = 1_000

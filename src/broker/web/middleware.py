@@ -9,8 +9,8 @@ from collections import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.errors import BadRequest, Unavailable
-from broker.web.http import Disconnected, Header, header
 from broker.web.problems import problem_of, send_problem
+from broker.web.requests import Disconnected, Header, header
 
 logger = logging.getLogger("broker.web")
 

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Send
 
 from broker.errors import BrokerError, MethodNotAllowed, NotFound, Unauthorized, UnsupportedEncoding
-from broker.web.http import Header, respond
+from broker.web.requests import Header, respond
 
 
 def problem_of(error: Exception) -> BrokerError:

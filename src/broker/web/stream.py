@@ -13,10 +13,10 @@ from broker import sse
 from broker.addresses import visitor
 from broker.broker import Broker
 from broker.errors import BadRequest, Unavailable
+from broker.live.subscriber import Subscriber
 from broker.names import Filter
 from broker.settings import Settings
-from broker.subscriber import Subscriber
-from broker.web.http import Header, Parameters, address, caller, header
+from broker.web.requests import Header, Parameters, address, caller, header
 
 HANDOVER = "broker.handover"  # the key of the hand-over among the scope's extensions
 

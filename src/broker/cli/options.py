@@ -1,0 +1,118 @@
+"""The kinds of values that commands take: text and paths as people and files give them. Each refusal names the option,
+or the variable in its place."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from broker.setting_values import check_unquoted, to_path
+
+_MARK = "\0"  # no argument of a process has it
+_NEGATIVE = re.compile(r"-[\d.]")
+
+
+def given_by(name: str) -> str:
+    """What gave the current command's parameter its value: ``--url``, or ``BROKER_URL``."""
+    context = click.get_current_context()
+    (parameter,) = (each for each in context.command.params if each.name == name)
+    return _given_by(parameter, context)
+
+
+def _given_by(parameter: click.Parameter, context: click.Context) -> str:
+    if _source(parameter, context) is ParameterSource.ENVIRONMENT:
+        return str(parameter.envvar)
+    return parameter.opts[-1] if isinstance(parameter, click.Option) else str(parameter.human_readable_name)
+
+
+def _source(parameter: click.Parameter, context: click.Context) -> ParameterSource | None:
+    return context.get_parameter_source(str(parameter.name))
+
+
+class Text(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.5
+    """Without white space around it. An empty variable is not set, an empty argument refused."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if param is None or ctx is None or _source(param, ctx) is ParameterSource.DEFAULT:
+            return value
+        text = str(value).strip()
+        try:
+            check_unquoted(text)
+        except ValueError as error:
+            raise click.ClickException(f"{_given_by(param, ctx)}: {error}") from None
+        if text:
+            return text
+        if _source(param, ctx) is ParameterSource.ENVIRONMENT:
+            return param.get_default(ctx)
+        raise click.ClickException(f"{_given_by(param, ctx)}: empty; give a value, or leave it out")
+
+
+class Password(click.ParamType):  # type: ignore[type-arg] # as above
+    """As it was typed. A variable mostly comes from a file, whose line break at the end does not belong to it."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if param is not None and ctx is not None and _source(param, ctx) is ParameterSource.ENVIRONMENT:
+            return str(value).rstrip("\r\n")
+        return value
+
+
+class PathOption(click.Path):
+    """Without line breaks at its end; never a URL, whose password would stand in the names of files."""
+
+    def __init__(self, *, allow_dash: bool = False) -> None:
+        super().__init__(allow_dash=allow_dash, path_type=Path)
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if param is None or ctx is None:
+            return super().convert(value, param, ctx)
+        text = os.fspath(value).rstrip("\r\n")
+        if not text and _source(param, ctx) is ParameterSource.ENVIRONMENT:
+            return param.get_default(ctx)
+        try:
+            if not text:
+                raise ValueError("empty; give a path, or leave it out")
+            path = to_path(text)
+        except ValueError as error:
+            raise click.ClickException(f"{_given_by(param, ctx)}: {error}") from None
+        return super().convert(str(path), param, ctx)
+
+
+class Commands(click.Group):
+    """A group that says of an option that it does not know how a value that looks like one is given, and shows of what
+    was typed no password of a URL."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            message = f"{error.message}; a value that begins with - needs -- before it"
+            raise click.NoSuchOption(error.option_name, message, error.possibilities, error.ctx) from None
+        except click.UsageError as error:
+            if "@" not in error.message:
+                raise
+            raise click.UsageError(re.sub(r"[^\s('\"]*@", "…@", error.message), error.ctx) from None
+
+
+class WithNumbers(click.Command):
+    """A command whose arguments may be negative numbers, which look like options that it does not know."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            rest = super().parse_args(ctx, [_MARK + each if _NEGATIVE.match(each) else each for each in args])
+        except click.UsageError as error:
+            if _MARK not in error.message:
+                raise
+            raise click.UsageError(error.message.replace(_MARK, ""), ctx) from None
+        for name, value in ctx.params.items():
+            if isinstance(value, str):
+                ctx.params[name] = value.removeprefix(_MARK)
+        return rest

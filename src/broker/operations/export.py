@@ -1,0 +1,291 @@
+"""A whole log as lines of JSON: ``broker export`` and ``broker import``. The format is in ``docs/operations.md``."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from broker import raw_json
+from broker.errors import BadRequest, SettingsError
+from broker.names import check_name
+from broker.operations.backup import new_file, open_epoch
+from broker.operations.verify import check_account, check_times, find_faults, reading
+from broker.records import parse_uuid
+from broker.store.sqlite.file import locked, open_database, roll_back
+from broker.users import check_username, username_key
+
+FORMAT = 1
+_ROWS = 1_000  # told of at a time
+_FAULTS_MAX = 3  # told of: one that is wrong early makes others
+
+Done = Callable[[int], None]  # so many more records
+
+_T = TypeVar("_T")
+
+# What SQLite holds; the bounds of msgspec are such numbers, too.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Ordinal = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+_Microseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Epoch = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
+
+
+class Head(msgspec.Struct, forbid_unknown_fields=True):
+    """The first line: what follows."""
+
+    broker: int
+    epochs: dict[_Epoch, _Count | None]
+    users: _Count
+    records: _Count
+
+
+class UserLine(msgspec.Struct, forbid_unknown_fields=True):
+    """A line for each user."""
+
+    user: str
+    id: str
+    info: msgspec.Raw
+    password_hash: str
+    gen: _Count
+    disabled: bool
+    created_us: _Microseconds
+
+    def check(self) -> None:
+        """Raises BadRequest."""
+        check_account(self.user, self.password_hash)
+        parse_uuid(self.id)
+
+
+class RecordLine(msgspec.Struct, forbid_unknown_fields=True):
+    """A line for each record, in the order of their numbers. ``data`` is as it was sent."""
+
+    number: _Ordinal
+    uuid: UUID
+    event: str
+    by: str
+    timestamp: str | None
+    due_us: _Microseconds
+    log_only: bool
+    inserted_us: _Microseconds
+    position: _Ordinal | None
+    published_us: _Microseconds | None
+    cancelled_by: str | None
+    cancelled_us: _Microseconds | None
+    data: msgspec.Raw
+
+    def check(self) -> None:
+        """Raises BadRequest."""
+        check_name(self.event)
+        check_username(self.by)
+        check_times(self.timestamp, self.due_us, self.inserted_us)
+        if (self.position is None) != (self.published_us is None):
+            raise BadRequest("position and published_us: one of them is null")
+        if (self.cancelled_by is None) != (self.cancelled_us is None):
+            raise BadRequest("cancelled_by and cancelled_us: one of them is null")
+        if self.cancelled_by is not None:
+            check_username(self.cancelled_by)
+        if self.log_only + (self.position is not None) + (self.cancelled_us is not None) > 1:
+            raise BadRequest("a record is one of published, cancelled and log-only")
+        if self.published_us is not None and self.published_us < self.due_us:
+            raise BadRequest(f"published_us: {self.published_us} is before due_us ({self.due_us})")
+
+
+_encode = msgspec.json.Encoder().encode
+_head = msgspec.json.Decoder(Head)
+_user = msgspec.json.Decoder(UserLine)
+_record = msgspec.json.Decoder(RecordLine)
+
+
+def export_log(file: Path, done: Done) -> Iterator[bytes]:
+    """Lines with their ends, all of one moment, also while a server writes. Raises SettingsError."""
+    at = "the first line"
+    try:
+        with reading(file) as log:
+            log.execute("BEGIN")
+            epochs = dict(log.execute("SELECT epoch, ended FROM epochs"))
+            users, records = log.execute(
+                "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM records)"
+            ).fetchone()
+            yield _encode(Head(FORMAT, epochs, users, records)) + b"\n"
+            for username, user_id, info, *rest in log.execute(
+                """SELECT username, id, CAST(info AS BLOB), password_hash, gen, disabled, created_us FROM users
+                   ORDER BY created_us"""
+            ):
+                at = f"user {user_id}"
+                password_hash, gen, disabled, created_us = rest
+                user = UserLine(username, user_id, msgspec.Raw(info), password_hash, gen, bool(disabled), created_us)
+                yield _encode(user) + b"\n"
+            for row in log.execute(
+                """SELECT r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.log_only, r.inserted_us,
+                          p.position, p.published_us, c.user, c.cancelled_us, CAST(r.data AS BLOB)
+                   FROM records r LEFT JOIN publications p USING (number) LEFT JOIN cancellations c USING (number)
+                   ORDER BY r.number"""
+            ):
+                number, uuid, event, by, timestamp, due_us, log_only, inserted_us, *state, data = row
+                position, published_us, cancelled_by, cancelled_us = state
+                at = f"record {number}"
+                record = RecordLine(
+                    number, UUID(bytes=uuid), event, by, timestamp, due_us, bool(log_only), inserted_us,
+                    position, published_us, cancelled_by, cancelled_us, msgspec.Raw(data),
+                )  # fmt: skip
+                yield _encode(record) + b"\n"
+                if number % _ROWS == 0:
+                    done(_ROWS)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{file}: {at} cannot be read ({error}); `broker verify` tells more") from error
+
+
+def export_file(source: Path, target: Path, done: Done) -> None:
+    """The same into a new file. Raises SettingsError."""
+    with new_file(target) as part, part.open("wb") as output:
+        output.writelines(export_log(source, done))
+
+
+def read_head(lines: Iterator[bytes]) -> Head:
+    """Raises SettingsError."""
+    line = next(lines, b"").removeprefix(BOM_UTF8)  # as some editors put in front
+    if not line:
+        raise SettingsError("the end of the file, and it has no line; give what `broker export` wrote")
+    head, _ = _decoded(_head, 1, line)
+    if head.broker != FORMAT:
+        raise SettingsError(f"line 1: this Broker reads format {FORMAT}, and this is {head.broker}; update Broker")
+    return head
+
+
+def import_log(file: Path, head: Head, lines: Iterator[bytes], done: Done) -> None:
+    """All of it, or nothing, into a log that is empty; a new epoch is opened, as the old log may have gone on.
+
+    Raises SettingsError naming the line."""
+    with locked(file), contextlib.closing(open_database(file)) as log:
+        try:
+            log.execute("BEGIN IMMEDIATE")
+            if any(log.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("records", "users")):  # noqa: S608
+                raise SettingsError(f"{file} is not empty; import into another --data folder")
+            _fill(log, head, lines, done)
+            if faults := list(islice(find_faults(log, lambda _: None), _FAULTS_MAX)):
+                raise SettingsError(f"{'; '.join(map(str, faults))}; nothing was stored")
+            open_epoch(log)
+            log.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise SettingsError(f"cannot import into {file}: {error}; nothing was stored") from error
+        finally:
+            roll_back(log)
+
+
+def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Done) -> None:
+    numbered = ((number, line) for number, line in enumerate(lines, 2) if line.strip())
+    log.execute("DELETE FROM epochs")
+    log.executemany("INSERT INTO epochs VALUES (?, ?)", head.epochs.items())
+    read = 0
+    for number, line in islice(numbered, head.users):
+        read += 1
+        user, compact = _decoded(_user, number, line)
+        with _line(number):
+            user.check()
+            _store_user(log, user, compact(bytes(user.info)).decode())
+    if read != head.users:
+        raise _cut_short("users", read, head.users)
+    log.execute("CREATE TEMP TABLE published (position INTEGER PRIMARY KEY, number, published_us)")
+    read = 0
+    for number, line in numbered:
+        read += 1
+        record, compact = _decoded(_record, number, line)
+        with _line(number):
+            if read > head.records:
+                raise BadRequest(f"one line too many: the first line says that there are {head.records} records")
+            if record.number != read:
+                raise BadRequest(f"number: {record.number} in place of {read}; each record is there once, in order")
+            record.check()
+            _store_record(log, record, compact(bytes(record.data)).decode())
+        if read % _ROWS == 0:
+            done(_ROWS)
+    if read != head.records:
+        raise _cut_short("records", read, head.records)
+    _derive(log)
+
+
+def _store_user(log: sqlite3.Connection, user: UserLine, info: str) -> None:
+    log.execute(
+        "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (user.id, user.user, username_key(user.user), info, user.password_hash, user.gen, user.disabled,
+         user.created_us),
+    )  # fmt: skip
+
+
+def _store_record(log: sqlite3.Connection, record: RecordLine, data: str) -> None:
+    log.execute(
+        "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (record.number, record.uuid.bytes, record.event, record.by, record.timestamp, record.due_us, record.log_only,
+         record.inserted_us, data),
+    )  # fmt: skip
+    if record.position is not None:
+        log.execute(
+            "INSERT INTO temp.published VALUES (?, ?, ?)", (record.position, record.number, record.published_us)
+        )
+    if record.cancelled_us is not None:
+        log.execute(
+            "INSERT INTO cancellations VALUES (?, ?, ?)", (record.number, record.cancelled_by, record.cancelled_us)
+        )
+
+
+def _derive(log: sqlite3.Connection) -> None:
+    """What follows from the rows of the log: see the schema in ``migrations``."""
+    log.execute(
+        """INSERT INTO publications
+           SELECT position, number, published_us, sum(length(CAST(data AS BLOB))) OVER (ORDER BY position)
+           FROM temp.published JOIN records USING (number) ORDER BY position"""
+    )
+    log.execute("DROP TABLE temp.published")
+    log.execute(
+        """INSERT INTO pending SELECT due_us, number FROM records WHERE NOT log_only
+           AND number NOT IN (SELECT number FROM publications) AND number NOT IN (SELECT number FROM cancellations)"""
+    )
+    log.execute(
+        """INSERT INTO events
+           SELECT e.event, latest, coalesce(length(CAST(r.data AS BLOB)), 0), waiting,
+                  max(coalesce(length(CAST(r.data AS BLOB)), 0), largest)
+           FROM (
+               SELECT r.event, max(p.position) AS latest, count(w.number) AS waiting,
+                      coalesce(max(length(CAST(r.data AS BLOB))) FILTER (WHERE w.number IS NOT NULL), 0) AS largest
+               FROM records r LEFT JOIN publications p USING (number) LEFT JOIN pending w USING (due_us, number)
+               GROUP BY r.event HAVING latest IS NOT NULL OR waiting
+           ) e LEFT JOIN publications p ON p.position = latest LEFT JOIN records r ON r.number = p.number"""
+    )
+    log.execute(
+        """UPDATE state SET last_number = (SELECT coalesce(max(number), 0) FROM records),
+                  head = (SELECT coalesce(max(position), 0) FROM publications),
+                  total_bytes = (SELECT coalesce(max(total_bytes), 0) FROM publications),
+                  event_names = (SELECT count(*) FROM events),
+                  reserved_bytes = (SELECT coalesce(sum(reserved), 0) FROM events)"""
+    )
+
+
+def _cut_short(what: str, read: int, expected: int) -> SettingsError:
+    return SettingsError(
+        f"the end of the file after {read} of {expected} {what}: it is cut short; export again, nothing was stored"
+    )
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], number: int, line: bytes) -> tuple[_T, raw_json.Compact]:
+    """As the body of a request is read, with the same depth of JSON and the same characters."""
+    with _line(number):
+        return raw_json.decode(decoder, line, "it")
+
+
+@contextlib.contextmanager
+def _line(number: int) -> Iterator[None]:
+    """Names the line that is refused."""
+    try:
+        yield
+    except BadRequest as error:
+        raise SettingsError(f"line {number}: {error}; nothing was stored") from None
+    except sqlite3.IntegrityError as error:
+        column = str(error).rpartition(" ")[2]
+        raise SettingsError(f"line {number}: another line has the same {column} already; nothing was stored") from None

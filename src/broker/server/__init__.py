@@ -1,0 +1,1 @@
+"""How Broker is served: processes, sockets, connections."""

@@ -1,0 +1,72 @@
+"""Accepts TLS connections: counted, like every other, before their handshake."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from socket import socket
+
+from broker.server.admission import Edge
+from broker.server.connection import Protocol
+
+_FULL_S = 0.1  # until the next try when there are no files to open
+
+
+class Acceptor:
+    """In place of a loop's own TLS server, which tells of a connection only after its handshake: thousands that never
+    come to that would take every file.
+
+    Mutable state: its tasks."""
+
+    def __init__(
+        self, listener: socket, context: Callable[[], ssl.SSLContext | None], edge: Edge, make: Callable[[], Protocol]
+    ) -> None:
+        """``context`` is asked for each connection: certificates are renewed while Broker serves."""
+        self._listener = listener
+        self._context = context
+        self._edge = edge
+        self._make = make
+        self._loop = asyncio.get_running_loop()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        listener.setblocking(False)
+        self._accepting = self._loop.create_task(self._accept())
+
+    def close(self) -> None:
+        self._accepting.cancel()
+
+    async def wait_closed(self) -> None:
+        for task in self._handshakes:
+            task.cancel()
+        await asyncio.gather(self._accepting, *self._handshakes, return_exceptions=True)
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                connection, peer = await self._loop.sock_accept(self._listener)
+            except OSError:
+                await asyncio.sleep(_FULL_S)
+                continue
+            task = self._loop.create_task(self._shake_hands(connection, peer[0]))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(self, connection: socket, address: str) -> None:
+        bound_s = self._edge.settings.head_timeout_s
+        protocol = self._make()
+        if not protocol.enter(address):
+            protocol.leave()
+            connection.close()
+            return
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=self._context(),
+                ssl_handshake_timeout=bound_s, ssl_shutdown_timeout=bound_s,
+            )  # fmt: skip
+        except BaseException as error:  # it failed, or took too long: its connection is closed
+            protocol.leave()
+            with contextlib.suppress(OSError):
+                connection.close()
+            if not isinstance(error, OSError):
+                raise

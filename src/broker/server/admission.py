@@ -1,0 +1,73 @@
+"""What a connection may take before it is a request: how many there are, and how slow they may be."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import resource
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from broker.addresses import visitor
+from broker.live.hub import Hub
+from broker.settings import Settings
+
+_SWEEP_S = 1.0
+_SWEPT_PER_TURN = 1_000  # under a millisecond
+FILES_KEPT = 100  # for the database and whatever else is open
+
+
+def file_limit() -> float:
+    """How many files may be open."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+class Connection(Protocol):
+    """What the sweep needs of a connection."""
+
+    def look(self, now: float) -> None:
+        """Ends the connection if it is too slow. ``now`` is in seconds of the loop's clock."""
+        ...
+
+
+class Edge:
+    """One sweep for all connections, no timer of their own.
+
+    Mutable state: how many connections each visitor has, streams aside, which the hub counts."""
+
+    def __init__(self, settings: Settings, hub: Hub) -> None:
+        self.settings = settings
+        self._hub = hub
+        self._max = min(settings.connections_max, file_limit() - FILES_KEPT)
+        self._open = 0
+        self._by_visitor: Counter[str] = Counter()
+
+    def enter(self, address: str) -> bool:
+        """Counts a connection; False if it is one too many."""
+        key = visitor(address)
+        self._open += 1
+        self._by_visitor[key] += 1
+        if self._open + len(self._hub.subscribers) > self._max:
+            return False
+        if self.settings.trusts(address):
+            return True
+        return self._by_visitor[key] + self._hub.by_visitor[key] <= self.settings.connections_per_address_max
+
+    def leave(self, address: str) -> None:
+        key = visitor(address)
+        self._open -= 1
+        self._by_visitor[key] -= 1
+        if not self._by_visitor[key]:
+            del self._by_visitor[key]
+
+    async def sweep(self, connections: Callable[[], Iterable[Connection]]) -> None:
+        """For ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            for number, connection in enumerate(tuple(connections()), 1):
+                connection.look(loop.time())
+                if number % _SWEPT_PER_TURN == 0:
+                    await asyncio.sleep(0)

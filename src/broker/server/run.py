@@ -1,0 +1,156 @@
+"""Owns ``uvicorn.Server``: the order of start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from broker.addresses import spellings
+from broker.broker import Broker
+from broker.errors import SettingsError
+from broker.server.acceptor import Acceptor
+from broker.server.admission import Edge
+from broker.server.connection import Protocol
+from broker.server.hangup import on_hangup
+from broker.server.listeners import address_of, listening, raise_file_limit
+from broker.server.tls import server_context
+from broker.settings import Settings
+from broker.web.app import App
+
+logger = logging.getLogger("broker.server")
+
+
+def set_up_logging(*, verbose: bool = False, name: str = "") -> None:
+    """To standard error, unless the program that Broker is part of has set up its own. ``name``: which of several."""
+    if logging.getLogger().handlers:
+        return
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=level, format=f"%(asctime)s %(levelname)s {name and name + ': '}%(message)s")
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each client that speaks no HTTP
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of what cannot be tidied up on a lost connection
+
+
+def tell(address: str, place: str, how: str = "") -> None:
+    logger.info("Broker serves on %s%s (Ctrl-C stops it); data in %s", address, how, place)
+    logger.info("its API to read: %s/docs", address)
+
+
+async def serve(settings: Settings, worker: str = "", serving: Callable[[str, str], None] = tell) -> None:
+    """Serves until SIGTERM or Ctrl-C. ``worker``: its name among those that share the port; ``serving`` is told the
+    address, and where the data is, when connections are accepted. Raises SettingsError."""
+    hung_up = asyncio.Event()
+    with on_hangup(hung_up.set):
+        raise_file_limit()
+        context = server_context(settings)
+        gc.freeze()  # what is loaded by now stays: no need to look at it in each collection
+        broker = Broker(settings, worker=worker)
+        edge = Edge(settings, broker.hub)
+        with listening(settings, shared=bool(worker)) as listeners:
+            await broker.start()
+            try:
+                config = uvicorn.Config(
+                    App(broker),
+                    ws="none",
+                    lifespan="off",
+                    loop="none",
+                    forwarded_allow_ips=spellings(settings.trusted_proxies),
+                    server_header=False,
+                    access_log=False,
+                    log_config=None,
+                    backlog=settings.backlog,
+                    timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
+                )
+                config.load()
+                config.ssl = context
+                server = Server(config, broker, edge, address_of(settings, listeners), serving)
+                sweep = asyncio.create_task(edge.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # of our Protocol
+                reload = asyncio.create_task(_reload(config, settings, hung_up))
+                try:
+                    await server.serve(listeners)
+                finally:
+                    sweep.cancel()
+                    reload.cancel()
+            finally:
+                await broker.stop()
+
+
+async def _reload(config: uvicorn.Config, settings: Settings, hung_up: asyncio.Event) -> None:
+    """For ever: reads the TLS files at each SIGHUP. Connections that are open stay as they are."""
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        try:
+            config.ssl = server_context(settings)
+        except SettingsError as error:
+            logger.error("SIGHUP: %s; what was loaded before stays in use", error)
+            continue
+        if config.ssl is None:
+            logger.info("SIGHUP: there is nothing to reload, as TLS is off; other settings need a restart")
+        else:
+            logger.info("SIGHUP: new connections get the certificate in %s", settings.tls_certificate)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn waits for open connections before anything else, and a stream is never done: the hub goes first."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        broker: Broker,
+        edge: Edge,
+        address: str,
+        serving: Callable[[str, str], None] = tell,
+    ) -> None:
+        super().__init__(config)
+        self.servers = []
+        self._broker = broker
+        self._edge = edge
+        self._address = address
+        self._serving = serving
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As Uvicorn's, but for TLS: see ``acceptor.py``."""
+        for listener in sockets or ():
+            if self.config.ssl is not None:
+                listener.listen(self.config.backlog)
+                self.servers.append(Acceptor(listener, lambda: self.config.ssl, self._edge, self._connection))  # type: ignore[arg-type] # it is only closed
+            else:
+                loop = asyncio.get_running_loop()
+                self.servers.append(
+                    await loop.create_server(self._connection, sock=listener, backlog=self.config.backlog)
+                )
+        self.started = True
+        self._serving(self._address, self._broker.store.place)
+
+    def _connection(self) -> Protocol:
+        return Protocol(self.config, self.server_state, {}, edge=self._edge)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logger.info("stopping")
+        for listener in self.servers:
+            listener.close()
+        closing = asyncio.ensure_future(self._broker.close_streams())
+        await super().shutdown(sockets)  # requests under way are answered, within the grace
+        await closing
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """A stop by signal is a clean one: Uvicorn would raise the signal again afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,220 @@
+"""From settings to processes: one, or ``workers`` of them behind one port, each a node on the same PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from broker.errors import SettingsError
+from broker.server.hangup import on_hangup
+from broker.server.listeners import listening, raise_file_limit
+from broker.server.run import serve, set_up_logging, tell
+from broker.server.tls import server_context
+from broker.settings import Settings, read_settings
+
+logger = logging.getLogger("broker.workers")
+
+_PAUSE_S = 0.5  # before a worker is started again; twice as long each time that it does not come to serve
+_PAUSE_MAX_S = 5.0
+_PATIENCE_S = 3.0  # beyond the grace that a worker has itself
+# A SIGHUP for all of a group's processes may come before the rest is loaded.
+_WORK = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from broker.server.workers import work; work()"
+
+
+async def broker_run(*origins: str, **settings: Any) -> None:
+    """Serves until SIGTERM or Ctrl-C, for pages of the given origins.
+
+    ``settings`` are those of ``Settings``, by name; the rest comes from the environment. Raises SettingsError."""
+    set_up_logging()
+    if origins:
+        settings["origin"] = origins
+    await run(read_settings(settings))
+
+
+async def run(settings: Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C. Raises SettingsError."""
+    if settings.workers == 1:
+        await serve(settings)
+        return
+    raise_file_limit()
+    server_context(settings)
+    # A port that is shared lets anybody in who shares it: so see first that nobody is there.
+    with listening(settings):
+        pass
+    # Bound and never listening, they get no connections: they hold the port while workers come and go.
+    with listening(settings, shared=True) as reserved:
+        await Supervisor(settings, reserved[0].getsockname()[1]).run()
+
+
+class Orders(msgspec.Struct):
+    number: int
+    verbose: bool
+    settings: Settings  # with their sources: a worker's refusal is the same as one process's
+
+
+class _News(msgspec.Struct):
+    address: str = ""
+    place: str = ""
+    refusal: str = ""
+
+
+def pack_orders(orders: Orders) -> bytes:
+    """A line. JSON has no kind for a path, whose bytes need not be UTF-8."""
+    return msgspec.json.encode(orders, enc_hook=lambda path: os.fsencode(path).hex()) + b"\n"
+
+
+def unpack_orders(line: bytes) -> Orders:
+    return msgspec.json.decode(line, type=Orders, dec_hook=lambda _, text: Path(os.fsdecode(bytes.fromhex(text))))
+
+
+class Supervisor:
+    """Starts the workers, starts one again that ends, stops all.
+
+    Mutable state: whether it stops, the processes that run, and how often there was a SIGHUP."""
+
+    def __init__(self, settings: Settings, port: int) -> None:
+        self._settings = replace(settings, port=port)
+        self._stop = asyncio.Event()
+        self._processes: dict[int, Process] = {}
+        self._serving: set[int] = set()
+        self._hangups = 0
+
+    async def run(self) -> None:
+        """Until SIGTERM or Ctrl-C. Raises SettingsError if a worker cannot start at first."""
+        with on_hangup(self._hang_up):
+            await self._run()
+
+    def _hang_up(self) -> None:
+        """SIGHUP: the workers reload their TLS files. One that is starting gets it when it serves."""
+        self._hangups += 1
+        for number in self._serving:
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # it has just ended, and another one reads them when it starts
+                self._processes[number].send_signal(signal.SIGHUP)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(ValueError, RuntimeError):  # in a thread: whoever called cancels
+            for each in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(each, self._stop.set)
+        running = asyncio.create_task(self._keep_all())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running  # raises
+            logger.info("stopping")
+        finally:
+            for task in (running, stopping):
+                task.cancel()
+            await asyncio.gather(running, stopping, return_exceptions=True)
+            await asyncio.gather(*(self._end(process) for process in self._processes.values()))
+            with contextlib.suppress(ValueError, RuntimeError):
+                for each in (signal.SIGINT, signal.SIGTERM):
+                    loop.remove_signal_handler(each)
+
+    async def _keep_all(self) -> None:
+        """For ever. Raises SettingsError."""
+        keepers: list[asyncio.Task[None]] = []
+        try:
+            for number in range(1, self._settings.workers + 1):
+                news = await self._start(number)
+                keepers.append(asyncio.create_task(self._keep(number)))
+            tell(news.address, news.place, f" with {self._settings.workers} workers")
+            await asyncio.gather(*keepers)
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def _start(self, number: int) -> _News:
+        """Returns when it serves. Raises SettingsError with the reason why it does not."""
+        # -P: no module of the folder that it is started in gets in the way. A session of its own: Ctrl-C is for the
+        # supervisor alone.
+        hangups = self._hangups
+        process = self._processes[number] = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-c", _WORK,
+            stdin=PIPE, stdout=PIPE, start_new_session=True,
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        message = Orders(number, logger.isEnabledFor(logging.DEBUG), self._settings)
+        # Not in the arguments, which everybody on this machine can read: there are secrets among them. It stays open:
+        # its end tells the worker that nobody is left to stop it.
+        process.stdin.write(pack_orders(message))
+        line = await process.stdout.readline()
+        if not line:
+            raise SettingsError(f"worker {number} ended with status {await process.wait()}; its log says why")
+        news = msgspec.json.decode(line, type=_News)
+        if news.refusal:
+            await process.wait()
+            raise SettingsError(news.refusal)
+        self._serving.add(number)
+        if self._hangups != hangups:
+            process.send_signal(signal.SIGHUP)
+        return news
+
+    async def _keep(self, number: int) -> None:
+        while True:
+            status = await self._processes[number].wait()
+            self._serving.discard(number)
+            logger.error("worker %d ended with status %d; another takes its place", number, status)
+            pause_s = _PAUSE_S
+            while True:
+                await asyncio.sleep(pause_s)
+                try:
+                    await self._start(number)
+                    break
+                except SettingsError as error:
+                    pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+                    logger.error("worker %d does not start: %s; again in %g s", number, error, pause_s)
+            logger.info("worker %d serves", number)
+
+    async def _end(self, process: Process) -> None:
+        if process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), self._settings.shutdown_grace_s + _PATIENCE_S)
+        except TimeoutError:
+            logger.error("worker with process id %d does not stop; it is killed", process.pid)
+            process.kill()
+            await process.wait()
+
+
+def work() -> None:
+    """A worker process: its orders come as a line on standard input, and its news go as one to standard output."""
+    with open(0, "rb", buffering=0, closefd=False) as pipe:
+        orders = unpack_orders(pipe.readline())
+    set_up_logging(verbose=orders.verbose, name=f"worker {orders.number}")
+    try:
+        uvloop.run(_work(orders.settings, str(orders.number)))
+    except SettingsError as error:
+        _tell(_News(refusal=str(error)))
+
+
+async def _work(settings: Settings, number: str) -> None:
+    def alone() -> None:
+        loop.remove_reader(0)
+        logger.error("the supervisor is gone; stopping")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(0, alone)
+    await serve(settings, number, lambda address, place: _tell(_News(address, place)))
+
+
+def _tell(news: _News) -> None:
+    os.write(1, msgspec.json.encode(news) + b"\n")

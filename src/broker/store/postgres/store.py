@@ -1,0 +1,284 @@
+"""The store on PostgreSQL: one log for many nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection
+
+from broker.errors import InsufficientStorage, SettingsError, Unavailable
+from broker.records import NewRecord, Published, Record
+from broker.settings import Settings
+from broker.store.base import LOOK, RECORD_BYTES, Commit, Head, LogPage
+from broker.store.outage import moved, moved_to
+from broker.store.postgres.database import Database, TakenOver, check_cluster, one_row
+from broker.store.postgres.listener import Listener
+from broker.store.postgres.session import NOW_US, PostgresSession
+from broker.store.postgres.tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, RECORD_OF, SIZE
+from broker.store.writer import Writer
+from broker.users import User, username_key
+
+logger = logging.getLogger("broker.store")
+
+_T = TypeVar("_T")
+
+_LOG_RECORDS_MAX = 500  # in one page of an event's log
+_HEAD = "SELECT epoch, head FROM broker.state, broker.epochs WHERE ended IS NULL"
+_USER_COLUMNS = "id, username, convert_to(info, 'UTF8'), password_hash, gen, disabled"
+
+
+class PostgresStore:
+    """See ``store/base.py`` for what it promises.
+
+    Mutable state: whether it runs, the epoch that the relay goes by, and whether the writer writes in it; each reader's
+    connection belongs to its thread."""
+
+    def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
+        """``clock``: in place of the database's own, microseconds since the epoch."""
+        self._database = Database(url, settings.database_answer_s)
+        self._session = PostgresSession(self._database, clock, settings)
+        self._settings = settings
+        self._writer = Writer(settings)
+        self._listener = Listener(self._database)
+        self._running = False
+        self._loop: asyncio.AbstractEventLoop
+        self._on_commit: Callable[[Commit], None]
+        self._readers: ThreadPoolExecutor
+        self._local = threading.local()
+        self._connections: list[Connection[Any]] = []
+        self._epoch = ""  # that the relay goes by
+        self._up_to_date = asyncio.Event()  # the relay: it goes by the epoch in which the writer writes
+
+    async def start(self, on_commit: Callable[[Commit], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_commit = on_commit
+        try:
+            known = await asyncio.to_thread(partial(self._session.open, new=True))
+        except (psycopg.Error, OSError) as error:
+            raise self._database.refusal(error) from error
+        if known.moved is not None:
+            self._session.close()
+            raise SettingsError(moved_to(self._database.name, known.moved, known.arrived))
+        self._epoch = known.epoch
+        self._up_to_date.set()
+        self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
+        self._writer.start(self._session, self._committed)
+        self._running = True
+        await self._writer.call(lambda transaction: None)  # tells the time
+        await self._listener.start(on_commit)
+
+    async def stop(self) -> None:
+        if not self._running:
+            return
+        self._running = False
+        await self._listener.stop()
+        await self._writer.stop()
+        await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._connections:
+            connection.close()
+
+    def _committed(self, commit: Commit) -> None:
+        if self._session.epoch != self._epoch:  # its rows continue another log than the relay has
+            commit = Commit([], LOOK, commit.next_due_us)
+            self._up_to_date.clear()
+        self._on_commit(commit)
+
+    def clock(self) -> int:
+        return self._session.clock.now_us()
+
+    @property
+    def place(self) -> str:
+        return self._database.name
+
+    @property
+    def waiting(self) -> int:
+        return self._writer.waiting
+
+    # Writing
+
+    async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+        self._check_running()
+        appended = await self._writer.append(news)
+        await self._up_to_date.wait()  # or they would be told with ids of an epoch that has ended
+        return appended
+
+    async def cancel(self, uuid: UUID, user: str) -> Record:
+        self._check_running()
+        record: Record = await self._writer.call(lambda transaction: transaction.cancel(uuid, user))
+        return record
+
+    async def publish_due(self) -> None:
+        self._check_running()
+        await self._writer.publish_due()
+
+    async def add_user(self, user: User) -> None:
+        self._check_running()
+        await self._writer.call(lambda transaction: transaction.add_user(user))
+
+    # Reading
+
+    async def token_secret(self) -> str:
+        (secret,) = await self._row("SELECT token_secret FROM broker.state")
+        return str(secret)
+
+    async def next_due(self) -> int | None:
+        def read(db: Connection[Any]) -> int | None:
+            now_us, due_us = one_row(db, f"SELECT {NOW_US}, ({NEXT_DUE})")
+            self._session.clock.hear(now_us)  # where nobody writes, nobody else looks at it
+            return due_us if due_us is None else int(due_us)
+
+        return await self._read(read)
+
+    async def check(self) -> None:
+        (has_moved,) = await self._row("SELECT moved FROM broker.state")
+        if has_moved is not None:
+            raise moved()
+
+    async def head(self) -> Head:
+        return Head(*await self._row(_HEAD))
+
+    async def epochs(self) -> dict[str, int | None]:
+        return dict(await self._read(lambda db: db.execute("SELECT epoch, ended FROM broker.epochs").fetchall()))
+
+    async def snapshot(self) -> tuple[Head, list[Published]]:
+        def read(db: Connection[Any]) -> tuple[Head, list[Published]]:
+            rows = db.execute(
+                f"""SELECT head.epoch, head.head, p.position, r.event, convert_to(r.data, 'UTF8')
+                    FROM ({_HEAD}) AS head LEFT JOIN (
+                        broker.events e
+                        CROSS JOIN LATERAL (
+                            SELECT * FROM broker.publications WHERE position = e.position OFFSET 0
+                        ) p {RECORD_OF}
+                    ) ON true ORDER BY p.position""",  # noqa: S608
+                binary=True,
+            ).fetchall()  # one statement: one moment
+            return _head_and_records(rows)
+
+        head, latest = await self._read(read)
+        # Its caller, the relay, goes by this epoch from now on, before anybody else runs.
+        self._epoch = head.epoch
+        self._up_to_date.set()
+        return head, latest
+
+    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
+        def read(db: Connection[Any]) -> tuple[Head, list[Published]]:
+            rows = db.execute(
+                f"""SELECT head.epoch, head.head, p.position, r.event, convert_to(r.data, 'UTF8')
+                   FROM ({_HEAD}) AS head
+                   LEFT JOIN (broker.publications p {RECORD_OF})
+                   ON p.position > %(after)s AND p.position <= %(upto)s
+                   AND p.total_bytes - octet_length(r.data) + {RECORD_BYTES} * (p.position - %(after)s - 1) < %(bytes)s
+                       + coalesce((SELECT total_bytes FROM broker.publications WHERE position = %(after)s), 0)
+                   ORDER BY p.position""",  # noqa: S608 (constants only)
+                {"after": after, "upto": min(upto, after + records_max), "bytes": bytes_max},
+                binary=True,
+            ).fetchall()
+            return _head_and_records(rows)
+
+        return await self._read(read)
+
+    async def span_bytes(self, after: int, upto: int) -> int:
+        (size,) = await self._row(
+            """SELECT coalesce((SELECT total_bytes FROM broker.publications WHERE position = %s), 0)
+                    - coalesce((SELECT total_bytes FROM broker.publications WHERE position = %s), 0)""",
+            upto,
+            after,
+        )
+        return int(size)
+
+    async def number_of(self, event: str, uuid: UUID) -> int | None:
+        row = await self._row("SELECT number FROM broker.records WHERE uuid = %s AND event = %s", uuid, event)
+        return None if row is None else int(row[0])
+
+    async def log_end(self, event: str, after: int | None, records_max: int | None, descending: bool) -> LogPage:
+        beyond, order, other = ("<", "DESC", "ASC") if descending else (">", "ASC", "DESC")
+        where = f"WHERE event = %s AND (%s::bigint IS NULL OR number {beyond} %s)"
+
+        def read(db: Connection[Any]) -> LogPage:
+            if records_max is None:  # the last of all, found from the other end
+                select = f"SELECT number, uuid FROM broker.records {where} ORDER BY number {other} LIMIT 1"  # noqa: S608
+                rows = db.execute(select, (event, after, after)).fetchall()
+                more = False
+            else:
+                select = f"SELECT number, uuid FROM broker.records {where} ORDER BY number {order} LIMIT %s"  # noqa: S608
+                rows = db.execute(select, (event, after, after, records_max + 1)).fetchall()
+                more = len(rows) > records_max
+                rows = rows[:records_max]
+            return LogPage(rows[-1][0], rows[-1][1], more) if rows else LogPage(None, None, False)
+
+        return await self._read(read)
+
+    async def log(self, event: str, after: int | None, last: int, bytes_max: int, descending: bool) -> list[Record]:
+        beyond, within, order = ("<", ">=", "DESC") if descending else (">", "<=", "ASC")
+
+        def read(db: Connection[Any]) -> list[Record]:
+            rows = db.execute(
+                f"""SELECT {RECORD_COLUMNS} FROM (
+                        SELECT *, sum({SIZE}) OVER (ORDER BY number {order}) - {SIZE} AS before
+                        FROM (SELECT * FROM broker.records WHERE event = %s
+                              AND (%s::bigint IS NULL OR number {beyond} %s) AND number {within} %s
+                              ORDER BY number {order} LIMIT {_LOG_RECORDS_MAX}) AS page) AS r {RECORD_JOINS}
+                    WHERE before < %s ORDER BY r.number {order}""",  # noqa: S608 (constants only)
+                (event, after, after, last, bytes_max),
+                binary=True,
+            )
+            return [Record(*row) for row in rows]
+
+        return await self._read(read)
+
+    async def user_by_name(self, username: str) -> User | None:
+        return await self._user("username_key = %s", username_key(username))
+
+    async def user_by_id(self, user_id: str) -> User | None:
+        return await self._user("id = %s", user_id)
+
+    async def _user(self, where: str, value: str) -> User | None:
+        row = await self._row(f"SELECT {_USER_COLUMNS} FROM broker.users WHERE {where}", value)  # noqa: S608
+        return None if row is None else User(*row)
+
+    async def _row(self, select: str, *values: Any) -> Any:
+        return await self._read(lambda db: db.execute(select, values or None).fetchone())
+
+    async def _read(self, work: Callable[[Connection[Any]], _T]) -> _T:
+        self._check_running()
+        try:
+            try:
+                return await self._loop.run_in_executor(self._readers, self._run_read, work)
+            except TakenOver:  # where nobody inserts, nobody else would begin the new epoch
+                await self._writer.publish_due()
+                return await self._loop.run_in_executor(self._readers, self._run_read, work)
+        except (psycopg.Error, OSError, TakenOver) as error:
+            refusal = self._database.translate(error)  # tells the log
+            if isinstance(refusal, Unavailable | InsufficientStorage):
+                refusal = Unavailable("the store cannot be read for now; ask again in a moment")
+            raise refusal from error
+
+    def _run_read(self, work: Callable[[Connection[Any]], _T]) -> _T:
+        connection: Connection[Any] | None = getattr(self._local, "connection", None)
+        if connection is not None and not connection.closed:
+            try:
+                return work(connection)
+            except psycopg.OperationalError:  # it may have been lost long ago: once more, on a new one
+                connection.close()
+        connection = self._database.connect()
+        check_cluster(connection)
+        self._local.connection = connection
+        self._connections = [each for each in self._connections if not each.closed] + [connection]
+        return work(connection)
+
+    def _check_running(self) -> None:
+        if not self._running:
+            raise Unavailable("the server is stopping; ask again in a moment")
+
+
+def _head_and_records(rows: list[Any]) -> tuple[Head, list[Published]]:
+    """Of one statement, so of one moment: at least one row, which has no record if there is none."""
+    return Head(*rows[0][:2]), [Published(*row[2:]) for row in rows if row[2] is not None]

@@ -1,0 +1,258 @@
+"""The store on SQLite: one writer thread that commits in groups, and a few reader threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from broker.errors import Unavailable
+from broker.records import NewRecord, Published, Record
+from broker.settings import Settings
+from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
+from broker.store.sqlite.file import Identity, SQLiteOutage, connect, locked, open_database
+from broker.store.sqlite.secret import read_secret
+from broker.store.sqlite.session import SQLiteSession
+from broker.store.sqlite.tables import RECORD_COLUMNS, RECORD_TABLES, record_of
+from broker.store.writer import Writer
+from broker.users import User, username_key
+
+_T = TypeVar("_T")
+
+_HEAD = "SELECT epoch, head FROM state, epochs WHERE ended IS NULL"
+_USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled"
+
+
+class SQLiteStore:
+    """See ``store/base.py`` for what it promises.
+
+    Mutable state: whether it runs; a reader's connection is with one thread at a time."""
+
+    def __init__(self, file: Path, settings: Settings, clock: Callable[[], int]) -> None:
+        self._file = file
+        self._settings = settings
+        self._clock = clock
+        self._writer = Writer(settings)
+        self._outage = SQLiteOutage(file)
+        self._running = False
+        self._held: contextlib.ExitStack  # the lock of the folder
+        self._loop: asyncio.AbstractEventLoop
+        self._readers: ThreadPoolExecutor
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()  # one for each reader thread
+
+    async def start(self, on_commit: Callable[[Commit], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as held:
+            held.enter_context(locked(self._file))
+            connection = await asyncio.to_thread(open_database, self._file)
+            self._held = held.pop_all()
+        # Opened with the writer's: later, the path may lead to another file.
+        for _ in range(self._settings.reader_threads):
+            self._idle.put(_open_reader(self._file))
+        self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
+        identity = Identity(self._file)
+        self._outage.watch(identity)
+        session = SQLiteSession(connection, identity, self._outage, self._clock, self._settings)
+        self._writer.start(session, on_commit)
+        self._running = True
+
+    async def stop(self) -> None:
+        if not self._running:
+            return
+        self._running = False
+        await self._writer.stop()
+        await asyncio.to_thread(self._readers.shutdown)
+        while not self._idle.empty():
+            self._idle.get().close()
+        self._held.close()
+
+    def _check_running(self) -> None:
+        if not self._running:
+            raise Unavailable("the server is stopping; ask again in a moment")
+
+    def clock(self) -> int:
+        return self._clock()
+
+    # Writing
+
+    @property
+    def place(self) -> str:
+        return str(self._file.parent)
+
+    @property
+    def waiting(self) -> int:
+        return self._writer.waiting
+
+    async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+        self._check_running()
+        return await self._writer.append(news)
+
+    async def cancel(self, uuid: UUID, user: str) -> Record:
+        self._check_running()
+        record: Record = await self._writer.call(lambda transaction: transaction.cancel(uuid, user))
+        return record
+
+    async def publish_due(self) -> None:
+        self._check_running()
+        await self._writer.publish_due()
+
+    async def add_user(self, user: User) -> None:
+        self._check_running()
+        await self._writer.call(lambda transaction: transaction.add_user(user))
+
+    # Reading
+
+    async def token_secret(self) -> str:
+        return await asyncio.to_thread(read_secret, self._file.with_name("token-secret"))
+
+    async def next_due(self) -> int | None:
+        (due_us,) = await self._row("SELECT min(due_us) FROM pending")
+        return due_us if due_us is None else int(due_us)
+
+    async def check(self) -> None:
+        await self.head()
+
+    async def head(self) -> Head:
+        return Head(*await self._row(_HEAD))
+
+    async def epochs(self) -> dict[str, int | None]:
+        return dict(await self._read(lambda db: db.execute("SELECT epoch, ended FROM epochs").fetchall()))
+
+    async def snapshot(self) -> tuple[Head, list[Published]]:
+        def read(db: sqlite3.Connection) -> tuple[Head, list[Published]]:
+            db.execute("BEGIN")  # one moment for both
+            try:
+                head = Head(*db.execute(_HEAD).fetchone())
+                rows = db.execute(
+                    """SELECT e.position, e.event, CAST(r.data AS BLOB) FROM events e
+                       JOIN publications p ON p.position = e.position JOIN records r ON r.number = p.number
+                       ORDER BY e.position"""
+                )
+                return head, [Published(*row) for row in rows]
+            finally:
+                db.execute("COMMIT")
+
+        return await self._read(read)
+
+    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
+        def read(db: sqlite3.Connection) -> tuple[Head, list[Published]]:
+            head = Head(*db.execute(_HEAD).fetchone())
+            rows = db.execute(
+                """SELECT p.position, r.event, CAST(r.data AS BLOB) FROM publications p
+                   JOIN records r ON r.number = p.number
+                   WHERE p.position > ? AND p.position <= ? ORDER BY p.position LIMIT ?""",
+                (after, upto, records_max),
+            )
+            return head, _page((Published(*row) for row in rows), bytes_max)
+
+        return await self._read(read)
+
+    async def span_bytes(self, after: int, upto: int) -> int:
+        (size,) = await self._row(
+            """SELECT coalesce((SELECT total_bytes FROM publications WHERE position = ?), 0)
+                    - coalesce((SELECT total_bytes FROM publications WHERE position = ?), 0)""",
+            upto,
+            after,
+        )
+        return int(size)
+
+    async def number_of(self, event: str, uuid: UUID) -> int | None:
+        row = await self._row("SELECT number FROM records WHERE uuid = ? AND event = ?", uuid.bytes, event)
+        return None if row is None else int(row[0])
+
+    async def log_end(self, event: str, after: int | None, records_max: int | None, descending: bool) -> LogPage:
+        where, order = _direction(after, descending)
+
+        def read(db: sqlite3.Connection) -> LogPage:
+            if records_max is None:  # the last of all, found from the other end
+                other = "ASC" if descending else "DESC"
+                select = f"SELECT number, uuid FROM records WHERE event = ? {where} ORDER BY number {other} LIMIT 1"  # noqa: S608
+                rows = db.execute(select, [event, *_given(after)]).fetchall()
+                more = False
+            else:
+                select = f"SELECT number, uuid FROM records WHERE event = ? {where} ORDER BY number {order} LIMIT ?"  # noqa: S608
+                rows = db.execute(select, [event, *_given(after), records_max + 1]).fetchall()
+                more = len(rows) > records_max
+                rows = rows[:records_max]
+            return LogPage(rows[-1][0], UUID(bytes=rows[-1][1]), more) if rows else LogPage(None, None, False)
+
+        return await self._read(read)
+
+    async def log(self, event: str, after: int | None, last: int, bytes_max: int, descending: bool) -> list[Record]:
+        where, order = _direction(after, descending, "r.number")
+        within = "r.number >= ?" if descending else "r.number <= ?"
+
+        def read(db: sqlite3.Connection) -> list[Record]:
+            rows = db.execute(
+                f"""SELECT {RECORD_COLUMNS} FROM {RECORD_TABLES}
+                    WHERE r.event = ? {where} AND {within} ORDER BY r.number {order}""",  # noqa: S608
+                [event, *_given(after), last],
+            )
+            return _page(map(record_of, rows), bytes_max)
+
+        return await self._read(read)
+
+    async def user_by_name(self, username: str) -> User | None:
+        return await self._user("username_key = ?", username_key(username))
+
+    async def user_by_id(self, user_id: str) -> User | None:
+        return await self._user("id = ?", user_id)
+
+    async def _user(self, where: str, value: str) -> User | None:
+        row = await self._row(f"SELECT {_USER_COLUMNS} FROM users WHERE {where}", value)  # noqa: S608
+        if row is None:
+            return None
+        user_id, username, info, password_hash, gen, disabled = row
+        return User(user_id, username, info, password_hash, gen, bool(disabled))
+
+    async def _row(self, select: str, *values: Any) -> Any:
+        return await self._read(lambda db: db.execute(select, values).fetchone())
+
+    async def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        self._check_running()
+        try:
+            self._outage.check()
+            return await self._loop.run_in_executor(self._readers, self._run_read, work)
+        except sqlite3.Error as error:
+            self._outage.translate(error)  # tells the log
+            raise Unavailable("the store cannot be read for now; ask again in a moment") from error
+
+    def _run_read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        connection = self._idle.get()
+        try:
+            return work(connection)
+        finally:
+            self._idle.put(connection)
+
+
+def _open_reader(file: Path) -> sqlite3.Connection:
+    connection = connect(file)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute(_HEAD).fetchone()  # opens the write-ahead log, too
+    return connection
+
+
+def _page(items: Iterable[Any], bytes_max: int) -> list[Any]:
+    """At least one, then as many as fit."""
+    page, size = [], 0
+    for item in items:
+        page.append(item)
+        size += len(item.data) + RECORD_BYTES
+        if size >= bytes_max:
+            break
+    return page
+
+
+def _direction(after: int | None, descending: bool, number: str = "number") -> tuple[str, str]:
+    where = "" if after is None else f"AND {number} {'<' if descending else '>'} ?"
+    return where, "DESC" if descending else "ASC"
+
+
+def _given(after: int | None) -> list[int]:
+    return [] if after is None else [after]
