@@ -25,7 +25,7 @@ import uvloop
 from broker import Broker, Settings
 from broker.live.subscriber import Subscriber
 from broker.records import NewRecord, make_uuid
-from broker.server.admission import Edge
+from broker.server.admission import Admission
 from broker.server.run import Server
 from broker.web.app import App
 from tests.servers import ServerProcess, StreamReader, open_stream, wait_for
@@ -48,7 +48,7 @@ class ThreadServer(ServerProcess):
         )
         config.load()
         config.ssl = tls
-        self.server = Server(config, self.broker, Edge(self.broker.settings, self.broker.hub), "a test")
+        self.server = Server(config, self.broker, Admission(self.broker.settings, self.broker.hub), "a test")
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
@@ -232,10 +232,10 @@ def test_a_slow_subscriber_gets_every_record_or_is_told_what_it_skipped(tmp_path
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", server.port))
         sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_for(lambda: len(server.broker.hub._everything) == 1)  # live
+        wait_for(lambda: server.broker.statistics().live == 1)  # live
         for n in range(100):
             server.publish(json.dumps([n, "x" * 50_000]), event=f"e{n % 7}")
-        wait_for(lambda: not server.broker.hub._everything)  # behind: nothing more is written to it
+        wait_for(lambda: not server.broker.statistics().live)  # behind: nothing more is written to it
         assert sum(each.transport.get_write_buffer_size() for each in server.broker.hub.subscribers) < 400_000
         reader = StreamReader(sock)
         reader.start()
@@ -282,13 +282,13 @@ def tls_pair() -> tuple[ssl.SSLContext, Wrap]:
 @contextmanager
 def slow_stream(server: ThreadServer, wrap: Wrap) -> Iterator[StreamReader]:
     """A live one that reads nothing until it is told to. The others must be live already."""
-    live = sum(len(group.members) for group in server.broker.hub._everything)
+    live = server.broker.statistics().live
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(("127.0.0.1", server.port))
     sock = wrap(sock)
     sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
-    wait_for(lambda: sum(len(group.members) for group in server.broker.hub._everything) == live + 1)
+    wait_for(lambda: server.broker.statistics().live == live + 1)
     reader = StreamReader(sock)
     try:
         yield reader
@@ -306,7 +306,7 @@ def test_over_tls_a_stream_is_exact_slow_or_not(tmp_path: Path, loop: str) -> No
                 server.publish(json.dumps([n, "x" * 50_000]))
             quick.wait("e", 60)
             assert contiguous(quick)
-            wait_for(lambda: sum(len(group.members) for group in server.broker.hub._everything) == 1)
+            wait_for(lambda: server.broker.statistics().live == 1)
             slow.start()
             slow.wait("e", 60)
             assert contiguous(slow)
@@ -460,7 +460,7 @@ def test_the_descriptor_is_open_until_its_subscriber_has_let_go_of_it(tmp_path: 
             let_go.append(self._direct is None)
 
     with serving(tmp_path, loop) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("broker.web.stream.Subscriber", Watched)
+        patch.setattr("broker.broker.Subscriber", Watched)
         reader = open_stream(server)
         reader.wait("$ready")
         (subscriber,) = server.broker.hub.subscribers
@@ -527,7 +527,7 @@ def test_a_slow_reader_that_keeps_reading_is_not_cut_off(tmp_path: Path) -> None
         sock.connect(("127.0.0.1", server.port))
         sock.settimeout(20)
         sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_for(lambda: server.broker.hub._everything)
+        wait_for(lambda: server.broker.statistics().live)
         server.publish(*[json.dumps("x" * 900_000)] * 2)
         begun = time.monotonic()
         while time.monotonic() - begun < 4:  # ten times the stall, at some 40 KB a second

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from broker.live.hub import Hub
 from broker.records import NewRecord, make_uuid
 from tests.servers import streaming
 from tests.test_handover import serving
 
 LONG_S = 60.0  # no test waits that long: whoever waits for it fails
+
+
+def slow_down(hub: Hub) -> None:
+    """As if the last fan-out had taken so long."""
+    hub._pace._fan_out_s = LONG_S
 
 
 def record(data: bytes, log_only: bool = False) -> NewRecord:
@@ -22,7 +28,7 @@ def record(data: bytes, log_only: bool = False) -> NewRecord:
 def test_a_lone_event_never_waits_however_long_the_last_fan_out_took(tmp_path: Path, loop: str) -> None:
     with serving(tmp_path, loop) as server, streaming(server) as reader:
         reader.wait("$ready")
-        server.broker.hub._fan_out_s = LONG_S
+        slow_down(server.broker.hub)
         server.publish("1")
         reader.wait("e")
 
@@ -37,7 +43,7 @@ def test_an_event_waits_for_the_writes_that_are_being_committed(tmp_path: Path, 
         hub, store = server.broker.hub, server.broker.store
 
         async def two_commits() -> int:
-            hub._fan_out_s = LONG_S
+            slow_down(hub)
             first = asyncio.ensure_future(store.append([record(b"1")]))
             await asyncio.sleep(0)
             await asyncio.sleep(0)  # handed over, and so taken alone
@@ -57,6 +63,6 @@ def test_an_event_waits_no_longer_than_a_fan_out_takes(tmp_path: Path) -> None:
     with serving(tmp_path, "uvloop") as server, streaming(server) as reader:
         reader.wait("$ready")
         hub = server.broker.hub
-        hub._more = lambda: True  # a commit that does not end
+        hub._committing = lambda: True  # a commit that does not end
         server.publish("1")
         reader.wait("e")

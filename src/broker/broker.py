@@ -8,17 +8,20 @@ import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from broker.accounts.passwords import Passwords
 from broker.accounts.throttle import Throttle
 from broker.accounts.tokens import Tokens
+from broker.addresses import visitor
 from broker.errors import BadRequest, Forbidden, SettingsError, TooManyRequests, Unauthorized, Unavailable
 from broker.live.catchup import Catchup
 from broker.live.hub import Hub
 from broker.live.relay import Relay
 from broker.live.scheduler import Scheduler
-from broker.live.subscriber import Subscriber
+from broker.live.subscriber import StreamTransport, Subscriber
+from broker.live.subscription import Subscription
 from broker.names import check_name
 from broker.records import NewRecord, Record, make_uuid
 from broker.settings import MIB, Settings
@@ -55,6 +58,17 @@ def _naming_the_store(settings: Settings) -> Iterator[None]:
         yield
     except SettingsError as error:
         raise SettingsError(f"{settings.named('database' if settings.database else 'data')}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a node is doing."""
+
+    subscribers: int  # open streams
+    live: int  # of these, those that have everything up to the hub's position
+    position: int  # of the newest record that was handed to the streams
+    deliveries: int  # frames that were written to live subscribers since the start
+    writes_waiting: int  # records and other writes that are accepted and not committed yet
 
 
 class Broker:
@@ -100,7 +114,7 @@ class Broker:
                 raise SettingsError("the log cannot be read: the line before this one says why") from error
             raise
         self.hub.start(
-            self.relay.position, self.relay.id_of, self.catchup.resume, more=lambda: self.store.waiting > 0,
+            self.relay.position, self.relay.id_of, self.catchup.resume, committing=lambda: self.store.waiting > 0,
             clock=self.store.clock,
         )  # fmt: skip
         self._tasks = [
@@ -256,9 +270,35 @@ class Broker:
 
     # The stream
 
-    def subscribe(self, subscriber: Subscriber, last_id: str | None) -> None:
-        """Starts the catch-up of a subscriber that has its transport."""
-        self.catchup.connect(subscriber, last_id)
+    def full(self, address: str) -> bool:
+        """Whether another stream for a client of this address would be one too many, for now."""
+        return self.hub.full(address)
+
+    def subscribe(
+        self,
+        subscription: Subscription,
+        address: str,
+        last_id: str | None,
+        connect: Callable[[Subscriber], StreamTransport | None],
+    ) -> None:
+        """Opens a stream that resumes after ``last_id``; None: it begins with the snapshot. ``connect`` gives the new
+        subscriber its connection, or returns None if the client has gone meanwhile."""
+        subscriber = Subscriber(self.hub, subscription, visitor(address))
+        connection = connect(subscriber)
+        if connection is not None:
+            subscriber.connected(connection)
+            self.hub.add(subscriber)
+            self.catchup.connect(subscriber, last_id)
+
+    def statistics(self) -> Statistics:
+        """Figures of this node, as of now."""
+        return Statistics(
+            subscribers=len(self.hub.subscribers),
+            live=self.hub.live,
+            position=self.relay.position,
+            deliveries=self.hub.deliveries,
+            writes_waiting=self.store.waiting,
+        )
 
     async def ready(self) -> None:
         """Raises Unavailable if the store is out of reach, or the log has moved to another one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 
 class BrokerError(Exception):
     """The root. ``detail`` is for the person at the other end: what was wrong, where, and what to do."""
@@ -113,3 +115,18 @@ class SettingsError(BrokerError):
 
     code = "settings"
     title = "Settings"
+
+
+def encode_problem(problem: BrokerError) -> bytes:
+    """As ``application/problem+json`` (RFC 9457)."""
+    # A detail may have a name in it that cannot be written as UTF-8.
+    detail = problem.detail.encode(errors="replace").decode()
+    document = {
+        "type": f"urn:broker:problem:{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+    }
+    if problem.index is not None:
+        document |= {"detail": f"record {problem.index}: {detail}", "index": problem.index}
+    return msgspec.json.encode(document)

@@ -77,7 +77,7 @@ class Catchup:
         else:
             position = await self._patiently(subscriber, lambda: self._known(last_id))
             if position is not None:
-                subscriber.position = position
+                subscriber.advance(position)
             else:
                 subscriber.write(sse.reset())
                 snapshot_end = self._relay.position
@@ -123,14 +123,17 @@ class Catchup:
 
     async def _walk(self, subscriber: Subscriber, upto: int) -> None:
         snapshot = self._relay.snapshot
-        if subscriber.chunked and subscriber.filter.everything:
+        subscription = subscriber.subscription
+        if subscription.chunked and not subscription.partial:
             page = snapshot.page(subscriber.position, upto)
             if page is not None and len(page[0]) <= _SLICE:
-                chunk, subscriber.position = page
-                if chunk:  # not if all that was on the page is superseded
+                chunk, reached = page
+                subscriber.advance(reached)
+                if chunk:  # there is none if everything on the page is superseded
                     subscriber.write_framed(chunk)
                 return
-        frames, subscriber.position = snapshot.walk(subscriber.filter, subscriber.position, upto)
+        frames, reached = snapshot.walk(subscription.filter, subscriber.position, upto)
+        subscriber.advance(reached)
         await self._send(subscriber, b"".join(frames))
 
     async def _too_far(self, subscriber: Subscriber) -> bool:
@@ -146,7 +149,8 @@ class Catchup:
         after, upto = subscriber.position, self._relay.position  # never past the relay
         recent = self._relay.recent
         if recent.holds(after):
-            frames, subscriber.position = recent.read(subscriber.filter, after, upto, _SLICE)
+            frames, reached = recent.read(subscriber.subscription.filter, after, upto, _SLICE)
+            subscriber.advance(reached)
             await self._send(subscriber, b"".join(frames))
             if subscriber.position < upto:
                 await asyncio.sleep(0)
@@ -154,8 +158,9 @@ class Catchup:
         # A slice at a time, and its records are let go of: it is kept for as long as a slow reader takes for it.
         _, records = await self._patiently(subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, _SLICE))
         if records:
-            subscriber.position = records[-1].position
-            frames = [self._relay.frame(record) for record in records if subscriber.filter.matches(record.event)]
+            subscriber.advance(records[-1].position)
+            filter = subscriber.subscription.filter
+            frames = [self._relay.frame(record) for record in records if filter.matches(record.event)]
             payload = b"".join(frames)
             del records, frames
             await self._send(subscriber, payload)
@@ -179,7 +184,11 @@ class Catchup:
                 if asking.done():
                     return asking.result()
                 if not subscriber.paused:
-                    beat = sse.heartbeat(self._store.clock()) if subscriber.heartbeat_events else sse.HEARTBEAT
+                    beat = (
+                        sse.heartbeat(self._store.clock())
+                        if subscriber.subscription.heartbeat_events
+                        else sse.HEARTBEAT
+                    )
                     subscriber.write(beat)
         finally:
             asking.cancel()

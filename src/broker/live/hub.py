@@ -1,4 +1,4 @@
-"""The subscribers of this process, in groups by filter; fan-out."""
+"""The subscribers of this process, in groups of equal subscriptions, and the fan-out to them."""
 
 from __future__ import annotations
 
@@ -9,106 +9,113 @@ from collections.abc import Callable, Iterable
 
 from broker import sse
 from broker.addresses import visitor
+from broker.live.pace import Pace
 from broker.live.subscriber import Subscriber
-from broker.names import Filter
+from broker.live.subscription import Subscription
 from broker.settings import Settings
 
 _HEARTBEATS_PER_TURN = 100  # about a millisecond of writing
-_REST_MAX_S = 0.01
 
 
 class Group:
-    """The live subscribers with one filter, one framing and one kind of heartbeat: they share the joined bytes."""
+    """The live subscribers with equal subscriptions: what they are written is joined and framed once for all of them.
 
-    __slots__ = ("chunked", "filter", "heartbeat_events", "members", "told", "written_at")
+    Mutable state: its members, and what was written to all of them last; changed by the hub alone."""
 
-    def __init__(self, filter: Filter, chunked: bool, heartbeat_events: bool, now: float) -> None:
-        self.filter = filter
-        self.chunked = chunked
-        self.heartbeat_events = heartbeat_events
-        # A dict for its order, that of joining: that is how they lie in memory, which spares the processor's caches.
+    __slots__ = ("announced", "members", "subscription", "written_at")
+
+    def __init__(self, subscription: Subscription, now: float) -> None:
+        self.subscription = subscription
+        # A dict, not a set: it iterates in the order of joining, which is about the order in memory, so the fan-out
+        # loop has fewer cache misses.
         self.members: dict[Subscriber, None] = {}
-        self.written_at = now  # seconds of the loop's clock
-        # The position of the last id that was written to all who were members then. Who joined later has its own.
-        self.told = 0
+        self.written_at = now  # when something was written to all members, in seconds of the loop's clock
+        # The position of the last id that was written to all who were members then. Whoever joined later was given the
+        # id of its own ``position``.
+        self.announced = 0
 
     def write(self, body: bytes) -> None:
-        payload = sse.chunk(body) if self.chunked else body
-        # A copy: a write may find its subscriber slow or dead and take it out of the group.
+        payload = sse.chunk(body) if self.subscription.chunked else body
+        # A copy, because a write may find that a subscriber is slow or dead, and take it out of the group.
         for subscriber in tuple(self.members):
             subscriber.write_framed(payload)
 
 
 class Hub:
-    """Fan-out: each turn's frames joined, one write a subscriber, no await anywhere.
+    """Joins the frames of one iteration of the event loop, and writes them once to each subscriber that they concern.
 
-    Mutable state, all owned here: the set of all subscribers, the groups of the live ones and their index, the turn's
-    frames. Every live subscriber has been written everything up to ``position`` and nothing beyond."""
+    There is no ``await`` between a frame and the sockets. Every live subscriber has been written every matching frame
+    up to ``position``, and nothing beyond it; that holds whenever another task can look.
+
+    Mutable state, all of it owned here: the set of all subscribers and how many each client has; the groups of the
+    live ones and an index of them; the frames that are not written yet."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop
-        self._behind: Callable[[Subscriber], None]
-        self._more: Callable[[], bool]
+        self._resume: Callable[[Subscriber], None]
+        self._committing: Callable[[], bool]
         self._id_of: Callable[[int], bytes]
         self._clock: Callable[[], int]
         self.position = 0
         self.subscribers: set[Subscriber] = set()
-        self.by_visitor: Counter[str] = Counter()
+        self.by_client: Counter[str] = Counter()
         self.closing = False
-        self.deliveries = 0  # frames handed to subscribers
+        self.deliveries = 0  # frames that were written to subscribers
         self._empty: asyncio.Future[None] | None = None
-        # Live
-        self._groups: dict[tuple[Filter, bool, bool], Group] = {}
+        # The live ones
+        self._groups: dict[Subscription, Group] = {}
         self._everything: set[Group] = set()
         self._by_name: dict[str, set[Group]] = {}
         self._by_prefix: dict[str, set[Group]] = {}
-        # This turn
+        # The frames that are not written yet
         self._turn: list[tuple[str, bytes]] = []
         self._turn_bytes = 0
         self._turn_position = 0
-        self._timer: asyncio.Handle | None = None  # for the end of the turn
-        self._waits = False  # the turn, for writes that are being committed
-        self._fan_out_s = 0.0  # the last one, _REST_MAX_S at most
-        self._rest_until = 0.0  # seconds of the monotonic clock
+        self._timer: asyncio.Handle | None = None  # for the next fan-out
+        self._waits_for_commits = False
+        self._pace = Pace()
 
     def start(
         self,
         position: int,
         id_of: Callable[[int], bytes],
-        behind: Callable[[Subscriber], None],
-        more: Callable[[], bool],
+        resume: Callable[[Subscriber], None],
+        committing: Callable[[], bool],
         clock: Callable[[], int],
     ) -> None:
-        """``id_of`` gives a position's SSE id; ``behind`` is told each subscriber that cannot keep up; ``more`` tells
-        whether writes are being committed; ``clock`` tells the microseconds since the epoch."""
+        """``id_of`` returns the SSE id of a position. ``resume`` is called with each subscriber that fell behind, and
+        brings it back. ``committing`` returns whether writes are being committed. ``clock`` returns microseconds since
+        the epoch."""
         self._loop = asyncio.get_running_loop()
         self._id_of = id_of
-        self._behind = behind
-        self._more = more
+        self._resume = resume
+        self._committing = committing
         self._clock = clock
         self.position = self._turn_position = position
 
     def full(self, address: str) -> bool:
-        """For another subscriber from there."""
+        """Whether another subscriber from this address would be one too many."""
         settings = self._settings
         return (
             self.closing
             or len(self.subscribers) >= settings.subscribers_max
             or (
-                self.by_visitor[visitor(address)] >= settings.subscribers_per_address_max
+                self.by_client[visitor(address)] >= settings.subscribers_per_address_max
                 and not settings.trusts(address)
             )
         )
 
+    @property
+    def live(self) -> int:
+        """How many subscribers are live."""
+        return sum(len(group.members) for group in self._groups.values())
+
     # Fan-out
 
     def publish(self, position: int, event: str, frame: bytes) -> None:
-        """Takes the next frame; it goes out at the end of this turn of the loop, with the others of the turn.
-
-        Under load the turn is longer, by as much as the last fan-out took at most: after a fan-out of several frames
-        the hub rests for as long, so that half of the time is left to inserts; and it waits for writes that are being
-        committed. What comes meanwhile goes out joined. An event that comes when nothing else does never waits."""
+        """Takes the next frame. It is written at the end of this iteration of the event loop, together with the others
+        of the iteration; under load some milliseconds later (see ``Pace``)."""
         self._turn.append((event, frame))
         self._turn_bytes += len(frame)
         self._turn_position = position
@@ -118,44 +125,44 @@ class Hub:
             self._schedule()
 
     def committed(self) -> None:
-        """Told after each commit, and after what it published: there may be nothing to wait for any more."""
-        if self._waits and not self._more():
+        """Called after each commit, and after the frames that it published: there may be nothing left to wait for."""
+        if self._waits_for_commits and not self._committing():
             self._schedule()
 
     def _schedule(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._waits = self._more()
-        wait_s = max(self._rest_until - time.monotonic(), self._fan_out_s if self._waits else 0)
-        self._timer = self._loop.call_later(wait_s, self.flush) if wait_s > 0 else self._loop.call_soon(self.flush)
+        self._waits_for_commits = self._committing()
+        delay_s = self._pace.delay_s(time.monotonic(), committing=self._waits_for_commits)
+        self._timer = self._loop.call_later(delay_s, self.flush) if delay_s > 0 else self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
+        """Writes what is not written yet."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer, self._waits = None, False
+            self._timer, self._waits_for_commits = None, False
         if not self._turn:
             return
         turn, self._turn, self._turn_bytes = self._turn, [], 0
-        # Before the first write: one that is found slow meanwhile has been written all of this turn, too.
+        # The danger: a write below may find a subscriber slow, which then falls behind *at this position*. It has to
+        # be the position of this turn's last frame, which that write has taken whole (what the socket did not take of
+        # it is in the subscriber's own buffer). So it is raised before the first write.
         self.position = self._turn_position
         parts: dict[Group, list[bytes]] = {}
         for position, (event, frame) in enumerate(turn, self.position - len(turn) + 1):
             for group in self._matching(event):
                 parts.setdefault(group, []).append(frame)
-                group.told = position
+                group.announced = position
         now = self._loop.time()
-        started = time.monotonic()
+        began = time.monotonic()
         for group, frames in parts.items():
             self.deliveries += len(frames) * len(group.members)
             group.written_at = now
             group.write(b"".join(frames))
-        ended = time.monotonic()
-        self._fan_out_s = min(ended - started, _REST_MAX_S)
-        if len(turn) > 1:
-            self._rest_until = ended + self._fan_out_s
+        self._pace.written(began, time.monotonic(), frames=len(turn))
 
     def _matching(self, event: str) -> Iterable[Group]:
-        """Costs the same however many other filters there are."""
+        """The groups that receive an event. Costs the same however many other filters there are."""
         if not self._by_name and not self._by_prefix:
             return self._everything
         groups = self._everything | self._by_name.get(event, set())
@@ -167,113 +174,121 @@ class Hub:
     # Membership
 
     def add(self, subscriber: Subscriber) -> None:
-        """A new one, behind as yet."""
+        """A new one, which is behind until its catch-up is done."""
         self.subscribers.add(subscriber)
-        self.by_visitor[subscriber.visitor] += 1
+        self.by_client[subscriber.client_key] += 1
         if self.closing:
             subscriber.end()
 
     def join(self, subscriber: Subscriber) -> None:
-        """Makes it live. The caller has just written it everything up to the relay's position, which may be ahead of
-        what the others were written by this turn's frames: those go out first, or it would get them twice."""
+        """Makes it live.
+
+        The danger: its catch-up has just written it everything up to the relay's position. The relay may be ahead of
+        what the others have been written, by the frames that are not written yet; if it joined before those go out, it
+        would receive them twice. So they are written first. Nothing here awaits, so nothing can be published between
+        the catch-up's last look at the relay's position and the moment when this subscriber is a member."""
         self.flush()
         if subscriber.closed or self.closing:
             return
         assert subscriber.position == self.position, "only one that has everything can be live"
-        key = (subscriber.filter, subscriber.chunked, subscriber.heartbeat_events)
-        group = self._groups.get(key)
+        group = self._groups.get(subscriber.subscription)
         if group is None:
-            group = self._groups[key] = Group(*key, self._loop.time())
+            group = self._groups[subscriber.subscription] = Group(subscriber.subscription, self._loop.time())
             for members in self._index(group):
                 members.add(group)
         group.members[subscriber] = None
-        subscriber.group = group
-        subscriber.filter = group.filter  # equal: one for all, of 260 bytes
+        subscriber.go_live(group, group.subscription)
 
-    def leave(self, subscriber: Subscriber) -> None:
-        """A slow one: nothing more is written to it until it has caught up."""
+    # Called by subscribers: see ``subscriber.Owner``.
+
+    def fell_behind(self, subscriber: Subscriber) -> None:
+        """Nothing more is written to it until its catch-up has brought it back from the hub's position."""
         self._detach(subscriber)
-        subscriber.position = self.position
-        self._behind(subscriber)
+        subscriber.advance(self.position)
+        self._resume(subscriber)
 
-    def remove(self, subscriber: Subscriber) -> None:
-        """A closed one."""
+    def closed(self, subscriber: Subscriber) -> None:
         self._detach(subscriber)
         self.subscribers.discard(subscriber)
-        self.by_visitor[subscriber.visitor] -= 1
-        if not self.by_visitor[subscriber.visitor]:
-            del self.by_visitor[subscriber.visitor]
+        self.by_client[subscriber.client_key] -= 1
+        if not self.by_client[subscriber.client_key]:
+            del self.by_client[subscriber.client_key]
         if self._empty is not None and not self.subscribers and not self._empty.done():
             self._empty.set_result(None)
 
     def _detach(self, subscriber: Subscriber) -> None:
-        group, subscriber.group = subscriber.group, None
+        group = subscriber.leave_group()
         if group is None:
             return
+        assert isinstance(group, Group)
         group.members.pop(subscriber, None)
         if not group.members:
-            del self._groups[group.filter, group.chunked, group.heartbeat_events]
+            del self._groups[group.subscription]
+            filter = group.subscription.filter
             for members in self._index(group):
                 members.discard(group)
-            for index, keys in ((self._by_name, group.filter.names), (self._by_prefix, group.filter.prefixes)):
+            for index, keys in ((self._by_name, filter.names), (self._by_prefix, filter.prefixes)):
                 for key in keys:
                     if not index[key]:
                         del index[key]
 
     def _index(self, group: Group) -> list[set[Group]]:
-        if group.filter.everything:
+        """The sets of the index in which a group belongs."""
+        filter = group.subscription.filter
+        if filter.everything:
             return [self._everything]
-        return [self._by_name.setdefault(name, set()) for name in group.filter.names] + [
-            self._by_prefix.setdefault(prefix, set()) for prefix in group.filter.prefixes
+        return [self._by_name.setdefault(name, set()) for name in filter.names] + [
+            self._by_prefix.setdefault(prefix, set()) for prefix in filter.prefixes
         ]
 
     # Time
 
     async def run_heartbeats(self) -> None:
-        """One timer for all: groups that were written nothing for ``heartbeat_s``, a slice of subscribers a turn."""
+        """For ever: one timer for all groups that were written nothing for ``heartbeat_s``."""
         every = self._settings.heartbeat_s
         while True:
             await asyncio.sleep(min(1.0, every / 4))
             idle_since = self._loop.time() - every
             for group in [group for group in self._groups.values() if group.written_at <= idle_since]:
                 group.written_at = self._loop.time()
-                await self._beat(group)
+                await self._send_heartbeats(group)
 
-    async def _beat(self, group: Group) -> None:
+    async def _send_heartbeats(self, group: Group) -> None:
+        """Some subscribers in each iteration of the event loop, so that thousands do not hold up anybody."""
         members = list(group.members)
-        everybody_told = self.position
+        announced = self.position
         for start in range(0, len(members), _HEARTBEATS_PER_TURN):
-            # The position is read in the turn that writes it: every member that is still live has everything up to it.
+            # The hub's position is read in the same iteration in which it is written: every member that is still live
+            # has been written everything up to it. Members may have left the group during an earlier iteration.
             for subscriber in members[start : start + _HEARTBEATS_PER_TURN]:
                 if subscriber.group is group:
                     body = self._heartbeat(group, subscriber)
-                    subscriber.write_framed(sse.chunk(body) if group.chunked else body)
+                    subscriber.write_framed(sse.chunk(body) if group.subscription.chunked else body)
             await asyncio.sleep(0)
-        group.told = max(group.told, everybody_told)
+        group.announced = max(group.announced, announced)
 
     def _heartbeat(self, group: Group, subscriber: Subscriber) -> bytes:
-        """A stream that shows only a part of the log moves its reader's last id, or a quiet filter would fall behind
-        the replay."""
-        partial = not group.filter.everything
-        if group.heartbeat_events:
+        """A stream that shows only a part of the log moves its reader's last id. Otherwise the id of a quiet filter
+        would fall so far behind that a resume from it could not be replayed."""
+        partial = group.subscription.partial
+        if group.subscription.heartbeat_events:
             return sse.heartbeat(self._clock(), self._id_of(self.position) if partial else None)
-        # The position of a live subscriber is the one with which it joined.
-        if partial and max(group.told, subscriber.position) < self.position:
+        if partial and max(group.announced, subscriber.position) < self.position:
             return sse.moved_on(self._id_of(self.position))
         return sse.HEARTBEAT
 
-    def begin_anew(self, position: int) -> None:
-        """Cuts every stream off, and goes on from another position."""
+    def reset(self, position: int) -> None:
+        """Closes every stream at once, and continues from another position."""
         for subscriber in tuple(self.subscribers):
             subscriber.cut_off()
         if self._timer is not None:
             self._timer.cancel()
-            self._timer, self._waits = None, False
+            self._timer, self._waits_for_commits = None, False
         self._turn, self._turn_bytes = [], 0
         self.position = self._turn_position = position
 
     async def close(self, grace_s: float) -> None:
-        """Ends every stream cleanly; cuts off those that do not drain within ``grace_s``."""
+        """Ends every stream, and closes at once those that have not taken what was begun within ``grace_s``."""
         self.flush()
         self.closing = True
         for subscriber in tuple(self.subscribers):

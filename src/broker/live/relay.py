@@ -101,7 +101,7 @@ class Relay:
         """The store has lost the log's tail, and goes on in a new epoch. What this node has told of that tail its
         subscribers must forget: they are cut off, resume with an id of the old epoch, and are told so."""
         await self.start()
-        self._hub.begin_anew(self.position)
+        self._hub.reset(self.position)
         logger.warning("the log goes on in the epoch %s at position %d", self.epoch, self.position)
 
     def _advance(self, records: list[Published]) -> None:

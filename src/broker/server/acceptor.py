@@ -8,8 +8,8 @@ import ssl
 from collections.abc import Callable
 from socket import socket
 
-from broker.server.admission import Edge
-from broker.server.connection import Protocol
+from broker.server.admission import Admission
+from broker.server.connection import Connection
 
 _FULL_S = 0.1  # until the next try when there are no files to open
 
@@ -21,12 +21,16 @@ class Acceptor:
     Mutable state: its tasks."""
 
     def __init__(
-        self, listener: socket, context: Callable[[], ssl.SSLContext | None], edge: Edge, make: Callable[[], Protocol]
+        self,
+        listener: socket,
+        context: Callable[[], ssl.SSLContext | None],
+        admission: Admission,
+        make: Callable[[], Connection],
     ) -> None:
         """``context`` is asked for each connection: certificates are renewed while Broker serves."""
         self._listener = listener
         self._context = context
-        self._edge = edge
+        self._admission = admission
         self._make = make
         self._loop = asyncio.get_running_loop()
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -53,7 +57,7 @@ class Acceptor:
             task.add_done_callback(self._handshakes.discard)
 
     async def _shake_hands(self, connection: socket, address: str) -> None:
-        bound_s = self._edge.settings.head_timeout_s
+        bound_s = self._admission.settings.head_timeout_s
         protocol = self._make()
         if not protocol.enter(address):
             protocol.leave()

@@ -1,4 +1,4 @@
-"""What a connection may take before it is a request: how many there are, and how slow they may be."""
+"""Who may connect: how many connections there are, and the check that ends those that are too slow."""
 
 from __future__ import annotations
 
@@ -24,50 +24,51 @@ def file_limit() -> float:
     return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
-class Connection(Protocol):
-    """What the sweep needs of a connection."""
+class Checked(Protocol):
+    """What the check of all connections needs of each."""
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Ends the connection if it is too slow. ``now`` is in seconds of the loop's clock."""
         ...
 
 
-class Edge:
-    """One sweep for all connections, no timer of their own.
+class Admission:
+    """Counts connections, and checks all of them once a second, so that none needs a timer of its own.
 
-    Mutable state: how many connections each visitor has, streams aside, which the hub counts."""
+    Mutable state: how many connections there are, and how many each client has. Streams are not among them: the hub
+    counts those."""
 
     def __init__(self, settings: Settings, hub: Hub) -> None:
         self.settings = settings
         self._hub = hub
         self._max = min(settings.connections_max, file_limit() - FILES_KEPT)
         self._open = 0
-        self._by_visitor: Counter[str] = Counter()
+        self._by_client: Counter[str] = Counter()
 
     def enter(self, address: str) -> bool:
         """Counts a connection; False if it is one too many."""
         key = visitor(address)
         self._open += 1
-        self._by_visitor[key] += 1
+        self._by_client[key] += 1
         if self._open + len(self._hub.subscribers) > self._max:
             return False
         if self.settings.trusts(address):
             return True
-        return self._by_visitor[key] + self._hub.by_visitor[key] <= self.settings.connections_per_address_max
+        return self._by_client[key] + self._hub.by_client[key] <= self.settings.connections_per_address_max
 
     def leave(self, address: str) -> None:
         key = visitor(address)
         self._open -= 1
-        self._by_visitor[key] -= 1
-        if not self._by_visitor[key]:
-            del self._by_visitor[key]
+        self._by_client[key] -= 1
+        if not self._by_client[key]:
+            del self._by_client[key]
 
-    async def sweep(self, connections: Callable[[], Iterable[Connection]]) -> None:
+    async def sweep(self, connections: Callable[[], Iterable[Checked]]) -> None:
         """For ever."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_SWEEP_S)
             for number, connection in enumerate(tuple(connections()), 1):
-                connection.look(loop.time())
+                connection.check(loop.time())
                 if number % _SWEPT_PER_TURN == 0:
                     await asyncio.sleep(0)

@@ -17,8 +17,8 @@ from broker.addresses import spellings
 from broker.broker import Broker
 from broker.errors import SettingsError
 from broker.server.acceptor import Acceptor
-from broker.server.admission import Edge
-from broker.server.connection import Protocol
+from broker.server.admission import Admission
+from broker.server.connection import Connection
 from broker.server.hangup import on_hangup
 from broker.server.listeners import address_of, listening, raise_file_limit
 from broker.server.tls import server_context
@@ -53,7 +53,7 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
         context = server_context(settings)
         gc.freeze()  # what is loaded by now stays: no need to look at it in each collection
         broker = Broker(settings, worker=worker)
-        edge = Edge(settings, broker.hub)
+        admission = Admission(settings, broker.hub)
         with listening(settings, shared=bool(worker)) as listeners:
             await broker.start()
             try:
@@ -71,8 +71,8 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
                 )
                 config.load()
                 config.ssl = context
-                server = Server(config, broker, edge, address_of(settings, listeners), serving)
-                sweep = asyncio.create_task(edge.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # of our Protocol
+                server = Server(config, broker, admission, address_of(settings, listeners), serving)
+                sweep = asyncio.create_task(admission.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # of our Connection
                 reload = asyncio.create_task(_reload(config, settings, hung_up))
                 try:
                     await server.serve(listeners)
@@ -106,14 +106,14 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         broker: Broker,
-        edge: Edge,
+        admission: Admission,
         address: str,
         serving: Callable[[str, str], None] = tell,
     ) -> None:
         super().__init__(config)
         self.servers = []
         self._broker = broker
-        self._edge = edge
+        self._admission = admission
         self._address = address
         self._serving = serving
 
@@ -122,7 +122,7 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             if self.config.ssl is not None:
                 listener.listen(self.config.backlog)
-                self.servers.append(Acceptor(listener, lambda: self.config.ssl, self._edge, self._connection))  # type: ignore[arg-type] # it is only closed
+                self.servers.append(Acceptor(listener, lambda: self.config.ssl, self._admission, self._connection))  # type: ignore[arg-type] # it is only closed
             else:
                 loop = asyncio.get_running_loop()
                 self.servers.append(
@@ -131,8 +131,8 @@ class Server(uvicorn.Server):
         self.started = True
         self._serving(self._address, self._broker.store.place)
 
-    def _connection(self) -> Protocol:
-        return Protocol(self.config, self.server_state, {}, edge=self._edge)
+    def _connection(self) -> Connection:
+        return Connection(self.config, self.server_state, {}, admission=self._admission)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("stopping")

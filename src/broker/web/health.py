@@ -37,12 +37,12 @@ class Metrics:
             if not self._broker.settings.metrics_token:
                 others = "to let others read them, set metrics_token"
             raise Forbidden(f"metrics are for this machine, and not through a proxy; {others}")
-        hub, store, refusals = self._broker.hub, self._broker.store, self._broker.refusals
+        now, refusals = self._broker.statistics(), self._broker.refusals
         values: list[tuple[str, str, dict[str, int]]] = [
-            ("broker_subscribers", "gauge", {"": len(hub.subscribers)}),
-            ("broker_position", "counter", {"": self._broker.relay.position}),
-            ("broker_deliveries_total", "counter", {"": hub.deliveries}),
-            ("broker_writes_waiting", "gauge", {"": store.waiting}),
+            ("broker_subscribers", "gauge", {"": now.subscribers}),
+            ("broker_position", "counter", {"": now.position}),
+            ("broker_deliveries_total", "counter", {"": now.deliveries}),
+            ("broker_writes_waiting", "gauge", {"": now.writes_waiting}),
             ("broker_refusals_total", "counter", {f'status="{each}"': refusals[each] for each in (429, 503, 507)}),
         ]
         # Which of several workers answers is chance: with the label each has series of its own.

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import msgspec
 from starlette.exceptions import HTTPException
 from starlette.types import Send
 
-from broker.errors import BrokerError, MethodNotAllowed, NotFound, Unauthorized, UnsupportedEncoding
+from broker.errors import (
+    BrokerError,
+    MethodNotAllowed,
+    NotFound,
+    Unauthorized,
+    UnsupportedEncoding,
+    encode_problem,
+)
 from broker.web.requests import Header, respond
 
 
@@ -30,17 +36,3 @@ async def send_problem(send: Send, problem: BrokerError) -> None:
     if isinstance(problem, MethodNotAllowed):
         headers.append((b"allow", problem.allow.encode()))
     await respond(send, problem.status, encode_problem(problem), b"application/problem+json", tuple(headers))
-
-
-def encode_problem(problem: BrokerError) -> bytes:
-    # A name that cannot be written as UTF-8 may stand in a detail.
-    detail = problem.detail.encode(errors="replace").decode()
-    document = {
-        "type": f"urn:broker:problem:{problem.code}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": detail,
-    }
-    if problem.index is not None:
-        document |= {"detail": f"record {problem.index}: {detail}", "index": problem.index}
-    return msgspec.json.encode(document)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import MutableMapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from starlette.types import Receive, Scope, Send
 
 from broker import sse
-from broker.addresses import visitor
 from broker.broker import Broker
 from broker.errors import BadRequest, Unavailable
-from broker.live.subscriber import Subscriber
+from broker.live.handover import EXTENSION, Handover
+from broker.live.subscriber import StreamTransport, Subscriber
+from broker.live.subscription import Subscription
 from broker.names import Filter
-from broker.settings import Settings
 from broker.web.requests import Header, Parameters, address, caller, header
-
-HANDOVER = "broker.handover"  # the key of the hand-over among the scope's extensions
 
 _HEADERS: tuple[Header, ...] = (
     # The charset is always UTF-8 here; but some libraries take text without one for Latin-1.
@@ -40,35 +38,17 @@ _PARAMETERS = Parameters(
 )  # fmt: skip
 
 
-class Handover(Protocol):
-    """A server's offer to give the connection away; see ``server.py``."""
-
-    chunked: bool  # whether the response is framed in chunks
-    # Whether the response ends with its last chunk. Several libraries take that for the end of the data, and would not
-    # open the stream again; but of a stream that ends without it, proxies that are made of Node's http-proxy never tell
-    # their client. They ask for the connection to be closed, which the libraries do not (docs/decisions/0007).
-    last_chunk: bool
-
-    def take(self, subscriber: Subscriber, settings: Settings) -> bool:
-        """Makes the subscriber the protocol of the connection; False if the client has gone already."""
-        ...
-
-    def cut_short(self) -> None:
-        """Closes the connection behind what was sent, without the last chunk."""
-        ...
-
-
 class Events:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
-        refused = broker.hub.full(address(scope))
+        refused = broker.full(address(scope))
         if not broker.settings.events_public:
             try:
                 await caller(scope, broker)
-            except Unavailable:  # the store is away, and with it the users
+            except Unavailable:  # the store cannot be reached, and the users are in it
                 refused = True
         asked = _PARAMETERS.read(scope)
         filter = Filter.parse([value for name, value in asked if name == "event"], broker.settings.filters_max)
@@ -78,7 +58,7 @@ class Events:
         last_id = last_id or _last(",".join(value for name, value in asked if name == "last_event_id"))
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
         extensions = cast(MutableMapping[str, Any], scope.get("extensions") or {})
-        handover: Handover | None = extensions.get(HANDOVER)
+        handover: Handover | None = extensions.get(EXTENSION)
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
         elif refused:
@@ -89,19 +69,11 @@ class Events:
             if handover is not None and cut_short:
                 handover.cut_short()
         elif handover is not None:
-            subscriber = Subscriber(
-                broker.hub, filter, chunked=handover.chunked, last_chunk=handover.last_chunk,
-                heartbeat_events=heartbeat_events, visitor=visitor(address(scope)),
-            )  # fmt: skip
-            if handover.take(subscriber, broker.settings):
-                broker.subscribe(subscriber, last_id or None)
+            subscription = Subscription(filter, heartbeat_events, handover.chunked, handover.last_chunk)
+            broker.subscribe(subscription, address(scope), last_id or None, handover.take)
         else:
-            subscriber = Subscriber(
-                broker.hub, filter, chunked=False, heartbeat_events=heartbeat_events, visitor=visitor(address(scope))
-            )
-            transport = SendTransport(subscriber, broker.settings.subscriber_buffer_bytes)
-            subscriber.take(transport, paused=False)
-            broker.subscribe(subscriber, last_id or None)
+            transport = SendTransport(broker.settings.subscriber_buffer_bytes)
+            broker.subscribe(Subscription(filter, heartbeat_events), address(scope), last_id or None, transport.take)
             await transport.run(receive, send)
 
 
@@ -118,19 +90,24 @@ def _last(ids: str) -> str:
 
 
 class SendTransport:
-    """A subscriber's transport over ASGI's ``send``, for servers that do not hand their connections over.
+    """A subscriber's transport on top of ASGI's ``send``, for servers that do not hand their connections over.
 
-    Mutable state: what was written and not yet sent, bounded as a socket's transport is: beyond the high-water mark
-    the subscriber is told to pause."""
+    Mutable state: its subscriber, and what was written and is not sent yet. That is bounded as in a socket's transport:
+    beyond the high-water mark the subscriber is paused."""
 
-    def __init__(self, subscriber: Subscriber, high: int) -> None:
-        self._subscriber = subscriber
+    def __init__(self, high: int) -> None:
+        self._subscriber: Subscriber
         self._high = high
         self._buffer: deque[bytes] = deque()
         self._size = 0
         self._closing = False
         self._changed = asyncio.Event()
         self._aborted = asyncio.get_running_loop().create_future()
+
+    def take(self, subscriber: Subscriber) -> StreamTransport:
+        """See ``Broker.subscribe``."""
+        self._subscriber = subscriber
+        return StreamTransport(self)
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Returns when the stream has ended, by either side."""

@@ -1,0 +1,68 @@
+"""The hand-over of a connection: a subscriber takes the place of Uvicorn's protocol."""
+
+from __future__ import annotations
+
+import socket
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from broker.live.subscriber import StreamTransport, Subscriber
+from broker.settings import Settings
+
+
+class ConnectionHandover:
+    """See ``live.handover.Handover``. Uvicorn's parser, cycle, task and scope are freed: an idle stream costs about two
+    kilobytes.
+
+    It holds the cycle of the stream's own request. The protocol's current cycle may be that of a request that was
+    pipelined behind ``GET /events``."""
+
+    def __init__(self, protocol: HttpToolsProtocol, cycle: RequestResponseCycle, settings: Settings) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self._settings = settings
+        self.chunked = cycle.scope["http_version"] != "1.0"
+        # As the client asked for. It is read now, because Uvicorn changes it when the server stops.
+        self.last_chunk = not cycle.keep_alive
+
+    def take(self, subscriber: Subscriber) -> StreamTransport | None:
+        protocol, cycle = self._protocol, self._cycle
+        transport = protocol.transport
+        if cycle.disconnected or transport.is_closing():
+            cycle.disconnected = True  # otherwise Uvicorn logs that a response was not completed
+            return None
+        paused = protocol.flow.write_paused
+        protocol.pipeline.clear()  # requests behind a response that does not end will never be answered
+        # Reading was paused for those. While it is, a connection that the client closes is not noticed.
+        protocol.flow.resume_reading()
+        cycle.disconnected = True  # so that the cycle sends nothing more, and waits for nothing
+        cycle.message_event.set()
+        # With an exception, because without one Uvicorn's protocol closes the transport.
+        protocol.connection_lost(ConnectionError("handed over"))
+        transport.set_protocol(subscriber)
+        sock = transport.get_extra_info("socket")
+        plain = transport.get_extra_info("sslcontext") is None
+        if plain:
+            transport.set_write_buffer_limits(high=0)
+            paused = paused or transport.get_write_buffer_size() > 0
+        else:
+            transport.set_write_buffer_limits(high=self._settings.subscriber_buffer_bytes)
+        # Otherwise the kernel's buffer grows to megabytes before a slow reader shows. Unix sockets have no such option.
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._settings.subscriber_sndbuf_bytes)
+        return StreamTransport(transport, paused, _share(sock) if plain else None)
+
+    def cut_short(self) -> None:
+        self._cycle.disconnected = True  # otherwise Uvicorn logs that a response was not completed
+        self._protocol.transport.close()
+
+
+def _share(sock: socket.socket) -> socket.socket:
+    """A second socket object for the descriptor of a transport's socket.
+
+    The subscriber that gets it detaches it in the end, and never closes it. If it were only dropped, Python would close
+    the descriptor, which may belong to the next connection by then."""
+    shared = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
+    # Otherwise it has the program's default timeout, and a socket that is full would stop the event loop for so long.
+    shared.setblocking(False)
+    return shared

@@ -1,0 +1,83 @@
+"""What Uvicorn's way to send a response lacks: one write for a small one, and HTTP/1.0."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from broker.errors import BrokerError
+
+
+class _Joined:
+    """The part of a transport that Uvicorn uses for a response. What is written to it is sent by ``flush``."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def flush(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        if pieces:
+            self._transport.write(b"".join(pieces))
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+
+def in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+    """Uvicorn writes the headers and the body by themselves: two system calls, and the client is woken twice."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        head: Message | None = None
+
+        async def joined(message: Message) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start":
+                head = message
+            elif head is None:
+                await send(message)
+            else:
+                transport, start = cycle.transport, head
+                head = None
+                cycle.transport = both = _Joined(transport)  # type: ignore[assignment] # all that a cycle uses of it
+                try:
+                    await send(start)
+                    await send(message)
+                finally:
+                    cycle.transport = transport
+                    both.flush()
+
+        try:
+            await app(scope, receive, joined)
+        except BrokerError:  # the store failed in the middle of a response, and has logged why
+            cycle.disconnected = True
+            cycle.transport.abort()  # so that nobody takes half a response for a whole one
+
+    return wrapped
+
+
+def without_chunks(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+    """HTTP/1.0 has no chunks, and Uvicorn sends them all the same. Without a length, the body ends with the
+    connection."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def plain(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if not any(name.lower() == b"content-length" for name, _ in message["headers"]):
+                    cycle.chunked_encoding = False
+            elif cycle.chunked_encoding is False and cycle.expected_content_length == 0:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, plain)
+
+    return wrapped
