@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JS := tests/clients/js
+ASSETS := src/broker/web/assets
 
 serve: $(VENV)/.runs
 	@$(BIN)/broker serve --origin http://localhost:3000 --data ./tmp
@@ -27,6 +28,8 @@ format: $(VENV)/.tests
 
 docs: $(VENV)/.runs
 	$(BIN)/python docs/make_settings.py > docs/settings.new && mv docs/settings.new docs/settings.md
+	$(BIN)/python docs/make_openapi.py > $(ASSETS)/openapi.new && mv $(ASSETS)/openapi.new $(ASSETS)/openapi.json
+	$(BIN)/python docs/make_page.py < $(ASSETS)/openapi.json > $(ASSETS)/docs.new && mv $(ASSETS)/docs.new $(ASSETS)/docs.html
 
 # Broker beside its peers, on this machine: docs/performance.md. About 20 minutes; `make bench ARGS=--quick` tries
 # it in three, and leaves the page alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,12 +16,13 @@ import schemathesis
 from playwright.sync_api import Browser
 
 from broker.web.app import create_app, routes
-from broker.web.docs import page
 from broker.web.requests import Methods
 from tests import test_browser
 from tests.postgres import options_of
 from tests.servers import ServerProcess
 
+DOCS = Path(__file__).parent.parent / "docs"
+ASSETS = DOCS.parent / "src" / "broker" / "web" / "assets"
 RUN_S = 12  # of a run that ends when its time does
 
 browser = test_browser.browser
@@ -37,6 +39,23 @@ def fuzzed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A server of its own: what is fuzzed holds nothing that another test would miss."""
     with ServerProcess(tmp_path_factory.mktemp("fuzzed"), *options_of(request.param, request)) as running:
         yield running
+
+
+def made(program: str, given: str = "") -> str:
+    """What a program of docs/ prints."""
+    return subprocess.run(
+        [sys.executable, DOCS / program], input=given, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def page(spec: dict[str, Any]) -> str:
+    return made("make_page.py", json.dumps(spec))
+
+
+def test_the_document_and_the_page_are_what_the_source_says() -> None:
+    document = made("make_openapi.py")
+    assert document == (ASSETS / "openapi.json").read_text(), "type: make docs"
+    assert made("make_page.py", document) == (ASSETS / "docs.html").read_text(), "type: make docs"
 
 
 def test_the_document_is_openapi_3_1(spec: dict[str, Any]) -> None:

@@ -12,12 +12,12 @@ from broker.broker import Broker
 from broker.errors import Unavailable
 from broker.settings import Settings, read_settings
 from broker.web.accounts import Login, Me, Users
-from broker.web.docs import Docs, OpenAPI
 from broker.web.health import Metrics, Ready, healthz
 from broker.web.insert import Cancel, Insert
 from broker.web.log import Log
 from broker.web.middleware import CORS, Problems
 from broker.web.requests import Bodies, Methods
+from broker.web.static import HTML, Asset
 from broker.web.stream import Events
 
 
@@ -35,8 +35,8 @@ def routes(broker: Broker) -> list[Route]:
         Route("/collection/{event:path}", Methods(GET=log)),
         Route("/cancel/{uuid:path}", Methods(GET=cancel, POST=cancel, head=False)),
         Route("/cancel", Methods(GET=cancel, POST=cancel, head=False)),
-        Route("/openapi.json", Methods(GET=OpenAPI())),
-        Route("/docs", Methods(GET=Docs())),
+        Route("/openapi.json", Methods(GET=Asset("openapi.json"))),
+        Route("/docs", Methods(GET=Asset("docs.html", HTML))),
         Route("/healthz", Methods(GET=healthz)),
         Route("/readyz", Methods(GET=Ready(broker))),
         Route("/metrics", Methods(GET=Metrics(broker))),

@@ -1,15 +1,12 @@
-"""``/openapi.json`` and ``/docs``: the same document for programs and for people; nothing from another host."""
+"""Prints the page at ``/docs``, made from the OpenAPI document: `make docs` writes it. It loads nothing from another
+host."""
 
 from __future__ import annotations
 
 import json
+import sys
 from html import escape
 from typing import Any
-
-from starlette.types import Receive, Scope, Send
-
-from broker.web.openapi import document
-from broker.web.requests import respond
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -39,30 +36,6 @@ source.addEventListener("user", e => console.log(JSON.parse(e.data)));</code></p
 </main>
 </html>
 """
-
-
-class OpenAPI:
-    def __init__(self) -> None:
-        self._body = b""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._body = self._body or json.dumps(_document(), ensure_ascii=False).encode()
-        await respond(send, 200, self._body)
-
-
-class Docs:
-    def __init__(self) -> None:
-        self._body = b""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._body = self._body or page(_document()).encode()
-        await respond(send, 200, self._body, b"text/html; charset=utf-8")
-
-
-def _document() -> dict[str, Any]:
-    from broker import __version__  # at the first request: the package imports this module
-
-    return document(__version__)
 
 
 def page(spec: dict[str, Any]) -> str:
@@ -131,3 +104,7 @@ def _row(name: str, text: str) -> str:
 def _text(text: str) -> str:
     """What stands between backticks is code."""
     return "".join(f"<code>{part}</code>" if odd % 2 else part for odd, part in enumerate(escape(text).split("`")))
+
+
+if __name__ == "__main__":
+    print(page(json.load(sys.stdin)), end="")

@@ -1,12 +1,14 @@
-"""The OpenAPI 3.1 document, from the same types that the endpoints use."""
+"""Prints the OpenAPI 3.1 document, made from the same types that the endpoints use: `make docs` writes it."""
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
+from broker import __version__
 from broker.records import TIMESTAMP_MAX, TIMESTAMP_MIN, RecordView
 from broker.users import PASSWORD_CHARACTERS_MIN, UserView
 from broker.web.accounts import LoginBody, UserBody
@@ -48,13 +50,14 @@ _EVENT = {
 _SECONDS = {"type": "number", "description": "epoch seconds"}
 
 
-def document(version: str) -> dict[str, Any]:
+def document() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Broker",
-            "version": version,
-            "description": "A zero-code real-time API server: insert events as JSON, every page hears them.",
+            "version": __version__,
+            "description": "A zero-code real-time API server: insert events as JSON, and every connected page receives "
+            "them.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "."}],  # where this document is: Broker may be mounted under a path
@@ -90,7 +93,7 @@ def _schemas() -> dict[str, Any]:
     record["data"] = {"description": "as it was sent"}
     for each in (user, schemas["LoginBody"]["properties"]):
         each["username"] |= {"description": "1 to 64 of A-Z a-z 0-9 . _ @ + -, whatever the case"}
-        each["password"] |= {"format": "password", "description": "at most 1,024 bytes of UTF-8"}
+        each["password"] |= {"format": "password", "description": "8 characters or more, at most 1,024 bytes of UTF-8"}
     user["username"] |= {"pattern": "^[A-Za-z0-9._@+-]{1,64}$"}
     user["password"] |= {"minLength": PASSWORD_CHARACTERS_MIN}
     user["info"] = {"description": "any JSON"}
@@ -141,7 +144,9 @@ def _paths() -> dict[str, Any]:
     cancel = _call("cancels a pending record; again is fine", "RecordView", 400, 401, 404, 409, 503, parameters=[uuid])
     return {
         "/users": {
-            "post": _call("creates a user", "UserView", 400, 403, 409, 413, 415, 503, body="UserBody", created=True)
+            "post": _call(
+                "creates a user", "UserView", 400, 403, 409, 413, 415, 429, 503, body="UserBody", created=True
+            )
         },
         "/users/me": {"get": _call("the caller", "UserView", 401, 503)},
         "/login": {"post": _call("a token", "Token", 400, 401, 413, 415, 429, 503, body="LoginBody", public=True)},
@@ -154,6 +159,7 @@ def _paths() -> dict[str, Any]:
                 409,
                 413,
                 415,
+                429,
                 503,
                 507,
                 body="InsertBody",
@@ -231,3 +237,7 @@ def _one_or_many(name: str) -> list[dict[str, Any]]:
 
 def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+if __name__ == "__main__":
+    print(json.dumps(document(), indent=1, ensure_ascii=False))
