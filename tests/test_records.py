@@ -139,7 +139,7 @@ def _record(**changes: object) -> Record:
 
 
 def test_a_records_json_has_every_field_in_order() -> None:
-    assert encode_record(_record(position=41, published_us=1_500_001), "9f3a1c07") == (
+    assert encode_record(_record(position=41, published_us=1_500_001, epoch="9f3a1c07")) == (
         b'{"uuid":"01890a5d-ac96-774b-bcce-b302099a8057","event":"user","timestamp":1.5,"published":true,'
         b'"cancelled":false,"data":{"b":1e400},"id":"9f3a1c07-41","user":"ada","inserted_at":1.5,'
         b'"published_at":1.500001}'
@@ -158,10 +158,10 @@ def test_a_records_json_has_every_field_in_order() -> None:
 def test_the_four_states_of_a_record(
     changes: dict[str, object], published: bool, cancelled: bool, event_id: str | None
 ) -> None:
-    view = json.loads(encode_record(_record(**changes), "e"))
+    view = json.loads(encode_record(_record(**changes, epoch="e")))
     assert (view["published"], view["cancelled"], view["id"]) == (published, cancelled, event_id)
-    assert json.loads(encode_receipt(_record(**changes), "e")) == {"uuid": UUID_TEXT, "id": event_id}
+    assert json.loads(encode_receipt(_record(**changes, epoch="e"))) == {"uuid": UUID_TEXT, "id": event_id}
 
 
 def test_the_timestamp_is_echoed_as_it_was_sent() -> None:
-    assert b'"timestamp":1.50E+0,' in encode_record(_record(timestamp="1.50E+0"), "e")
+    assert b'"timestamp":1.50E+0,' in encode_record(_record(timestamp="1.50E+0"))

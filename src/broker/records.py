@@ -76,6 +76,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     position: int | None = None
     published_us: int | None = None
     number: int = 0
+    epoch: str = ""  # the log's, when this was read or written
+
+    @property
+    def id(self) -> str | None:
+        """The id on the stream; None until it is published, and for ever if it never is."""
+        return None if self.position is None else f"{self.epoch}-{self.position}"
 
 
 class RecordView(msgspec.Struct):
@@ -96,7 +102,7 @@ class RecordView(msgspec.Struct):
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_record(record: Record, epoch: str) -> bytes:
+def encode_record(record: Record) -> bytes:
     inserted_at = _seconds(record.inserted_us)
     published_at: msgspec.Raw | None = inserted_at
     if record.published_us != record.inserted_us:
@@ -113,7 +119,7 @@ def encode_record(record: Record, epoch: str) -> bytes:
             record.log_only or record.cancelled or record.position is not None,
             record.cancelled,
             msgspec.Raw(record.data),
-            f"{epoch}-{record.position}" if record.position is not None else None,
+            record.id,
             record.user,
             inserted_at,
             published_at,
@@ -121,10 +127,9 @@ def encode_record(record: Record, epoch: str) -> bytes:
     )
 
 
-def encode_receipt(record: Record, epoch: str) -> bytes:
+def encode_receipt(record: Record) -> bytes:
     """The short answer of ``Prefer: return=minimal``."""
-    event_id = f"{epoch}-{record.position}" if record.position is not None else None
-    return _encode({"uuid": record.uuid, "id": event_id})
+    return _encode({"uuid": record.uuid, "id": record.id})
 
 
 def seconds_text(microseconds: int) -> str:

@@ -15,7 +15,7 @@ from broker.live.relay import PAGE_RECORDS_MAX, Relay
 from broker.live.subscriber import Subscriber
 from broker.records import EventId
 from broker.settings import KIB, Settings
-from broker.store.base import Store
+from broker.store.base import LOOK, Store
 
 logger = logging.getLogger("broker.stream")
 
@@ -86,7 +86,13 @@ class Catchup:
     async def _known(self, last_id: str) -> int | None:
         """The position to go on from; None if the id is none of this log's. Waits for the relay to come to it."""
         event_id = EventId.parse(last_id)
-        if event_id is None or event_id.epoch not in self._relay.epochs:
+        if event_id is None:
+            return None
+        if event_id.epoch not in self._relay.epochs:
+            if (await self._store.head()).epoch != self._relay.epoch:
+                # The store is in a new epoch already, of which this id may be. The relay is about to notice, and to
+                # close all streams, this one too. The client resumes then.
+                await self._relay.reached(LOOK)
             return None
         ended = self._relay.epochs[event_id.epoch]
         if ended is not None and event_id.position > ended:

@@ -59,10 +59,12 @@ class Relay:
         return sse.frame(self.id_of(record.position), record.event, record.data)
 
     def hint(self, commit: Commit) -> None:
-        """The rows just committed are used if they start at the next position; else the store is read."""
-        if commit.published and commit.published[0].position == self.position + 1:
+        """Uses the records that were just committed, if they start at the next position of the relay's own epoch.
+        Otherwise the relay reads the store. After a fail-over the head of the new epoch may be behind the relay."""
+        ours = commit.epoch == self.epoch
+        if ours and commit.published and commit.published[0].position == self.position + 1:
             self._advance(commit.published)
-        if commit.head > self.position:
+        if commit.head > self.position or not (ours or commit.epoch == ""):
             self._wake.set()
 
     async def run(self) -> None:

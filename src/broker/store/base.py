@@ -41,6 +41,7 @@ class Commit:
     published: list[Published]
     head: int
     next_due_us: int | None
+    epoch: str = ""  # that of the positions; empty if it is not known, as with another node's commit
 
 
 class Store(Protocol):

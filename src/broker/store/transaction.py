@@ -71,10 +71,11 @@ class Transaction:
     Owned by the writer thread; lives for one transaction. What it counts is in the database again after ``finish``.
     ``head`` and ``next_due_us`` are as of now."""
 
-    def __init__(self, tables: Tables, now_us: int, settings: Settings) -> None:
+    def __init__(self, tables: Tables, now_us: int, settings: Settings, epoch: str) -> None:
         self._tables = tables
         self._now_us = now_us
         self._settings = settings
+        self._epoch = epoch  # as read under the lock: another node may have begun a new one
         self._before = tables.counters()
         self._last_number, self.head, self._total_bytes, self._event_names, self._reserved = self._before
         self.next_due_us = tables.next_due()
@@ -190,7 +191,8 @@ class Transaction:
             self._tables.put_events(events)
         if (counters := self._counters()) != self._before:
             self._tables.put_counters(counters)
-        return Commit(self._hint if len(self._hint) == self._published else [], self.head, self.next_due_us)
+        hint = self._hint if len(self._hint) == self._published else []
+        return Commit(hint, self.head, self.next_due_us, self._epoch)
 
     def _flush(self) -> None:
         """Writes the rows gathered so far, so that queries see them."""
@@ -226,7 +228,7 @@ class Transaction:
                 self.next_due_us = due_us
         return Record(
             new.uuid, event, data, new.user, new.timestamp, due_us, new.log_only, now_us,
-            False, position, published_us, number,
+            False, position, published_us, number, self._epoch,
         )  # fmt: skip
 
     def _publish(self, event: str, number: int, data: bytes) -> int:

@@ -67,10 +67,10 @@ class Insert:
         encode = encode_receipt if prefers_minimal(scope) else encode_record
         if media == JSON and body.lstrip()[:1] != b"[":
             record, created = await self._insert_one(make(*raw_json.decode(_decoder, body)))
-            await respond(send, 201 if created else 200, encode(record, broker.relay.epoch))
+            await respond(send, 201 if created else 200, encode(record))
             return
         results = await broker.insert(self._read_batch(media, body, make))
-        answer = b"[%b]" % b",".join([encode(record, broker.relay.epoch) for record, _ in results])
+        answer = b"[%b]" % b",".join([encode(record) for record, _ in results])
         await respond(send, 201 if any(created for _, created in results) else 200, answer)
 
     async def _insert_one(self, new: NewRecord) -> tuple[Record, bool]:
@@ -130,5 +130,5 @@ class Cancel:
         if not uuid:
             raise BadRequest("uuid: say which record to cancel: /cancel/{uuid}")
         record = await self._broker.cancel(parse_uuid(uuid), user)
-        body = encode_record(record, self._broker.relay.epoch)
+        body = encode_record(record)
         await respond(send, 200, body, headers=((b"cache-control", b"no-store"),))

@@ -56,7 +56,7 @@ class Log:
             return
         first, separator, last = (b"", b"\n", b"\n") if lines else (b"[", b",\n", b"]\n")
         while portion is not None:
-            body = first + separator.join(encode_record(record, self._broker.relay.epoch) for record in portion)
+            body = first + separator.join(encode_record(record) for record in portion)
             await send({"type": "http.response.body", "body": body, "more_body": True})
             first = separator
             portion = await anext(portions, None)

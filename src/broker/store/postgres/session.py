@@ -61,13 +61,12 @@ class StoreClock:
 class PostgresSession:
     """See ``writer.Session``. Connects again, by itself, when the connection is lost.
 
-    Mutable state: its connection, the epoch of its last transaction, the clock."""
+    Mutable state: its connection, the clock."""
 
     def __init__(self, database: Database, clock: Callable[[], int] | None, settings: Settings) -> None:
         self._database = database
         self._settings = settings
         self._connection: Connection[Any] | None = None
-        self.epoch = ""  # in which the last transaction was
         self.clock = StoreClock(clock)
 
     def open(self, *, new: bool = False) -> Known:
@@ -116,9 +115,8 @@ class PostgresSession:
                 self._database.outage.tell(moved(), f"stop this server, and start with {row[7]}")
                 raise moved()
             now_us = self.clock.hear(row[0])
-            self.epoch = row[8]
             before = Counters(*row[1:6])
-            transaction = Transaction(PostgresTables(connection, before, row[6]), now_us, self._settings)
+            transaction = Transaction(PostgresTables(connection, before, row[6]), now_us, self._settings, epoch=row[8])
             result = work(transaction)
             if transaction.head != before.head or transaction.next_due_us != row[6]:
                 connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._hint(transaction)))

@@ -17,7 +17,7 @@ from psycopg import Connection
 from broker.errors import InsufficientStorage, SettingsError, Unavailable
 from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
-from broker.store.base import LOOK, RECORD_BYTES, Commit, Head, LogPage
+from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
 from broker.store.outage import moved, moved_to
 from broker.store.postgres.database import Database, TakenOver, check_cluster, one_row
 from broker.store.postgres.listener import Listener
@@ -38,8 +38,7 @@ _USER_COLUMNS = "id, username, convert_to(info, 'UTF8'), password_hash, gen, dis
 class PostgresStore:
     """See ``store/base.py`` for what it promises.
 
-    Mutable state: whether it runs, the epoch that the relay goes by, and whether the writer writes in it; each reader's
-    connection belongs to its thread."""
+    Mutable state: whether it runs; each reader's connection belongs to its thread."""
 
     def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         """``clock``: in place of the database's own, microseconds since the epoch."""
@@ -50,16 +49,12 @@ class PostgresStore:
         self._listener = Listener(self._database)
         self._running = False
         self._loop: asyncio.AbstractEventLoop
-        self._on_commit: Callable[[Commit], None]
         self._readers: ThreadPoolExecutor
         self._local = threading.local()
         self._connections: list[Connection[Any]] = []
-        self._epoch = ""  # that the relay goes by
-        self._up_to_date = asyncio.Event()  # the relay: it goes by the epoch in which the writer writes
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._on_commit = on_commit
         try:
             known = await asyncio.to_thread(partial(self._session.open, new=True))
         except (psycopg.Error, OSError) as error:
@@ -67,10 +62,8 @@ class PostgresStore:
         if known.moved is not None:
             self._session.close()
             raise SettingsError(moved_to(self._database.name, known.moved, known.arrived))
-        self._epoch = known.epoch
-        self._up_to_date.set()
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
-        self._writer.start(self._session, self._committed)
+        self._writer.start(self._session, on_commit)
         self._running = True
         await self._writer.call(lambda transaction: None)  # tells the time
         await self._listener.start(on_commit)
@@ -84,12 +77,6 @@ class PostgresStore:
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._connections:
             connection.close()
-
-    def _committed(self, commit: Commit) -> None:
-        if self._session.epoch != self._epoch:  # its rows continue another log than the relay has
-            commit = Commit([], LOOK, commit.next_due_us)
-            self._up_to_date.clear()
-        self._on_commit(commit)
 
     def clock(self) -> int:
         return self._session.clock.now_us()
@@ -106,9 +93,7 @@ class PostgresStore:
 
     async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
         self._check_running()
-        appended = await self._writer.append(news)
-        await self._up_to_date.wait()  # or they would be told with ids of an epoch that has ended
-        return appended
+        return await self._writer.append(news)
 
     async def cancel(self, uuid: UUID, user: str) -> Record:
         self._check_running()
@@ -162,11 +147,7 @@ class PostgresStore:
             ).fetchall()  # one statement: one moment
             return _head_and_records(rows)
 
-        head, latest = await self._read(read)
-        # Its caller, the relay, goes by this epoch from now on, before anybody else runs.
-        self._epoch = head.epoch
-        self._up_to_date.set()
-        return head, latest
+        return await self._read(read)
 
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
         def read(db: Connection[Any]) -> tuple[Head, list[Published]]:

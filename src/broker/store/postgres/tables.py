@@ -16,7 +16,7 @@ from broker.users import User, username_key
 
 RECORD_COLUMNS = """
     r.uuid, r.event, convert_to(r.data, 'UTF8'), r.username, r.timestamp, r.due_us, r.log_only, r.inserted_us,
-    c.number IS NOT NULL, p.position, p.published_us, r.number
+    c.number IS NOT NULL, p.position, p.published_us, r.number, (SELECT epoch FROM broker.epochs WHERE ended IS NULL)
 """
 # One index lookup for each row. A plain join the planner, whose statistics lag behind a log that grows, may do by
 # reading all of it; OFFSET 0 keeps it from joining in another way.

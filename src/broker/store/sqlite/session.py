@@ -30,6 +30,8 @@ class SQLiteSession:
         self._outage = outage
         self._clock = clock  # microseconds since the epoch
         self._settings = settings
+        # It does not change while this process has the folder's lock: only a restore or an import begins another one.
+        (self._epoch,) = connection.execute("SELECT epoch FROM epochs WHERE ended IS NULL").fetchone()
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
         connection = self._connection
@@ -37,7 +39,7 @@ class SQLiteSession:
             self._outage.check()
             connection.execute("BEGIN IMMEDIATE")
             # The clock is read under the lock: a time read before might order this transaction before another's.
-            result = work(Transaction(SQLiteTables(connection), self._clock(), self._settings))
+            result = work(Transaction(SQLiteTables(connection), self._clock(), self._settings, self._epoch))
             self._identity.check()
             connection.execute("COMMIT")
         except Exception as error:  # whatever it is, the callers must hear of it and the writer must live on

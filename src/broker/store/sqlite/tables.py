@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 RECORD_COLUMNS = """
     r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.log_only, r.inserted_us, CAST(r.data AS BLOB),
-    p.position, p.published_us, c.number IS NOT NULL
+    p.position, p.published_us, c.number IS NOT NULL, (SELECT epoch FROM epochs WHERE ended IS NULL)
 """
 RECORD_TABLES = """
     records r LEFT JOIN publications p ON p.number = r.number LEFT JOIN cancellations c ON c.number = r.number
@@ -29,10 +29,11 @@ RECORD_TABLES = """
 
 def record_of(row: Sequence[Any]) -> Record:
     """A row of RECORD_COLUMNS."""
-    number, uuid, event, user, timestamp, due_us, log_only, inserted_us, data, position, published_us, cancelled = row
+    number, uuid, event, user, timestamp, due_us, log_only, inserted_us, data, *state = row
+    position, published_us, cancelled, epoch = state
     return Record(
         UUID(bytes=uuid), event, data, user, timestamp, due_us, bool(log_only), inserted_us,
-        bool(cancelled), position, published_us, number,
+        bool(cancelled), position, published_us, number, epoch,
     )  # fmt: skip
 
 
