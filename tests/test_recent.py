@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.live.recent_frames import Recent
+from broker.live.recent_frames import RecentFrames
 from broker.names import EVERYTHING, Filter
 
 
@@ -20,7 +20,7 @@ def test_reads_give_every_matching_frame_from_wherever_it_holds(
     records: list[tuple[str, int]], patterns: list[str], records_max: int, bytes_max: int, read_max: int
 ) -> None:
     start = 7  # what was published before the process began is not here
-    recent, filter = Recent(start, records_max, bytes_max), Filter.parse(patterns, 10)
+    recent, filter = RecentFrames(start, records_max, bytes_max), Filter.parse(patterns, 10)
     frames = [(event, b"%d;" % n + b"x" * size) for n, (event, size) in enumerate(records)]
     for event, frame in frames:
         recent.put(event, frame)
@@ -38,19 +38,19 @@ def test_reads_give_every_matching_frame_from_wherever_it_holds(
         assert got == [frame for event, frame in frames[after - start :] if filter.matches(event)]
 
 
-def filter_held(recent: Recent, start: int, upto: int) -> list[int]:
+def filter_held(recent: RecentFrames, start: int, upto: int) -> list[int]:
     held = [after for after in range(start, upto + 1) if recent.holds(after)]
     assert held == list(range(held[0], upto + 1))  # without a hole, up to the newest
     return held
 
 
 def test_it_holds_at_least_its_bounds_and_at_most_twice_that() -> None:
-    recent = Recent(0, records_max=100, bytes_max=10**9)
+    recent = RecentFrames(0, records_max=100, bytes_max=10**9)
     for n in range(1, 1_001):
         recent.put("e", b"x")
         assert recent.holds(max(0, n - 100))
         assert not recent.holds(n - 201)
-    small = Recent(0, records_max=10**9, bytes_max=1_000)
+    small = RecentFrames(0, records_max=10**9, bytes_max=1_000)
     for n in range(1, 1_001):
         small.put("e", b"x" * 10)
         assert small.holds(max(0, n - 100))
@@ -58,7 +58,7 @@ def test_it_holds_at_least_its_bounds_and_at_most_twice_that() -> None:
 
 
 def test_a_read_ends_where_it_is_told_to() -> None:
-    recent = Recent(0, 100, 1_000)
+    recent = RecentFrames(0, 100, 1_000)
     for n in range(1, 6):
         recent.put("e", b"%d" % n)
     assert recent.read(EVERYTHING, 1, 3, 1_000) == ([b"2", b"3"], 3)
