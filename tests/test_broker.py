@@ -9,6 +9,7 @@ import pytest
 
 from broker import Broker, Settings
 from broker.errors import SettingsError, Unavailable
+from broker.settings import read_settings
 
 
 def test_a_broker_is_started_once_and_says_so(tmp_path: Path) -> None:
@@ -45,3 +46,24 @@ def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"data": "/proc/nowhere"}, "data (BROKER_DATA)"),
+        ({"database": "postgresql://ada@127.0.0.1:1/live"}, "database (BROKER_DATABASE)"),
+        ({"database": "postgresql://ada:pass@word@127.0.0.1/live"}, "database (BROKER_DATABASE)"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_named_by_its_setting_and_where_that_came_from(
+    given: dict[str, str], name: str
+) -> None:
+    async def start() -> None:
+        environment = {f"BROKER_{name.upper()}": value for name, value in given.items()}
+        await Broker(read_settings({}, environment)).start()
+
+    with pytest.raises(SettingsError) as refusal:
+        asyncio.run(start())
+    assert refusal.value.detail.startswith(f"{name}: ")
+    assert "word" not in refusal.value.detail.partition(";")[0]

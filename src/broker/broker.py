@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from uuid import UUID
 
 from broker.catchup import Catchup
@@ -40,11 +40,21 @@ def wall_clock_us() -> int:
 def _make_store(settings: Settings, clock: Callable[[], int] | None) -> Store:
     if not settings.database:
         return SQLiteStore(settings.data / "broker.db", settings, clock or wall_clock_us)
+    with _naming_the_store(settings):
+        try:
+            from broker.store.postgres import PostgresStore
+        except ImportError:
+            raise SettingsError(NO_DRIVER) from None
+        return PostgresStore(settings.database, settings, clock)
+
+
+@contextlib.contextmanager
+def _naming_the_store(settings: Settings) -> Iterator[None]:
+    """Has a refusal of the store say by which setting it was chosen, and where that came from."""
     try:
-        from broker.store.postgres import PostgresStore
-    except ImportError:
-        raise SettingsError(NO_DRIVER) from None
-    return PostgresStore(settings.database, settings, clock)
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{settings.named('database' if settings.database else 'data')}: {error}") from error
 
 
 class Broker:
@@ -77,7 +87,8 @@ class Broker:
         if self._started:
             raise RuntimeError("a Broker is started once; make another one (or another create_app) to start again")
         self._started = True
-        await self.store.start(self._committed)
+        with _naming_the_store(self.settings):
+            await self.store.start(self._committed)
         try:
             secret = self.settings.token_secret or await self.store.token_secret()
             self._tokens = Tokens(secret, self.settings.token_ttl_s)

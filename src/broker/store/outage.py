@@ -11,9 +11,7 @@ from broker.errors import BrokerError, InsufficientStorage, Unavailable
 logger = logging.getLogger("broker.store")
 
 FULL_ADVICE = "the disk is full: free some space, and inserts go on by themselves"
-NO_DRIVER = (
-    f"database: for PostgreSQL, install its driver: {sys.executable} -m pip install 'psycopg[binary]>=3.3.9,<3.4'"
-)
+NO_DRIVER = f"for PostgreSQL, install its driver: {sys.executable} -m pip install 'psycopg[binary]>=3.3.9,<3.4'"
 
 
 class Outage:

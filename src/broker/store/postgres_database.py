@@ -75,7 +75,7 @@ class Database:
         # libpq's own words would have the URL in them; and in these is what stands behind a sign in a password.
         if "@" in host + name or (port and not port.replace(",", "").isdigit()):
             raise SettingsError(
-                "database: the URL cannot be read; give postgresql://user@host/name, with an @, : or / of a password "
+                "the URL cannot be read; give postgresql://user@host/name, with an @, : or / of a password "
                 "as %40, %3A or %2F, and behind a ? only what libpq knows"
             )
         self._url = conninfo.make_conninfo(
