@@ -114,7 +114,7 @@ PYTHON = [
     Library(
         name="requests-sse",  language="python", program="requests_sse", quick=True,
         saved_id="`latest_event_id=id`",
-        notes="It raises when the server could not be reached six times in a row: `max_connect_retry`.",
+        notes="It raises when the server could not be reached six times in a row: raise `max_connect_retry`.",
     ),
     Library(
         name="launchdarkly-eventsource", version="1.7.4", language="python", program="launchdarkly_eventsource",
