@@ -5,6 +5,7 @@ import sqlite3
 import statistics
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -180,6 +181,23 @@ def test_a_password_is_right_in_whatever_unicode_form_it_is_typed(
     assert _sign_up(nobody, username=name, password=signed_up).status_code == 201
     assert nobody.post("/login", json={"username": name, "password": typed}).status_code == 200
     problem(nobody.post("/login", json={"username": name, "password": "passwort"}), 401)
+
+
+@pytest.mark.parametrize("path", ["/users", "/login"])
+def test_a_long_password_of_combining_marks_holds_up_nobody(nobody: httpx.Client, path: str) -> None:
+    """To normalise it would take minutes of the event loop. The server answers others within the client's timeout."""
+    marks = "a" + "\u0315" * 150_000 + "\u0316" * 150_000
+    answer = nobody.post(path, json={"username": _new_name(), "password": marks}, timeout=5.0)
+    assert "longer than 1024 bytes" in problem(answer, 400)
+
+
+@pytest.mark.parametrize("password", [unicodedata.normalize("NFD", "\u1ed9" * 200), "\u0344" * 400])
+def test_a_password_whose_normal_form_has_another_size_is_taken_by_sign_up_and_login(
+    nobody: httpx.Client, password: str
+) -> None:
+    name = _new_name()
+    assert _sign_up(nobody, username=name, password=password).status_code == 201
+    assert nobody.post("/login", json={"username": name, "password": password}).status_code == 200
 
 
 def test_who_signed_up_with_another_form_before_it_was_normalised_may_log_in(tmp_path: Path) -> None:

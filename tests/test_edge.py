@@ -15,6 +15,7 @@ import httpx
 import pytest
 import trustme
 
+from tests.answers import exchange
 from tests.servers import BOUND_S, ServerProcess, open_stream, streaming, wait_for
 
 SOON_S = 1.0
@@ -234,6 +235,21 @@ def _healthy(server: ServerProcess) -> bool:
         return httpx.get(f"{server.url}/healthz").status_code == 200
     except httpx.TransportError:
         return False
+
+
+@pytest.mark.parametrize("offer", ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["", "with an offer to upgrade"])
+@pytest.mark.parametrize("path", ["/healthz", "/healthz?" + "x" * 40_000])
+def test_a_large_head_is_refused_in_one_segment_too(server: ServerProcess, offer: str, path: str) -> None:
+    large = "" if "?" in path else f"X: {'y' * 40_000}\r\n"
+    head, body = exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n{offer}{large}\r\n".encode())
+    assert head.startswith("HTTP/1.1 431 ")
+    assert "head_bytes_max" in body
+
+
+def test_a_request_to_a_proxy_is_told_that_this_is_none(server: ServerProcess) -> None:
+    head, body = exchange(server, b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n")
+    assert head.startswith("HTTP/1.1 400 ")
+    assert "CONNECT is for proxies" in body
 
 
 def test_each_address_has_its_share_of_connections(tmp_path: Path) -> None:

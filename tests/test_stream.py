@@ -56,8 +56,10 @@ def test_what_proxies_and_libraries_add_to_an_address_is_ignored(
     ("name", "meant"),
     [
         *[(word, "event") for word in ("events", "evnet", "evet", "event[]", "eventname", "event_type")],
-        *[(word, "event") for word in ("topic", "topics", "channel", "channels", "filter", "Filters")],
-        *[(word, "last_event_id") for word in ("since", "cursor", "lasteventsid", "last_id", "lastId")],
+        *[(word, "event") for word in ("topic", "topics", "channel", "channels", "filter", "Filters", "chanel")],
+        *[(word, "event") for word in ("topic[]", "channels[0]", "filter[event]", "events[]")],
+        *[(word, "last_event_id") for word in ("since", "cursor", "lasteventsid", "last_id", "lastId", "since[]")],
+        *[(word, "last_event_id") for word in ("event_id", "eventId", "id")],
         *[(word, "heartbeat") for word in ("heartbeats", "heart-beats", "hearbeat")],
     ],
 )
@@ -79,6 +81,7 @@ def test_a_token_in_the_address_is_refused(server: ServerProcess, name: str) -> 
 
 def test_more_parameters_than_anybody_has_are_refused(server: ServerProcess) -> None:
     assert "1000 parameters" in problem(httpx.get(f"{server.url}/events?" + "a&" * 1000), 400)
+    assert "50 unknown parameters" in problem(httpx.get(f"{server.url}/events?" + "ditnevetsal=&" * 51), 400)
 
 
 def headers_with(ids: list[str]) -> Iterator[tuple[list[bytes], list[str]]]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from broker.errors import BadRequest
@@ -40,6 +42,17 @@ def test_a_bad_password_is_refused_and_not_repeated(password: str, sentence: str
 def test_a_password_is_the_same_in_whatever_unicode_form_it_was_typed(one: str, other: str) -> None:
     assert one != other
     assert normal_password(one) == normal_password(other) == one
+
+
+def test_the_size_of_a_password_is_that_of_the_text_as_it_was_sent() -> None:
+    """Whatever its normal form is: a sign-up and a login must agree, and nobody may have a long text normalised."""
+    shrinks, grows = unicodedata.normalize("NFD", "\u1ed9" * 200), "\u0344" * 400
+    assert (len(shrinks.encode()), len(normal_password(shrinks).encode())) == (1_000, 600)
+    assert len(grows.encode()) < 1_024 < len(normal_password(grows).encode())
+    assert check_password(shrinks) == normal_password(shrinks)
+    assert check_password(grows) == normal_password(grows)
+    with pytest.raises(BadRequest, match="1024 bytes"):
+        check_password(unicodedata.normalize("NFD", "\u1ed9" * 300))
 
 
 def test_a_users_json_shows_no_hash_and_keeps_info_as_sent() -> None:

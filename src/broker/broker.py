@@ -28,7 +28,14 @@ from broker.settings import MIB, Settings
 from broker.store.base import Commit, LogPage, Store
 from broker.store.outage import NO_DRIVER
 from broker.store.sqlite.store import SQLiteStore
-from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username, is_username, normal_password
+from broker.users import (
+    User,
+    check_password,
+    check_password_size,
+    check_username,
+    is_username,
+    normal_password,
+)
 
 logger = logging.getLogger("broker")
 
@@ -169,7 +176,7 @@ class Broker:
         if not self.settings.signup:
             raise Forbidden("sign-up is closed on this server; ask its operator for an account")
         check_username(username)
-        password = check_password(normal_password(password))
+        password = check_password(password)
         self._throttle.sign_up(address)
         if await self.store.user_by_name(username) is None:  # else refused below, without the work of a hash
             password_hash = await self._passwords.hash(password)
@@ -184,9 +191,8 @@ class Broker:
         TooManyRequests."""
         # As sent, too: users of older versions have a hash of that. Both are checked whoever the user is, so that the
         # time tells nothing of him.
+        check_password_size(password)
         spellings = dict.fromkeys((normal_password(password), password))
-        if max(len(each.encode()) for each in spellings) > PASSWORD_BYTES_MAX:
-            raise BadRequest(f"password: longer than {PASSWORD_BYTES_MAX} bytes of UTF-8")
         self._throttle.log_in(username, address)
         # What cannot be a name is not looked up: PostgreSQL refuses some of it.
         user = await self.store.user_by_name(username) if is_username(username) else None

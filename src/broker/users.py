@@ -57,6 +57,13 @@ def check_username(username: str) -> str:
     return username
 
 
+def check_password_size(password: str) -> None:
+    """As it was sent, and before anything is computed from it: to normalise or to hash a long text takes long, and
+    anybody may send one. Raises BadRequest."""
+    if len(password.encode()) > PASSWORD_BYTES_MAX:
+        raise BadRequest(f"password: longer than {PASSWORD_BYTES_MAX} bytes of UTF-8")
+
+
 def normal_password(password: str) -> str:
     """The password in Unicode's normal form C, as RFC 8265 (section 4.2) says: one system types ``ä`` as one character,
     another as two, and both mean the same."""
@@ -64,9 +71,9 @@ def normal_password(password: str) -> str:
 
 
 def check_password(password: str) -> str:
-    """Returns it. Raises BadRequest."""
+    """Returns the normal form of a new password. Raises BadRequest."""
+    check_password_size(password)
+    password = normal_password(password)
     if len(password) < PASSWORD_CHARACTERS_MIN:
         raise BadRequest(f"password: shorter than {PASSWORD_CHARACTERS_MIN} characters")
-    if len(password.encode()) > PASSWORD_BYTES_MAX:
-        raise BadRequest(f"password: longer than {PASSWORD_BYTES_MAX} bytes of UTF-8")
     return password

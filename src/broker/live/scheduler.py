@@ -16,9 +16,9 @@ _EARLY_S = 0.001  # until the next try if the store's clock says that a record i
 
 
 class Scheduler:
-    """A timer decides nothing. Whether a record is due is decided by the store, by its own clock, in the transaction that
-    publishes it: a timer that fires early publishes nothing, and one that fires late finds that an insert has done its
-    work.
+    """A timer decides nothing. Whether a record is due is decided by the store, by its own clock, in the transaction
+    that publishes it: a timer that fires early publishes nothing, and one that fires late finds that an insert has done
+    its work.
 
     Mutable state: the next due time, as far as it is known."""
 
@@ -33,9 +33,9 @@ class Scheduler:
         self._learn(commit.next_due_us)
 
     def _learn(self, next_due_us: int | None) -> None:
-        """The hints of several nodes, and a read that was under way meanwhile, come in any order. So of two times in the
-        future the earlier one counts. If nothing is due then after all, that costs an empty transaction; a later time in
-        its place would delay a record."""
+        """The hints of several nodes, and a read that was under way meanwhile, come in any order. So of two times in
+        the future the earlier one counts. If nothing is due then after all, that costs an empty transaction; a later
+        time in its place would delay a record."""
         known_us = self._next_due_us
         if known_us is not None and known_us > self._store.clock() and (next_due_us is None or next_due_us >= known_us):
             return

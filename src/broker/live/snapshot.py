@@ -52,8 +52,8 @@ class Snapshot:
             self._pages = []  # they are half empty by now
 
     def page(self, after: int, upto: int) -> tuple[bytes, int] | None:
-        """A full page that begins behind ``after`` and ends at or before ``upto``: its chunk, and where it ends. None if
-        there is none; then ``walk``.
+        """A full page that begins behind ``after`` and ends at or before ``upto``: its chunk, and where it ends. None
+        if there is none; then ``walk``.
 
         The chunk is empty if every record of the page is superseded. It must not be sent then, since an empty chunk
         ends a response."""

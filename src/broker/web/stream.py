@@ -33,7 +33,7 @@ _PARAMETERS = Parameters(
     "event", "last_event_id", "heartbeat", strict=False,
     mistaken={
         "event": ("events", "topic", "topics", "channel", "channels", "filter", "filters"),
-        "last_event_id": ("since", "cursor"),
+        "last_event_id": ("since", "cursor", "id", "eventid", "lastid"),
     },
 )  # fmt: skip
 
