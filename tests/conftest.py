@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.postgres import the_server
-from tests.servers import ServerProcess
+from tests.support.postgres import the_server
+from tests.support.servers import ServerProcess
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.servers import ServerProcess, StreamReader, streaming, wait_for
+from tests.support.servers import ServerProcess, StreamReader, streaming, wait_for
 
 DATA = base64.b64encode(random.Random(1).randbytes(15_000)).decode()  # PostgreSQL would compress what repeats
 may_mount = pytest.mark.skipif(

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests import test_browser
+from tests.browser import test_browser
 from tests.proxies.lab import CONFIGS, DOCS, SCALING, Caddy, HAProxy, Nginx, Proxy, installed
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 browser = test_browser.browser
 origin = test_browser.origin
