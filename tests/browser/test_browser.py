@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import os
-import shutil
 import signal
 import threading
 import time
@@ -16,79 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from broker.records import make_uuid
+from tests.support.pages import insert
 from tests.support.samples import SAMPLES, insert_all
 from tests.support.servers import ServerProcess, streaming, wait_for
 
 RETRY_MS = 100
-
-# What every page of these tests has: it keeps all that an EventSource dispatches, as text.
-PAGE = b"""<!doctype html><meta charset="utf-8"><title>a page</title><script>
-const got = [], ready = [], failed = [];
-let opened = 0;
-function listen(url, ...events) {
-  const source = window.source = new EventSource(url);
-  source.onopen = () => opened++;
-  source.onerror = () => failed.push(source.readyState);
-  source.addEventListener("$ready", e => ready.push(e.lastEventId));
-  for (const event of events)
-    source.addEventListener(event, e => got.push([e.lastEventId, e.type, e.data]));
-}
-async function call(method, url, body, token, headers = {}) {
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (token) headers["Authorization"] = "Bearer " + token;
-  const answer = await fetch(url, {method, headers, body: body && JSON.stringify(body)});
-  return {status: answer.status, body: await answer.json(), link: answer.headers.get("Link")};
-}
-</script>"""
-
-
-class PageHandler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/" else 404)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(PAGE if self.path == "/" else b"")
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[str]:
-    """Where the page comes from: another port, so another origin than the server's."""
-    pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), PageHandler)
-    thread = threading.Thread(target=pages.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{pages.server_port}"
-    pages.shutdown()
-    thread.join()
-    pages.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None and not os.environ.get("CI"):
-        pytest.skip("NO BROWSER WAS TESTED: install Chromium (Debian: apt install chromium)")
-    assert program is not None, "CI is set, and there is no Chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-            ],
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -107,12 +39,6 @@ def broker(tmp_path: Path, origin: str) -> Iterator[ServerProcess]:
 
 def page_waits(page: Page, condition: str) -> None:
     page.wait_for_function(condition, timeout=20_000, polling=20)
-
-
-def insert(client: httpx.Client, event: str, data: object) -> str:
-    answer = client.post("/insert", json={"event": event, "data": data})
-    assert answer.status_code == 201
-    return str(answer.json()["id"])
 
 
 @contextmanager

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import stat
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,6 +20,7 @@ from broker import __version__
 from broker.cli.client import parse
 from broker.cli.main import main
 from broker.records import make_uuid
+from tests.support.commands import command, refused
 from tests.support.servers import BOUND_S, ServerProcess
 
 Run = Callable[..., Result]
@@ -47,33 +44,6 @@ def run(environment: dict[str, str]) -> Run:
         return CliRunner().invoke(main, arguments, input=stdin, env=environment | more)
 
     return run
-
-
-def refused(result: Result) -> str:
-    """The sentence of a command that failed as it should."""
-    assert result.exit_code not in (0, -1), result.output
-    assert isinstance(result.exception, SystemExit), result.exception  # else a traceback
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    return result.stderr
-
-
-@contextmanager
-def command(*arguments: str, environment: dict[str, str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """`broker` in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "broker", *arguments],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 class TestUsers:

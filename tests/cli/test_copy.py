@@ -21,8 +21,8 @@ from broker.errors import SettingsError
 from broker.operations.content import COPIED
 from broker.operations.move import Moved, copy_log
 from broker.store.postgres.database import LOCK, Database, open_log
-from tests.docs.test_docs import ROOT, blocks
-from tests.support.operators import broker, insert, make_copy, make_log, tamper, told  # noqa: F401 (fixtures)
+from tests.support.documents import ROOT, blocks
+from tests.support.operators import broker, insert, tamper, told
 from tests.support.postgres import a_database
 from tests.support.samples import insert_all
 from tests.support.servers import BOUND_S, ServerProcess, streaming, wait_for

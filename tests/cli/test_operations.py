@@ -17,7 +17,7 @@ import pytest
 from broker.errors import SettingsError
 from broker.operations.backup import backup
 from broker.operations.verify import count, verify
-from tests.support.operators import LATER, broker, insert, make_copy, make_log, tamper, told  # noqa: F401 (fixtures)
+from tests.support.operators import LATER, broker, insert, tamper, told
 from tests.support.servers import ServerProcess, open_stream, streaming, wait_for
 
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from broker.cli.client import Client, silence_s
 from broker.cli.main import main
-from tests.cli.test_cli import command, refused
+from tests.support.commands import command, refused
 from tests.support.servers import BOUND_S, ServerProcess
 
 Run = Callable[..., Result]

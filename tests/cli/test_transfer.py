@@ -19,7 +19,7 @@ import pytest
 from broker.errors import SettingsError
 from broker.operations.export import import_log, read_head
 from broker.store.sqlite.file import locked
-from tests.support.operators import broker, insert, make_copy, make_log, tamper, told  # noqa: F401 (fixtures)
+from tests.support.operators import broker, tamper, told
 from tests.support.servers import ServerProcess
 
 

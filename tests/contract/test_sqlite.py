@@ -12,7 +12,8 @@ from broker.operations.verify import verify
 from broker.store.base import Store
 from broker.store.sqlite.file import open_database
 from broker.store.sqlite.store import SQLiteStore
-from tests.contract.test_store import Bench, append, positions, run
+from tests.contract.test_store import run
+from tests.support.store import Bench, append, positions
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import httpx
@@ -23,32 +23,12 @@ from broker.cli.main import main
 from broker.settings import Settings
 from broker.web.app import create_app, routes
 from broker.web.requests import Methods
-from tests.browser import test_browser
+from tests.support.documents import HTTP, README, ROOT, Shell, blocks, section
 from tests.support.hosts import HostProcess
 from tests.support.servers import ServerProcess, streaming
 
-ROOT = Path(__file__).parent.parent.parent
-README = (ROOT / "README.md").read_text()
-HTTP = (ROOT / "docs" / "http.md").read_text()
 CLI = (ROOT / "docs" / "cli.md").read_text()
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(ROOT.glob("docs/**/*.md"))
-
-browser = test_browser.browser
-
-
-class Block(NamedTuple):
-    language: str
-    text: str
-
-
-def blocks(page: str, *languages: str) -> list[Block]:
-    """What stands between fences."""
-    found = [Block(*each) for each in re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
-    return [block for block in found if block.language in languages]
-
-
-def section(page: str, title: str) -> str:
-    return page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 class TestComplete:
@@ -125,31 +105,6 @@ def _words(line: str) -> list[str]:
         capture_output=True, check=True, text=True,
     ).stdout  # fmt: skip
     return words.splitlines()
-
-
-class Shell:
-    """One session of a shell, as a person has it: variables stay from one command to the next."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            ["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-
-    def type(self, command: str) -> str:
-        """What it prints."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{command}\necho; echo --done--\n")
-        self._process.stdin.flush()
-        printed = ""
-        for line in self._process.stdout:
-            if line == "--done--\n":
-                return printed.strip()
-            printed += line
-        raise AssertionError(f"the shell ended at {command!r}")
-
-    def close(self) -> None:
-        self._process.communicate(timeout=20)
 
 
 @pytest.mark.skipif(

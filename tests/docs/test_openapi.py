@@ -17,15 +17,12 @@ from playwright.sync_api import Browser
 
 from broker.web.app import create_app, routes
 from broker.web.requests import Methods
-from tests.browser import test_browser
 from tests.support.postgres import options_of
 from tests.support.servers import ServerProcess
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 ASSETS = DOCS.parent / "src" / "broker" / "web" / "assets"
 RUN_S = 12  # of a run that ends when its time does
-
-browser = test_browser.browser
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,9 @@ import pytest
 
 from broker.store.postgres.database import COPY_LOCK, LOCK
 from tests.support.operators import insert
-from tests.support.postgres import a_database
+from tests.support.postgres import HELD_UP_S, a_database
 from tests.support.servers import BOUND_S, ServerProcess, streaming, wait_for
 
-HELD_UP_S = 4.5  # by a node that is stopped while it has the write lock: 2 to 3 s, and some for a busy machine
 HOLDERS = """SELECT wait_event = 'ClientRead' AND state_change < clock_timestamp() - interval '50 ms'
     FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"""
 STATES = {(): "free", (True,): "held"}

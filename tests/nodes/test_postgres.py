@@ -14,9 +14,10 @@ from psycopg import conninfo
 
 from broker.store.base import Store
 from broker.store.postgres.session import StoreClock
-from tests.contract.test_store import Bench, positions, run
+from tests.contract.test_store import run
 from tests.support.postgres import a_database, a_server
 from tests.support.servers import ServerProcess, streaming, wait_for
+from tests.support.store import Bench, positions
 
 
 @pytest.fixture

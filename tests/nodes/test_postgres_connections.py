@@ -17,7 +17,7 @@ import pytest
 import trustme
 from psycopg import conninfo
 
-from tests.faults.test_disk import a_small_disk, check_full, may_mount, room_taken
+from tests.support.disk import a_small_disk, check_full, may_mount, room_taken
 from tests.support.operators import broker, told
 from tests.support.postgres import a_server
 from tests.support.servers import ServerProcess, streaming, wait_for

@@ -13,9 +13,8 @@ import psycopg
 import pytest
 
 from broker.store.postgres.database import LOCK
-from tests.nodes.test_nodes import HELD_UP_S
 from tests.support.operators import insert
-from tests.support.postgres import PostgresServer, a_database, a_server
+from tests.support.postgres import HELD_UP_S, PostgresServer, a_database, a_server
 from tests.support.servers import ServerProcess, streaming, wait_for
 
 NOISE = [

@@ -23,8 +23,7 @@ from broker.store.postgres.database import LOCK
 from tests.support.operators import broker, told
 from tests.support.postgres import a_database
 from tests.support.servers import ServerProcess, streaming, wait_for
-
-WORKERS = 2
+from tests.support.workers import WORKERS, workers
 
 
 @pytest.fixture
@@ -36,13 +35,6 @@ def database(postgres: str) -> str:
 def server(tmp_path: Path, database: str) -> Iterator[ServerProcess]:
     with ServerProcess(tmp_path, database=database, workers=WORKERS) as running:
         yield running
-
-
-def workers(server: ServerProcess) -> list[int]:
-    """The process ids of those that live."""
-    pid = server.process.pid
-    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return [each for each in children if "broker.workers" in Path(f"/proc/{each}/cmdline").read_text()]
 
 
 def answering(server: ServerProcess) -> set[str]:

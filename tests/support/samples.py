@@ -1,4 +1,4 @@
-"""JSON that clients tend to get wrong: what is sent, and what must arrive, to the character."""
+"""JSON that clients tend to get wrong, with what must arrive, to the character; and names that are refused."""
 
 from __future__ import annotations
 
@@ -29,6 +29,31 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "fields of a stream": ('"data: x\\n\\nid: 1\\n\\nevent: y"', '"data: x\\n\\nid: 1\\n\\nevent: y"'),
     "colon and spaces": ('"  : "', '"  : "'),
     "nothing": ("null", "null"),
+}
+
+# name: what the sentence that refuses it says, among other things.
+BAD_NAMES = {
+    "": "empty",
+    "a\rb": "control character",
+    "a\nb": "control character",
+    "a\x00b": "control character",
+    "a\x7f": "control character",
+    "\x85": "control character",
+    "a\x9fb": "control character",
+    "a\ud800": "surrogate",
+    "x" * 256: "255 bytes",
+    "é" * 128: "255 bytes",
+    "$": "reserved",
+    "$ready": "reserved",
+    "*": "filters",
+    "a*b": "filters",
+    "error": "handler",
+    "open": "handler",
+    ".": "path segment",
+    "..": "path segment",
+    "a/./b": "path segment",
+    "a/..": "path segment",
+    "../a": "path segment",
 }
 
 

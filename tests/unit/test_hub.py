@@ -10,7 +10,7 @@ import pytest
 from broker.live.hub import Hub
 from broker.records import NewRecord, make_uuid
 from tests.support.servers import streaming
-from tests.web.test_handover import serving
+from tests.support.threads import serving
 
 LONG_S = 60.0  # no test waits that long: whoever waits for it fails
 

@@ -6,30 +6,7 @@ from hypothesis import strategies as st
 
 from broker.errors import BadRequest
 from broker.names import EVERYTHING, NAME_BYTES_MAX, Filter, check_name
-
-BAD_NAMES = {
-    "": "empty",
-    "a\rb": "control character",
-    "a\nb": "control character",
-    "a\x00b": "control character",
-    "a\x7f": "control character",
-    "\x85": "control character",
-    "a\x9fb": "control character",
-    "a\ud800": "surrogate",
-    "x" * 256: "255 bytes",
-    "é" * 128: "255 bytes",
-    "$": "reserved",
-    "$ready": "reserved",
-    "*": "filters",
-    "a*b": "filters",
-    "error": "handler",
-    "open": "handler",
-    ".": "path segment",
-    "..": "path segment",
-    "a/./b": "path segment",
-    "a/..": "path segment",
-    "../a": "path segment",
-}
+from tests.support.samples import BAD_NAMES
 
 
 @pytest.mark.parametrize(("name", "sentence"), BAD_NAMES.items(), ids=ascii)

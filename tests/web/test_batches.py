@@ -15,10 +15,10 @@ import pytest
 
 from broker.errors import SettingsError
 from broker.settings import Settings
-from tests.docs.test_docs import HTTP, Shell, blocks, section
 from tests.support.answers import JSON, insert, post, problem
+from tests.support.documents import HTTP, Shell, blocks, section
+from tests.support.samples import BAD_NAMES
 from tests.support.servers import ServerProcess, streaming
-from tests.unit.test_names import BAD_NAMES
 
 LINES = {"Content-Type": "application/x-ndjson"}
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from broker.settings import MIB
 from tests.support.answers import JSON, exchange, insert, post, problem, request_head
+from tests.support.samples import BAD_NAMES
 from tests.support.servers import ServerProcess, wait_for
-from tests.unit.test_names import BAD_NAMES
 
 
 def test_an_insert_answers_the_record_that_is_then_in_the_log(ada: httpx.Client) -> None:

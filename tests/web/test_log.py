@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.support.answers import exchange, insert, problem, request_head
+from tests.support.samples import BAD_NAMES
 from tests.support.servers import ServerProcess
-from tests.unit.test_names import BAD_NAMES
 
 Records = list[dict[str, Any]]
 

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import serialization as to
 from broker.errors import SettingsError
 from broker.server.tls import client_context, server_context
 from broker.settings import Settings
-from tests.nodes.test_workers import WORKERS, workers
 from tests.support.operators import broker, told
 from tests.support.postgres import a_database
 from tests.support.servers import BOUND_S, ServerProcess, open_stream, wait_for
+from tests.support.workers import WORKERS, workers
 
 SOURCES = {"tls_certificate": "BROKER_TLS_CERTIFICATE", "tls_key": "broker.toml, line 3"}
 CERTIFICATE = "tls_certificate (BROKER_TLS_CERTIFICATE): "
