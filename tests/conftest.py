@@ -6,7 +6,7 @@ import http.server
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,12 @@ import pytest
 
 pytest.register_assert_rewrite("tests.support")
 
+from broker.store.base import Store
 from tests.support.operators import LATER, insert
 from tests.support.pages import PageHandler
 from tests.support.postgres import the_server
 from tests.support.servers import ServerProcess
+from tests.support.store import Workbench
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -43,6 +45,19 @@ def postgres() -> Iterator[str]:
     """The address of a PostgreSQL server to make databases on."""
     with the_server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Where a test that is a coroutine runs: on asyncio, as Broker does."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def store(workbench: Workbench) -> AsyncIterator[Store]:
+    """Open on the workbench of the test's file; a test that wants other settings, or opens it twice, does so itself."""
+    async with workbench.opened() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -14,52 +14,46 @@ from psycopg import conninfo
 
 from broker.store.base import Store
 from broker.store.postgres.session import StoreClock
-from tests.contract.test_store import run
 from tests.support.postgres import a_database, a_server
 from tests.support.servers import ServerProcess, streaming, wait_for
-from tests.support.store import Bench, positions
+from tests.support.store import Workbench, positions
+
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def bench(postgres: str, tmp_path: Path) -> Bench:
-    return Bench(tmp_path, a_database(postgres))
+def workbench(postgres: str, tmp_path: Path) -> Workbench:
+    return Workbench(tmp_path, a_database(postgres))
 
 
-def test_two_stores_on_one_log_give_no_position_twice(bench: Bench) -> None:
-    async def test(bench: Bench, store: Store) -> None:
-        async with bench.opened() as other:
-            await asyncio.gather(*[each.append([bench.new()]) for each in (store, other) for _ in range(100)])
-            assert await positions(store) == await positions(other) == list(range(1, 201))
-
-    run(bench, test)
+async def test_two_stores_on_one_log_give_no_position_twice(store: Store, workbench: Workbench) -> None:
+    async with workbench.opened() as other:
+        await asyncio.gather(*[each.append([workbench.new()]) for each in (store, other) for _ in range(100)])
+        assert await positions(store) == await positions(other) == list(range(1, 201))
 
 
-def test_nothing_reads_the_whole_log(bench: Bench) -> None:
+async def test_nothing_reads_the_whole_log(workbench: Workbench) -> None:
     """PostgreSQL's planner would, with statistics that lag behind a log that grows."""
 
     def rows_read() -> dict[str, int]:
-        with psycopg.connect(bench.database) as connection:
+        with psycopg.connect(workbench.database) as connection:
             return dict(connection.execute("SELECT relname, seq_tup_read FROM pg_stat_user_tables").fetchall())
 
-    async def fill(bench: Bench, store: Store) -> None:
+    async with workbench.opened() as store:
         for n in range(20):
-            await store.append([bench.new(event=f"e{n}", later_us=0 if n % 2 else 10**9) for _ in range(1_000)])
-
-    async def use(bench: Bench, store: Store) -> None:
-        bench.now_us += 10**9
+            await store.append([workbench.new(event=f"e{n}", later_us=0 if n % 2 else 10**9) for _ in range(1_000)])
+    before = rows_read()
+    workbench.now_us += 1
+    async with workbench.opened() as store:
+        workbench.now_us += 10**9
         for position in range(9_990, 10_000):
             assert len((await store.read(position, position + 5, 100, 10**6))[1]) in range(1, 6)
             page = await store.log_end("e3", None, 10, False)
             assert len(await store.log("e3", None, page.last or 0, 10**6, False)) == 10
-            new = bench.new(event="e3", uuid_given=True)
+            new = workbench.new(event="e3", uuid_given=True)
             await store.append([new])
             assert not (await store.append([new]))[0][1]
         await store.snapshot()
-
-    run(bench, fill)
-    before = rows_read()
-    bench.now_us += 1
-    run(bench, use)
     after = rows_read()
     assert after["records"] == before["records"]
     assert after["publications"] == before["publications"]

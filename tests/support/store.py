@@ -15,7 +15,7 @@ from broker.store.sqlite.store import SQLiteStore
 START_US = 1_700_000_000_000_000
 
 
-class Bench:
+class Workbench:
     """A store on data of its own, a clock to turn, and what it hinted at."""
 
     def __init__(self, folder: Path, database: str = "") -> None:
