@@ -1,6 +1,6 @@
 # Two commands: `make` serves, `make test` tests. Both set up what they need in .venv the first time.
 .DEFAULT_GOAL := serve
-.PHONY: serve test check format docs bench soak clean
+.PHONY: serve test quick check format docs bench soak clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,6 +15,10 @@ test: $(VENV)/.tests $(JS)/node_modules/.installed
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
+
+# The tests that start no process, neither of Broker nor of PostgreSQL, nor a browser.
+quick: $(VENV)/.tests
+	@$(BIN)/pytest tests/unit tests/contract -m "not postgres" --numprocesses 2 --dist worksteal
 
 check: $(VENV)/.tests $(JS)/node_modules/.installed
 	$(BIN)/ruff check src tests docs bench

@@ -15,7 +15,7 @@ from broker.names import EVERYTHING, Filter
 from broker.records import NewRecord, make_uuid
 from broker.web.app import App
 from tests.support.asgi import AsgiStream
-from tests.support.servers import BOUND_S, ServerProcess, streaming
+from tests.support.servers import BOUND_S
 
 EVENTS = st.lists(st.sampled_from(["a", "ab", "b", "c/1", "c/2"]), max_size=60)
 FILTERS = st.sampled_from([[], ["a"], ["a*"], ["c/*", "b"], ["none"], ["a", "c/2"]])
@@ -132,16 +132,3 @@ def test_a_long_snapshot_during_updates_ends_with_every_events_latest_and_no_gap
 
 async def insert(broker: Broker, event: int, n: int, padding: str) -> None:
     await broker.insert([NewRecord(make_uuid(n), f"e{event}", json.dumps([n, padding]).encode(), "ada")])
-
-
-def test_a_snapshot_of_which_whole_pages_are_superseded_comes_in_full(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server, server.client("ada") as client:
-        for version in range(3):
-            batch = [{"event": f"e{n}", "data": [version, "x" * 1_000]} for n in range(200)]
-            assert client.post("/insert", json=batch).status_code == 201
-            with streaming(server) as reader:  # its pages are kept, and the next batch supersedes all of them
-                reader.wait("$ready")
-                assert [(frame.event, frame.json()[0]) for frame in reader.records()] == [
-                    (f"e{n}", version) for n in range(200)
-                ]
-                assert not reader.ended
