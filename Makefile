@@ -16,9 +16,10 @@ test: $(VENV)/.tests $(JS)/node_modules/.installed
 	@$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
 
-# The tests that start no process, neither of Broker nor of PostgreSQL, nor a browser.
+# The tests that start no process of Broker or PostgreSQL, and no browser: in one process, as another would take longer
+# to start than it saves, and without a plugin that these tests do not use.
 quick: $(VENV)/.tests
-	@$(BIN)/pytest tests/unit tests/contract -m "not postgres" --numprocesses 2 --dist worksteal
+	@$(BIN)/pytest tests/unit tests/contract -m "not postgres" -p no:schemathesis
 
 check: $(VENV)/.tests $(JS)/node_modules/.installed
 	$(BIN)/ruff check src tests docs bench

@@ -11,31 +11,27 @@ from broker import Broker, Settings
 from broker.errors import SettingsError, Unavailable
 from broker.settings import read_settings
 
+pytestmark = pytest.mark.anyio
 
-def test_a_broker_is_started_once_and_says_so(tmp_path: Path) -> None:
-    async def run() -> None:
-        broker = Broker(Settings(data=tmp_path))
-        async with broker.lifespan():
-            with pytest.raises(RuntimeError, match="started once"):
-                await broker.start()
-        with pytest.raises(RuntimeError, match="make another one"):
+
+async def test_a_broker_is_started_once_and_says_so(tmp_path: Path) -> None:
+    broker = Broker(Settings(data=tmp_path))
+    async with broker.lifespan():
+        with pytest.raises(RuntimeError, match="started once"):
             await broker.start()
-
-    asyncio.run(run())
-
-
-def test_stopping_twice_or_unstarted_does_nothing(tmp_path: Path) -> None:
-    async def run() -> None:
-        broker = Broker(Settings(data=tmp_path))
-        await broker.stop()
-        with pytest.raises(Unavailable, match="not running"):
-            await broker.ready()
+    with pytest.raises(RuntimeError, match="make another one"):
         await broker.start()
-        await broker.ready()
-        await broker.stop()
-        await broker.stop()
 
-    asyncio.run(run())
+
+async def test_stopping_twice_or_unstarted_does_nothing(tmp_path: Path) -> None:
+    broker = Broker(Settings(data=tmp_path))
+    await broker.stop()
+    with pytest.raises(Unavailable, match="not running"):
+        await broker.ready()
+    await broker.start()
+    await broker.ready()
+    await broker.stop()
+    await broker.stop()
 
 
 def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
@@ -56,14 +52,11 @@ def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
         ({"database": "postgresql://ada:pass@word@127.0.0.1/live"}, "database (BROKER_DATABASE)"),
     ],
 )
-def test_a_store_that_cannot_be_used_is_named_by_its_setting_and_where_that_came_from(
+async def test_a_store_that_cannot_be_used_is_named_by_its_setting_and_where_that_came_from(
     given: dict[str, str], name: str
 ) -> None:
-    async def start() -> None:
-        environment = {f"BROKER_{name.upper()}": value for name, value in given.items()}
-        await Broker(read_settings({}, environment)).start()
-
+    environment = {f"BROKER_{name.upper()}": value for name, value in given.items()}
     with pytest.raises(SettingsError) as refusal:
-        asyncio.run(start())
+        await Broker(read_settings({}, environment)).start()
     assert refusal.value.detail.startswith(f"{name}: ")
     assert "word" not in refusal.value.detail.partition(";")[0]

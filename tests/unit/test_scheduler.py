@@ -6,11 +6,15 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
 from broker.live.scheduler import Scheduler
 from broker.records import NewRecord, make_uuid
 from broker.settings import Settings
 from broker.store.base import Commit
 from broker.store.sqlite.store import SQLiteStore
+
+pytestmark = pytest.mark.anyio
 
 BOUND_S = 10.0
 
@@ -44,9 +48,9 @@ async def published_after(tmp_path: Path, *hints: int | None) -> None:
     await store.stop()
 
 
-def test_a_hint_of_an_older_commit_that_comes_late_does_not_delay_a_record(tmp_path: Path) -> None:
-    asyncio.run(published_after(tmp_path, 500_000_000, None))
+async def test_a_hint_of_an_older_commit_that_comes_late_does_not_delay_a_record(tmp_path: Path) -> None:
+    await published_after(tmp_path, 500_000_000, None)
 
 
-def test_an_earlier_time_at_which_nothing_is_due_any_more_does_no_harm(tmp_path: Path) -> None:
-    asyncio.run(published_after(tmp_path, -200_000))
+async def test_an_earlier_time_at_which_nothing_is_due_any_more_does_no_harm(tmp_path: Path) -> None:
+    await published_after(tmp_path, -200_000)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from broker.records import NewRecord, make_uuid
 from broker.web.app import App
 from tests.support.asgi import AsgiStream
 from tests.support.servers import BOUND_S
+
+pytestmark = pytest.mark.anyio
 
 EVENTS = st.lists(st.sampled_from(["a", "ab", "b", "c/1", "c/2"]), max_size=60)
 FILTERS = st.sampled_from([[], ["a"], ["a*"], ["c/*", "b"], ["none"], ["a", "c/2"]])
@@ -108,26 +111,23 @@ def test_a_walk_looks_at_a_bounded_number_of_entries_at_a_time() -> None:
     assert (frames, reached) == ([], 2_000)
 
 
-def test_a_long_snapshot_during_updates_ends_with_every_events_latest_and_no_gap(tmp_path: Path) -> None:
-    async def run() -> None:
-        broker = Broker(Settings(data=tmp_path))
-        async with broker.lifespan(), asyncio.timeout(BOUND_S):
-            await asyncio.gather(*[insert(broker, n % 300, n, "x" * 2_000) for n in range(600)])
-            begun = broker.relay.position
-            streams = [AsgiStream(App(broker), query=query) for query in ("", "event=e1*")]
-            for n in range(600, 700):
-                await insert(broker, n % 300, n, "")
-            for stream, last in zip(streams, (700, 620), strict=True):  # n = 619, of e19, is the filter's last
-                while not stream.frames or stream.frames[-1].id != f"{broker.relay.epoch}-{last}":  # noqa: ASYNC110
-                    await asyncio.sleep(0.002)
-            everything, filtered = ([f for f in stream.frames if f.event[0] != "$"] for stream in streams)
-            assert {frame.event: frame.json()[0] for frame in everything} == {f"e{n % 300}": n for n in range(400, 700)}
-            assert [frame.position for frame in everything if frame.position > begun] == list(range(begun + 1, 701))
-            assert {frame.event for frame in filtered} == {f"e{n}" for n in range(300) if str(n).startswith("1")}
-            for stream in streams:
-                await stream.leave()
-
-    asyncio.run(run())
+async def test_a_long_snapshot_during_updates_ends_with_every_events_latest_and_no_gap(tmp_path: Path) -> None:
+    broker = Broker(Settings(data=tmp_path))
+    async with broker.lifespan(), asyncio.timeout(BOUND_S):
+        await asyncio.gather(*[insert(broker, n % 300, n, "x" * 2_000) for n in range(600)])
+        begun = broker.relay.position
+        streams = [AsgiStream(App(broker), query=query) for query in ("", "event=e1*")]
+        for n in range(600, 700):
+            await insert(broker, n % 300, n, "")
+        for stream, last in zip(streams, (700, 620), strict=True):  # n = 619, of e19, is the filter's last
+            while not stream.frames or stream.frames[-1].id != f"{broker.relay.epoch}-{last}":  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+        everything, filtered = ([f for f in stream.frames if f.event[0] != "$"] for stream in streams)
+        assert {frame.event: frame.json()[0] for frame in everything} == {f"e{n % 300}": n for n in range(400, 700)}
+        assert [frame.position for frame in everything if frame.position > begun] == list(range(begun + 1, 701))
+        assert {frame.event for frame in filtered} == {f"e{n}" for n in range(300) if str(n).startswith("1")}
+        for stream in streams:
+            await stream.leave()
 
 
 async def insert(broker: Broker, event: int, n: int, padding: str) -> None:

@@ -27,6 +27,8 @@ from broker.web.app import App
 from tests.support.hosts import FASTAPI, STARLETTE, HostProcess
 from tests.support.servers import ServerProcess, StreamReader, streaming, wait_for
 
+pytestmark = pytest.mark.anyio
+
 HOSTS = {
     "starlette": (STARLETTE, ()),
     "fastapi": (FASTAPI, ("--loop", "asyncio")),
@@ -137,9 +139,9 @@ async def _get(app: Any, path: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("path", ["/live/events", "/live/users/me", "/live/docs", "/live/nothing"])
-def test_a_mounted_app_that_was_not_started_answers_503_saying_so(tmp_path: Path, path: str) -> None:
+async def test_a_mounted_app_that_was_not_started_answers_503_saying_so(tmp_path: Path, path: str) -> None:
     app = Starlette(routes=[Mount("/live", create_app(Settings(data=tmp_path)))])
-    answer = asyncio.run(_get(app, path))
+    answer = await _get(app, path)
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
     assert "lifespan" in answer.json()["detail"]
@@ -191,50 +193,41 @@ class TestWithoutHandover:
     """What stands in for a connection that a server does not hand over: no more is kept for a reader than for a
     socket's."""
 
-    def test_a_slow_reader_costs_a_bounded_amount_of_memory_and_loses_nothing(self, tmp_path: Path) -> None:
-        async def run() -> None:
-            async with _running(tmp_path, subscriber_buffer_bytes=50_000) as app:
-                stream = Stream(app, "slow")
-                await stream.has(b"$ready")
-                stream.goes.clear()
-                (subscriber,) = app.broker.hub.subscribers
-                for n in range(200):
-                    await _insert(app, "slow", b'"%d %s"' % (n, b"x" * 10_000))
-                assert subscriber.paused
-                assert subscriber.transport.get_write_buffer_size() < 100_000  # of 2,000,000
-                stream.goes.set()
-                await stream.has(b'data: "199 ')
-                numbers = [int(part.split()[0]) for part in stream.taken.split(b'data: "')[1:]]
-                assert numbers == list(range(200))
-                stream.left.set()
-                await asyncio.wait_for(stream.task, 20)
-                assert not app.broker.hub.subscribers
-
-        asyncio.run(run())
-
-    def test_a_reader_that_takes_nothing_is_cut_off(self, tmp_path: Path) -> None:
-        async def run() -> None:
-            async with _running(tmp_path, subscriber_buffer_bytes=1_000, subscriber_stall_s=0.1) as app:
-                stream = Stream(app, "stalled")
-                await stream.has(b"$ready")
-                stream.goes.clear()
-                for _ in range(2):
-                    await _insert(app, "stalled", b'"%s"' % (b"x" * 10_000))
-                await asyncio.wait_for(stream.task, 20)
-                assert not app.broker.hub.subscribers
-
-        asyncio.run(run())
-
-    def test_a_stop_ends_a_stream_with_all_that_was_written_to_it(self, tmp_path: Path) -> None:
-        async def run() -> None:
-            async with _running(tmp_path) as app:
-                stream = Stream(app, "ended")
-                await stream.has(b"$ready")
-                await _insert(app, "ended", b'"the last"')
+    async def test_a_slow_reader_costs_a_bounded_amount_of_memory_and_loses_nothing(self, tmp_path: Path) -> None:
+        async with _running(tmp_path, subscriber_buffer_bytes=50_000) as app:
+            stream = Stream(app, "slow")
+            await stream.has(b"$ready")
+            stream.goes.clear()
+            (subscriber,) = app.broker.hub.subscribers
+            for n in range(200):
+                await _insert(app, "slow", b'"%d %s"' % (n, b"x" * 10_000))
+            assert subscriber.paused
+            assert subscriber.transport.get_write_buffer_size() < 100_000  # of 2,000,000
+            stream.goes.set()
+            await stream.has(b'data: "199 ')
+            numbers = [int(part.split()[0]) for part in stream.taken.split(b'data: "')[1:]]
+            assert numbers == list(range(200))
+            stream.left.set()
             await asyncio.wait_for(stream.task, 20)
-            assert stream.taken.endswith(b'data: "the last"\n\n')
+            assert not app.broker.hub.subscribers
 
-        asyncio.run(run())
+    async def test_a_reader_that_takes_nothing_is_cut_off(self, tmp_path: Path) -> None:
+        async with _running(tmp_path, subscriber_buffer_bytes=1_000, subscriber_stall_s=0.1) as app:
+            stream = Stream(app, "stalled")
+            await stream.has(b"$ready")
+            stream.goes.clear()
+            for _ in range(2):
+                await _insert(app, "stalled", b'"%s"' % (b"x" * 10_000))
+            await asyncio.wait_for(stream.task, 20)
+            assert not app.broker.hub.subscribers
+
+    async def test_a_stop_ends_a_stream_with_all_that_was_written_to_it(self, tmp_path: Path) -> None:
+        async with _running(tmp_path) as app:
+            stream = Stream(app, "ended")
+            await stream.has(b"$ready")
+            await _insert(app, "ended", b'"the last"')
+        await asyncio.wait_for(stream.task, 20)
+        assert stream.taken.endswith(b'data: "the last"\n\n')
 
 
 def _free_port() -> int:
@@ -278,6 +271,6 @@ def _answers(port: int) -> bool:
         return False
 
 
-def test_broker_run_names_a_setting_that_does_not_exist() -> None:
+async def test_broker_run_names_a_setting_that_does_not_exist() -> None:
     with pytest.raises(SettingsError, match="unknown settings: colour"):
-        asyncio.run(broker_run("*", colour="blue"))
+        await broker_run("*", colour="blue")

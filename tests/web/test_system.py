@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ from broker.settings import Settings
 from broker.web.app import create_app
 from tests.support.answers import insert, problem
 from tests.support.servers import ServerProcess
+
+pytestmark = pytest.mark.anyio
 
 TOKEN = "a token for metrics"
 
@@ -87,14 +88,11 @@ def test_metrics_are_prometheus_text_for_this_machine(nobody: httpx.Client, ada:
         ("", 403),
     ],
 )
-def test_metrics_are_for_addresses_of_this_machine_only(tmp_path: Path, address: str, status: int) -> None:
-    async def ask() -> int:
-        app = create_app(Settings(data=tmp_path))
-        transport = httpx.ASGITransport(app, client=(address, 1))
-        async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
-            return (await client.get("/metrics")).status_code
-
-    assert asyncio.run(ask()) == status
+async def test_metrics_are_for_addresses_of_this_machine_only(tmp_path: Path, address: str, status: int) -> None:
+    app = create_app(Settings(data=tmp_path))
+    transport = httpx.ASGITransport(app, client=(address, 1))
+    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
+        assert (await client.get("/metrics")).status_code == status
 
 
 @pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
