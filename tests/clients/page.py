@@ -48,7 +48,7 @@ WRITE = """
 Any HTTP client can sign up, log in and insert. The JDK's `HttpClient` (as it comes, so also what is built on it) and
 `curl --http2` offer with each request in clear text to go on in HTTP/2; Broker declines the offer and answers over
 HTTP/1.1, on the same connection. `make test` has both of them do it, with bodies in one piece and in many, chunked and
-not, with `Expect: 100-continue` and without ([test_upgrade.py](../tests/test_upgrade.py)).
+not, with `Expect: 100-continue` and without ([test_upgrade.py](../tests/web/test_upgrade.py)).
 """
 
 KNOW = """

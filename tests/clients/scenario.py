@@ -16,7 +16,7 @@ import httpx
 from tests.clients.gate import Gate
 from tests.clients.libraries import NO_OPTION, Library
 from tests.clients.listener import Delivered, Listener
-from tests.servers import ServerProcess, StreamReader, open_stream, streaming, wait_for
+from tests.support.servers import ServerProcess, StreamReader, open_stream, streaming, wait_for
 
 LARGE = '"' + "0123456789" * 90_000 + '"'
 SEPARATORS = '{"t":"a\u2028b\u2029c\u0085d\x7fe"}'  # raw, where other line ends must be escaped

@@ -10,12 +10,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests import test_browser
 from tests.proxies.lab import CONFIGS, DOCS, SCALING, Caddy, HAProxy, Nginx, Proxy, installed
-from tests.servers import ServerProcess
-
-browser = test_browser.browser
-origin = test_browser.origin
+from tests.support.servers import ServerProcess
 
 # Those "as below" are what docs/proxies.md recommends; the others people have.
 DEBIAN: dict[str, tuple[type[Proxy], Path]] = {
