@@ -99,7 +99,7 @@ def test_verify_complains_of_a_log_that_was_tampered_with(copy: Path, tampering:
     assert complaint in "\n".join(map(str, verify(copy / "broker.db", lambda _: None)))
 
 
-@pytest.mark.parametrize("command", ["backup", "export", "verify", "restore", "copy", "serve"])
+@pytest.mark.parametrize("command", ["backup", "export", "verify", "restore", "move", "serve"])
 def test_a_log_of_a_newer_broker_is_refused_by_all_that_reads_it(copy: Path, tmp_path: Path, command: str) -> None:
     """What this one does not know of would be missing from a copy, and nobody would be told."""
     tamper(copy, "PRAGMA user_version = 99")
@@ -107,7 +107,7 @@ def test_a_log_of_a_newer_broker_is_refused_by_all_that_reads_it(copy: Path, tmp
         "backup": [tmp_path / "new.db", "--data", copy],
         "export": [tmp_path / "new.ndjson", "--data", copy],
         "restore": [copy / "broker.db", "--data", tmp_path / "new"],
-        "copy": ["--from", copy, "--to", tmp_path / "new"],
+        "move": ["--from", copy, "--to", tmp_path / "new"],
     }.get(command, ["--data", copy])
     status = told(broker(command, *arguments), 1)
     assert "was written by a newer Broker (schema 99, this one knows" in status

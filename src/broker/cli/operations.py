@@ -19,7 +19,7 @@ from broker.errors import SettingsError
 from broker.operations.backup import backup, restore
 from broker.operations.content import AGAIN
 from broker.operations.export import export_file, export_log, import_log, read_head
-from broker.operations.move import copy_log
+from broker.operations.move import move_log
 from broker.operations.verify import count, verify
 
 _P = TypeVar("_P")
@@ -81,7 +81,7 @@ def _steps(label: str, work: Callable[[_P, _P, Callable[[int, int], None]], _T],
 
 @click.command("backup")
 @click.argument("file", type=PathOption())
-@click.option("--moved", is_flag=True, help="Also of a log that `broker copy` has moved: what it had then.")
+@click.option("--moved", is_flag=True, help="Also of a log that `broker move` has moved: what it had then.")
 @_data
 def backup_command(file: Path, data: Path, moved: bool) -> None:
     """Copy the log into FILE, consistent, while the server runs."""
@@ -155,17 +155,17 @@ def import_command(file: IO[bytes], data: Path) -> None:
     click.echo(f"{data / 'broker.db'}: {told}, in a new epoch; {_owner(data)}", err=True)
 
 
-@click.command("copy")
+@click.command("move")
 @click.option(
     "--from", "source", required=True, type=Text(), help="Where the log is: a folder, or postgresql://user@host/name."
 )
 @click.option("--to", "target", required=True, type=Text(), help="Where it goes: the same; nothing may be there.")
-def copy_command(source: str, target: str) -> None:
-    """Move the log from a folder to PostgreSQL, or back. What it is taken from takes no more writes. A server must
-    not run on the folder."""
+def move_command(source: str, target: str) -> None:
+    """Move the log from a folder to PostgreSQL, or back. Where it was is read-only from then on. No server may run on
+    the folder."""
     with _clear_errors():
         try:
-            moved = _steps("copy", copy_log, source, target)
+            moved = _steps("move", move_log, source, target)
         except KeyboardInterrupt:
             raise SettingsError(f"interrupted; {AGAIN}") from None
     if moved.before:
@@ -177,5 +177,5 @@ def copy_command(source: str, target: str) -> None:
 
 
 COMMANDS: tuple[Any, ...] = (
-    backup_command, restore_command, verify_command, export_command, import_command, copy_command,
+    backup_command, restore_command, verify_command, export_command, import_command, move_command,
 )  # fmt: skip

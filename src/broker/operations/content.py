@@ -1,4 +1,4 @@
-"""The tables of a log as ``broker copy`` moves them: the same on SQLite and PostgreSQL but for a few names."""
+"""The tables of a log as ``broker move`` moves them: the same on SQLite and PostgreSQL but for a few names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from broker.errors import SettingsError
 from broker.store.transaction import Counters
 
-AGAIN = "type the same `broker copy` again: it finds out how far this one came, and finishes"
+AGAIN = "type the same `broker move` again: it finds out how far this one came, and finishes"
 
 # Each table's columns, in an order that keeps its references, with PostgreSQL's types. A row travels as SQLite has it:
 # a uuid is 16 bytes. ``epochs`` and ``state`` are in Content.

@@ -1,4 +1,4 @@
-"""``broker copy``: moves a whole log, with its epochs and positions, users and token secret, to another store."""
+"""``broker move``: moves a whole log, with its epochs and positions, users and token secret, to another store."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Moved(NamedTuple):
     before: bool  # it was there already
 
 
-def copy_log(source: str, target: str, progress: Progress) -> Moved:
+def move_log(source: str, target: str, progress: Progress) -> Moved:
     """Moves the log from one folder or URL of PostgreSQL to another. Raises SettingsError."""
     here: Source = _postgres(source, new=False) if _is_url(source) else SQLiteSource(Path(source))
     there: Target = _postgres(target, new=True) if _is_url(target) else SQLiteTarget(Path(target))

@@ -1,4 +1,4 @@
-"""``broker copy`` from and to PostgreSQL."""
+"""``broker move`` from and to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 
 from broker.errors import SettingsError
 from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
-from broker.store.postgres.database import COPY_LOCK, LOCK, Database, open_log
+from broker.store.postgres.database import MOVE_LOCK, LOCK, Database, open_log
 from broker.store.transaction import Counters
 
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what fails is told once, in an error
@@ -41,8 +41,8 @@ class PostgresLog:
             self._db, _ = open_log(self._database, new=self._new)
         with contextlib.closing(self._db):
             with self._telling():
-                if self._row(f"SELECT pg_try_advisory_lock({COPY_LOCK})") == (False,):
-                    raise SettingsError(f"another `broker copy` works on {self._database.name}; wait for its end")
+                if self._row(f"SELECT pg_try_advisory_lock({MOVE_LOCK})") == (False,):
+                    raise SettingsError(f"another `broker move` works on {self._database.name}; wait for its end")
                 self._db.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
                 self._db.execute(_SET_UP)
                 self._db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))

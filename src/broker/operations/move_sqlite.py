@@ -1,4 +1,4 @@
-"""``broker copy`` from and to a folder."""
+"""``broker move`` from and to a folder."""
 
 from __future__ import annotations
 

@@ -57,11 +57,11 @@ def moved() -> Unavailable:
 
 
 def moved_to(name: str, address: str, arrived: bool) -> str:
-    """What the operator of the log ``name`` is told that ``broker copy`` has moved to ``address``."""
+    """What the operator of the log ``name`` is told that ``broker move`` has moved to ``address``."""
     there = shlex.quote(address)
     if not arrived:
         return (
-            f"the log of {name} is on its way to {address}: a `broker copy` was interrupted; "
+            f"the log of {name} is on its way to {address}: a `broker move` was interrupted; "
             f"type it again as before, with --to {there}, and it finds out how far it came, and finishes"
         )
     option = "--database" if address.startswith("postgresql:") else "--data"

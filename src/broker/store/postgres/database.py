@@ -23,9 +23,9 @@ _T = TypeVar("_T")
 _CONNECT_S = 5
 _PREPARE_AFTER = 5  # uses of a statement; psycopg's default
 LOCK = 0x62726F6B6572  # "broker": the key of the advisory lock under which everything is written
-# `broker copy` holds this one, too: it says that its holder takes its time, and must be left alone. It outlasts the
+# `broker move` holds this one, too: it says that its holder takes its time, and must be left alone. It outlasts the
 # copy's transaction, so that no second copy goes on from a mark that the first may still take away.
-COPY_LOCK = LOCK + 1
+MOVE_LOCK = LOCK + 1
 # How long a transaction waits for the lock before it looks at who has it, and how often it does so.
 _LOCK_MS = 1_000
 _LOCK_WAITS = 5
@@ -36,7 +36,7 @@ _END_STOPPED = f"""WITH held AS (
         SELECT pid, (classid::bigint << 32) + objid::bigint AS key FROM pg_locks WHERE locktype = 'advisory' AND granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
     SELECT pg_terminate_backend(pid) FROM held JOIN pg_stat_activity USING (pid)
-    WHERE key = {LOCK} AND pid NOT IN (SELECT pid FROM held WHERE key = {COPY_LOCK})
+    WHERE key = {LOCK} AND pid NOT IN (SELECT pid FROM held WHERE key = {MOVE_LOCK})
     AND wait_event_type = 'Client' AND state_change < clock_timestamp() - interval '{_STOPPED_MS} ms'"""  # noqa: S608 (constants only)
 # For this transaction only: a pooling proxy may give the next one another connection. Timeouts of the role's own would
 # come before the lock's.
@@ -125,7 +125,7 @@ class Database:
         """What the operator is told of a connection that failed."""
         if isinstance(error, errors.LockNotAvailable):
             return SettingsError(
-                f"{self.name}: another program holds its lock, such as a `broker copy`; wait for its end"
+                f"{self.name}: another program holds its lock, such as a `broker move`; wait for its end"
             )
         text = f"cannot use {self.name}: {' '.join(str(error).split())}"
         if isinstance(error, errors.InsufficientPrivilege):
