@@ -15,7 +15,7 @@ import httpx
 import psycopg
 import pytest
 
-from broker.store.postgres.database import MOVE_LOCK, LOCK
+from broker.store.postgres.database import LOCK, MOVE_LOCK
 from tests.operators import insert
 from tests.postgres import a_database
 from tests.servers import BOUND_S, ServerProcess, streaming, wait_for

@@ -291,3 +291,18 @@ def test_after_a_restore_an_id_of_the_lost_tail_is_reset_and_an_older_one_resume
 def test_without_a_log_they_say_which_file_they_miss(tmp_path: Path, command: str) -> None:
     arguments = {"backup": [tmp_path / "new"], "restore": [tmp_path / "none"]}.get(command, [])
     assert "is not there" in told(broker(command, *arguments, "--data", tmp_path / "empty"), 1)
+
+
+def test_the_commands_find_the_folder_that_the_servers_settings_file_names(log: Path, tmp_path: Path) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text(f'data = "{log}"\nport = 0\n')
+    new = tmp_path / "new.toml"
+    new.write_text(f'data = "{tmp_path / "restored"}"\n')
+    backup = tmp_path / "backup.db"
+    assert "12 records" in told(broker("backup", backup, "--config", config))
+    assert f"{log / 'broker.db'}: 12 records, no faults" in told(broker("verify", "--config", config))
+    assert broker("export", "--config", config).stdout.count(b"\n") == 14
+    assert f"{tmp_path / 'restored' / 'broker.db'}: 12 records" in told(broker("restore", backup, "--config", new))
+    assert "2 records" in told(broker("verify", "--config", new, "--data", log))  # what is typed counts first
+    new.write_text("data = 3\n")
+    assert f"data ({new}, line 1): " in told(broker("import", "--config", new, stdin=b""), 1)

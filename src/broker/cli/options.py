@@ -24,6 +24,12 @@ def given_by(name: str) -> str:
     return _given_by(parameter, context)
 
 
+def file_source() -> str:
+    """What named the current command's settings file, in the words in which ``read_settings`` names its sources."""
+    source = given_by("config")
+    return "argument" if source.startswith("-") else source
+
+
 def _given_by(parameter: click.Parameter, context: click.Context) -> str:
     if _source(parameter, context) is ParameterSource.ENVIRONMENT:
         return str(parameter.envvar)

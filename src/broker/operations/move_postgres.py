@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 
 from broker.errors import SettingsError
 from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
-from broker.store.postgres.database import MOVE_LOCK, LOCK, Database, open_log
+from broker.store.postgres.database import LOCK, MOVE_LOCK, Database, open_log
 from broker.store.transaction import Counters
 
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what fails is told once, in an error
