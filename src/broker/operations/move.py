@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from broker.errors import SettingsError
 from broker.operations.content import COPIED, Content, Mark, NotCommitted
 from broker.operations.move_sqlite import SQLiteSource, SQLiteTarget
-from broker.store.outage import NO_DRIVER, moved_to
+from broker.store.outage import NO_DRIVER, relocated_to
 
 if TYPE_CHECKING:
     from broker.operations.move_postgres import PostgresLog
@@ -97,7 +97,7 @@ def _move(source: Source, target: Target, progress: Progress) -> Moved:
     if not moved.records and not moved.users:
         raise SettingsError(f"the log of {source.address} is empty: nothing is to be moved; start with the new one")
     if mark.moved not in (None, target.address):
-        raise SettingsError(moved_to(source.address, str(mark.moved), mark.arrived))
+        raise SettingsError(relocated_to(source.address, str(mark.moved), mark.arrived))
     if found is not None:
         if mark.moved is None or not found.continues(content):
             raise SettingsError(
