@@ -247,7 +247,7 @@ def test_when_postgresql_goes_away_the_copy_says_so_and_the_next_one_finishes(
     complaint = interrupted(copy, database, database, table, kills=False)
     assert complaint.startswith("Error: cannot use PostgreSQL broker_")
     assert "Traceback" not in complaint
-    assert ("type the same `broker move` again" in complaint) == (table == "state")
+    assert ("run the same `broker move` command again" in complaint) == (table == "state")
     assert copied(copy, database).records == 17
 
 

@@ -38,8 +38,8 @@ _USER_COLUMNS = "id, username, convert_to(info, 'UTF8'), password_hash, gen, dis
 class PostgresStore:
     """See ``store/base.py`` for what it promises.
 
-    Mutable state: whether it runs, the epoch that the relay goes by, and whether the writer writes in it; each reader's
-    connection belongs to its thread."""
+    Mutable state: whether it runs, the epoch that the relay goes by, whether the writer writes in that one, and the
+    list of the readers' connections, each of which belongs to its thread."""
 
     def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         """``clock``: a clock to use instead of the database's; it returns microseconds since the epoch."""
