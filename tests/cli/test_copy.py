@@ -1,4 +1,4 @@
-"""``broker copy``: the log of a real server goes to PostgreSQL and back, also when that is interrupted."""
+"""``broker move``: the log of a real server goes to PostgreSQL and back, also when that is interrupted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 from broker.errors import SettingsError
 from broker.operations.content import COPIED
-from broker.operations.move import Moved, copy_log
+from broker.operations.move import Moved, move_log
 from broker.store.postgres.database import LOCK, Database, open_log
 from tests.support.documents import ROOT, blocks
 from tests.support.operators import broker, insert, tamper, told
@@ -42,7 +42,7 @@ def rows(folder: Path, table: str, columns: str = "*") -> list[Any]:
 
 
 def copied(source: object, target: object) -> Moved:
-    return copy_log(str(source), str(target), lambda done, total: None)
+    return move_log(str(source), str(target), lambda done, total: None)
 
 
 def refused(source: object, target: object) -> str:
@@ -52,7 +52,7 @@ def refused(source: object, target: object) -> str:
 
 
 def typed(source: object, target: object) -> str:
-    return told(broker("copy", "--from", source, "--to", target))
+    return told(broker("move", "--from", source, "--to", target))
 
 
 def test_a_log_is_the_same_to_the_byte_after_the_way_to_postgresql_and_back(
@@ -189,7 +189,7 @@ def interrupted(
                 FOR EACH ROW EXECUTE FUNCTION broker.hold();
                 SELECT pg_advisory_lock(1)"""  # of this session: the copy waits for it
         )
-        command = [sys.executable, "-m", "broker", "copy", "--from", str(source), "--to", str(target)]
+        command = [sys.executable, "-m", "broker", "move", "--from", str(source), "--to", str(target)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
         (backend,) = wait_for(lambda: connection.execute(waiting).fetchone(), what="the row, or the commit")
         if kills:
@@ -247,7 +247,7 @@ def test_when_postgresql_goes_away_the_copy_says_so_and_the_next_one_finishes(
     complaint = interrupted(copy, database, database, table, kills=False)
     assert complaint.startswith("Error: cannot use PostgreSQL broker_")
     assert "Traceback" not in complaint
-    assert ("type the same `broker copy` again" in complaint) == (table == "state")
+    assert ("run the same `broker move` command again" in complaint) == (table == "state")
     assert copied(copy, database).records == 17
 
 
@@ -273,7 +273,7 @@ def test_a_folder_that_has_no_room_leaves_postgresql_as_it_was(copy: Path, datab
         insert(client, "large", "x" * 500_000)
         server.stop()
     copied(copy, database)
-    arguments = ("copy", "--from", database, "--to", tmp_path / "back")
+    arguments = ("move", "--from", database, "--to", tmp_path / "back")
     assert "cannot write" in told(broker(*arguments, before=bound), 1)
     assert {file.name for file in (tmp_path / "back").iterdir()} == {"broker.lock"}
     assert not copied(database, tmp_path / "back").before
@@ -362,7 +362,7 @@ def test_a_password_is_never_printed(copy: Path, url: str) -> None:
 def test_without_the_driver_it_says_how_to_get_it(copy: Path, database: str, tmp_path: Path) -> None:
     (tmp_path / "psycopg.py").write_text("raise ImportError")
     done = subprocess.run(
-        [sys.executable, "-m", "broker", "copy", "--from", str(copy), "--to", database],
+        [sys.executable, "-m", "broker", "move", "--from", str(copy), "--to", database],
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True, check=False,
     )  # fmt: skip

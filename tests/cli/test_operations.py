@@ -51,13 +51,13 @@ def test_verify_finds_nothing_wrong_in_a_log_that_is_right(log: Path) -> None:
         ("UPDATE records SET data = data || ' ' WHERE number = 2", "the sum of bytes is wrong at position: 2"),
         ("INSERT INTO cancellations VALUES (1, 'eve', 1)", "published and cancelled: 1"),
         ("INSERT INTO cancellations VALUES (10, 'eve', 1)", "log-only record is published or cancelled: 10"),
-        ("DELETE FROM cancellations", "neither published, cancelled, log-only nor waiting"),
-        ("DELETE FROM pending WHERE number = 7", "neither published, cancelled, log-only nor waiting: 7"),
-        ("UPDATE pending SET due_us = due_us + 1 WHERE number = 7", "waits for another time than its own"),
-        ("INSERT INTO pending SELECT due_us, number FROM records WHERE number = 1", "waits that was published"),
+        ("DELETE FROM cancellations", "neither published, cancelled, log-only nor pending"),
+        ("DELETE FROM pending WHERE number = 7", "neither published, cancelled, log-only nor pending: 7"),
+        ("UPDATE pending SET due_us = due_us + 1 WHERE number = 7", "has another due time than the record says"),
+        ("INSERT INTO pending SELECT due_us, number FROM records WHERE number = 1", "is pending that was published"),
         ("UPDATE publications SET published_us = published_us - 1 WHERE number = 4", "before its time: 4"),
         ("UPDATE events SET position = 1 WHERE event = 'a'", "latest is not its record with the highest position: a"),
-        ("UPDATE events SET pending = 5 WHERE event = 'b'", "another number of waiting records than it says: b"),
+        ("UPDATE events SET pending = 5 WHERE event = 'b'", "another number of pending records than it says: b"),
         ("DELETE FROM events WHERE event = 'ü/e'", "an event has records that go out, and no row: ü/e"),
         ("UPDATE epochs SET ended = 1", "not exactly one current epoch"),
         ("INSERT INTO epochs VALUES ('0000aaaa', 999)", "an epoch ended beyond the head: 0000aaaa"),
@@ -99,7 +99,7 @@ def test_verify_complains_of_a_log_that_was_tampered_with(copy: Path, tampering:
     assert complaint in "\n".join(map(str, verify(copy / "broker.db", lambda _: None)))
 
 
-@pytest.mark.parametrize("command", ["backup", "export", "verify", "restore", "copy", "serve"])
+@pytest.mark.parametrize("command", ["backup", "export", "verify", "restore", "move", "serve"])
 def test_a_log_of_a_newer_broker_is_refused_by_all_that_reads_it(copy: Path, tmp_path: Path, command: str) -> None:
     """What this one does not know of would be missing from a copy, and nobody would be told."""
     tamper(copy, "PRAGMA user_version = 99")
@@ -107,7 +107,7 @@ def test_a_log_of_a_newer_broker_is_refused_by_all_that_reads_it(copy: Path, tmp
         "backup": [tmp_path / "new.db", "--data", copy],
         "export": [tmp_path / "new.ndjson", "--data", copy],
         "restore": [copy / "broker.db", "--data", tmp_path / "new"],
-        "copy": ["--from", copy, "--to", tmp_path / "new"],
+        "move": ["--from", copy, "--to", tmp_path / "new"],
     }.get(command, ["--data", copy])
     status = told(broker(command, *arguments), 1)
     assert "was written by a newer Broker (schema 99, this one knows" in status
@@ -291,3 +291,18 @@ def test_after_a_restore_an_id_of_the_lost_tail_is_reset_and_an_older_one_resume
 def test_without_a_log_they_say_which_file_they_miss(tmp_path: Path, command: str) -> None:
     arguments = {"backup": [tmp_path / "new"], "restore": [tmp_path / "none"]}.get(command, [])
     assert "is not there" in told(broker(command, *arguments, "--data", tmp_path / "empty"), 1)
+
+
+def test_the_commands_find_the_folder_that_the_servers_settings_file_names(log: Path, tmp_path: Path) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text(f'data = "{log}"\nport = 0\n')
+    new = tmp_path / "new.toml"
+    new.write_text(f'data = "{tmp_path / "restored"}"\n')
+    backup = tmp_path / "backup.db"
+    assert "12 records" in told(broker("backup", backup, "--config", config))
+    assert f"{log / 'broker.db'}: 12 records, no faults" in told(broker("verify", "--config", config))
+    assert broker("export", "--config", config).stdout.count(b"\n") == 14
+    assert f"{tmp_path / 'restored' / 'broker.db'}: 12 records" in told(broker("restore", backup, "--config", new))
+    assert "2 records" in told(broker("verify", "--config", new, "--data", log))  # what is typed counts first
+    new.write_text("data = 3\n")
+    assert f"data ({new}, line 1): " in told(broker("import", "--config", new, stdin=b""), 1)

@@ -144,7 +144,7 @@ class TestSources:
         [
             ("backup", ""),
             ("verify", ""),
-            ("copy", "--from", "", "--to", "x"),
+            ("move", "--from", "", "--to", "x"),
             ("export", "--data", ""),
             ("serve", "--origin", ""),
             ("serve", "--host", ""),
@@ -329,3 +329,10 @@ def test_a_server_that_cannot_be_reached_is_told_with_what_helps(run: Run) -> No
         said = refused(run("log", "x", BROKER_URL=url.replace("http:", "https:")))
     assert "it may speak no TLS" in said
     assert "is the server running" not in said
+
+
+def test_the_old_name_of_a_command_works_and_says_the_new_one(run: Run, tmp_path: Path) -> None:
+    result = run("copy", "--from", str(tmp_path / "none"), "--to", str(tmp_path / "new"))
+    assert "`broker copy` is called `broker move` now" in result.stderr
+    assert "is not there" in refused(result)
+    assert "copy" not in run("--help").stdout

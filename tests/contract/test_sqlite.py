@@ -10,7 +10,7 @@ import pytest
 from broker.errors import SettingsError, Unavailable
 from broker.operations.verify import verify
 from broker.store.base import Store
-from broker.store.sqlite.file import open_database
+from broker.store.sqlite.file import MIGRATIONS, open_database
 from broker.store.sqlite.store import SQLiteStore
 from tests.support.store import Workbench, append, positions
 
@@ -62,6 +62,23 @@ def test_each_commit_is_synced_to_the_disk(workbench: Workbench) -> None:
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+def test_a_new_log_can_be_made_smaller_and_an_older_one_stays_as_it_is(workbench: Workbench) -> None:
+    """SQLite heeds the setting only before the first page is written."""
+    for older_broker, mode in ((False, 2), (True, 0)):
+        file = workbench.folder / f"{mode}" / "broker.db"
+        if older_broker:
+            file.parent.mkdir()
+            log = sqlite3.connect(file)
+            log.execute("PRAGMA journal_mode = WAL")
+            log.executescript("".join(MIGRATIONS.upto(1)) + "PRAGMA user_version = 1;")
+            log.close()
+        for _ in range(2):
+            connection = open_database(file)
+            assert connection.execute("PRAGMA auto_vacuum").fetchone() == (mode,)
+            connection.close()
+        assert not list(verify(file, lambda _: None))
 
 
 async def test_while_the_log_is_locked_writes_are_refused_and_then_work_again(

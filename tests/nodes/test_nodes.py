@@ -15,7 +15,7 @@ import httpx
 import psycopg
 import pytest
 
-from broker.store.postgres.database import COPY_LOCK, LOCK
+from broker.store.postgres.database import LOCK, MOVE_LOCK
 from tests.support.operators import insert
 from tests.support.postgres import HELD_UP_S, a_database
 from tests.support.servers import BOUND_S, ServerProcess, streaming, wait_for
@@ -167,7 +167,7 @@ def test_a_node_that_is_stopped_within_a_write_holds_the_others_up_for_some_seco
 
 def test_a_command_that_takes_its_time_with_the_lock_is_left_alone(nodes: tuple[Node, Node], database: str) -> None:
     with psycopg.connect(database, autocommit=True) as copy, ThreadPoolExecutor() as pool:
-        copy.execute("SELECT pg_advisory_lock(%s)", (COPY_LOCK,))
+        copy.execute("SELECT pg_advisory_lock(%s)", (MOVE_LOCK,))
         with copy.transaction():
             copy.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             waits = pool.submit(insert, nodes[0].ada, "copy", 1)

@@ -132,7 +132,7 @@ def test_a_clock_that_is_set_is_believed_and_an_answer_that_took_long_is_not() -
 
     def ahead_s(by_s: float) -> int:
         """Whole seconds that it is ahead of this machine's, after the database said so many."""
-        assert clock.hear(time.time_ns() // 1_000 + round(by_s * 1e6)) > 0
+        assert clock.received(time.time_ns() // 1_000 + round(by_s * 1e6)) > 0
         return round(clock.now_us() / 1e6 - time.time())
 
     assert ahead_s(60) == 60
