@@ -21,7 +21,7 @@ from playwright.sync_api import Browser
 from broker import errors
 from broker.cli.main import main
 from broker.settings import Settings
-from broker.web.app import create_app, routes
+from broker.web.app import create_app
 from broker.web.requests import Methods
 from tests import test_browser
 from tests.hosts import HostProcess
@@ -52,7 +52,7 @@ def section(page: str, title: str) -> str:
 
 
 class TestComplete:
-    @pytest.mark.parametrize("route", routes(create_app(Settings()).broker), ids=lambda route: str(route.path))
+    @pytest.mark.parametrize("route", create_app(Settings()).routes, ids=lambda route: str(route.path))
     def test_every_route_and_method_is_documented(self, route: Any) -> None:
         assert isinstance(route.app, Methods)
         assert "`HEAD` is answered wherever `GET` is" in HTTP

@@ -1,4 +1,4 @@
-"""Internet addresses: which are trusted, and which belong to one visitor."""
+"""Internet addresses: which of them are trusted, and which count as one client."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def spellings(networks: tuple[str, ...]) -> list[str]:
 
 
 @lru_cache(maxsize=10_000)
-def visitor(address: str) -> str:
+def client_key(address: str) -> str:
     """What is counted as one: an IPv4 address, or a network of 64 bits of IPv6, which is the least that anybody has."""
     found = _parse(address)
     if isinstance(found, ipaddress.IPv6Address):

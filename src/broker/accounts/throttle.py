@@ -10,7 +10,7 @@ from limits import RateLimitItem
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from broker.addresses import visitor
+from broker.addresses import client_key
 from broker.errors import TooManyRequests
 from broker.rates import parse_rates
 from broker.settings import Settings
@@ -49,7 +49,7 @@ class Throttle:
 
     def log_in(self, username: str, address: str) -> None:
         """An attempt, for a user name that exists or not: both are refused alike. Raises TooManyRequests."""
-        name, origin = _digest(username), visitor(address)
+        name, origin = _digest(username), client_key(address)
         if not self._trusts(address):
             self._count(self._per_address, "login", origin)
         self._count(self._per_user, "user", name, origin)
@@ -58,7 +58,7 @@ class Throttle:
 
     def logged_in(self, username: str, address: str) -> None:
         """It was right: what was wrong before is forgotten."""
-        name, origin = _digest(username), visitor(address)
+        name, origin = _digest(username), client_key(address)
         for rates, of in ((self._per_user, ("user", name, origin)), (self._per_name, ("name", name))):
             for rate in rates:
                 self._limiter.clear(rate, *of)
@@ -70,7 +70,7 @@ class Throttle:
     def sign_up(self, address: str) -> None:
         """Raises TooManyRequests."""
         if not self._trusts(address):
-            self._count(self._signups, "signup", visitor(address))
+            self._count(self._signups, "signup", client_key(address))
 
     def _count(self, rates: list[RateLimitItem], *of: str) -> None:
         if len(self._storage.storage) > _COUNTS_MAX:  # an attack from everywhere: some 40 MB are enough for it
