@@ -29,10 +29,10 @@ def warnings(caplog: pytest.LogCaptureFixture, environment: Mapping[str, str], *
     return caplog.messages
 
 
-def test_every_setting_has_a_unit_and_a_reason() -> None:
+def test_every_setting_says_its_unit_and_what_and_why() -> None:
     for each in TABLE:
-        assert each.metadata["unit"], each.name
-        assert each.metadata["reason"], each.name
+        for column in ("unit", "what", "why"):
+            assert each.metadata[column], f"{each.name}: {column}"
 
 
 def test_arguments_go_before_the_environment_before_the_file(tmp_path: Path) -> None:
