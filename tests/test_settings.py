@@ -221,8 +221,8 @@ def test_an_address_that_kubernetes_sets_is_no_port(variable: str, caplog: pytes
 def test_a_variable_that_is_no_setting_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     environment = {"BROKER_SIGN_UP": "secret value", "BROKER_HTTP_PORT": "80", "BROKER_ZZZ": "1", "BROKERAGE": "1"}
     assert warnings(caplog, environment) == [
-        "without effect, as there are no such settings: BROKER_HTTP_PORT, "
-        "BROKER_SIGN_UP (did you mean BROKER_SIGNUP?), BROKER_ZZZ; docs/settings.md has all"
+        "ignored, as there are no such settings: BROKER_HTTP_PORT, "
+        "BROKER_SIGN_UP (did you mean BROKER_SIGNUP?), BROKER_ZZZ; docs/settings.md has them all"
     ]
 
 
@@ -243,7 +243,7 @@ def test_what_kubernetes_sets_and_what_the_clients_read_is_not_strange(caplog: p
 def test_database_url_is_named_in_the_log_and_never_used(caplog: pytest.LogCaptureFixture) -> None:
     environment = {"DATABASE_URL": "postgresql://ada:lovelace@h/d"}
     (warning,) = warnings(caplog, environment)
-    assert warning.startswith("DATABASE_URL is set and not used")
+    assert warning.startswith("DATABASE_URL is set and ignored")
     assert "BROKER_DATABASE is Broker's" in warning
     assert "lovelace" not in warning
     assert read_settings({}, environment).database == ""

@@ -20,7 +20,7 @@ TIMESTAMP_TEXT_MAX = 64  # characters; a microsecond needs 19
 _NUMBER = re.compile(r"-?\d")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _EVENT_ID = re.compile(r"([0-9a-f]{8})-(0|[1-9][0-9]{0,17})\Z")
-# Enough digits for every number of TIMESTAMP_TEXT_MAX characters between the bounds, so that only the last step rounds.
+# Enough digits for every number of TIMESTAMP_TEXT_MAX characters between the bounds: only the last step rounds.
 _EXACT = Context(prec=2 * TIMESTAMP_TEXT_MAX)
 
 
@@ -41,8 +41,8 @@ class EventId(NamedTuple):
 
 
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
-    """What a publisher asks to append. ``data`` is compact JSON. ``timestamp`` is the number as it was sent, or None for
-    now."""
+    """What a publisher asks to append. ``data`` is compact JSON. ``timestamp`` is the number as it was sent, or None
+    for now."""
 
     uuid: UUID
     event: str

@@ -21,7 +21,7 @@ _COUNTS_MAX = 100_000  # open windows, some 40 MB
 
 
 class _Counts(MemoryStorage):
-    """``MemoryStorage.clear`` removes the key. That races with the library's own thread, which iterates over the keys to
+    """``MemoryStorage.clear`` removes the key. That races with the library's own thread, which looks at the keys to
     expire them; so here the count is set to 0 instead."""
 
     def clear(self, key: str) -> None:
