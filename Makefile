@@ -9,7 +9,7 @@ JS := tests/clients/js
 ASSETS := src/broker/web/assets
 
 serve: $(VENV)/.runs
-	@$(BIN)/broker serve --origin http://localhost:3000 --data ./tmp
+	@$(BIN)/broker serve --data ./tmp
 
 test: $(VENV)/.tests $(JS)/node_modules/.installed
 	@$(BIN)/coverage erase

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser
 from broker import errors
 from broker.cli.main import main
 from broker.settings import Settings
-from broker.web.app import create_app, routes
+from broker.web.app import create_app
 from broker.web.requests import Methods
 from tests.support.documents import HTTP, README, ROOT, Shell, blocks, section
 from tests.support.hosts import HostProcess
@@ -32,7 +32,7 @@ PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"
 
 
 class TestComplete:
-    @pytest.mark.parametrize("route", routes(create_app(Settings()).broker), ids=lambda route: str(route.path))
+    @pytest.mark.parametrize("route", create_app(Settings()).routes, ids=lambda route: str(route.path))
     def test_every_route_and_method_is_documented(self, route: Any) -> None:
         assert isinstance(route.app, Methods)
         assert "`HEAD` is answered wherever `GET` is" in HTTP

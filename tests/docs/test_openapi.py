@@ -15,7 +15,7 @@ import pytest
 import schemathesis
 from playwright.sync_api import Browser
 
-from broker.web.app import create_app, routes
+from broker.web.app import create_app
 from broker.web.requests import Methods
 from tests.support.postgres import options_of
 from tests.support.servers import ServerProcess
@@ -65,7 +65,7 @@ def test_the_document_is_openapi_3_1(spec: dict[str, Any]) -> None:
 def test_every_route_and_method_is_in_the_document(spec: dict[str, Any], tmp_path: Path) -> None:
     documented = {(method.upper(), path) for path, methods in spec["paths"].items() for method in methods}
     served = set()
-    for route in routes(create_app().broker):
+    for route in create_app().routes:
         assert isinstance(route.app, Methods)
         served |= {(method, route.path.replace(":path", "")) for method in route.app.endpoints}
     # HEAD is GET without the body; /cancel is there to say that the uuid is missing.

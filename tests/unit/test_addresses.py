@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.addresses import canonical, is_loopback, spellings, visitor, within
+from broker.addresses import canonical, client_key, is_loopback, spellings, within
 from broker.settings import Settings
 
 
@@ -40,8 +40,8 @@ def test_a_network_holds_an_address_however_both_are_written(networks: tuple[str
 
 
 def test_an_address_of_ipv4_is_one_visitor_and_64_bits_of_ipv6_are() -> None:
-    assert visitor("203.0.113.9") == visitor("::ffff:203.0.113.9") == "203.0.113.9"
-    assert visitor("2001:db8::1") == visitor("2001:db8::2:3") != visitor("2001:db8:0:1::1")
+    assert client_key("203.0.113.9") == client_key("::ffff:203.0.113.9") == "203.0.113.9"
+    assert client_key("2001:db8::1") == client_key("2001:db8::2:3") != client_key("2001:db8:0:1::1")
 
 
 def test_a_network_is_spelt_for_code_that_compares_texts_of_one_family() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from broker.errors import SettingsError
-from broker.origins import parse_origin
+from broker.origins import LOCAL_ORIGINS, origins_matcher, parse_origin
 from broker.settings import Settings
 
 
@@ -47,7 +47,7 @@ def test_an_origin_is_kept_as_browsers_send_it(given: str, sent: str) -> None:
         ('["http://a:1"', "without brackets"),
         ("http://a:1]", "without brackets"),
         ("https://*.example.com", "give each origin by itself"),
-        ("http://localhost:*", "give each origin by itself"),
+        ("https://localhost:*", "give each origin by itself"),
         ("http://a b", "a blank within"),
         ("http://a\thttp://b", "a blank within"),
         ("http://ada:lovelace@a", "no part with @, a user name or password"),
@@ -98,3 +98,12 @@ def test_settings_keep_each_origin_once_in_its_normal_form() -> None:
     assert origins == ("https://a.example", "http://[::1]")
     with pytest.raises(SettingsError, match=r"origin \(argument\): 'http://a/': leave out the slash"):
         Settings(origin=("http://b", "http://a/"))
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_every_port_of_this_machine_can_be_allowed(host: str) -> None:
+    assert Settings(origin=LOCAL_ORIGINS).origin == LOCAL_ORIGINS
+    matches = origins_matcher(("https://a.example", f"http://{host}:*"))
+    assert all(map(matches, ("https://a.example", f"http://{host}", f"http://{host}:5173", f"http://{host}:65535")))
+    others = (f"https://{host}:5173", f"http://{host}.example:5173", f"http://{host}:1.example", f"http://{host}:")
+    assert not any(map(matches, (*others, "http://[::1]:5173", "https://a.example:8443", "null", "")))

@@ -29,10 +29,10 @@ def warnings(caplog: pytest.LogCaptureFixture, environment: Mapping[str, str], *
     return caplog.messages
 
 
-def test_every_setting_has_a_unit_and_a_reason() -> None:
+def test_every_setting_says_its_unit_and_what_and_why() -> None:
     for each in TABLE:
-        assert each.metadata["unit"], each.name
-        assert each.metadata["reason"], each.name
+        for column in ("unit", "what", "why"):
+            assert each.metadata[column], f"{each.name}: {column}"
 
 
 def test_arguments_go_before_the_environment_before_the_file(tmp_path: Path) -> None:
@@ -221,8 +221,8 @@ def test_an_address_that_kubernetes_sets_is_no_port(variable: str, caplog: pytes
 def test_a_variable_that_is_no_setting_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     environment = {"BROKER_SIGN_UP": "secret value", "BROKER_HTTP_PORT": "80", "BROKER_ZZZ": "1", "BROKERAGE": "1"}
     assert warnings(caplog, environment) == [
-        "without effect, as there are no such settings: BROKER_HTTP_PORT, "
-        "BROKER_SIGN_UP (did you mean BROKER_SIGNUP?), BROKER_ZZZ; docs/settings.md has all"
+        "ignored, as there are no such settings: BROKER_HTTP_PORT, "
+        "BROKER_SIGN_UP (did you mean BROKER_SIGNUP?), BROKER_ZZZ; docs/settings.md has them all"
     ]
 
 
@@ -243,7 +243,7 @@ def test_what_kubernetes_sets_and_what_the_clients_read_is_not_strange(caplog: p
 def test_database_url_is_named_in_the_log_and_never_used(caplog: pytest.LogCaptureFixture) -> None:
     environment = {"DATABASE_URL": "postgresql://ada:lovelace@h/d"}
     (warning,) = warnings(caplog, environment)
-    assert warning.startswith("DATABASE_URL is set and not used")
+    assert warning.startswith("DATABASE_URL is set and ignored")
     assert "BROKER_DATABASE is Broker's" in warning
     assert "lovelace" not in warning
     assert read_settings({}, environment).database == ""

@@ -5,7 +5,15 @@ import unicodedata
 import pytest
 
 from broker.errors import BadRequest
-from broker.users import User, check_password, check_username, encode_user, normal_password, username_key
+from broker.users import (
+    User,
+    check_new_username,
+    check_password,
+    check_username,
+    encode_user,
+    normal_password,
+    username_key,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "ada@example.org", "A.b_c-9", "ada+x@example.com", "+", "x" * 64])
@@ -17,6 +25,18 @@ def test_a_good_user_name_is_returned_as_it_is(name: str) -> None:
 def test_a_bad_user_name_is_refused_and_told_why(name: str) -> None:
     with pytest.raises(BadRequest, match="username: expected 1 to 64 of A-Z"):
         check_username(name)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_dot_or_two_are_no_new_user_name_but_may_be_an_old_one(name: str) -> None:
+    assert check_username(name) == name
+    with pytest.raises(BadRequest, match="username: it must not be"):
+        check_new_username(name)
+
+
+@pytest.mark.parametrize("name", ["...", ".a", "a.", "..-"])
+def test_dots_among_others_are_a_new_user_name(name: str) -> None:
+    assert check_new_username(name) == name
 
 
 def test_names_that_differ_by_case_only_are_the_same() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import statistics
+import subprocess
+import sys
 import threading
 import time
 import unicodedata
@@ -44,6 +46,12 @@ def _sign_up(client: httpx.Client, **changes: Any) -> httpx.Response:
     return client.post("/users", json=_body() | changes)
 
 
+def run_command(*arguments: str, sent: bytes = b"") -> bytes:
+    """What a command of `broker` prints."""
+    command = [sys.executable, "-m", "broker", *arguments]
+    return subprocess.run(command, input=sent, stdout=subprocess.PIPE, check=True).stdout
+
+
 # Sign-up
 
 
@@ -64,7 +72,7 @@ def test_info_is_any_json_and_kept_as_sent(nobody: httpx.Client, server: ServerP
     body = f'{{"username":"{name}","password":"{PASSWORD}","info": {info} }}'
     answer = post(nobody, "/users", body.encode())
     assert answer.status_code == 201
-    assert answer.text.endswith(f'"info":{info}}}')
+    assert answer.text.endswith(f'"info":{info}}}\n')
     with server.client(name) as user:
         assert user.get("/users/me").text == answer.text
 
@@ -76,6 +84,24 @@ def test_without_info_it_is_null(nobody: httpx.Client) -> None:
 @pytest.mark.parametrize("name", ["", "x" * 65, "a b", "é", "a/b", "a\n", "a\x00", "<b>", "a\u200b", "a:b", "a\u212a"])
 def test_a_user_name_outside_the_grammar_is_refused(nobody: httpx.Client, name: str) -> None:
     assert "username: expected 1 to 64 of" in problem(_sign_up(nobody, username=name), 400)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_dot_or_two_are_refused_as_a_new_name_and_log_in_as_an_old_one(tmp_path: Path, name: str) -> None:
+    with ServerProcess(tmp_path) as server, server.client() as client:
+        assert "username: it must not be" in problem(_sign_up(client, username=name), 400)
+        assert _sign_up(client, username="old").status_code == 201
+        with closing(sqlite3.connect(tmp_path / "broker.db")) as db:  # as an older version stored it
+            db.execute("UPDATE users SET username = ?, username_key = ?", (name, name))
+            db.commit()
+        token = client.post("/login", json={"username": name, "password": PASSWORD}).json()["jwt"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        assert client.get("/users/me").json()["username"] == name
+        assert insert(client, "dots").json()["user"] == name
+        assert server.stop() == 0
+    lines = run_command("export", "--data", str(tmp_path))
+    assert run_command("import", "--data", str(tmp_path / "other"), sent=lines) == b""
+    assert run_command("verify", "--data", str(tmp_path / "other")) == b""
 
 
 @pytest.mark.parametrize("name", ["x", "A.b_c@d-9", "accounts" + "x" * 56])

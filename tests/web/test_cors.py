@@ -31,7 +31,7 @@ def test_a_page_of_the_origin_may_read_every_answer(ada: httpx.Client, method: s
     answer = ada.request(method, path, headers=ORIGIN)
     assert answer.status_code == status
     assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
-    assert answer.headers["access-control-expose-headers"] == "Link, Retry-After"
+    assert answer.headers["access-control-expose-headers"] == "Date, ETag, Last-Event-ID, Link, Retry-After"
     assert answer.headers["vary"] == "Origin"
     assert "access-control-allow-credentials" not in answer.headers
 
@@ -66,7 +66,7 @@ def test_a_preflight_needs_no_token_and_names_what_is_allowed(server: ServerProc
     assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
     assert method in answer.headers["access-control-allow-methods"].split(", ")
     allowed = answer.headers["access-control-allow-headers"].split(", ")
-    assert allowed == ["Authorization", "Content-Type", "Last-Event-ID", "Prefer", "Cache-Control"]
+    assert allowed == ["Authorization", "Content-Type", "Last-Event-ID", "Prefer", "Cache-Control", "If-None-Match"]
     assert answer.headers["vary"] == "Origin"
 
 
@@ -129,13 +129,29 @@ def test_further_headers_are_allowed_each_once(several: ServerProcess) -> None:
     assert "Content-Type" in allowed
 
 
+def test_without_an_origin_every_port_of_this_machine_is_allowed(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server, server.client() as client:
+        for origin in ("http://localhost:3000", "http://127.0.0.1:5173", "http://localhost"):
+            answer = client.get("/healthz", headers={"Origin": origin})
+            assert answer.headers["access-control-allow-origin"] == origin
+        for origin in ("https://localhost:3000", "http://localhost:3000.evil.example", "http://app.example", "null"):
+            answer = client.get("/healthz", headers={"Origin": origin})
+            assert "access-control-allow-origin" not in answer.headers
+
+
+def test_none_allows_no_page(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, "--origin", "none") as server, server.client() as client:
+        answer = client.get("/healthz", headers=ORIGIN)
+        assert "access-control-allow-origin" not in answer.headers
+
+
 def test_the_log_says_once_which_page_was_refused(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server, server.client() as client:
-        for origin in ("http://localhost:3000", "http://localhost:3000", server.url, "null"):
+        for origin in ("http://app.example", "http://app.example", server.url, "null"):
             client.get("/healthz", headers={"Origin": origin})
         wait_for(lambda: any("origin is null" in line for line in server.log))
         assert server.stop() == 0
-        (page,) = [line for line in server.log if "add its origin" in line]
-        assert "'http://localhost:3000'" in page
+        (page,) = [line for line in server.log if "restart with --origin http://app.example" in line]
+        assert "from 'http://app.example'" in page
         (null,) = [line for line in server.log if "origin is null" in line]
         assert "serve it over http" in null

@@ -95,7 +95,7 @@ def test_any_body_is_stored_or_refused_with_a_reason(ada: httpx.Client, fields: 
     body = "{" + ",".join(f'"{name}":{value}' for name, value in fields) + "}"
     answer = post(ada, "/insert", body.encode(errors="surrogateescape"))
     if answer.is_success:
-        assert ada.get("/collections/" + answer.json()["event"]).content.count(answer.content) == 1
+        assert ada.get("/collections/" + answer.json()["event"]).content.count(answer.content.rstrip(b"\n")) == 1
     else:
         assert answer.status_code == 409 or problem(answer, 400)
 
@@ -247,7 +247,7 @@ def test_any_other_media_type_is_refused(ada: httpx.Client, path: str, content_t
 def test_another_charset_is_refused_by_its_name(ada: httpx.Client, path: str, charset: str) -> None:
     headers = {"Content-Type": f"application/json; charset={charset}"}
     assert problem(ada.post(path, content=b"{}", headers=headers), 415).startswith(
-        f"charset={charset[:50]} is not taken"
+        f"charset={charset[:50]} is not supported"
     )
 
 
@@ -257,7 +257,7 @@ def test_a_compressed_body_is_refused_by_its_header(ada: httpx.Client, path: str
     """RFC 9110, section 15.5.16. Also where the header is not true: nobody knows what else is not."""
     headers = {"Content-Type": "application/json", "Content-Encoding": coding}
     answer = ada.post(path, content=gzip.compress(b"{}"), headers=headers)
-    assert problem(answer, 415).startswith(f"Content-Encoding: {coding} is not taken")
+    assert problem(answer, 415).startswith(f"Content-Encoding: {coding} is not supported")
     assert answer.headers["accept-encoding"] == "identity"
 
 

@@ -118,13 +118,33 @@ def test_a_client_that_leaves_within_its_body_is_no_failure(server: ServerProces
     assert not any("failed" in line for line in server.log[begun:])
 
 
+def test_every_answer_of_json_ends_with_a_line_feed(server: ServerProcess, ada: httpx.Client) -> None:
+    """So that the prompt of a shell stands on a line of its own."""
+    record = insert(ada, "problems/line-feed")
+    answers = [
+        record,
+        insert(ada, ""),  # a problem
+        ada.post("/insert", json=[{"event": "problems/line-feed", "data": 1}]),
+        ada.post("/insert", json={"event": "a", "data": 1}, headers={"Prefer": "return=minimal"}),
+        ada.post("/login", json={"username": "ada", "password": "correct horse"}),
+        ada.post("/users", json={"username": "problems-line-feed", "password": "correct horse"}),
+        *(ada.get(path) for path in ALLOWED if "GET" in ALLOWED[path] and path not in ("/events", "/docs", "/metrics")),
+    ]
+    for answer in answers:
+        assert answer.headers["content-type"] in ("application/json", "application/problem+json")
+        assert answer.content.endswith(b"\n"), answer.request.url
+        assert not answer.content.endswith(b"\n\n"), answer.request.url
+    head, body = exchange(server, b"nonsense\r\n\r\n")  # refused before there is a request
+    assert (head.split()[1], body[-1]) == ("400", "\n")
+
+
 def test_requests_behind_a_refused_one_are_answered(server: ServerProcess, ada: httpx.Client) -> None:
     refused = request_head(ada, "POST /insert HTTP/1.1", "Content-Type: text/plain", "Content-Length: 2") + b"{}"
     with socket.create_connection(("127.0.0.1", server.port), BOUND_S) as sock, sock.makefile("rb") as answers:
         sock.sendall(refused + request_head(ada, "GET /healthz HTTP/1.1", "Connection: close"))
         text = answers.read().decode()
     assert re.findall(r"HTTP/1\.1 (\d+)", text) == ["415", "200"]
-    assert text.endswith('{"status":"ok"}')
+    assert text.endswith('{"status":"ok"}\n')
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_what_looks_like_a_misspelt_filter_or_id_is_refused_with_the_right_name(
 def test_a_token_in_the_address_is_refused(server: ServerProcess, name: str) -> None:
     token = server.token("ada")
     answer = httpx.get(f"{server.url}/events?{name}={token}")
-    assert "never read from the address" in problem(answer, 400)
+    assert "never read from the URL" in problem(answer, 400)
     assert token not in answer.text
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from broker.cli.operations import COMMANDS
 from broker.cli.options import Commands, Password, PathOption, Text, WithNumbers, file_source, given_by
 from broker.cli.process import prepare
 from broker.cli.urls import parse_url
+from broker.origins import LOCAL_ORIGINS
 from broker.records import make_uuid
 from broker.server.hangup import ignore_hangups
 from broker.server.run import set_up_logging
@@ -115,7 +117,11 @@ def main() -> None:
 @click.option("--data", help="Folder for the log and the secret.  [default: ./tmp]")
 @click.option("--database", metavar="URL", help="PostgreSQL in place of --data: postgresql://user@host/name")
 @click.option("--workers", help="Processes that share the port; more than 1 need --database.  [default: 1]")
-@click.option("--origin", multiple=True, help="A web page's origin that may call, or *; may be given again.")
+@click.option(
+    "--origin", multiple=True,
+    help="The origin of web pages that may call, or *; repeatable.  [default: every port of http://localhost and "
+    "http://127.0.0.1]",
+)  # fmt: skip
 @click.option(
     "--allow-header", multiple=True, metavar="NAME", help="A header that pages may send, too; may be given again."
 )
@@ -147,7 +153,10 @@ def serve_command(
     }  # fmt: skip
     arguments |= {name: value for name, value in options.items() if value is not None}
     with clear_errors():
-        uvloop.run(run(read_settings(arguments, file=config, file_source=file_source())))
+        settings = read_settings(arguments, file=config, file_source=file_source())
+        if "origin" not in settings.sources:
+            settings = replace(settings, origin=LOCAL_ORIGINS)
+        uvloop.run(run(settings))
 
 
 @main.group("user")

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from broker import sse
-from broker.addresses import visitor
+from broker.addresses import client_key
 from broker.live.pace import Pace
 from broker.live.subscriber import Subscriber
 from broker.live.subscription import Subscription
@@ -102,7 +102,7 @@ class Hub:
             self.closing
             or len(self.subscribers) >= settings.subscribers_max
             or (
-                self.by_client[visitor(address)] >= settings.subscribers_per_address_max
+                self.by_client[client_key(address)] >= settings.subscribers_per_address_max
                 and not settings.trusts(address)
             )
         )
