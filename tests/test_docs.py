@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +93,7 @@ class TestComplete:
                         assert f"| `{option}` | `{parameter.envvar}` |" in CLI
 
     def test_every_command_has_an_example_that_it_takes(self) -> None:
-        examples = [line for block in blocks(README + CLI, "") for line in block.text.splitlines()]
+        examples = [line for block in blocks(README + CLI, "", "sh") for line in block.text.splitlines()]
         taken = set()
         for line in examples:
             if line.startswith("broker "):
@@ -130,9 +130,9 @@ def _words(line: str) -> list[str]:
 class Shell:
     """One session of a shell, as a person has it: variables stay from one command to the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._process = subprocess.Popen(
-            ["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            ["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
         )
 
     def type(self, command: str) -> str:
@@ -152,13 +152,49 @@ class Shell:
         self._process.communicate(timeout=20)
 
 
+def test_the_first_ten_minutes_work_as_typed(tmp_path: Path) -> None:
+    title = "The first ten minutes"
+    log_in, listen, insert, later, cancel, log = (block.text for block in blocks(section(README, title), "sh"))
+    home = tmp_path / "home"
+    home.mkdir()
+    with ServerProcess(tmp_path / "data") as server:
+        here = os.environ | {"HOME": str(home), "BROKER_URL": server.url}
+        broker = f'broker() {{ "{sys.executable}" -m broker "$@"; }}\n'  # in place of .venv/bin/broker
+        shell = Shell(here)
+        shell.type(broker)
+
+        def typed(commands: str) -> list[Any]:
+            return [json.loads(line) for line in shell.type(commands.strip()).splitlines()]
+
+        assert [user["username"] for user in typed(log_in)] == ["ada"]
+        assert listen.splitlines()[0] == log_in.splitlines()[0]
+        listener = subprocess.Popen(
+            ["sh", "-c", f"{broker}{listen.replace('broker listen', 'broker listen --count 2')}"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=here,
+        )  # fmt: skip
+        with listener:
+            assert listener.stdout is not None
+            printed = (json.loads(line) for line in listener.stdout)
+            assert next(printed)["event"] == "$ready"
+            assert typed(insert)[0]["data"] == {"first_name": "Rusty"}
+            assert next(printed)["data"] == {"first_name": "Rusty"}
+            (pending,) = typed(later)
+            assert 3 < pending["timestamp"] - pending["inserted_at"] <= 5
+            inserted, cancelled = typed(cancel)
+            assert (inserted["cancelled"], cancelled["cancelled"]) == (False, True)
+            assert inserted["uuid"] == cancelled["uuid"]
+            assert [record["data"]["percent"] for record in typed(log)] == [20, 90]
+            assert next(printed)["data"] == {"percent": 20}
+        shell.close()
+
+
 @pytest.mark.skipif(
     shutil.which("curl") is None and not os.environ.get("CI"),
-    reason="THE QUICK START WAS NOT TESTED: install curl (Debian: apt install curl)",
+    reason="THE COMMANDS OF CURL WERE NOT TESTED: install curl (Debian: apt install curl)",
 )
-def test_the_quick_start_works_as_typed(tmp_path: Path) -> None:
+def test_the_commands_of_curl_work_as_typed(tmp_path: Path) -> None:
     sign_up, log_in, listen, insert, later, hour_later, cancel, log, batch = (
-        block.text for block in blocks(section(README, "Quick start"), "sh")
+        block.text for block in blocks(section(README, "With curl"), "sh")
     )
     with ServerProcess(tmp_path) as server:
         shell = Shell()
@@ -211,6 +247,46 @@ def test_the_javascript_of_the_readme_runs_in_a_browser(tmp_path: Path, browser:
         tab.goto(f"{server.url}/docs")
         with tab.expect_console_message(lambda message: message.text.startswith("user is now"), timeout=20_000):
             tab.add_script_tag(content=script.replace("http://127.0.0.1:8080", server.url), type="module")
+
+
+# What the README's two files use of React, so that they are checked without installing it.
+REACT = """
+declare module "react" {
+  export function useState<T>(initial: T): [T, (next: T | ((now: T) => T)) => void];
+  export function useEffect(effect: () => () => void, dependencies: readonly unknown[]): void;
+}
+declare module "react/jsx-runtime" {
+  namespace JSX {
+    type Element = object;
+    interface IntrinsicElements {
+      button: { key?: unknown; onClick?: () => unknown; children: unknown };
+      form: { action: (form: FormData) => Promise<void>; children: unknown };
+      input: { name: string; type?: string; placeholder?: string };
+      p: { children: unknown };
+    }
+  }
+  export const jsx: unknown, jsxs: unknown, Fragment: unknown;
+}
+"""
+TYPESCRIPT = ROOT / "tests" / "clients" / "js" / "node_modules" / "typescript" / "bin" / "tsc"
+STRICT = [
+    "--strict", "--noEmit", "--target", "es2022", "--lib", "es2023,dom,dom.iterable", "--module", "esnext",
+    "--moduleResolution", "bundler", "--jsx", "react-jsx", "--verbatimModuleSyntax", "--noUnusedLocals",
+    "--noUnusedParameters", "--noUncheckedIndexedAccess",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(
+    not TYPESCRIPT.exists() and not os.environ.get("CI"),
+    reason="THE HOOK OF THE README WAS NOT CHECKED: type make test, with Node.js and npm installed",
+)
+def test_the_react_hook_compiles_in_a_strict_typescript_project(tmp_path: Path) -> None:
+    (hook,), (page,) = blocks(README, "ts"), blocks(README, "tsx")
+    for name, text in (("broker.ts", hook.text), ("App.tsx", page.text), ("react.d.ts", REACT)):
+        (tmp_path / name).write_text(text)
+    files = ["broker.ts", "App.tsx", "react.d.ts"]
+    compiled = subprocess.run(["node", TYPESCRIPT, *STRICT, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stdout
 
 
 def test_the_page_that_watches_for_heartbeats_opens_a_new_stream_when_none_comes(
