@@ -336,6 +336,21 @@ def test_links_lead_somewhere(page: Path) -> None:
                 assert part in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles], link
 
 
+def test_what_the_tour_of_the_code_names_exists() -> None:
+    tour = (ROOT / "docs" / "architecture.md").read_text()
+    sources = [file.read_text() for file in sorted((ROOT / "src").rglob("*.py"))]
+    named = set(re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", tour)) - {(word, "") for word in ("COMMIT", "COPY_LOCK")}
+    assert len(named) > 40
+    for kind, member in named:
+        defined = [source for source in sources if re.search(rf"^class {kind}\b", source, re.MULTILINE)]
+        assert defined, kind
+        if member:
+            has = re.compile(rf"    (?:async )?def {member}\b|self\.{member}\b")
+            assert any(has.search(source) for source in defined), f"{kind}.{member}"
+    tests = {file.name for file in (ROOT / "tests").rglob("test_*.py")}
+    assert set(re.findall(r"`(test_\w+\.py)`", tour)) <= tests
+
+
 MOUNTED = [block.text for block in blocks(README, "python") if "create_app" in block.text]
 
 
