@@ -73,7 +73,7 @@ class TestComplete:
                         assert f"| `{option}` | `{parameter.envvar}` |" in CLI
 
     def test_every_command_has_an_example_that_it_takes(self) -> None:
-        examples = [line for block in blocks(README + CLI, "") for line in block.text.splitlines()]
+        examples = [line for block in blocks(README + CLI, "", "sh") for line in block.text.splitlines()]
         taken = set()
         for line in examples:
             if line.startswith("broker "):
@@ -107,13 +107,49 @@ def _words(line: str) -> list[str]:
     return words.splitlines()
 
 
+def test_the_first_ten_minutes_work_as_typed(tmp_path: Path) -> None:
+    title = "The first ten minutes"
+    log_in, listen, insert, later, cancel, log = (block.text for block in blocks(section(README, title), "sh"))
+    home = tmp_path / "home"
+    home.mkdir()
+    with ServerProcess(tmp_path / "data") as server:
+        here = os.environ | {"HOME": str(home), "BROKER_URL": server.url}
+        broker = f'broker() {{ "{sys.executable}" -m broker "$@"; }}\n'  # in place of .venv/bin/broker
+        shell = Shell(here)
+        shell.type(broker)
+
+        def typed(commands: str) -> list[Any]:
+            return [json.loads(line) for line in shell.type(commands.strip()).splitlines()]
+
+        assert [user["username"] for user in typed(log_in)] == ["ada"]
+        assert listen.splitlines()[0] == log_in.splitlines()[0]
+        listener = subprocess.Popen(
+            ["sh", "-c", f"{broker}{listen.replace('broker listen', 'broker listen --count 2')}"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=here,
+        )  # fmt: skip
+        with listener:
+            assert listener.stdout is not None
+            printed = (json.loads(line) for line in listener.stdout)
+            assert next(printed)["event"] == "$ready"
+            assert typed(insert)[0]["data"] == {"first_name": "Rusty"}
+            assert next(printed)["data"] == {"first_name": "Rusty"}
+            (pending,) = typed(later)
+            assert 3 < pending["timestamp"] - pending["inserted_at"] <= 5
+            inserted, cancelled = typed(cancel)
+            assert (inserted["cancelled"], cancelled["cancelled"]) == (False, True)
+            assert inserted["uuid"] == cancelled["uuid"]
+            assert [record["data"]["percent"] for record in typed(log)] == [20, 90]
+            assert next(printed)["data"] == {"percent": 20}
+        shell.close()
+
+
 @pytest.mark.skipif(
     shutil.which("curl") is None and not os.environ.get("CI"),
-    reason="THE QUICK START WAS NOT TESTED: install curl (Debian: apt install curl)",
+    reason="THE COMMANDS OF CURL WERE NOT TESTED: install curl (Debian: apt install curl)",
 )
-def test_the_quick_start_works_as_typed(tmp_path: Path) -> None:
+def test_the_commands_of_curl_work_as_typed(tmp_path: Path) -> None:
     sign_up, log_in, listen, insert, later, hour_later, cancel, log, batch = (
-        block.text for block in blocks(section(README, "Quick start"), "sh")
+        block.text for block in blocks(section(README, "With curl"), "sh")
     )
     with ServerProcess(tmp_path) as server:
         shell = Shell()
@@ -168,6 +204,46 @@ def test_the_javascript_of_the_readme_runs_in_a_browser(tmp_path: Path, browser:
             tab.add_script_tag(content=script.replace("http://127.0.0.1:8080", server.url), type="module")
 
 
+# What the README's two files use of React, so that they are checked without installing it.
+REACT = """
+declare module "react" {
+  export function useState<T>(initial: T): [T, (next: T | ((now: T) => T)) => void];
+  export function useEffect(effect: () => () => void, dependencies: readonly unknown[]): void;
+}
+declare module "react/jsx-runtime" {
+  namespace JSX {
+    type Element = object;
+    interface IntrinsicElements {
+      button: { key?: unknown; onClick?: () => unknown; children: unknown };
+      form: { action: (form: FormData) => Promise<void>; children: unknown };
+      input: { name: string; type?: string; placeholder?: string };
+      p: { children: unknown };
+    }
+  }
+  export const jsx: unknown, jsxs: unknown, Fragment: unknown;
+}
+"""
+TYPESCRIPT = ROOT / "tests" / "clients" / "js" / "node_modules" / "typescript" / "bin" / "tsc"
+STRICT = [
+    "--strict", "--noEmit", "--target", "es2022", "--lib", "es2023,dom,dom.iterable", "--module", "esnext",
+    "--moduleResolution", "bundler", "--jsx", "react-jsx", "--verbatimModuleSyntax", "--noUnusedLocals",
+    "--noUnusedParameters", "--noUncheckedIndexedAccess",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(
+    not TYPESCRIPT.exists() and not os.environ.get("CI"),
+    reason="THE HOOK OF THE README WAS NOT CHECKED: type make test, with Node.js and npm installed",
+)
+def test_the_react_hook_compiles_in_a_strict_typescript_project(tmp_path: Path) -> None:
+    (hook,), (page,) = blocks(README, "ts"), blocks(README, "tsx")
+    for name, text in (("broker.ts", hook.text), ("App.tsx", page.text), ("react.d.ts", REACT)):
+        (tmp_path / name).write_text(text)
+    files = ["broker.ts", "App.tsx", "react.d.ts"]
+    compiled = subprocess.run(["node", TYPESCRIPT, *STRICT, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stdout
+
+
 def test_the_page_that_watches_for_heartbeats_opens_a_new_stream_when_none_comes(
     tmp_path: Path, browser: Browser
 ) -> None:
@@ -213,6 +289,21 @@ def test_links_lead_somewhere(page: Path) -> None:
             if part:
                 titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
                 assert part in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles], link
+
+
+def test_what_the_tour_of_the_code_names_exists() -> None:
+    tour = (ROOT / "docs" / "architecture.md").read_text()
+    sources = [file.read_text() for file in sorted((ROOT / "src").rglob("*.py"))]
+    named = set(re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", tour)) - {(word, "") for word in ("COMMIT", "COPY_LOCK")}
+    assert len(named) > 40
+    for kind, member in named:
+        defined = [source for source in sources if re.search(rf"^class {kind}\b", source, re.MULTILINE)]
+        assert defined, kind
+        if member:
+            has = re.compile(rf"    (?:async )?def {member}\b|self\.{member}\b")
+            assert any(has.search(source) for source in defined), f"{kind}.{member}"
+    tests = {file.name for file in (ROOT / "tests").rglob("test_*.py")}
+    assert set(re.findall(r"`(test_\w+\.py)`", tour)) <= tests
 
 
 MOUNTED = [block.text for block in blocks(README, "python") if "create_app" in block.text]

@@ -17,6 +17,16 @@ def test_the_page_is_made_from_the_data_beside_it_and_nothing_else() -> None:
     assert (DOCS / "performance.md").read_text() == page_of(RESULTS), "make bench ARGS=--page"
 
 
+def test_the_page_of_a_part_of_a_run_has_the_sections_of_that_part() -> None:
+    found = {name: RESULTS["found"][name] for name in ("bursts", "nodes_latency")}
+    page = page_of(RESULTS | {"found": found, "quick": True})
+    titles = [line[3:] for line in page.splitlines() if line.startswith("## ")]
+    assert titles == ["Goals", "Bursts", "Several nodes", "What is missed, and why"]
+    assert "This was a quick run" in page
+    assert "<!--" not in page
+    assert "Durable inserts" not in page
+
+
 def test_the_data_is_of_a_whole_run_not_of_a_quick_one() -> None:
     assert not RESULTS["quick"]
     assert len(list(goals_of(RESULTS["found"]))) == 29
