@@ -16,7 +16,7 @@ from tests.support.servers import ServerProcess
 # Those "as below" are what docs/proxies.md recommends; the others people have.
 DEBIAN: dict[str, tuple[type[Proxy], Path]] = {
     "nginx, as below": (Nginx, DOCS / "nginx.conf"),
-    "nginx, `proxy_http_version 1.1`": (Nginx, CONFIGS / "nginx-1.1.conf"),
+    'nginx, `proxy_http_version 1.1` and `Connection ""`': (Nginx, CONFIGS / "nginx-1.1.conf"),
     "nginx, `proxy_pass` alone": (Nginx, CONFIGS / "nginx-bare.conf"),
     "nginx, `gzip_types *`": (Nginx, CONFIGS / "nginx-gzip.conf"),
     "nginx, `location /live/`": (Nginx, CONFIGS / "nginx-prefix.conf"),
