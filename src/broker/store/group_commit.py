@@ -17,8 +17,8 @@ class GroupCommitStore(ABC):
     """A store whose writes all go through one ``Writer``. See ``store/base.py`` for what the calls promise; what
     differs from one database to the other (start, stop, and all that reads) is in its subclasses.
 
-    Mutable state: whether it runs. A subclass sets that, at the end of ``start`` and at the beginning of ``stop``: from
-    then on no write is accepted any more, so that the writer can finish."""
+    Mutable state: whether it runs. A subclass sets that in ``start``, as soon as the writer runs, and takes it back at
+    the beginning of ``stop``: from then on no write is accepted, so that the writer can finish."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
