@@ -87,9 +87,7 @@ def read_variables(
             elif (value.strip() or name == "database") and name not in found:  # an empty database is refused later
                 found[name] = Given(value, variable)
     if strange := _strange(environment, names):
-        warnings.append(
-            f"ignored, as there are no such settings: {', '.join(strange)}; docs/settings.md has them all"
-        )
+        warnings.append(f"ignored, as there are no such settings: {', '.join(strange)}; docs/settings.md has them all")
     if environment.get("DATABASE_URL") and not has_database and "database" not in found:
         warnings.append(
             "DATABASE_URL is set and ignored: it may be meant for another program; BROKER_DATABASE is Broker's"

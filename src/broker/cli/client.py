@@ -107,7 +107,7 @@ class Client:
         except urllib.error.URLError as error:
             raise Unreachable(f"cannot reach {self._url}: {error.reason}; {_advice(error.reason)}") from None
         except (OSError, HTTPException) as error:
-            raise Unsure(f"{self._url} did not answer: {str(error) or type(error).__name__}") from None
+            raise Unsure(f"{self._url} did not respond: {str(error) or type(error).__name__}") from None
         return response
 
 
@@ -137,9 +137,9 @@ def _cut_off() -> Iterator[None]:
     try:
         yield
     except IncompleteRead:
-        raise Ended("the answer was cut off: the server closed the connection before its end") from None
+        raise Ended("the response was cut off: the server closed the connection before its end") from None
     except (OSError, HTTPException) as error:
-        raise Unsure(f"the answer was cut off: {str(error) or type(error).__name__}") from None
+        raise Unsure(f"the response was cut off: {str(error) or type(error).__name__}") from None
 
 
 def _lines(response: HTTPResponse) -> Iterator[str]:
@@ -235,4 +235,4 @@ def _sentence(error: urllib.error.HTTPError) -> str:
     try:
         return f"{json.load(error)['detail']} ({error.code})"
     except (ValueError, KeyError, TypeError, OSError, HTTPException):
-        return f"the server answered {error.code} {error.reason}"
+        return f"the server responded with {error.code} {error.reason}"

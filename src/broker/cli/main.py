@@ -258,8 +258,8 @@ def insert(event: str, data: str, at: str | None, log_only: bool, uuid: str | No
 @click.option("--count", type=int, help="Stop after this many records.")
 @_client_options
 def listen(events: tuple[str, ...], last_event_id: str, count: int | None, **options: Any) -> None:
-    """Print the stream, one JSON object a line, and resume it after interruptions. EVENTS are names, or prefixes such as
-    'orders/*'."""
+    """Print the stream, one JSON object a line, and resume it after interruptions. EVENTS are names, or prefixes such
+    as 'orders/*'."""
     left = count
     with _clear_errors():
         with _named("--last-event-id"):
