@@ -1,4 +1,4 @@
-"""The use cases: all that HTTP and the library call. Owns the parts, their start and their stop."""
+"""The use cases, which are all that web/ and a library caller use; and the start and stop of the parts."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ _LOG_PAGE_BYTES = 1 * MIB
 
 
 def wall_clock_us() -> int:
+    """Microseconds since the epoch."""
     return time.time_ns() // 1_000
 
 
@@ -50,7 +51,7 @@ def _make_store(settings: Settings, clock: Callable[[], int] | None) -> Store:
 
 @contextlib.contextmanager
 def _naming_the_store(settings: Settings) -> Iterator[None]:
-    """Has a refusal of the store say by which setting it was chosen, and where that came from."""
+    """Makes the store's refusal name the setting that chose the store, and where its value came from."""
     try:
         yield
     except SettingsError as error:
@@ -59,7 +60,7 @@ def _naming_the_store(settings: Settings) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a node is doing."""
+    """Figures of a node, as of one moment."""
 
     subscribers: int  # open streams
     live: int  # of these, those that have everything up to the hub's position
@@ -74,7 +75,7 @@ class Broker:
     Mutable state: whether it runs, its tasks, and how many records of each user wait for a commit."""
 
     def __init__(self, settings: Settings, clock: Callable[[], int] | None = None) -> None:
-        """``clock``: microseconds since the epoch, in place of this machine's; and of the database's own."""
+        """``clock`` returns microseconds since the epoch; it replaces this machine's clock and the database's."""
         self.settings = settings
         self.clock = clock or wall_clock_us
         self.store = _make_store(settings, clock)
@@ -89,7 +90,7 @@ class Broker:
         self._inserting: Counter[str] = Counter()  # records of each user that wait for a commit
 
     async def start(self) -> None:
-        """Raises SettingsError if it cannot."""
+        """Returns when requests can be served. Raises SettingsError if the settings or the store do not allow it."""
         if self._started:
             raise RuntimeError("a Broker is started once; make another one (or another create_app) to start again")
         self._started = True
@@ -117,11 +118,11 @@ class Broker:
         self.running = True
 
     async def close_streams(self) -> None:
-        """Ends every stream, and refuses new ones."""
+        """Ends every stream, and refuses new ones from now on."""
         await self.hub.close(self.settings.shutdown_grace_s / 2)
 
     async def stop(self) -> None:
-        """In reverse order; what was accepted is finished."""
+        """Stops the parts in the reverse order of their start. What was accepted is finished first."""
         if not self.running:
             return
         self.running = False
@@ -143,7 +144,7 @@ class Broker:
             await self.stop()
 
     def _watch(self, task: asyncio.Task[None]) -> None:
-        """None of the tasks ends while Broker runs: if one does, /readyz says so from then on."""
+        """No task ends while Broker runs. If one does, it has failed, and ``ready`` raises from then on."""
         if not task.cancelled() and (error := task.exception()):
             logger.critical("the %s failed; restart Broker", task.get_name(), exc_info=error)
 
@@ -154,21 +155,22 @@ class Broker:
 
     # The log
 
-    async def insert(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
-        """All or none, and all of one user. For each the record and True, or for a repetition the first one and False.
+    async def insert(self, records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+        """Inserts all records or none; they are all of one user. Returns each record with True, or, for a repeated
+        insert, the first record with False.
 
-        Raises, with the index of the first bad one: BadRequest, Conflict, InsufficientStorage; also Unavailable,
-        TooManyRequests."""
+        Raises BadRequest, Conflict or InsufficientStorage with the index of the first record at fault; and Unavailable
+        and TooManyRequests."""
         checked: str | None = None
-        for index, new in enumerate(news):
-            if new.event != checked:  # often all of a batch have one name
+        for index, new in enumerate(records):
+            if new.event != checked:  # often all records of a batch have the same name
                 try:
                     checked = check_name(new.event)
                 except BadRequest as error:
                     error.index = index
                     raise
-        user = news[0].user
-        waiting = self._inserting[user] + len(news)
+        user = records[0].user
+        waiting = self._inserting[user] + len(records)
         if waiting > self.settings.inserts_waiting_per_user_max:
             raise TooManyRequests(
                 f"{self._inserting[user]} inserts of this user are waiting for the disk; send this again in a moment",
@@ -176,20 +178,22 @@ class Broker:
             )
         self._inserting[user] = waiting
         try:
-            return await self.store.append(news)
+            return await self.store.append(records)
         finally:
-            self._inserting[user] -= len(news)
+            self._inserting[user] -= len(records)
             if not self._inserting[user]:
                 del self._inserting[user]
 
     async def cancel(self, uuid: UUID, user: User) -> Record:
-        """Raises NotFound, Conflict, Unavailable."""
+        """Cancels a pending record in the name of this user, or returns it if it is cancelled already. Raises NotFound,
+        Conflict, Unavailable."""
         return await self.store.cancel(uuid, user.username)
 
     async def log_page(
         self, event: str, after: UUID | None, records_max: int | None, descending: bool
     ) -> tuple[LogPage, AsyncIterator[list[Record]]]:
-        """Where the page ends, and its records in portions. Raises BadRequest for an unknown ``after``."""
+        """Where the page ends, and its records in portions of about a mebibyte. ``after`` is the uuid of the record
+        that the page follows. Raises BadRequest if the event has no such record."""
         check_name(event)
         start = None
         if after is not None:
@@ -210,7 +214,7 @@ class Broker:
     # The stream
 
     def full(self, address: str) -> bool:
-        """Whether another stream for a client of this address would be one too many, for now."""
+        """Whether another stream of a client with this address would exceed a limit now."""
         return self.hub.full(address)
 
     def subscribe(
@@ -220,8 +224,8 @@ class Broker:
         last_id: str | None,
         connect: Callable[[Subscriber], StreamTransport | None],
     ) -> None:
-        """Opens a stream that resumes after ``last_id``; None: it begins with the snapshot. ``connect`` gives the new
-        subscriber its connection, or returns None if the client has gone meanwhile."""
+        """Opens a stream that resumes after ``last_id``, or begins with the snapshot if that is None. ``connect`` gives
+        the new subscriber its connection, or returns None if the client has closed it meanwhile."""
         subscriber = Subscriber(self.hub, subscription, client_key(address))
         connection = connect(subscriber)
         if connection is not None:
@@ -240,7 +244,7 @@ class Broker:
         )
 
     async def ready(self) -> None:
-        """Raises Unavailable if the store is out of reach, or the log has moved to another one."""
+        """Raises Unavailable if a task has failed, the store is unreachable, or the log has moved to another store."""
         if not self.running or any(task.done() for task in self._tasks):
             raise Unavailable("Broker is not running")
         await self.store.check()

@@ -112,7 +112,7 @@ async def publish(port: int, token: str, tally: Tally, end: float, pause_s: floa
         answer = await reader.readexactly(int(length[1]))
         if head.startswith(b"HTTP/1.1 201"):
             tally.acknowledged += 1
-            tally.highest = max(tally.highest, int(answer.rpartition(b"-")[2].rstrip(b'"}')))
+            tally.highest = max(tally.highest, int(answer.rpartition(b"-")[2].rstrip(b'"}\n')))
         due += pause_s
         await asyncio.sleep(max(0.0, due - loop.time()) if pause_s else 0)
     writer.close()

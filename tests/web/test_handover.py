@@ -427,7 +427,7 @@ def test_the_descriptor_is_open_until_its_subscriber_has_let_go_of_it(tmp_path: 
 def test_head_and_body_of_an_answer_come_in_one_piece(here: ThreadServer) -> None:
     with socket.create_connection(("127.0.0.1", here.port)) as sock:
         sock.settimeout(20)
-        for request, end in ((b"GET /healthz", b"}"), (b"HEAD /healthz", b"\r\n\r\n"), (b"GET /nothing", b"}")):
+        for request, end in ((b"GET /healthz", b"}\n"), (b"HEAD /healthz", b"\r\n\r\n"), (b"GET /nothing", b"}\n")):
             for _ in range(30):  # in two pieces, some would come apart
                 sock.sendall(request + b" HTTP/1.1\r\nHost: here\r\n\r\n")
                 assert sock.recv(65_536).endswith(end)

@@ -55,7 +55,7 @@ def test_a_wrong_method_is_told_the_right_ones(ada: httpx.Client, method: str, p
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_unknown_address_is_not_found(ada: httpx.Client, method: str, path: str) -> None:
     answer = ada.request(method, path)
-    assert "nothing at this address" in problem(answer, 404)
+    assert "nothing at this URL" in problem(answer, 404)
     assert answer.json()["type"] == "urn:broker:problem:not-found"
 
 

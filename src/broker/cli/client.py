@@ -1,4 +1,4 @@
-"""A small client for the command line: HTTP by the standard library, and the stream with resume."""
+"""A small client for the commands: HTTP by the standard library, and the stream, which it resumes by itself."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-_TIMEOUT_S = 30.0  # at the least; a heartbeat comes every 15 s unless the server says otherwise
+_TIMEOUT_S = 30.0  # for each read; a stream's is longer if its heartbeats are further apart than 15 s
 _LATE_S = 5.0  # how late a heartbeat may be
 _HEARTBEAT_MAX_S = 1_000_000
 _PART_BYTES = 65_536
-_RETRY_S = 2.0  # until the server says
+_RETRY_S = 2.0  # until the server's first `retry:`
 
 
 class ClientError(Exception):
-    """The server refused, or cannot be reached. The text is for the person at the terminal."""
+    """The server refused a request, or is unreachable. The message is for the person at the terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Message:
 
 
 class Client:
-    """``url`` is one that ``parse_url`` returned, and ``token`` has passed ``check_token``."""
+    """A client of one server. ``url`` is what ``parse_url`` returned, and ``token`` has passed ``check_token``."""
 
     def __init__(
         self, url: str, token: str = "", tls: ssl.SSLContext | None = None, timeout_s: float = _TIMEOUT_S
@@ -48,18 +48,23 @@ class Client:
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=tls))
 
     def post(self, path: str, body: Any | bytes | None = None) -> str:
+        """Sends JSON, given as bytes or as a value, and returns the response's JSON, without the line feed at its end.
+
+        Raises ClientError."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         with self._open("POST", path, data if body is not None else None) as response, _cut_off():
             return response.read().decode().removesuffix("\n")
 
     def lines(self, path: str) -> Iterator[str]:
+        """The lines of an NDJSON response. Raises ClientError."""
         with self._open("GET", path, None, {"Accept": "application/x-ndjson"}) as response:
             yield from _lines(response)
 
-    def listen(self, events: tuple[str, ...], last_id: str, tell: Callable[[str], None]) -> Iterator[Message]:
-        """The stream, for ever: resumes after the last id by itself. ``tell`` hears of each interruption.
+    def listen(self, events: tuple[str, ...], last_id: str, report: Callable[[str], None]) -> Iterator[Message]:
+        """The messages of the stream, for ever: it reconnects and resumes after the last id by itself. ``report`` is
+        called with a sentence for each interruption.
 
-        Raises ClientError for a refusal that asking again would not change."""
+        Raises ClientError for a refusal that another attempt would not change."""
         retry_s = _RETRY_S
         query = "?" + urlencode([("event", event) for event in events]) if events else ""
         while True:
@@ -74,19 +79,19 @@ class Client:
                         if kind == "event":
                             if message.event == "$ready":
                                 silent_s = max(self._timeout_s, silence_s(message.data))
-                                # http.client has no public way from an answer to its socket.
+                                # http.client has no public way from a response to its socket.
                                 response.fp.raw._sock.settimeout(silent_s)  # type: ignore[attr-defined] # see above
                             yield message
                 reason = "the stream ended"
-            except Ended:  # a server that stops, or is full, leaves out the last chunk: come back
+            except Ended:  # a server that stops, or is full, ends the stream without its last chunk
                 reason = "the stream ended"
-            except Away as error:
+            except Unreachable as error:
                 reason = str(error)
-            tell(f"{reason}; connecting again in {retry_s:.1f} s")
+            report(f"{reason}; connecting again in {retry_s:.1f} s")
             time.sleep(retry_s)
 
     def _open(self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None) -> HTTPResponse:
-        """Raises Away if it may work later, ClientError if not."""
+        """Raises Unreachable if the same request may succeed later, and another ClientError if not."""
         all_headers = dict(headers or {})
         if body is not None:
             all_headers["Content-Type"] = "application/json"
@@ -100,44 +105,46 @@ class Client:
                 kind = Unsure if error.code in (500, 502, 503, 504) else ClientError
                 raise kind(_sentence(error)) from None
         except urllib.error.URLError as error:
-            raise Away(f"cannot reach {self._url}: {error.reason}; {_advice(error.reason)}") from None
+            raise Unreachable(f"cannot reach {self._url}: {error.reason}; {_advice(error.reason)}") from None
         except (OSError, HTTPException) as error:
-            raise Unsure(f"{self._url} did not answer: {str(error) or type(error).__name__}") from None
+            raise Unsure(f"{self._url} did not respond: {str(error) or type(error).__name__}") from None
         return response
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Sent on to another address, urllib makes a GET without a body of an insert, and gives the token to whoever is
-    there."""
+    """Redirects are not followed: urllib would turn an insert into a GET without a body, and send the token to whatever
+    server the redirect names."""
 
     def redirect_request(self, *_: object) -> None:
         return None
 
 
-class Away(ClientError):
-    """The server is not there, or cannot answer now: the same may work later."""
+class Unreachable(ClientError):
+    """The server is not there, or cannot respond now. The same request may succeed later."""
 
 
-class Unsure(Away):
-    """It was sent, and may have been done: an insert can be sent again, with the same uuid."""
+class Unsure(Unreachable):
+    """The request was sent, and the server may have done what it asks. An insert can be sent again with its uuid."""
 
 
 class Ended(Unsure):
-    """The connection was closed before the end of the answer."""
+    """The connection was closed before the end of the response."""
 
 
 @contextmanager
 def _cut_off() -> Iterator[None]:
+    """Turns the errors of reading a response into Unsure."""
     try:
         yield
     except IncompleteRead:
-        raise Ended("the answer was cut off: the server closed the connection before its end") from None
+        raise Ended("the response was cut off: the server closed the connection before its end") from None
     except (OSError, HTTPException) as error:
-        raise Unsure(f"the answer was cut off: {str(error) or type(error).__name__}") from None
+        raise Unsure(f"the response was cut off: {str(error) or type(error).__name__}") from None
 
 
 def _lines(response: HTTPResponse) -> Iterator[str]:
-    """Lines as they come. (Iterating over a response takes one that is cut off between two chunks for complete.)"""
+    """The lines, as they arrive. (The response's own iterator treats one that was cut off between two chunks as
+    complete.)"""
     rest = b""
     while True:
         with _cut_off():
@@ -151,7 +158,8 @@ def _lines(response: HTTPResponse) -> Iterator[str]:
 
 
 def parse(lines: Iterator[str], last_id: str = "") -> Iterator[tuple[str, Message]]:
-    """``text/event-stream`` (WHATWG HTML, section 9.2.6) as ("event" | "id" | "retry", Message)."""
+    """Parses ``text/event-stream`` (WHATWG HTML, section 9.2.6). Each item is "event", "id" or "retry", and a message;
+    the data of a "retry" is the number of milliseconds."""
     event, data = "", list[str]()
     for line in lines:
         line = line.rstrip("\r\n")
@@ -175,9 +183,8 @@ def parse(lines: Iterator[str], last_id: str = "") -> Iterator[tuple[str, Messag
 
 
 def silence_s(ready: str) -> float:
-    """How long a stream may say nothing until it is dead, by the data of its ``$ready``: two heartbeats, and a bit.
-
-    0 if the server does not say how often they come."""
+    """After how many seconds without a byte a stream counts as dead: two heartbeats and some delay. ``ready`` is the
+    data of its ``$ready``, which says how often heartbeats come; if it does not, the result is 0."""
     try:
         heartbeat_s = json.loads(ready)["heartbeat"]
     except (ValueError, KeyError, TypeError):
@@ -188,7 +195,8 @@ def silence_s(ready: str) -> float:
 
 
 def check_token(token: str) -> None:
-    """Raises ValueError with a sentence that does not show it: http.client would, for what no header may have."""
+    """Raises ValueError for a token that cannot stand in a header. The message does not show it, as http.client's
+    would."""
     if not re.fullmatch(r"[\x21-\x7e]*", token):
         raise ValueError(
             "the token has a blank, a line break or another character that no header may have; copy it again, or get "
@@ -197,7 +205,7 @@ def check_token(token: str) -> None:
 
 
 def check_id(last_id: str) -> None:
-    """Raises ValueError."""
+    """Raises ValueError for an id that cannot stand in a header."""
     if not re.fullmatch(r"[\x20-\x7e]*", last_id):
         raise ValueError("an id has no line break and no letter beyond ASCII; copy it again from the stream")
 
@@ -208,17 +216,18 @@ def collection(event: str, limit: int | None, newest_first: bool) -> str:
 
 
 def _advice(reason: object) -> str:
-    """What to do where a server cannot be reached."""
+    """What a person can do about a server that is unreachable."""
     if isinstance(reason, ssl.SSLCertVerificationError):
         return "give --ca FILE, with the certificate of the authority that issued the server's"
     if isinstance(reason, ssl.SSLError):
-        return "it may speak no TLS: try http:// in place of https://"
+        return "the server may not speak TLS: try http:// in place of https://"
     if isinstance(reason, socket.gaierror):
-        return "no machine is known by that name: look at --url"
+        return "there is no machine of that name: check --url"
     return "is the server running there?"
 
 
 def _sentence(error: urllib.error.HTTPError) -> str:
+    """The message for a response that is an error."""
     if error.code in (301, 302, 303, 307, 308):
         to = urlsplit(error.headers.get("Location", ""))
         where = f"{to.scheme}://{to.netloc.rpartition('@')[2]}" if to.netloc else "another address"
@@ -226,4 +235,4 @@ def _sentence(error: urllib.error.HTTPError) -> str:
     try:
         return f"{json.load(error)['detail']} ({error.code})"
     except (ValueError, KeyError, TypeError, OSError, HTTPException):
-        return f"the server answered {error.code} {error.reason}"
+        return f"the server responded with {error.code} {error.reason}"

@@ -1,4 +1,4 @@
-"""The command line. Data goes to standard output, all else to standard error."""
+"""The command line. Data goes to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from broker.server.hangup import ignore_hangups
 from broker.server.run import set_up_logging
 from broker.server.tls import client_context
 from broker.server.workers import run
-from broker.settings import TABLE, read_settings
+from broker.settings import TABLE, Settings, read_settings
 
 TOKEN_FILE = Path("~/.config/broker/token")
+_DEFAULTS = Settings()
 
 _url = click.option(
     "--url", envvar="BROKER_URL", default="http://127.0.0.1:8080", type=Text(), show_default=True, help="The server."
@@ -77,10 +78,11 @@ def _connect(url: str, ca: Path | None, token: str = "") -> Client:
 
 
 def _home(file: Path, *, needed: bool = True) -> Path | None:
-    """With the home folder in place of ~. Without such a folder None, or ClientError if the file is needed."""
+    """The path with the home folder in place of ~. If there is no home folder it returns None, or raises ClientError if
+    the file is needed."""
     try:
         return file.expanduser()
-    except RuntimeError:  # a user without an entry among the users, as in a container
+    except RuntimeError:  # the system does not know this user, as in a container
         if not needed:
             return None
         raise ClientError(
@@ -91,7 +93,7 @@ def _home(file: Path, *, needed: bool = True) -> Path | None:
 
 @contextmanager
 def _named(source: str) -> Iterator[None]:
-    """Has a refusal say which option or variable it is about."""
+    """Turns a ValueError into a ClientError that names the option or variable at fault."""
     try:
         yield
     except ValueError as error:
@@ -100,7 +102,7 @@ def _named(source: str) -> Iterator[None]:
 
 class _Main(Commands):
     def main(self, *given: Any, **more: Any) -> Any:
-        if not given and more.get("args") is None:  # it is this process's own command line
+        if not given and more.get("args") is None:  # the arguments are those of this process; tests pass others
             prepare()
         return super().main(*given, **more)
 
@@ -112,26 +114,28 @@ def main() -> None:
 
 
 @main.command("serve")
-@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", help="Port to listen on; 0 takes a free one.  [default: 8080]")
-@click.option("--data", help="Folder for the log and the secret.  [default: ./tmp]")
-@click.option("--database", metavar="URL", help="PostgreSQL in place of --data: postgresql://user@host/name")
-@click.option("--workers", help="Processes that share the port; more than 1 need --database.  [default: 1]")
+@click.option("--host", help=f"The address to listen on.  [default: {_DEFAULTS.host}]")
+@click.option("--port", help=f"The port to listen on; 0 takes a free one.  [default: {_DEFAULTS.port}]")
+@click.option("--data", help=f"The folder of the log and of the token secret.  [default: ./{_DEFAULTS.data}]")
+@click.option(
+    "--database", metavar="URL", help="Keeps the log in PostgreSQL in place of --data: postgresql://user@host/name"
+)
+@click.option(
+    "--workers", help=f"Processes that share the port; more than 1 need --database.  [default: {_DEFAULTS.workers}]"
+)
 @click.option(
     "--origin", multiple=True,
     help="The origin of web pages that may call, or *; repeatable.  [default: every port of http://localhost and "
     "http://127.0.0.1]",
 )  # fmt: skip
-@click.option(
-    "--allow-header", multiple=True, metavar="NAME", help="A header that pages may send, too; may be given again."
-)
+@click.option("--allow-header", multiple=True, metavar="NAME", help="A further header that pages may send; repeatable.")
 @click.option(
     "--config",
     envvar="BROKER_CONFIG",
     type=PathOption(),
     help="A TOML file; docs/settings.md has all settings.",
 )
-@click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be given again.")
+@click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; repeatable.")
 @click.option("--verbose", envvar="BROKER_VERBOSE", show_envvar=True, is_flag=True, help="Log more.")
 def serve_command(
     host: str | None, port: str | None, data: str | None, database: str | None, workers: str | None,
@@ -141,10 +145,11 @@ def serve_command(
     ignore_hangups()
     set_up_logging(verbose=verbose)
     arguments: dict[str, Any] = {}
-    for each in more:
-        name, equals, value = each.partition("=")
+    for text in more:
+        name, equals, value = text.partition("=")
         if not equals:
-            known = name if name in {setting.name for setting in TABLE} else ""  # else it may be a secret
+            # What is not the name of a setting is not shown, because it may be a secret.
+            known = name if name in {setting.name for setting in TABLE} else ""
             raise click.ClickException(f"--set {known or '…'}: expected NAME=VALUE, such as heartbeat_s=10")
         arguments[name] = value
     options = {
@@ -166,11 +171,13 @@ def user_group() -> None:
 
 @user_group.command("add")
 @click.argument("username")
-@click.password_option(envvar="BROKER_PASSWORD", type=Password(), help="Or $BROKER_PASSWORD; asked for if not given.")
-@click.option("--info", default="null", help="Any JSON that goes with the user.")
+@click.password_option(
+    envvar="BROKER_PASSWORD", type=Password(), help="Default: $BROKER_PASSWORD; otherwise it is asked for."
+)
+@click.option("--info", default="null", help="Any JSON to store with the user.")
 @_client_options
 def user_add(username: str, password: str, info: str, **options: Any) -> None:
-    """Create a user; prints it."""
+    """Create a user, and print it."""
     info = _without_mark(info)
     _json(info, "--info")
     with clear_errors():
@@ -182,13 +189,13 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
 @click.argument("username")
 @click.option(
     "--password", prompt=True, hide_input=True, envvar="BROKER_PASSWORD", type=Password(),
-    help="Or $BROKER_PASSWORD; asked for if not given.",
+    help="Default: $BROKER_PASSWORD; otherwise it is asked for.",
 )  # fmt: skip
 @_url
 @_certificate
 @_token_file
 def login(username: str, password: str, url: str, ca: Path | None, token_file: Path) -> None:
-    """Log in; the token is kept in a file that only you can read."""
+    """Log in, and keep the token in a file that only you can read."""
     with clear_errors():
         file = _home(token_file) or token_file
         answer = _connect(url, ca).post("/login", {"username": username, "password": password})
@@ -205,14 +212,14 @@ def login(username: str, password: str, url: str, ca: Path | None, token_file: P
 @click.argument("data", default="-")
 @click.option("--at", help="Epoch seconds at which it is published.  [default: now]")
 @click.option("--log-only", is_flag=True, help="Keep it in the log; never publish it.")
-@click.option("--uuid", help="Your own, so that an insert cut off can be sent again.")
+@click.option("--uuid", help="A uuid of your own, so that an insert that was cut off can be sent again.")
 @_client_options
 def insert(event: str, data: str, at: str | None, log_only: bool, uuid: str | None, **options: Any) -> None:
-    """Insert a record; prints it. DATA is JSON, or - for standard input."""
+    """Insert a record, and print it. DATA is JSON, or - for standard input."""
     with clear_errors():
         text = _without_mark(sys.stdin.buffer.read().decode() if data == "-" else data)
         _json(text, "DATA")
-        # Put together by hand: DATA goes out as given, number text and all.
+        # The body is put together by hand, so that DATA is sent exactly as it was given, with its text of numbers.
         fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or _new_uuid())}
         if at is not None:
             _seconds(at)
@@ -229,10 +236,11 @@ def insert(event: str, data: str, at: str | None, log_only: bool, uuid: str | No
 @main.command("listen")
 @click.argument("events", nargs=-1)
 @click.option("--last-event-id", default="", help="Resume after this id.")
-@click.option("--count", type=int, help="Stop after so many records.")
+@click.option("--count", type=int, help="Stop after this many records.")
 @_client_options
 def listen(events: tuple[str, ...], last_event_id: str, count: int | None, **options: Any) -> None:
-    """Print the stream, one JSON object a line; resumes by itself. EVENTS are names, or prefixes such as 'orders/*'."""
+    """Print the stream, one JSON object a line, and resume it after interruptions. EVENTS are names, or prefixes such
+    as 'orders/*'."""
     left = count
     with clear_errors():
         with _named("--last-event-id"):
@@ -249,11 +257,11 @@ def listen(events: tuple[str, ...], last_event_id: str, count: int | None, **opt
 
 @main.command("log")
 @click.argument("event")
-@click.option("--limit", type=click.IntRange(1, 1000), help="So many records at most.")
-@click.option("--newest-first", is_flag=True, help="Otherwise oldest first.")
+@click.option("--limit", type=click.IntRange(1, 1000), help="Print at most this many records.")
+@click.option("--newest-first", is_flag=True, help="Print the newest records first, in place of the oldest.")
 @_client_options
 def log(event: str, limit: int | None, newest_first: bool, **options: Any) -> None:
-    """Print an event's log, one record a line."""
+    """Print the log of an event, one record a line."""
     with clear_errors():
         for line in _client(**options).lines(collection(event, limit, newest_first)):
             click.echo(line)
@@ -263,7 +271,7 @@ def log(event: str, limit: int | None, newest_first: bool, **options: Any) -> No
 @click.argument("uuid")
 @_client_options
 def cancel(uuid: str, **options: Any) -> None:
-    """Cancel a pending record; prints it."""
+    """Cancel a pending record, and print it."""
     with clear_errors():
         click.echo(_client(**options).post(f"/cancel/{quote(uuid, safe='')}"))
 
@@ -273,7 +281,7 @@ for _command in COMMANDS:
 
 
 def _seconds(text: str) -> None:
-    """Only whether it is a number; whether it is a good one the server says."""
+    """Refuses what is not a number, because it would break the JSON of the body. The server checks the number."""
     if not isinstance(_number(text), int | float):
         raise click.ClickException(f"--at: expected seconds since 1970, such as 1893456000, got {text!r}")
 
@@ -286,13 +294,15 @@ def _number(text: str) -> Any:
 
 
 def _without_mark(text: str) -> str:
-    """Some programs begin UTF-8 with a byte order mark, which nobody sees (RFC 8259, section 8.1)."""
+    """Removes the byte order mark that some programs write, and which is not part of the JSON (RFC 8259, section
+    8.1)."""
     return text.removeprefix("\ufeff")
 
 
 def _json(text: str, name: str) -> Any:
+    """Refuses what is not JSON. ``name`` is what the message calls it."""
     try:
-        return json.loads(text, parse_int=str, parse_float=str)  # of any length: nobody computes with them here
+        return json.loads(text, parse_int=str, parse_float=str)  # as text, because int() refuses very long numbers
     except RecursionError:
         raise click.ClickException(f"{name} is nested too deep") from None
     except ValueError as error:

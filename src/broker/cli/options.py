@@ -1,5 +1,5 @@
-"""The kinds of values that commands take: text and paths as people and files give them. Each refusal names the option,
-or the variable in its place."""
+"""The types of options and arguments: text, passwords and paths, as people and files write them. Every refusal names
+the option, or the variable that was read in its place."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from click.core import ParameterSource
 
 from broker.setting_values import check_unquoted, to_path
 
-_MARK = "\0"  # no argument of a process has it
+_MARK = "\0"  # a character that no argument of a process can contain
 _NEGATIVE = re.compile(r"-[\d.]")
 
 
 def given_by(name: str) -> str:
-    """What gave the current command's parameter its value: ``--url``, or ``BROKER_URL``."""
+    """Where the value of the current command's parameter came from: ``--url``, or ``BROKER_URL``."""
     context = click.get_current_context()
-    (parameter,) = (each for each in context.command.params if each.name == name)
+    (parameter,) = (parameter for parameter in context.command.params if parameter.name == name)
     return _given_by(parameter, context)
 
 
@@ -41,7 +41,7 @@ def _source(parameter: click.Parameter, context: click.Context) -> ParameterSour
 
 
 class Text(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.5
-    """Without white space around it. An empty variable is not set, an empty argument refused."""
+    """A text without white space around it. An empty variable is ignored; an empty argument is refused."""
 
     name = "text"
 
@@ -61,7 +61,8 @@ class Text(click.ParamType):  # type: ignore[type-arg] # not generic before clic
 
 
 class Password(click.ParamType):  # type: ignore[type-arg] # as above
-    """As it was typed. A variable mostly comes from a file, whose line break at the end does not belong to it."""
+    """A password exactly as it was typed. From a variable, whose value mostly came from a file, line breaks at the end
+    are removed."""
 
     name = "text"
 
@@ -72,7 +73,7 @@ class Password(click.ParamType):  # type: ignore[type-arg] # as above
 
 
 class PathOption(click.Path):
-    """Without line breaks at its end; never a URL, whose password would stand in the names of files."""
+    """A path, without line breaks at its end. A URL is refused: files would be named after it and its password."""
 
     def __init__(self, *, allow_dash: bool = False) -> None:
         super().__init__(allow_dash=allow_dash, path_type=Path)
@@ -93,8 +94,8 @@ class PathOption(click.Path):
 
 
 class Commands(click.Group):
-    """A group that says of an option that it does not know how a value that looks like one is given, and shows of what
-    was typed no password of a URL."""
+    """A group of commands with better messages: for an unknown option, how to give a value that begins with a hyphen;
+    and of a URL that was typed in the wrong place, none shows the password."""
 
     # Old names of commands, which still work. They are in no list, and in no documentation.
     renamed: ClassVar[dict[str, str]] = {"copy": "move"}
@@ -119,7 +120,8 @@ class Commands(click.Group):
 
 
 class WithNumbers(click.Command):
-    """A command whose arguments may be negative numbers, which look like options that it does not know."""
+    """A command whose arguments may be negative numbers. Click would take them for unknown options, so they are marked
+    while it parses."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:

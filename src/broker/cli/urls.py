@@ -1,4 +1,4 @@
-"""The address of a server, as the command line takes it."""
+"""The URL of a server, as the option --url accepts it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _SCHEMES = ("http", "https")
 
 
 def parse_url(text: str) -> str:
-    """The address without a slash at its end. Raises ValueError with a sentence that shows no secret."""
+    """The URL without a slash at its end. Raises ValueError with a sentence that shows no secret."""
     if "@" in text:
         raise ValueError("leave out user name and password; `broker login` gets a token, which says who you are")
     if "?" in text or "#" in text:
-        raise ValueError("leave out what begins with ? or #; give the server's address alone")
+        raise ValueError("leave out what begins with ? or #; give the URL of the server alone")
     scheme, separator, rest = text.partition("://")
     if not separator:
         rest = re.sub("^https?:/*", "", text).lstrip("/")

@@ -1,1 +1,1 @@
-"""HTTP: each endpoint is a plain ASGI callable that calls one use case of ``broker.Broker``."""
+"""HTTP: each endpoint is a method that is an ASGI app, and calls one use case of ``broker.broker.Broker``."""

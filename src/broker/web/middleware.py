@@ -54,7 +54,8 @@ class CORS:
         elif origin is not None and origin.partition("://")[2] != header(scope, b"host"):
             self._warn(origin)
         if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None:
-            # The same answer for every origin: without an allow-origin among the headers the browser refuses by itself.
+            # The response is a 204 for every origin. Without an allow-origin among the headers, the browser blocks the
+            # request by itself.
             await send({"type": "http.response.start", "status": 204, "headers": [*headers, *self._preflight]})
             await send({"type": "http.response.body"})
             return

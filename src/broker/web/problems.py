@@ -21,7 +21,7 @@ def problem_of(error: Exception) -> BrokerError:
     if isinstance(error, BrokerError):
         return error
     if isinstance(error, HTTPException) and error.status_code == 404:
-        return NotFound("there is nothing at this address; GET /docs shows what there is")
+        return NotFound("there is nothing at this URL; GET /docs shows what there is")
     return BrokerError("something went wrong in the server; its log says what")
 
 
