@@ -31,10 +31,11 @@ record was inserted while the library was disconnected. The columns of the table
 * **900 KB**: whether the library reads so long a line, and the option that it needs for that.
 * **empty events**: when the library delivers an event that has no data, which by the standard is not an event. If it
   does, check `data`, or the name, before `JSON.parse`. *Id alone* means an id without an event, which Broker sends on a
-  stream with a filter when other records were published; with `?heartbeat=event` it sends the event `$heartbeat` instead.
-* **full**, **SIGTERM**, **kill -9**: whether the library resumes by itself (or with the loop that it needs), so that the
-  missed record arrives once and nothing arrives twice. *Ends* means that it raises an error, or that its stream is over:
-  connect again with the last id.
+  stream with a filter when other records were published; with `?heartbeat=event` it sends the event `$heartbeat` in its
+  place.
+* **full**, **SIGTERM**, **kill -9**: whether the library resumes by itself (or with the loop that it needs), so that
+  the missed record arrives once and nothing arrives twice. *Ends* means that it raises an error, or that its stream is
+  over: connect again with the last id.
 * **`$reset`**: whether the library continues with the other log, and delivers `$reset` first.
 
 No library received a record twice, or out of order.
