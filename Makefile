@@ -1,6 +1,6 @@
 # Two commands: `make` serves, `make test` tests. Both set up what they need in .venv the first time.
 .DEFAULT_GOAL := serve
-.PHONY: serve test check format docs bench soak clean
+.PHONY: serve test quick check format docs bench soak clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,12 +9,17 @@ JS := tests/clients/js
 ASSETS := src/broker/web/assets
 
 serve: $(VENV)/.runs
-	@$(BIN)/broker serve --origin http://localhost:3000 --data ./tmp
+	@$(BIN)/broker serve --data ./tmp
 
 test: $(VENV)/.tests $(JS)/node_modules/.installed
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
+
+# The tests that start no process of Broker or PostgreSQL, and no browser: in one process, as another would take longer
+# to start than it saves, and without a plugin that these tests do not use.
+quick: $(VENV)/.tests
+	@$(BIN)/pytest tests/unit tests/contract -m "not postgres" -p no:schemathesis
 
 check: $(VENV)/.tests $(JS)/node_modules/.installed
 	$(BIN)/ruff check src tests docs bench

@@ -34,6 +34,7 @@ class Storeless(SQLiteStore):
         self._now = broker.broker.wall_clock_us
         self._position = 0
         await super().start(on_commit)
+        self._epoch = (await self.head()).epoch
 
     async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
         now_us = self._now()
@@ -44,13 +45,13 @@ class Storeless(SQLiteStore):
                 (
                     Record(
                         new.uuid, new.event, new.data, new.user, new.timestamp, now_us, new.log_only, now_us,
-                        False, self._position, now_us, self._position,
+                        False, self._position, now_us, self._position, self._epoch,
                     ),
                     True,
                 )
             )  # fmt: skip
             published.append(Published(self._position, new.event, new.data))
-        self._told(Commit(published, self._position, None))
+        self._told(Commit(published, self._position, None, self._epoch))
         return results
 
 

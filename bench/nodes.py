@@ -14,7 +14,7 @@ import psycopg
 from bench.bench import ALL_CPUS, Bench, check, median, publisher, summary
 from bench.load import Publisher, Subscribers
 from bench.servers import Server, broker, broker_token, cpu_s, family
-from tests.postgres import PostgresServer, a_database, a_server
+from tests.support.postgres import PostgresServer, a_database, a_server
 
 CLIENTS = 60  # divided among the nodes
 BATCH, BATCH_CLIENTS = 500, 6

@@ -47,6 +47,8 @@ _EVENT = {
     "maxLength": 255,
     "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f*$][^\\u0000-\\u001f\\u007f-\\u009f*]*$",
 }
+# Not . and not .., without a look-ahead, which not every program's regular expressions have.
+_NEW_USERNAME = r"^(\.{0,2}[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*|\.{3}[A-Za-z0-9._@+-]*)$"
 _SECONDS = {"type": "number", "description": "epoch seconds"}
 
 
@@ -92,9 +94,9 @@ def _schemas() -> dict[str, Any]:
     record["published_at"] = {"type": ["number", "null"], "description": "epoch seconds"}
     record["data"] = {"description": "as it was sent"}
     for each in (user, schemas["LoginBody"]["properties"]):
-        each["username"] |= {"description": "1 to 64 of A-Z a-z 0-9 . _ @ + -, whatever the case"}
+        each["username"] |= {"description": "1 to 64 of A-Z a-z 0-9 . _ @ + -, whatever the case; not . and not .."}
         each["password"] |= {"format": "password", "description": "8 characters or more, at most 1,024 bytes of UTF-8"}
-    user["username"] |= {"pattern": "^[A-Za-z0-9._@+-]{1,64}$"}
+    user["username"] |= {"maxLength": 64, "pattern": _NEW_USERNAME}
     user["password"] |= {"minLength": PASSWORD_CHARACTERS_MIN}
     user["info"] = {"description": "any JSON"}
     schemas["Problem"]["properties"]["index"] |= {"minimum": 0, "description": "of the bad record in a batch, from 0"}

@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import Field
 from pathlib import Path
+from typing import Any
 
 from broker.settings import TABLE
 
 HEAD = """# Settings
 
-Made from `src/broker/settings.py` by `make docs`; a test fails if the two differ.
+This page is made from `src/broker/setting_table.py` by `make docs`; a test fails if the two differ.
 
-A setting is looked for in this order, and the first that is found counts:
+Each setting is read from the first of these that has it:
 
 1. an argument: `--host`, `--port`, `--data`, `--database`, `--workers`, `--origin`, `--allow-header`, and
    `--set NAME=VALUE` for every other one; in a library call, `broker_run(..., NAME=VALUE)` or `Settings(NAME=VALUE)`;
-2. the environment: `BROKER_` and the name in capitals (`PORT` is read, too, behind `BROKER_PORT`);
+2. the environment: `BROKER_` and the name in capitals; after `BROKER_PORT`, `PORT` is read too;
 3. the TOML file that `--config FILE` (or `BROKER_CONFIG`) names, with lines such as `heartbeat_s = 10`, in UTF-8;
 4. the default.
 
-`Settings(...)` by itself takes arguments and defaults only. A value that makes no sense is refused at start, before
-anything is opened, with a sentence that names the setting and where its value came from: `port (BROKER_PORT)`,
-`heartbeat_s (broker.toml, line 3)`, `host (argument)`. So is a name that does not exist, in arguments and in the file.
+`Settings(...)` by itself uses arguments and defaults only. A value that makes no sense is refused at start, before
+anything is opened. The message names the setting and where its value came from: `port (BROKER_PORT)`,
+`heartbeat_s (broker.toml, line 3)`, `host (argument)`. A name that does not exist is refused too, in arguments and in
+the file.
 
-A yes/no is written `yes`, `true`, `on` or `1`, and the contrary; in TOML `true` and `false`. Lists are separated by
-commas in the environment and with `--set`; `none` is the empty list. White space around a value, such as the line break
-at the end of a secret's file, does not count (around a path only line breaks at its end); quotation marks around it are
-refused.
+Yes is written `yes`, `true`, `on` or `1`, and no as `no`, `false`, `off` or `0`; TOML has `true` and `false`. In the
+environment and with `--set`, a list is separated by commas, and `none` is the empty list. White space around a value is
+ignored, such as the line break at the end of a secret's file; around a path, only line breaks at its end are. Quotation
+marks around a value are refused.
 
-Of the environment: an empty variable is not set; only `BROKER_DATABASE` is refused then, since another log, an empty
-one, would be served in place of yours. A variable `BROKER_...` that is no setting, mostly a slip, has no effect, and a
-warning in the log names it and the setting that is nearest. `BROKER_PORT=tcp://10.96.0.12:8080`, which Kubernetes sets
-for a Service that is named `broker`, is not taken for the port; the log says so. `DATABASE_URL` is not read.
+An empty variable is ignored. Only an empty `BROKER_DATABASE` is refused, because Broker would serve another log, an
+empty one, in place of yours. A variable `BROKER_...` that is not a setting, mostly a typing error, is ignored, and the
+log warns of it and names the most similar setting. `BROKER_PORT=tcp://10.96.0.12:8080`, which Kubernetes sets for a
+Service that is named `broker`, is ignored with a warning as well. `DATABASE_URL` is not read.
+
+## What people set
+
+"""
+
+LIMITS = """
+## Limits
+
+Everything that can grow has a limit, which is far beyond ordinary use and keeps memory and waiting times bounded when
+something goes wrong. The last five are intervals and threads within the server.
 
 """
 
 
-def settings_table() -> str:
-    """Markdown: one row for each field of Settings, in its order."""
-    rows = ["| setting | default | unit | reason | environment |", "|---|---|---|---|---|"]
-    for each in TABLE:
-        unit, reason = each.metadata["unit"], each.metadata["reason"]
-        rows.append(f"| `{each.name}` | {_shown(each.default)} | {unit} | {reason} | `BROKER_{each.name.upper()}` |")
+def page() -> str:
+    """Markdown with two tables, each with a row for each of its settings, in the order of the source."""
+    people = [setting for setting in TABLE if not setting.metadata["limit"]]
+    limits = [setting for setting in TABLE if setting.metadata["limit"]]
+    return f"{HEAD}{_table(people, 'what it sets')}{LIMITS}{_table(limits, 'what it limits')}"
+
+
+def _table(settings: list[Field[Any]], what: str) -> str:
+    rows = [f"| setting | default | unit | {what} | why | environment |", "|---|---|---|---|---|---|"]
+    for setting in settings:
+        unit, what, why = (setting.metadata[column] for column in ("unit", "what", "why"))
+        variable = f"`BROKER_{setting.name.upper()}`"
+        rows.append(f"| `{setting.name}` | {_shown(setting.default)} | {unit} | {what} | {why} | {variable} |")
     return "\n".join(rows) + "\n"
 
 
@@ -59,4 +79,4 @@ def _shown(default: object) -> str:
 
 
 if __name__ == "__main__":
-    print(HEAD + settings_table(), end="")
+    print(page(), end="")

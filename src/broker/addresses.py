@@ -1,4 +1,4 @@
-"""Internet addresses: which are trusted, and which belong to one visitor."""
+"""Internet addresses: which of them are trusted, and which count as one client."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from functools import lru_cache
 
 from broker.errors import SettingsError
 
+# What the lookups below cache is bounded by their ``maxsize``: some megabytes, however many clients there are.
+
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def check_networks(setting: str, networks: tuple[str, ...]) -> None:
-    """Raises SettingsError."""
+    """Raises SettingsError for the first text that is not a network. ``setting`` is what the message calls it."""
     for network in networks:
         try:
             ipaddress.ip_network(network)
@@ -22,49 +24,52 @@ def check_networks(setting: str, networks: tuple[str, ...]) -> None:
 
 @lru_cache(maxsize=10_000)
 def canonical(address: str) -> str:
-    """One text for one address: an IPv4 address that came as IPv6 (``::ffff:192.0.2.1``) is that IPv4 address.
+    """The one spelling of an address: an IPv4 address that is written as IPv6 (``::ffff:192.0.2.1``) becomes IPv4.
 
-    What is no address, such as a Unix socket's, stays as it is."""
-    found = _parse(address)
-    return address if found is None else str(found)
+    A text that is not an address, such as the path of a Unix socket, is returned unchanged."""
+    parsed = _parse(address)
+    return address if parsed is None else str(parsed)
 
 
 def is_loopback(address: str) -> bool:
-    """Whether it is this machine."""
-    found = _parse(address)
-    return found is not None and found.is_loopback
+    """Whether the address is this machine's own."""
+    parsed = _parse(address)
+    return parsed is not None and parsed.is_loopback
 
 
 @lru_cache(maxsize=10_000)
 def within(address: str, networks: tuple[str, ...]) -> bool:
-    """Whether the address is in one of the networks; either may be written as IPv6."""
-    found = _parse(address)
-    return found is not None and any(found in _network(network) for network in networks)
+    """Whether the address is in one of the networks. Both the address and the network may be IPv4 written as IPv6."""
+    parsed = _parse(address)
+    return parsed is not None and any(parsed in _network(network) for network in networks)
 
 
 def spellings(networks: tuple[str, ...]) -> list[str]:
-    """The networks, those of IPv4 also as IPv6 (``::ffff:10.0.0.0/104``): for code that compares without ``canonical``,
-    as Uvicorn does with what a proxy says in ``X-Forwarded-For``."""
-    found = [_network(network) for network in networks]
-    mapped = [f"::ffff:{each.network_address}/{96 + each.prefixlen}" for each in found if each.version == 4]
-    return [str(each) for each in found] + mapped
+    """The networks, and those of IPv4 a second time as IPv6 (``::ffff:10.0.0.0/104``).
+
+    They are for code that does not use ``canonical``: Uvicorn compares an address in ``X-Forwarded-For`` as the proxy
+    wrote it."""
+    parsed = [_network(network) for network in networks]
+    mapped = [f"::ffff:{each.network_address}/{96 + each.prefixlen}" for each in parsed if each.version == 4]
+    return [str(each) for each in parsed] + mapped
 
 
 @lru_cache(maxsize=10_000)
-def visitor(address: str) -> str:
-    """What is counted as one: an IPv4 address, or a network of 64 bits of IPv6, which is the least that anybody has."""
-    found = _parse(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return address if found is None else str(found)
+def client_key(address: str) -> str:
+    """The key under which a client's connections and attempts are counted: its IPv4 address; or the network of 64 bits
+    of its IPv6 address, because providers assign no less, and a client may use every address in it."""
+    parsed = _parse(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address if parsed is None else str(parsed)
 
 
 def _parse(address: str) -> _Address | None:
     try:
-        found = ipaddress.ip_address(address)
-    except ValueError:  # a Unix socket has none
+        parsed = ipaddress.ip_address(address)
+    except ValueError:  # a client on a Unix socket has no address
         return None
-    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
+    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else parsed
 
 
 def _network(text: str) -> _Network:

@@ -6,16 +6,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from broker.accounts.passwords import Passwords
-from broker.accounts.throttle import Throttle
-from broker.accounts.tokens import Tokens
-from broker.addresses import visitor
-from broker.errors import BadRequest, Forbidden, SettingsError, TooManyRequests, Unauthorized, Unavailable
+from broker.accounts.accounts import Accounts
+from broker.addresses import client_key
+from broker.errors import BadRequest, SettingsError, TooManyRequests, Unavailable
 from broker.live.catchup import Catchup
 from broker.live.hub import Hub
 from broker.live.relay import Relay
@@ -23,17 +21,16 @@ from broker.live.scheduler import Scheduler
 from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
 from broker.names import check_name
-from broker.records import NewRecord, Record, make_uuid
+from broker.records import NewRecord, Record
 from broker.settings import MIB, Settings
 from broker.store.base import Commit, LogPage, Store
 from broker.store.outage import NO_DRIVER
 from broker.store.sqlite.store import SQLiteStore
-from broker.users import PASSWORD_BYTES_MAX, User, check_password, check_username, is_username, normal_password
+from broker.users import User
 
 logger = logging.getLogger("broker")
 
 _LOG_PAGE_BYTES = 1 * MIB
-_KNOWN_USERS_MAX = 10_000
 
 
 def wall_clock_us() -> int:
@@ -74,26 +71,21 @@ class Statistics:
 class Broker:
     """One node. ``start`` and ``stop`` are in the order of the road (docs/architecture.md).
 
-    Mutable state: whether it runs, its tasks, the users as known of late, and counts."""
+    Mutable state: whether it runs, its tasks, and how many records of each user wait for a commit."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], int] | None = None, worker: str = "") -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         """``clock``: microseconds since the epoch, in place of this machine's; and of the database's own."""
         self.settings = settings
-        self.worker = worker  # its name among several behind one port
         self.clock = clock or wall_clock_us
         self.store = _make_store(settings, clock)
         self.hub = Hub(settings)
         self.relay = Relay(self.store, self.hub, settings)
         self.scheduler = Scheduler(self.store, settings)
         self.catchup = Catchup(self.store, self.relay, self.hub, settings)
+        self.accounts = Accounts(self.store, settings, self.clock)
         self.running = False
         self._started = False
-        self._throttle = Throttle(settings)
-        self._passwords: Passwords
-        self._tokens: Tokens
         self._tasks: list[asyncio.Task[None]] = []
-        self._users: OrderedDict[str, tuple[User | None, float]] = OrderedDict()  # by id; and when looked up
-        self.refusals: Counter[int] = Counter()  # answers with each status of an error
         self._inserting: Counter[str] = Counter()  # records of each user that wait for a commit
 
     async def start(self) -> None:
@@ -104,9 +96,7 @@ class Broker:
         with _naming_the_store(self.settings):
             await self.store.start(self._committed)
         try:
-            secret = self.settings.token_secret or await self.store.token_secret()
-            self._tokens = Tokens(secret, self.settings.token_ttl_s)
-            self._passwords = Passwords(self.settings.password_hashes_max)
+            await self.accounts.start()
             await self.relay.start()
         except BaseException as error:
             await self.store.stop()
@@ -141,7 +131,7 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.store.stop()
-        self._passwords.stop()
+        self.accounts.stop()
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -161,57 +151,6 @@ class Broker:
         self.relay.hint(commit)
         self.hub.committed()
         self.scheduler.hint(commit)
-
-    # Users
-
-    async def sign_up(self, username: str, password: str, info: bytes, address: str = "") -> User:
-        """Raises BadRequest, Forbidden (sign-up is closed), Conflict (name taken), TooManyRequests."""
-        if not self.settings.signup:
-            raise Forbidden("sign-up is closed on this server; ask its operator for an account")
-        check_username(username)
-        password = check_password(normal_password(password))
-        self._throttle.sign_up(address)
-        if await self.store.user_by_name(username) is None:  # else refused below, without the work of a hash
-            password_hash = await self._passwords.hash(password)
-        else:
-            password_hash = ""
-        user = User(str(make_uuid(self.clock() // 1_000)), username, info, password_hash)
-        await self.store.add_user(user)
-        return user
-
-    async def log_in(self, username: str, password: str, address: str = "") -> str:
-        """A token. Raises Unauthorized, the same for an unknown user, a wrong password and a disabled user; and
-        TooManyRequests."""
-        # As sent, too: users of older versions have a hash of that. Both are checked whoever the user is, so that the
-        # time tells nothing of him.
-        spellings = dict.fromkeys((normal_password(password), password))
-        if max(len(each.encode()) for each in spellings) > PASSWORD_BYTES_MAX:
-            raise BadRequest(f"password: longer than {PASSWORD_BYTES_MAX} bytes of UTF-8")
-        self._throttle.log_in(username, address)
-        # What cannot be a name is not looked up: PostgreSQL refuses some of it.
-        user = await self.store.user_by_name(username) if is_username(username) else None
-        right = False
-        for each in spellings:
-            right = right or await self._passwords.check(each, user.password_hash if user else None)
-        if not right or user is None or user.disabled:
-            raise Unauthorized("the user name or the password is wrong")
-        self._throttle.logged_in(username, address)
-        return self._tokens.make(user, self.clock() // 1_000_000)
-
-    async def authenticate(self, token: str) -> User:
-        """The token's user, as known at most ``user_age_max_s`` ago. Raises Unauthorized."""
-        claims = self._tokens.verify(token, self.clock() / 1e6)
-        now_s = time.monotonic()
-        user, known_s = self._users.get(claims.user_id, (None, -1e9))
-        if now_s - known_s > self.settings.user_age_max_s:
-            user = await self.store.user_by_id(claims.user_id)
-            self._users[claims.user_id] = (user, now_s)
-            self._users.move_to_end(claims.user_id)
-            if len(self._users) > _KNOWN_USERS_MAX:
-                self._users.popitem(last=False)
-        if user is None or user.disabled or user.gen != claims.gen:
-            raise Unauthorized("the token is not valid any more; log in again")
-        return user
 
     # The log
 
@@ -283,7 +222,7 @@ class Broker:
     ) -> None:
         """Opens a stream that resumes after ``last_id``; None: it begins with the snapshot. ``connect`` gives the new
         subscriber its connection, or returns None if the client has gone meanwhile."""
-        subscriber = Subscriber(self.hub, subscription, visitor(address))
+        subscriber = Subscriber(self.hub, subscription, client_key(address))
         connection = connect(subscriber)
         if connection is not None:
             subscriber.connected(connection)

@@ -1,125 +1,107 @@
-"""Every error that Broker answers with: a code, a status, a sentence. One mapping to HTTP, in ``web/problems.py``."""
+"""Every error that Broker responds with. ``web/problems.py`` is the one place that maps them to HTTP responses."""
 
 from __future__ import annotations
+
+from http import HTTPStatus
 
 import msgspec
 
 
 class BrokerError(Exception):
-    """The root. ``detail`` is for the person at the other end: what was wrong, where, and what to do."""
+    """The root: something went wrong in the server.
+
+    ``detail`` is for the person at the other end: what was wrong, where, and what to do. ``index`` is that of the
+    record at fault in its batch. ``retry_after_s``: after so many seconds the same request may succeed."""
 
     code = "internal"
     status = 500
     title = "Internal error"
 
+    def __init_subclass__(cls, *, status: int = 0, code: str = "", title: str = "") -> None:
+        """``code`` is the end of the problem's type URN, which clients rely on; ``title`` is the status's own if it is
+        left out. A subclass without arguments is the same problem to a client as its base."""
+        if status:
+            cls.status, cls.code = status, code
+            cls.title = title or HTTPStatus(status).phrase.capitalize()
+
     def __init__(self, detail: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_s = retry_after_s
-        self.index: int | None = None  # of the record in its batch that is at fault
+        self.index: int | None = None
 
 
-class BadRequest(BrokerError):
-    code = "bad-request"
-    status = 400
-    title = "Bad request"
+class BadRequest(BrokerError, status=400, code="bad-request"):
+    """A request, or a value in it, breaks the rules of docs/http.md."""
 
 
-class Unauthorized(BrokerError):
-    code = "unauthorized"
-    status = 401
-    title = "Unauthorized"
+class Unauthorized(BrokerError, status=401, code="unauthorized"):
+    """There is no token, or it is not valid; or the password is wrong."""
 
 
-class Forbidden(BrokerError):
-    code = "forbidden"
-    status = 403
-    title = "Forbidden"
+class Forbidden(BrokerError, status=403, code="forbidden"):
+    """The caller is known, or need not be, and may not do this."""
 
 
-class NotFound(BrokerError):
-    code = "not-found"
-    status = 404
-    title = "Not found"
+class NotFound(BrokerError, status=404, code="not-found"):
+    """There is nothing at this path, or no such record."""
 
 
-class MethodNotAllowed(BrokerError):
-    code = "method-not-allowed"
-    status = 405
-    title = "Method not allowed"
+class MethodNotAllowed(BrokerError, status=405, code="method-not-allowed"):
+    """The path has no such method. ``allow`` is the value of the header ``Allow``."""
 
     def __init__(self, method: str, allow: str) -> None:
         super().__init__(f"{method} is not allowed here; use {allow}")
         self.allow = allow
 
 
-class RequestTimeout(BrokerError):
-    code = "request-timeout"
-    status = 408
-    title = "Request timeout"
+class RequestTimeout(BrokerError, status=408, code="request-timeout"):
+    """The client sent its request too slowly."""
 
 
-class Conflict(BrokerError):
-    code = "conflict"
-    status = 409
-    title = "Conflict"
+class Conflict(BrokerError, status=409, code="conflict"):
+    """The state of the log or of the users does not allow this: the name is taken, the record is published."""
 
 
-class TooLarge(BrokerError):
-    code = "too-large"
-    status = 413
-    title = "Too large"
+class TooLarge(BrokerError, status=413, code="too-large", title="Too large"):
+    """The body, or the number of records in it, exceeds a limit."""
 
 
-class UnsupportedMediaType(BrokerError):
-    code = "unsupported-media-type"
-    status = 415
-    title = "Unsupported media type"
+class UnsupportedMediaType(BrokerError, status=415, code="unsupported-media-type"):
+    """The body has another media type or charset than the endpoint supports."""
 
 
 class UnsupportedEncoding(UnsupportedMediaType):
-    """The body is compressed (RFC 9110, section 15.5.16)."""
+    """The body is compressed, and the response says in ``Accept-Encoding`` that it must not be (RFC 9110, 15.5.16)."""
 
 
-class TooManyRequests(BrokerError):
-    code = "too-many-requests"
-    status = 429
-    title = "Too many requests"
+class TooManyRequests(BrokerError, status=429, code="too-many-requests"):
+    """This client, or this user, has exceeded a rate or a limit of its own."""
 
 
-class HeadTooLarge(BrokerError):
-    code = "head-too-large"
-    status = 431
-    title = "Request header fields too large"
+class HeadTooLarge(BrokerError, status=431, code="head-too-large"):
+    """The request line and the headers together exceed a limit."""
 
 
-class Unavailable(BrokerError):
-    """For now only: what was asked may be asked again after ``retry_after_s``."""
-
-    code = "unavailable"
-    status = 503
-    title = "Unavailable"
+class Unavailable(BrokerError, status=503, code="unavailable", title="Unavailable"):
+    """The server cannot do this now: the same request may succeed after ``retry_after_s``."""
 
     def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
         super().__init__(detail, retry_after_s=retry_after_s)
 
 
-class InsufficientStorage(BrokerError):
-    code = "insufficient-storage"
-    status = 507
-    title = "Insufficient storage"
+class InsufficientStorage(BrokerError, status=507, code="insufficient-storage"):
+    """The disk, or a limit on what is kept, has no room for this."""
 
 
-class SettingsError(BrokerError):
-    """A setting is wrong or the data folder cannot be used: Broker does not start. Never sent over HTTP."""
-
-    code = "settings"
-    title = "Settings"
+class SettingsError(BrokerError, status=500, code="settings", title="Settings"):
+    """An operator has to act: a setting is wrong, or what it names cannot be used. Broker does not start, or a command
+    ends. It is never sent over HTTP."""
 
 
 def encode_problem(problem: BrokerError) -> bytes:
-    """As ``application/problem+json`` (RFC 9457)."""
-    # A detail may have a name in it that cannot be written as UTF-8.
+    """The body of an ``application/problem+json`` response (RFC 9457)."""
+    # The detail may contain a name that came as half a surrogate pair, which UTF-8 cannot express.
     detail = problem.detail.encode(errors="replace").decode()
     document = {
         "type": f"urn:broker:problem:{problem.code}",
@@ -129,4 +111,4 @@ def encode_problem(problem: BrokerError) -> bytes:
     }
     if problem.index is not None:
         document |= {"detail": f"record {problem.index}: {detail}", "index": problem.index}
-    return msgspec.json.encode(document)
+    return msgspec.json.encode(document) + b"\n"

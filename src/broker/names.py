@@ -1,4 +1,4 @@
-"""Event names and filters: the grammar (docs/http.md), no I/O."""
+"""The grammar of event names and of filters (docs/http.md). No I/O."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from broker.errors import BadRequest
 
 NAME_BYTES_MAX = 255
-# C0, DEL and C1: a line break here would inject lines into a stream. Surrogates cannot be written as UTF-8.
+# Control characters (C0, DEL and C1), because a line break in a name would inject lines into a stream; and surrogates,
+# which UTF-8 cannot express.
 _REFUSED_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# They would fire EventSource's own `error` and `open` handlers in every page.
+# In every page, events of these names would call the handlers of EventSource's own `error` and `open` events.
 _REFUSED_NAMES = frozenset({"error", "open"})
 
 
 def check_name(name: str) -> str:
-    """Returns ``name`` if it is an event name; raises BadRequest saying what is wrong with it."""
+    """Returns ``name`` if it is an event name. Raises BadRequest that says what is wrong with it."""
     if not name:
         raise BadRequest("event: the name is empty; give it 1 to 255 bytes")
     if _REFUSED_CHARACTERS.search(name):
@@ -29,20 +30,21 @@ def check_name(name: str) -> str:
     if name in _REFUSED_NAMES:
         raise BadRequest(f"event: {name!r} would fire EventSource's own handler; choose another name")
     if name in (".", "..") or ("." in name and not {".", ".."}.isdisjoint(name.split("/"))):
-        raise BadRequest("event: a path segment must not be . or .. (browsers rewrite such addresses)")
+        raise BadRequest("event: a path segment must not be . or .. (browsers rewrite such URLs)")
     return name
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a subscription asked for: exact names, and prefixes (written ``NAME*``). Empty: every event."""
+    """The events that a subscription asks for: exact names, and prefixes, which are written ``NAME*``. A filter without
+    any matches every event."""
 
     names: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ()  # sorted, so that equal filters are equal
 
     @classmethod
     def parse(cls, patterns: list[str], patterns_max: int) -> Filter:
-        """Raises BadRequest for a pattern that could match nothing, or for too many of them."""
+        """Raises BadRequest for a pattern that no event name can match, and for too many patterns."""
         if len(patterns) > patterns_max:
             raise BadRequest(f"event: {len(patterns)} filters on one stream; at most {patterns_max}, or use a prefix*")
         names, prefixes = set[str](), set[str]()
@@ -51,7 +53,7 @@ class Filter:
                 return EVERYTHING
             if pattern.endswith("*"):
                 prefix = pattern[:-1]
-                check_name(prefix + "x")
+                check_name(prefix + "x")  # a prefix is permitted if a name can begin with it: `orders/` can, `$` cannot
                 prefixes.add(prefix)
             else:
                 names.add(check_name(pattern))

@@ -1,23 +1,42 @@
-"""Origins of web pages (RFC 6454), in the form in which browsers send them."""
+"""Origins of web pages (RFC 6454), in the form that browsers send, and what a listed origin matches."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 import stringprep
+from collections.abc import Callable
+
+# Pages of this machine, on every port: the development servers of front-ends choose their own.
+LOCAL_ORIGINS = ("http://localhost:*", "http://127.0.0.1:*")
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"[a-z0-9._-]+")
+_PORT = re.compile(r":[0-9]{1,5}\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _EXAMPLE = "http://localhost:3000"
-# The standard of 2003, which Python has, and that of browsers make different names of these: ß, its capital, the final
-# sigma, and the two joiners, which nobody sees.
+# IDNA 2003, which Python implements, and UTS 46, which browsers implement, encode these characters differently: ß, its
+# capital, the final sigma, and the two joiners, which are invisible.
 _DEVIATIONS = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
 
 
+def origins_matcher(origins: tuple[str, ...]) -> Callable[[str], bool]:
+    """Returns a function that says whether an origin, as a browser sends it, is one of these, which ``parse_origin``
+    returned. ``http://localhost:*`` matches every port, and ``http://localhost``, whose port is 80."""
+    exact = frozenset(origins)
+    any_port = tuple(origin.removesuffix(":*") for origin in origins if origin.endswith(":*"))
+
+    def matches(origin: str) -> bool:
+        return origin in exact or (bool(any_port) and _PORT.sub("", origin) in any_port)
+
+    return matches
+
+
 def parse_origin(text: str) -> str:
-    """The origin as a browser sends it, or ``*``. Raises ValueError with a sentence that says what to write."""
-    if text == "*":
+    """The origin as a browser sends it, ``*`` for all, or one of ``LOCAL_ORIGINS``.
+
+    Raises ValueError with a sentence that says what to write."""
+    if text == "*" or text in LOCAL_ORIGINS:
         return text
     _check_characters(text)
     scheme, separator, rest = text.partition("://")
@@ -31,11 +50,11 @@ def parse_origin(text: str) -> str:
         raise ValueError(f"leave out the slash at the end: {scheme}://{rest[:-1]}")
     if "/" in rest:
         raise ValueError("an origin has no path; write scheme://host:port")
-    if scheme == "file" and not rest:  # some web views of phones send it
+    if scheme == "file" and not rest:  # the web views of some phones send this origin
         return "file://"
     host, port = _host_and_port(rest)
     host = _host(host)
-    if port is None or port == _DEFAULT_PORTS.get(scheme):  # browsers leave it out
+    if port is None or port == _DEFAULT_PORTS.get(scheme):  # browsers leave the default port out
         return f"{scheme}://{host}"
     return f"{scheme}://{host}:{port}"
 
@@ -43,17 +62,20 @@ def parse_origin(text: str) -> str:
 def _check_characters(text: str) -> None:
     if text.lower() == "null":
         raise ValueError(
-            "pages from the disk and in sandboxed frames say null, whosever they are; "
-            f"serve the page over http, and give the origin of that, such as {_EXAMPLE}"
+            "every page that was opened from the disk or is in a sandboxed frame has the origin null, so it cannot be "
+            f"allowed; serve the page over http, and give its origin then, such as {_EXAMPLE}"
         )
     if text.startswith("[") or text.count("]") > text.count("["):
         raise ValueError("a list is written without brackets and quotation marks: origins with commas between them")
     if not set("\"'`\u2018\u2019\u201c\u201d").isdisjoint(text):
         raise ValueError("it has quotation marks; leave them out (the env file of a container keeps them)")
     if "*" in text:
-        raise ValueError("* stands for every origin when alone, and for nothing within one; give each origin by itself")
+        raise ValueError(
+            "* stands for every origin when alone, and otherwise only for the port of http://localhost:* and "
+            "http://127.0.0.1:*; give each origin by itself"
+        )
     if re.search(r"[\s\x00-\x1f\x7f-\x9f]", text):
-        raise ValueError("there is a blank within; write scheme://host:port, and commas between several")
+        raise ValueError("there is a blank within it; write scheme://host:port, and commas between several")
 
 
 def _host_and_port(text: str) -> tuple[str, int | None]:
@@ -61,7 +83,7 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
     if not colon:
         return host, None
     if not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= 65_535):
-        raise ValueError(f"behind the last colon stands no port; write 1 to 65535, as in {_EXAMPLE}, or no colon")
+        raise ValueError(f"what follows the last colon is no port; write 1 to 65535, as in {_EXAMPLE}, or no colon")
     return host, int(port)
 
 
@@ -76,11 +98,11 @@ def _host(host: str) -> str:
     if not _HOST.fullmatch(host) or ".." in host or host.startswith("."):
         raise ValueError(f"it has no host name that a browser would send; write scheme://host:port, such as {_EXAMPLE}")
     last = host.removesuffix(".").rpartition(".")[2]
-    if last.isdigit() or re.fullmatch("0x[0-9a-f]*", last):  # browsers take it for an IPv4 address, in any notation
+    if last.isdigit() or re.fullmatch("0x[0-9a-f]*", last):  # browsers parse this as an IPv4 address, in any notation
         try:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
-            raise ValueError("that is no IPv4 address as browsers send it; write four numbers, 127.0.0.1") from None
+            raise ValueError("browsers send no IPv4 address in this form; write four numbers, 127.0.0.1") from None
     return host
 
 
@@ -90,15 +112,15 @@ def _version_6(text: str) -> str:
         if found.scope_id is not None:
             raise ValueError
     except ValueError:
-        raise ValueError("in the brackets stands no IPv6 address; write it as in http://[::1]:3000") from None
+        raise ValueError("there is no IPv6 address in the brackets; write it as in http://[::1]:3000") from None
     if found.ipv4_mapped is None:
         return str(found)
     high, low = divmod(int(found.ipv4_mapped), 1 << 16)
-    return f"::ffff:{high:x}:{low:x}"  # Python writes it now this way, now with dots
+    return f"::ffff:{high:x}:{low:x}"  # some versions of Python would write it with dots
 
 
 def _to_ascii(host: str) -> str:
-    """By the standard of 2003, where the one that browsers follow says the same. Raises ValueError."""
+    """The host name in IDNA 2003, for names that UTS 46 encodes in the same way. Raises ValueError for others."""
     if _DEVIATIONS.isdisjoint(host) and not any(map(stringprep.in_table_a1, host)):
         try:
             return host.encode("idna").decode("ascii")

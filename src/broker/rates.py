@@ -1,4 +1,4 @@
-"""Rates of attempts: ``5/minute; 20/hour``."""
+"""The rates in settings: ``5/minute; 20/hour``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from limits import RateLimitItem, parse_many
 
 
 def parse_rates(text: str) -> list[RateLimitItem]:
-    """Raises ValueError with a sentence, without the text."""
+    """The rates; all of them hold at the same time. Raises ValueError with a sentence that does not repeat the text."""
     try:
         rates = parse_many(text)
     except ValueError:

@@ -1,4 +1,5 @@
-"""The JSON that a publisher sends, kept as it was sent: key order, number text, escapes. Only white space goes."""
+"""The JSON that a publisher sends, kept as it was sent: key order, number text, escapes. Only white space outside of
+strings is removed."""
 
 from __future__ import annotations
 
@@ -12,21 +13,22 @@ import msgspec
 
 from broker.errors import BadRequest
 
-# Deeper JSON is of no use to a page, and parsers recurse: many give up (or crash) near 1,000.
+# Parsers recurse, and many fail or crash at a depth of about 1,000. No page needs JSON of that depth.
 DEPTH_MAX = 256
 _TOO_DEEP = f"the JSON is nested more than {DEPTH_MAX} deep; send it flatter, or as a string"
 
-_SENTENCE_MAX = 200  # characters of a refusal
+_SENTENCE_MAX = 200  # characters of a message
 
-# Possessive, and the closing quote optional: a match never fails, so that no hostile text is scanned twice.
+# The quantifier is possessive and the closing quote optional. So a match never fails, and no hostile text makes the
+# regular expression scan it again and again.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-# An escape of half a surrogate pair is valid JSON (RFC 8259, section 8.2) and JavaScript writes it, but msgspec refuses
-# it. The alternatives in order: a whole pair, a lone half (the group), any other escape.
+# The escape of half a surrogate pair is valid JSON (RFC 8259, section 8.2), and JavaScript writes it, but msgspec
+# refuses it. The alternatives are, in order: a whole pair, a lone half (the group), any other escape.
 _LONE_SURROGATE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
 
-# What a text's depth does not depend on, once its strings are gone.
+# The bytes that make no difference to the depth of a JSON text without its strings.
 _NEITHER_BRACKET_NOR_COMMA = bytes(set(range(256)) - set(b"[]{},"))
 
 _SPACE, _TAB, _LF, _CR = b" \t\n\r"
@@ -38,12 +40,13 @@ Compact = Callable[[bytes], bytes]
 
 
 def decode(decoder: msgspec.json.Decoder[_T], body: bytes, what: str = "the body") -> tuple[_T, Compact]:
-    """Parses a request's body. Returns the value, and the function that turns its ``msgspec.Raw`` fields into what is
-    stored: as sent, without the white space outside of strings.
+    """Parses a request's body. Returns the value, and a function for the value's ``msgspec.Raw`` fields. That function
+    returns what is stored of a field: the JSON as it was sent, without white space outside of strings.
 
-    Raises BadRequest that names the field and what is wrong with it; ``what`` is what it calls the body."""
+    Raises BadRequest that names the field and what is wrong with it. ``what`` is what the message calls the body."""
     _check_utf8(body, what)
-    # Counting brackets is cheap and rules nearly every body out; strings are looked at for the rest only.
+    # Counting brackets is cheap, and shows for nearly every body that it is not too deep. Only for the others the
+    # brackets within strings have to be left out.
     if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _deep_at(body, DEPTH_MAX) is not None:
         raise BadRequest(_TOO_DEEP)
     try:
@@ -59,10 +62,11 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes, what: str = "the body
 
 
 def decode_array(decoder: msgspec.json.Decoder[list[_T]], body: bytes) -> tuple[list[_T], Compact] | None:
-    """The fast way for many: one call for the elements of an array, and a function for their ``msgspec.Raw`` fields,
-    which raises BadRequest if they are nested too deep.
+    """Parses all elements of an array in one call, which takes a third of the time. Returns them, and the function for
+    their ``msgspec.Raw`` fields, which raises BadRequest if a field is nested too deep.
 
-    None: one of them is to be refused, or needs the care of ``decode``; ``split`` them and take each by itself."""
+    Returns None if an element has to be refused, or is valid only for ``decode``. The caller then has to ``split`` the
+    array and ``decode`` each element by itself, which finds out which one and why."""
     _check_utf8(body, "the body")
     try:
         return decoder.decode(body), _compact_flat
@@ -71,7 +75,7 @@ def decode_array(decoder: msgspec.json.Decoder[list[_T]], body: bytes) -> tuple[
 
 
 def decode_lines(decoder: msgspec.json.Decoder[_T], lines: list[bytes]) -> tuple[list[_T], Compact] | None:
-    """The same for lines, which are split already."""
+    """The same as ``decode_array``, for lines that ``split_lines`` returned."""
     try:
         b"\n".join(lines).decode()
         return [decoder.decode(line) for line in lines], _compact_flat
@@ -80,7 +84,7 @@ def decode_lines(decoder: msgspec.json.Decoder[_T], lines: list[bytes]) -> tuple
 
 
 def split(body: bytes) -> list[bytes]:
-    """The elements of an array, as they were sent. Raises BadRequest for what is not JSON."""
+    """The elements of an array, each as it was sent. Raises BadRequest if the body is not JSON."""
     try:
         if _may_have_halves(body):
             mark = _mark()
@@ -100,15 +104,16 @@ def split_lines(body: bytes) -> list[bytes]:
 
 
 def _compact(raw: bytes) -> bytes:
-    # Without any white space it is compact already: looking for it costs a fifth of making a copy. (For integers, that
-    # is: to look for a string of one byte costs seven times as much.)
+    # Most data has no white space at all and is compact already. Looking for the four bytes takes a fifth of the time
+    # of a copy. They are integers, because ``b" " in raw`` would take seven times as long as ``32 in raw``.
     if _SPACE not in raw and _LF not in raw and _TAB not in raw and _CR not in raw:
         return raw
     return msgspec.json.format(raw, indent=-1)
 
 
 def _compact_flat(raw: bytes) -> bytes:
-    """For what is within a record: that is one level."""
+    """``_compact``, for a field of a record that was parsed with others. The record itself is one level of the depth.
+    Raises BadRequest if it is too deep."""
     if (
         len(raw) > DEPTH_MAX
         and raw.count(b"[") + raw.count(b"{") >= DEPTH_MAX
@@ -119,19 +124,21 @@ def _compact_flat(raw: bytes) -> bytes:
 
 
 def _may_have_halves(body: bytes) -> bool:
+    """Whether there is an escape of a surrogate, which may be a lone half."""
     return b"\\ud" in body or b"\\uD" in body
 
 
 def _mark() -> bytes:
-    return secrets.token_hex(12).encode()  # random: the body cannot hold it beforehand
+    return secrets.token_hex(12).encode()  # random, so that nobody can send a body that contains it
 
 
 def _hide_halves(body: bytes, mark: bytes) -> bytes:
-    """Hides escapes of half a surrogate pair from msgspec: ``mark`` stands for their first two characters."""
+    """Hides the escapes of half a surrogate pair from msgspec: ``mark`` replaces the ``\\u`` that they begin with."""
     return _LONE_SURROGATE.sub(lambda match: mark + match[1] if match[1] else match[0], body)
 
 
 def _decode_halves(decoder: msgspec.json.Decoder[_T], body: bytes, what: str) -> tuple[_T, Compact]:
+    """``decode``, for a body with escapes of half a surrogate pair. The function that it returns restores them."""
     mark = _mark()
     try:
         value = decoder.decode(_hide_halves(body, mark))
@@ -154,7 +161,8 @@ def _check_utf8(body: bytes, what: str) -> None:
 
 
 def _deep_at(text: bytes, depth_max: int) -> int | None:
-    """Which element of the outermost array (or the like) is nested deeper than that; None: none is."""
+    """The index of the first element of the outermost array, or object, within which the depth exceeds ``depth_max``;
+    None if there is none."""
     depth = index = 0
     for byte in _STRING.sub(b"", text).translate(None, _NEITHER_BRACKET_NOR_COMMA):
         if byte in b"[{":
@@ -169,10 +177,10 @@ def _deep_at(text: bytes, depth_max: int) -> int | None:
 
 
 def _other_encoding(what: str, body: bytes) -> BadRequest | None:
-    """What a text is, if that can be told from its first bytes."""
+    """The refusal of a text in another encoding, if its first bytes show which one it is."""
     if body.startswith(b"\x1f\x8b"):
         return BadRequest(f"{what} is compressed (gzip); send it as it is")
-    if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in body[:4]:  # as of {"a":1}, with or without a mark
+    if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in body[:4]:  # ASCII characters have zero bytes there
         return BadRequest(f"{what} is UTF-16 or UTF-32; send it as UTF-8")
     return None
 
@@ -184,9 +192,10 @@ def _not_json(what: str, body: bytes, error: msgspec.DecodeError) -> BadRequest:
 
 
 def _sentence(message: str) -> str:
-    """msgspec's message with the field first: ``Expected `str`, got `int` - at `$.event``` → ``event: expected …``."""
+    """The message of msgspec, with the field first: ``Expected `str`, got `int` - at `$.event``` becomes ``event:
+    expected `str`, got `int```."""
     text, _, path = message.partition(" - at `$.")
     text = text[0].lower() + text[1:]
-    if len(text) > _SENTENCE_MAX:  # an unknown field's name is as long as its sender likes
+    if len(text) > _SENTENCE_MAX:  # it may contain the name of an unknown field, which has any length
         text = text[:_SENTENCE_MAX] + "…"
     return f"{path.rstrip('`')}: {text}" if path else text

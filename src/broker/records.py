@@ -1,4 +1,4 @@
-"""The values that travel the road: NewRecord in, Record out, their JSON, positions and uuids. No I/O, no clock."""
+"""Records: NewRecord goes into the store, Record comes out. Also their JSON, ids, timestamps and uuids. No I/O."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import msgspec
 from broker.errors import BadRequest
 
 TIMESTAMP_MIN = -62135596800  # 0001-01-01T00:00:00Z, seconds
-TIMESTAMP_MAX = 253402300799  # 9999-12-31T23:59:59Z, seconds; milliseconds of today are far beyond
+TIMESTAMP_MAX = 253402300799  # 9999-12-31T23:59:59Z, seconds; a time of today in milliseconds is far larger
 TIMESTAMP_TEXT_MAX = 64  # characters; a microsecond needs 19
 
 _NUMBER = re.compile(r"-?\d")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _EVENT_ID = re.compile(r"([0-9a-f]{8})-(0|[1-9][0-9]{0,17})\Z")
-# Wide enough for any number of TIMESTAMP_TEXT_MAX characters between the bounds: no rounding but the last one.
+# Enough digits for every number of TIMESTAMP_TEXT_MAX characters between the bounds: only the last step rounds.
 _EXACT = Context(prec=2 * TIMESTAMP_TEXT_MAX)
 
 
 class EventId(NamedTuple):
-    """What a subscriber resumes from: the SSE ``id``, opaque to clients."""
+    """The SSE ``id``, from which a subscriber resumes. It is opaque to clients."""
 
     epoch: str
     position: int
@@ -35,26 +35,27 @@ class EventId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> EventId | None:
-        """None if ``text`` was never an id of any Broker."""
+        """None if ``text`` cannot be an id of any Broker."""
         match = _EVENT_ID.match(text)
         return cls(match[1], int(match[2])) if match else None
 
 
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
-    """What a publisher asks to append. ``data`` is compact JSON; ``timestamp`` is the number as sent, or None: now."""
+    """What a publisher asks to append. ``data`` is compact JSON. ``timestamp`` is the number as it was sent, or None
+    for now."""
 
     uuid: UUID
     event: str
     data: bytes
     user: str
     timestamp: str | None = None
-    due_us: int | None = None  # ``timestamp`` in microseconds, rounded up; None: now
+    due_us: int | None = None  # ``timestamp`` in microseconds since the epoch, rounded up; None for now
     log_only: bool = False
-    uuid_given: bool = False  # by the publisher: it may be a repetition
+    uuid_given: bool = False  # whether the publisher chose the uuid: only then it can be a repeated insert
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):
-    """A record as the stream needs it."""
+    """The part of a published record that the stream needs."""
 
     position: int
     event: str
@@ -76,10 +77,16 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     position: int | None = None
     published_us: int | None = None
     number: int = 0
+    epoch: str = ""  # the log's, when this was read or written
+
+    @property
+    def id(self) -> str | None:
+        """The id on the stream; None until it is published, and for ever if it never is."""
+        return None if self.position is None else f"{self.epoch}-{self.position}"
 
 
 class RecordView(msgspec.Struct):
-    """A record's JSON (docs/http.md)."""
+    """The JSON of a record (docs/http.md)."""
 
     uuid: UUID
     event: str
@@ -96,7 +103,7 @@ class RecordView(msgspec.Struct):
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_record(record: Record, epoch: str) -> bytes:
+def encode_record(record: Record) -> bytes:
     inserted_at = _seconds(record.inserted_us)
     published_at: msgspec.Raw | None = inserted_at
     if record.published_us != record.inserted_us:
@@ -113,7 +120,7 @@ def encode_record(record: Record, epoch: str) -> bytes:
             record.log_only or record.cancelled or record.position is not None,
             record.cancelled,
             msgspec.Raw(record.data),
-            f"{epoch}-{record.position}" if record.position is not None else None,
+            record.id,
             record.user,
             inserted_at,
             published_at,
@@ -121,30 +128,30 @@ def encode_record(record: Record, epoch: str) -> bytes:
     )
 
 
-def encode_receipt(record: Record, epoch: str) -> bytes:
-    """The short answer of ``Prefer: return=minimal``."""
-    event_id = f"{epoch}-{record.position}" if record.position is not None else None
-    return _encode({"uuid": record.uuid, "id": event_id})
+def encode_receipt(record: Record) -> bytes:
+    """The short response of ``Prefer: return=minimal``."""
+    return _encode({"uuid": record.uuid, "id": record.id})
 
 
 def seconds_text(microseconds: int) -> str:
-    """Epoch seconds as a JSON number, exact: ``1700000000.5``."""
+    """Microseconds since the epoch as a JSON number of seconds, without rounding: ``1700000000.5``."""
     sign, magnitude = ("-", -microseconds) if microseconds < 0 else ("", microseconds)
     whole, fraction = divmod(magnitude, 1_000_000)
     return f"{sign}{whole}.{fraction:06d}".rstrip("0").rstrip(".")
 
 
 def parse_timestamp(text: str) -> int:
-    """A JSON number of epoch seconds in microseconds, rounded up, so that a record is never early.
+    """Microseconds since the epoch, from a JSON number of seconds. They are rounded up, so that a record is never
+    published early.
 
-    Raises BadRequest for anything else than a number between the years 1 and 9999."""
+    Raises BadRequest for anything but a number between the years 1 and 9999."""
     if not _NUMBER.match(text):
         raise BadRequest(f"timestamp: expected a number of seconds since 1970, got {text[:20]}")
     if len(text) > TIMESTAMP_TEXT_MAX:
         raise BadRequest(f"timestamp: a number of {len(text)} characters; at most {TIMESTAMP_TEXT_MAX}")
     try:
         seconds = Decimal(text)
-    except InvalidOperation:  # its exponent is beyond what Decimal holds
+    except InvalidOperation:  # the exponent is too large for Decimal
         raise BadRequest(f"timestamp: {text} has a huge exponent; write the seconds without one") from None
     if seconds > TIMESTAMP_MAX:
         raise BadRequest(f"timestamp: {text} is after the year 9999; it is in seconds{_other_unit(seconds)}")
@@ -154,7 +161,7 @@ def parse_timestamp(text: str) -> int:
 
 
 def _other_unit(seconds: Decimal) -> str:
-    """What a number that is too large was perhaps meant as."""
+    """The end of the message for a number that is too large: the unit in which it would be a sensible time."""
     for unit, divisor in (("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9)):
         if seconds <= TIMESTAMP_MAX * divisor:
             return f", and that looks like {unit}: divide by {divisor}"
@@ -162,15 +169,17 @@ def _other_unit(seconds: Decimal) -> str:
 
 
 def parse_uuid(text: str) -> UUID:
-    """Raises BadRequest for anything but the 36 characters of RFC 9562."""
+    """Raises BadRequest for anything but the form of 36 characters (RFC 9562, section 4)."""
     if not _UUID.match(text):
         raise BadRequest("uuid: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057")
     return UUID(text)
 
 
 class _Uuids:
-    """Mutable state: the last millisecond and how many there were in it; random numbers by the page, since a system
-    call for each costs more than all the rest. Calls come from the event loop only."""
+    """Makes uuids. It is called by the event loop alone, because it is not safe for threads.
+
+    Mutable state: the last millisecond, and how many uuids were made in it; and random numbers in stock, because a
+    system call for each would cost more than everything else here."""
 
     def __init__(self) -> None:
         self._milliseconds = 0
@@ -178,9 +187,10 @@ class _Uuids:
         self._random: list[int] = []
 
     def make(self, milliseconds: int) -> UUID:
-        """Version 7, RFC 9562 section 5.7, with the counter of section 6.2 (method 1): in the order in which they are
-        made, so that the unique index grows at its end. A clock that steps back, and the 4,097th of a millisecond,
-        break the order; that costs a little time and nothing else."""
+        """A uuid of version 7 (RFC 9562, section 5.7), with the counter of section 6.2, method 1.
+
+        Later uuids are larger, so that the store's unique index grows at its end, which is faster. A clock that steps
+        back, and the 4,097th uuid of one millisecond, break that order, which costs a little time and nothing else."""
         self._count = self._count + 1 if milliseconds == self._milliseconds else 0
         self._milliseconds = milliseconds
         if not self._random:
@@ -192,6 +202,6 @@ class _Uuids:
 make_uuid = _Uuids().make
 
 
-@lru_cache(maxsize=16)  # all of a transaction have the same
+@lru_cache(maxsize=16)  # all records of a transaction have the same times
 def _seconds(microseconds: int) -> msgspec.Raw:
     return msgspec.Raw(seconds_text(microseconds).encode())

@@ -1,4 +1,4 @@
-"""Where values of settings come from: variables of the environment, and the lines of a TOML file."""
+"""The sources of settings: the variables of the environment, and the lines of a TOML file."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from typing import Any, NamedTuple
 from broker.errors import SettingsError
 
 _PREFIX = "BROKER_"
-# Of the command line and of its clients: `broker --help`.
+# These variables are options of commands, not settings: see `broker --help`.
 _OTHERS = {"CA", "CONFIG", "PASSWORD", "TOKEN", "TOKEN_FILE", "URL", "VERBOSE"}
-# What Kubernetes sets for a Service that is named `broker`, or `broker-something`.
+# The variables that Kubernetes sets for a Service that is named `broker`, or `broker-something`.
 _SERVICE = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)|(SERVICE|PORT)_\w+")
 
 
 class Given(NamedTuple):
-    """A value, and where it came from, in words for a person."""
+    """The value of a setting, and where it came from, in words for a person."""
 
     value: Any
     source: str
 
 
 def read_file(file: Path, source: str) -> dict[str, Given]:
-    """What stands in a TOML file. ``source``: what named the file. Raises SettingsError."""
+    """The values in a TOML file. ``source`` is the argument or variable that named the file. Raises SettingsError."""
     where = f"settings file {file} ({source})"
     try:
-        # In bytes: the encoding of TOML is UTF-8, whatever the locale's is. Some editors begin the file with a mark.
+        # TOML is UTF-8, whatever the encoding of the locale is, so the file is read as bytes. Some editors write a byte
+        # order mark at its beginning.
         content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise SettingsError(f"{where}: {error.strerror}; give the name of a TOML file that can be read") from None
@@ -49,14 +50,15 @@ def read_file(file: Path, source: str) -> dict[str, Given]:
 
 
 def _lines(text: str) -> dict[str, int]:
-    """The line on which the statement of each name begins, which ``tomllib`` does not tell."""
+    """The line on which each setting begins, which ``tomllib`` does not report. So lines are parsed one after another,
+    and those that only make sense together are joined."""
     found: dict[str, int] = {}
     statement, first = "", 1
     for number, line in enumerate(text.split("\n"), 1):
         statement += f"{line}\n"
         try:
             names = tomllib.loads(statement)
-        except tomllib.TOMLDecodeError:  # it goes on in the next line
+        except tomllib.TOMLDecodeError:  # the statement continues in the next line
             continue
         for name in names:
             found.setdefault(name, first)
@@ -67,9 +69,9 @@ def _lines(text: str) -> dict[str, int]:
 def read_variables(
     environment: Mapping[str, str], names: Collection[str], has_database: object = False
 ) -> tuple[dict[str, Given], list[str]]:
-    """The settings of these names among the variables; an empty one is not set. And what to warn of.
+    """The settings among the variables, and warnings for the log. Empty variables are ignored.
 
-    ``has_database``: whether another source has that setting."""
+    ``names`` are those of all settings; ``has_database`` says whether another source has that one."""
     found: dict[str, Given] = {}
     warnings: list[str] = []
     for name in names:
@@ -79,31 +81,29 @@ def read_variables(
                 continue
             if name == "port" and "://" in value:
                 warnings.append(
-                    f"{variable} is an address and no port: Kubernetes sets it for a Service that is named so; it is "
-                    "not used (set enableServiceLinks: false for the pod, or give --port)"
+                    f"{variable} is an address and no port: Kubernetes sets it for a Service of that name; it is "
+                    "ignored (set enableServiceLinks: false for the pod, or give --port)"
                 )
-            elif (value.strip() or name == "database") and name not in found:  # an empty database is refused
+            elif (value.strip() or name == "database") and name not in found:  # an empty database is refused later
                 found[name] = Given(value, variable)
     if strange := _strange(environment, names):
-        warnings.append(
-            f"without effect, as there are no such settings: {', '.join(strange)}; docs/settings.md has all"
-        )
+        warnings.append(f"ignored, as there are no such settings: {', '.join(strange)}; docs/settings.md has them all")
     if environment.get("DATABASE_URL") and not has_database and "database" not in found:
         warnings.append(
-            "DATABASE_URL is set and not used: a shell may have it for another program; BROKER_DATABASE is Broker's"
+            "DATABASE_URL is set and ignored: it may be meant for another program; BROKER_DATABASE is Broker's"
         )
     return found, warnings
 
 
 def _strange(environment: Mapping[str, str], names: Collection[str]) -> list[str]:
-    """The variables that look like settings and are none; never their values."""
+    """The names of variables that look like settings and are none. Their values are not shown: they may be secrets."""
     known = {name.upper() for name in names} | _OTHERS
     found = []
     for variable in sorted(environment):
         rest = variable.removeprefix(_PREFIX)
         if rest == variable or rest in known or not environment[variable] or _SERVICE.fullmatch(rest):
             continue
-        if rest.endswith("_PORT") and "://" in environment[variable]:  # of a Service, too
+        if rest.endswith("_PORT") and "://" in environment[variable]:  # Kubernetes sets these for a Service as well
             continue
         near = nearest(rest.lower(), names)
         found.append(f"{variable[:100]}{near and f' (did you mean {_PREFIX}{near.upper()}?)'}")
@@ -111,5 +111,5 @@ def _strange(environment: Mapping[str, str], names: Collection[str]) -> list[str
 
 
 def nearest(name: str, names: Collection[str]) -> str:
-    """Which of the names was meant; an empty text if none is near."""
+    """The name that was probably meant; an empty text if no name is similar."""
     return next(iter(get_close_matches(name.lower().replace("-", "_"), names, 1, 0.7)), "")

@@ -1,4 +1,4 @@
-"""From what was given for a setting to its value: a number, a truth, a list, a path. Each refusal is a sentence."""
+"""Converts what was given for a setting to its type, and checks it. Every refusal is a sentence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-_SECONDS_MAX = 1_000_000  # twelve days; sockets take no more than 24
-_WHOLE_MAX = 2**40  # of bytes a terabyte; SQLite takes no more than 2**63
+_SECONDS_MAX = 1_000_000  # twelve days; timeouts of sockets are limited to 24 days
+_WHOLE_MAX = 2**40  # a terabyte, if these are bytes; SQLite is limited to 2**63
 _C_INT_MAX = 2**31 - 1
 _HIGHEST = {"port": 65_535, "subscriber_sndbuf_bytes": _C_INT_MAX, "backlog": _C_INT_MAX}
 _KINDS = {int: "a whole number, ", float: "a number, "}
@@ -18,20 +18,22 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 
 
 def expected(setting: Field[Any]) -> str:
+    """The message for a value that is not of the setting's type."""
     kind: type[Any] = type(setting.default)
     return f"expected {_KINDS.get(kind, '')}{setting.metadata['unit']}"
 
 
 def shown(value: object) -> str:
-    """In a message, which may go into a log: without what stands before the @ of a URL, and not without end."""
+    """A value as messages show it, which may go into a log: at most 100 characters, and of a URL without all that is
+    before the @, because that may be a password."""
     return repr(re.sub("^.*@", "…@", str(value), flags=re.DOTALL)[:100])
 
 
 def convert(setting: Field[Any], value: Any) -> Any:
-    """Raises ValueError; without a text if the value is not of the kind."""
+    """The value in the type of the setting's default. Raises ValueError, without a message if the type is wrong."""
     default: Any = setting.default
     if isinstance(value, str):
-        # A file that a secret comes from mostly ends with a line break. A path may have a blank at its end.
+        # A secret that was read from a file mostly ends with a line break. The name of a path may end with a blank.
         value = value.rstrip("\r\n") if isinstance(default, Path | None) else value.strip()
         check_unquoted(value)
     if isinstance(default, tuple):
@@ -46,7 +48,7 @@ def convert(setting: Field[Any], value: Any) -> Any:
         converted = type(default)(value)
     except (ValueError, OverflowError):
         raise ValueError from None
-    if isinstance(value, float) and converted != value:  # int() would cut the fraction off
+    if isinstance(value, float) and converted != value:  # int() has cut a fraction off
         raise ValueError
     if isinstance(converted, str):
         _check_text(converted, any_character=setting.name == "token_secret")
@@ -54,16 +56,18 @@ def convert(setting: Field[Any], value: Any) -> Any:
 
 
 def check_unquoted(text: str) -> None:
+    """Raises ValueError for a text in quotation marks."""
     if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
         raise ValueError("it stands in quotation marks; leave them out (the env file of a container keeps them)")
 
 
 def to_path(value: object) -> Path:
+    """Raises ValueError for what is not a path."""
     if not isinstance(value, str | Path):
         raise ValueError
     text = str(value).rstrip("\r\n")
     check_unquoted(text)
-    if re.match(r"[a-z][a-z0-9+.-]+:/", text):  # it would make a folder of that name, with the password in it
+    if re.match(r"[a-z][a-z0-9+.-]+:/", text):  # Broker would create a folder whose name contains the password
         raise ValueError("a URL is no path; that of PostgreSQL is for the setting database")
     if "\0" in text:
         raise ValueError("a path has no zero bytes")
@@ -71,7 +75,7 @@ def to_path(value: object) -> Path:
 
 
 def _parts(value: Any) -> Iterable[str]:
-    """Of a list, which is a text with commas outside of TOML and Python; ``none`` is the empty one."""
+    """The texts of a list. Outside of TOML and Python a list is one text with commas; ``none`` is the empty list."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError("expected a list of texts")
@@ -80,7 +84,7 @@ def _parts(value: Any) -> Iterable[str]:
         if part[0] in f"[{_QUOTES}" or part[-1] in _QUOTES:
             raise ValueError("a list is written without brackets and quotation marks, with commas: a, b")
         if "@" in part:
-            raise ValueError("there is an @ within; leave out user name and password")
+            raise ValueError("there is an @ within it; leave out user name and password")
         _check_text(part)
     return () if parts == ["none"] else parts
 
@@ -99,11 +103,11 @@ def _check_text(text: str, *, any_character: bool = False) -> None:
     except UnicodeEncodeError:
         raise ValueError("it is not UTF-8") from None
     if not any_character and re.search(r"[\x00-\x1f\x7f]", text):
-        raise ValueError("it has a line break or another control character within; take that out")
+        raise ValueError("it has a line break or another control character within; remove that")
 
 
 def check_range(setting: Field[Any], value: Any) -> None:
-    """Raises ValueError."""
+    """Raises ValueError for a number that is too small or too large."""
     if isinstance(value, int) and not isinstance(value, bool):
         lowest, highest = int(setting.name != "port"), _HIGHEST.get(setting.name, _WHOLE_MAX)
         if not lowest <= value <= highest:
@@ -113,7 +117,7 @@ def check_range(setting: Field[Any], value: Any) -> None:
 
 
 def check_host(host: str) -> None:
-    """Raises ValueError, as those below."""
+    """Raises ValueError. So do the functions below."""
     if "/" in host:
         raise ValueError("give a name or an address alone, such as 127.0.0.1, without http:// and path")
     if host.count(":") == 1 or re.search(r"\]:\d*$", host):
@@ -125,11 +129,11 @@ def check_host(host: str) -> None:
 def check_database(url: str) -> None:
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in ("postgresql", "postgres"):
-        raise ValueError("that is no address of PostgreSQL; give postgresql://user@host/name")
+        raise ValueError("that is no URL of PostgreSQL; give postgresql://user@host/name")
 
 
 def check_header(name: str) -> None:
     if name == "*":
-        raise ValueError("give each header by its name: browsers do not count Authorization among *")
+        raise ValueError("give each header by its name: for browsers, * does not include Authorization")
     if not _TOKEN.fullmatch(name):
         raise ValueError("that is no name of a header; give names such as X-Requested-With")

@@ -96,7 +96,8 @@ JAVASCRIPT = [
         name="@microsoft/fetch-event-source", version="2.0.1", language="js", program="fetch-event-source", quick=True,
         saved_id='`headers: {"Last-Event-ID": id}`',
         notes="On a stream with a filter `JSON.parse` only messages with an `event`. Outside of a page it needs "
-        "`window`, `document` and `openWhenHidden: true`.",
+        "`window`, `document` and `openWhenHidden: true`. Throw in `onclose` if a proxy of which "
+        "[proxies.md](proxies.md#a-restart) says *clean* may stand between.",
     ),
 ]  # fmt: skip
 
@@ -104,7 +105,8 @@ PYTHON = [
     Library(
         name="httpx-sse",  language="python", program="httpx_sse", quick=True, reconnects=OWN_LOOP,
         saved_id='`headers={"Last-Event-ID": id}`',
-        notes="On a stream with a filter take only events with `data`. Give a read timeout of twice the heartbeat.",
+        notes="Install httpx beside it. On a stream with a filter take only events with `data`. Give a read timeout of "
+        "twice the heartbeat.",
     ),
     Library(
         name="sseclient-py", version="1.9.0", language="python", program="sseclient_py", reconnects=OWN_LOOP,
@@ -114,7 +116,7 @@ PYTHON = [
     Library(
         name="requests-sse",  language="python", program="requests_sse", quick=True,
         saved_id="`latest_event_id=id`",
-        notes="It raises when the server could not be reached six times in a row: `max_connect_retry`.",
+        notes="It raises when the server could not be reached six times in a row: raise `max_connect_retry`.",
     ),
     Library(
         name="launchdarkly-eventsource", version="1.7.4", language="python", program="launchdarkly_eventsource",

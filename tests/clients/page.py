@@ -50,7 +50,7 @@ WRITE = """
 Any HTTP client can sign up, log in and insert. The JDK's `HttpClient` (with its defaults, and so what is built on it)
 and `curl --http2` offer HTTP/2 with each request in clear text. Broker declines the offer, and answers over HTTP/1.1 on
 the same connection. `make test` has both of them send bodies in one piece and in many, chunked and not, and with
-`Expect: 100-continue` and without ([test_upgrade.py](../tests/test_upgrade.py)).
+`Expect: 100-continue` and without ([test_upgrade.py](../tests/web/test_upgrade.py)).
 """
 
 KNOW = """

@@ -18,8 +18,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from tests.faults.history import History, Insert, Seen, View, check, read_log, read_postgres_log
-from tests.postgres import PostgresServer, a_database
-from tests.servers import ServerProcess
+from tests.support.postgres import PostgresServer, a_database
+from tests.support.servers import ServerProcess
 
 NODES = 3
 SETTLE_S = 30.0  # after the last fault all must be there

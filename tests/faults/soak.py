@@ -22,7 +22,7 @@ from broker.operations.verify import verify
 from tests.clients import soak as clients
 from tests.faults.run import Run
 from tests.faults.trouble import FAULTS
-from tests.postgres import a_server
+from tests.support.postgres import a_server
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 BEGIN, END = "<!-- begin: the last soak -->\n", "<!-- end: the last soak -->\n"

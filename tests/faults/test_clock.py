@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from broker import Broker, Settings
 from broker.records import NewRecord, make_uuid
+
+pytestmark = pytest.mark.anyio
 
 HOUR_US = 3_600_000_000
 
@@ -52,42 +56,35 @@ async def comes_true(condition: object, bound_s: float = 10.0) -> bool:
     return True
 
 
-def test_a_clock_that_steps_forward_publishes_what_is_due_then_and_nothing_else(tmp_path: Path) -> None:
-    async def run() -> None:
-        clock = Clock()
-        broker = Broker(Settings(data=tmp_path, scheduler_sleep_max_s=0.2), clock)
-        async with broker.lifespan():
-            with published(broker) as heard:
-                await broker.insert([record('"in an hour"', clock() + HOUR_US)])
-                await broker.insert([record('"in three"', clock() + 3 * HOUR_US)])
-                clock.step_us = HOUR_US + 1_000_000
-                assert await comes_true(lambda: heard == ['"in an hour"'])
-                clock.step_us = 3 * HOUR_US + 1_000_000
-                assert await comes_true(lambda: heard == ['"in an hour"', '"in three"'])
-
-    asyncio.run(run())
+async def test_a_clock_that_steps_forward_publishes_what_is_due_then_and_nothing_else(tmp_path: Path) -> None:
+    clock = Clock()
+    broker = Broker(Settings(data=tmp_path, scheduler_sleep_max_s=0.2), clock)
+    async with broker.lifespan():
+        with published(broker) as heard:
+            await broker.insert([record('"in an hour"', clock() + HOUR_US)])
+            await broker.insert([record('"in three"', clock() + 3 * HOUR_US)])
+            clock.step_us = HOUR_US + 1_000_000
+            assert await comes_true(lambda: heard == ['"in an hour"'])
+            clock.step_us = 3 * HOUR_US + 1_000_000
+            assert await comes_true(lambda: heard == ['"in an hour"', '"in three"'])
 
 
-def test_a_clock_that_steps_back_delays_and_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
-    async def run() -> None:
-        clock = Clock()
-        broker = Broker(Settings(data=tmp_path, scheduler_sleep_max_s=0.2), clock)
-        async with broker.lifespan():
-            with published(broker) as heard:
-                await broker.insert([record('"first"')])
-                await broker.insert([record('"soon"', clock() + 300_000)])
-                clock.step_us = -HOUR_US
-                await broker.insert(
-                    [record('"second"')]
-                )  # an hour before the first, by the clock; after it by position
-                await asyncio.sleep(0.6)  # its time by a clock that had not stepped
-                assert heard == ['"first"', '"second"']
-                clock.step_us = 0
-                assert await comes_true(lambda: heard == ['"first"', '"second"', '"soon"'])
-        again = Broker(Settings(data=tmp_path), clock)
-        async with again.lifespan():
-            assert (await again.store.head()).position == 3
-            _, rows = await again.store.read(0, 10, 10, 10_000)
-            assert [row.data for row in rows] == [b'"first"', b'"second"', b'"soon"']
-
-    asyncio.run(run())
+async def test_a_clock_that_steps_back_delays_and_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    broker = Broker(Settings(data=tmp_path, scheduler_sleep_max_s=0.2), clock)
+    async with broker.lifespan():
+        with published(broker) as heard:
+            await broker.insert([record('"first"')])
+            await broker.insert([record('"soon"', clock() + 300_000)])
+            clock.step_us = -HOUR_US
+            # An hour before the first, by the clock; after it by position.
+            await broker.insert([record('"second"')])
+            await asyncio.sleep(0.6)  # its time by a clock that had not stepped
+            assert heard == ['"first"', '"second"']
+            clock.step_us = 0
+            assert await comes_true(lambda: heard == ['"first"', '"second"', '"soon"'])
+    again = Broker(Settings(data=tmp_path), clock)
+    async with again.lifespan():
+        assert (await again.store.head()).position == 3
+        _, rows = await again.store.read(0, 10, 10, 10_000)
+        assert [row.data for row in rows] == [b'"first"', b'"second"', b'"soon"']

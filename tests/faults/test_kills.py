@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.faults.run import Run
 from tests.faults.trouble import EACH_KIND
-from tests.operators import broker, told
-from tests.postgres import a_server
+from tests.support.operators import broker, told
+from tests.support.postgres import a_server
 
 KILLS = 8
 INSERTS = 600

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ServerProcess, streaming, wait_for
+from tests.support.servers import ServerProcess, streaming, wait_for
 
 COUNT = 5_000 if os.environ.get("BROKER_BIG") else 500
 TIMEOUT_S = 10.0 if os.environ.get("BROKER_BIG") else 3.0

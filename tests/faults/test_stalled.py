@@ -20,7 +20,7 @@ import httpx
 import pytest
 import trustme
 
-from tests.servers import ServerProcess, wait_for
+from tests.support.servers import ServerProcess, wait_for
 
 BIG = bool(os.environ.get("BROKER_BIG"))
 HALF, SECONDS, PER_SECOND = (500, 60.0, 200) if BIG else (100, 2.0, 200)

@@ -10,17 +10,13 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests import test_browser
 from tests.proxies.lab import CONFIGS, DOCS, SCALING, Caddy, HAProxy, Nginx, Proxy, installed
-from tests.servers import ServerProcess
-
-browser = test_browser.browser
-origin = test_browser.origin
+from tests.support.servers import ServerProcess
 
 # Those "as below" are what docs/proxies.md recommends; the others people have.
 DEBIAN: dict[str, tuple[type[Proxy], Path]] = {
     "nginx, as below": (Nginx, DOCS / "nginx.conf"),
-    "nginx, `proxy_http_version 1.1`": (Nginx, CONFIGS / "nginx-1.1.conf"),
+    'nginx, `proxy_http_version 1.1` and `Connection ""`': (Nginx, CONFIGS / "nginx-1.1.conf"),
     "nginx, `proxy_pass` alone": (Nginx, CONFIGS / "nginx-bare.conf"),
     "nginx, `gzip_types *`": (Nginx, CONFIGS / "nginx-gzip.conf"),
     "nginx, `location /live/`": (Nginx, CONFIGS / "nginx-prefix.conf"),

@@ -20,7 +20,7 @@ from playwright.sync_api import Page
 from tests.proxies.lab import DOCS, Proxy, installed, with_upstream
 from tests.proxies.live import check_it_is_live
 from tests.proxies.restarts import Restarts, said
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 JS = Path(__file__).parent / "js"
 MODULES = JS / "node_modules"

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.servers import ServerProcess, StreamReader, wait_for
+from tests.support.servers import ServerProcess, StreamReader, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs" / "proxies"  # the settings that docs/proxies.md shows

@@ -7,7 +7,7 @@ import time
 import httpx
 
 from tests.proxies.lab import Proxy, through
-from tests.servers import wait_for
+from tests.support.servers import wait_for
 
 LIVE_S = 1.0  # within which an event must have come through
 LONG = "…" * 2_000  # more than any proxy waits for before it compresses

@@ -14,7 +14,7 @@ from playwright.sync_api import Page
 
 from tests.proxies.lab import ROOT, Proxy, Stream, through
 from tests.proxies.live import LONG
-from tests.servers import ServerProcess, wait_for
+from tests.support.servers import ServerProcess, wait_for
 
 PAGE = ROOT / "docs" / "proxies.md"
 ABSENT_S = 1.0  # what has not happened by then is taken for not happening

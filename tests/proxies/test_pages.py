@@ -13,9 +13,9 @@ from playwright.sync_api import Page
 from tests.proxies.conftest import DEBIAN
 from tests.proxies.lab import DOCS, SCALING, Nginx, Proxy, need
 from tests.proxies.restarts import PAGE, SCRIPT
-from tests.servers import ServerProcess, wait_for
-from tests.test_browser import insert
-from tests.test_docs import HTTP, blocks
+from tests.support.documents import HTTP, blocks
+from tests.support.pages import insert
+from tests.support.servers import ServerProcess, wait_for
 
 TEXT = PAGE.read_text()
 TABS = 8  # more than the six connections that a browser opens to one server over HTTP/1.1

@@ -13,7 +13,7 @@ from tests.proxies.conftest import DEBIAN
 from tests.proxies.lab import Proxy, free_port, need, through
 from tests.proxies.live import check_it_is_live
 from tests.proxies.restarts import Restarts, said
-from tests.servers import ServerProcess, wait_for
+from tests.support.servers import ServerProcess, wait_for
 
 
 @pytest.mark.parametrize("name", DEBIAN)

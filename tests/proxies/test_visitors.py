@@ -11,7 +11,7 @@ import pytest
 
 from tests.proxies.conftest import DEBIAN
 from tests.proxies.lab import Proxy, installed, need, through
-from tests.servers import BOUND_S, ServerProcess, wait_for
+from tests.support.servers import BOUND_S, ServerProcess, wait_for
 
 PROXIES = ["nginx, as below", "Caddy, as below", "HAProxy, as below"]
 WAYS = [(name, upstream) for name in PROXIES for upstream in ("127.0.0.1", "[::1]")]

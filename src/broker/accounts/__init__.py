@@ -1,1 +1,1 @@
-"""Who somebody is: passwords, tokens, and how often one may try."""
+"""Who somebody is: sign-up and login, passwords, tokens, and the limits on attempts."""

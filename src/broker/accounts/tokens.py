@@ -1,4 +1,4 @@
-"""JSON Web Tokens (RFC 7519), HS256; the secret that signs them."""
+"""JSON Web Tokens (RFC 7519), signed with HS256."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import jwt
 from broker.errors import Unauthorized
 from broker.users import User
 
-_VERIFIED_MAX = 10_000  # tokens whose signature is known to hold; a check takes some 20 µs
-_TOKEN_CHARACTERS_MAX = 4_096  # ours have some 300
+_VERIFIED_MAX = 10_000  # tokens whose signature was verified and is remembered; verifying takes some 20 µs
+_TOKEN_CHARACTERS_MAX = 4_096  # Broker's own tokens have some 300
 
 
 class Claims(NamedTuple):
+    """The claims of a token whose signature is valid."""
+
     user_id: str
     username: str
     gen: int
@@ -23,7 +25,10 @@ class Claims(NamedTuple):
 
 
 class Tokens:
-    """Mutable state: which tokens' signatures hold. Whether the user still does is not known here."""
+    """Makes tokens, and verifies their signature and expiry. Whether the user still exists and is enabled is checked by
+    ``Accounts``.
+
+    Mutable state: the claims of tokens whose signature was verified, in the order of verification."""
 
     def __init__(self, secret: str, ttl_s: int) -> None:
         self._secret = secret
@@ -42,7 +47,8 @@ class Tokens:
         return jwt.encode(claims, self._secret, algorithm="HS256")
 
     def verify(self, token: str, now_s: float) -> Claims:
-        """Raises Unauthorized; what exactly is wrong is nobody's business but for expiry, which a page acts on."""
+        """Raises Unauthorized. Expiry has a message of its own, because a page reacts to it. All other failures share
+        one, so that an attacker learns nothing."""
         claims = self._verified.get(token)
         if claims is None:
             claims = self._verified[token] = self._decode(token)

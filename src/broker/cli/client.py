@@ -50,7 +50,7 @@ class Client:
     def post(self, path: str, body: Any | bytes | None = None) -> str:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         with self._open("POST", path, data if body is not None else None) as response, _cut_off():
-            return response.read().decode()
+            return response.read().decode().removesuffix("\n")
 
     def lines(self, path: str) -> Iterator[str]:
         with self._open("GET", path, None, {"Accept": "application/x-ndjson"}) as response:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,12 +17,13 @@ import click
 import uvloop
 
 from broker import __version__
+from broker.cli.boundary import clear_errors
 from broker.cli.client import Client, ClientError, Unsure, check_id, check_token, collection
 from broker.cli.operations import COMMANDS
-from broker.cli.options import Commands, Password, PathOption, Text, WithNumbers, given_by
+from broker.cli.options import Commands, Password, PathOption, Text, WithNumbers, file_source, given_by
 from broker.cli.process import prepare
 from broker.cli.urls import parse_url
-from broker.errors import SettingsError
+from broker.origins import LOCAL_ORIGINS
 from broker.records import make_uuid
 from broker.server.hangup import ignore_hangups
 from broker.server.run import set_up_logging
@@ -55,24 +57,6 @@ _token_file = click.option(
 
 def _client_options(command: Callable[..., None]) -> Callable[..., None]:
     return _url(_certificate(_token(_token_file(command))))
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """A sentence instead of a traceback."""
-    try:
-        yield
-    except (ClientError, SettingsError) as error:
-        raise click.ClickException(str(error)) from None
-    except BrokenPipeError:  # `broker log x | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except OSError as error:  # the token file
-        raise click.ClickException(str(error)) from None
-    except UnicodeError as error:
-        raise click.ClickException(f"an argument or file is not UTF-8: {error}") from None
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _client(url: str, ca: Path | None, token: str, token_file: Path, *, needs_token: bool = True) -> Client:
@@ -133,7 +117,11 @@ def main() -> None:
 @click.option("--data", help="Folder for the log and the secret.  [default: ./tmp]")
 @click.option("--database", metavar="URL", help="PostgreSQL in place of --data: postgresql://user@host/name")
 @click.option("--workers", help="Processes that share the port; more than 1 need --database.  [default: 1]")
-@click.option("--origin", multiple=True, help="A web page's origin that may call, or *; may be given again.")
+@click.option(
+    "--origin", multiple=True,
+    help="The origin of web pages that may call, or *; repeatable.  [default: every port of http://localhost and "
+    "http://127.0.0.1]",
+)  # fmt: skip
 @click.option(
     "--allow-header", multiple=True, metavar="NAME", help="A header that pages may send, too; may be given again."
 )
@@ -164,9 +152,11 @@ def serve_command(
         "allow_header": allow_header or None,
     }  # fmt: skip
     arguments |= {name: value for name, value in options.items() if value is not None}
-    with _clear_errors():
-        source = "argument" if given_by("config").startswith("-") else given_by("config")
-        uvloop.run(run(read_settings(arguments, file=config, file_source=source)))
+    with clear_errors():
+        settings = read_settings(arguments, file=config, file_source=file_source())
+        if "origin" not in settings.sources:
+            settings = replace(settings, origin=LOCAL_ORIGINS)
+        uvloop.run(run(settings))
 
 
 @main.group("user")
@@ -183,7 +173,7 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
     """Create a user; prints it."""
     info = _without_mark(info)
     _json(info, "--info")
-    with _clear_errors():
+    with clear_errors():
         body = f'{{"username":{json.dumps(username)},"password":{json.dumps(password)},"info":{info}}}'
         click.echo(_client(**options, needs_token=False).post("/users", body.encode()))
 
@@ -199,7 +189,7 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
 @_token_file
 def login(username: str, password: str, url: str, ca: Path | None, token_file: Path) -> None:
     """Log in; the token is kept in a file that only you can read."""
-    with _clear_errors():
+    with clear_errors():
         file = _home(token_file) or token_file
         answer = _connect(url, ca).post("/login", {"username": username, "password": password})
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +209,7 @@ def login(username: str, password: str, url: str, ca: Path | None, token_file: P
 @_client_options
 def insert(event: str, data: str, at: str | None, log_only: bool, uuid: str | None, **options: Any) -> None:
     """Insert a record; prints it. DATA is JSON, or - for standard input."""
-    with _clear_errors():
+    with clear_errors():
         text = _without_mark(sys.stdin.buffer.read().decode() if data == "-" else data)
         _json(text, "DATA")
         # Put together by hand: DATA goes out as given, number text and all.
@@ -244,7 +234,7 @@ def insert(event: str, data: str, at: str | None, log_only: bool, uuid: str | No
 def listen(events: tuple[str, ...], last_event_id: str, count: int | None, **options: Any) -> None:
     """Print the stream, one JSON object a line; resumes by itself. EVENTS are names, or prefixes such as 'orders/*'."""
     left = count
-    with _clear_errors():
+    with clear_errors():
         with _named("--last-event-id"):
             check_id(last_event_id)
         client = _client(**options, needs_token=False)
@@ -264,7 +254,7 @@ def listen(events: tuple[str, ...], last_event_id: str, count: int | None, **opt
 @_client_options
 def log(event: str, limit: int | None, newest_first: bool, **options: Any) -> None:
     """Print an event's log, one record a line."""
-    with _clear_errors():
+    with clear_errors():
         for line in _client(**options).lines(collection(event, limit, newest_first)):
             click.echo(line)
 
@@ -274,7 +264,7 @@ def log(event: str, limit: int | None, newest_first: bool, **options: Any) -> No
 @_client_options
 def cancel(uuid: str, **options: Any) -> None:
     """Cancel a pending record; prints it."""
-    with _clear_errors():
+    with clear_errors():
         click.echo(_client(**options).post(f"/cancel/{quote(uuid, safe='')}"))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from click.core import ParameterSource
@@ -22,6 +22,12 @@ def given_by(name: str) -> str:
     context = click.get_current_context()
     (parameter,) = (each for each in context.command.params if each.name == name)
     return _given_by(parameter, context)
+
+
+def file_source() -> str:
+    """What named the current command's settings file, in the words in which ``read_settings`` names its sources."""
+    source = given_by("config")
+    return "argument" if source.startswith("-") else source
 
 
 def _given_by(parameter: click.Parameter, context: click.Context) -> str:
@@ -89,6 +95,16 @@ class PathOption(click.Path):
 class Commands(click.Group):
     """A group that says of an option that it does not know how a value that looks like one is given, and shows of what
     was typed no password of a URL."""
+
+    # Old names of commands, which still work. They are in no list, and in no documentation.
+    renamed: ClassVar[dict[str, str]] = {"copy": "move"}
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        new_name = self.renamed.get(cmd_name)
+        if new_name is None or new_name not in self.commands:
+            return super().get_command(ctx, cmd_name)
+        click.echo(f"`broker {cmd_name}` is called `broker {new_name}` now; the old name still works", err=True)
+        return super().get_command(ctx, new_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

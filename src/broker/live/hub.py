@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from broker import sse
-from broker.addresses import visitor
+from broker.addresses import client_key
 from broker.live.pace import Pace
 from broker.live.subscriber import Subscriber
 from broker.live.subscription import Subscription
@@ -22,7 +22,7 @@ class Group:
 
     Mutable state: its members, and what was written to all of them last; changed by the hub alone."""
 
-    __slots__ = ("announced", "members", "subscription", "written_at")
+    __slots__ = ("announced", "heartbeat_at", "members", "subscription", "written_at")
 
     def __init__(self, subscription: Subscription, now: float) -> None:
         self.subscription = subscription
@@ -30,6 +30,7 @@ class Group:
         # loop has fewer cache misses.
         self.members: dict[Subscriber, None] = {}
         self.written_at = now  # when something was written to all members, in seconds of the loop's clock
+        self.heartbeat_at = now  # when all members were sent a heartbeat
         # The position of the last id that was written to all who were members then. Whoever joined later was given the
         # id of its own ``position``.
         self.announced = 0
@@ -101,7 +102,7 @@ class Hub:
             self.closing
             or len(self.subscribers) >= settings.subscribers_max
             or (
-                self.by_client[visitor(address)] >= settings.subscribers_per_address_max
+                self.by_client[client_key(address)] >= settings.subscribers_per_address_max
                 and not settings.trusts(address)
             )
         )
@@ -244,14 +245,17 @@ class Hub:
     # Time
 
     async def run_heartbeats(self) -> None:
-        """For ever: one timer for all groups that were written nothing for ``heartbeat_s``."""
+        """For ever: one timer for all groups. Those that were written nothing for ``heartbeat_s`` have a heartbeat. A
+        page that asked for heartbeats as events has them all the time: it may listen to none of the other events."""
         every = self._settings.heartbeat_s
         while True:
             await asyncio.sleep(min(1.0, every / 4))
             idle_since = self._loop.time() - every
-            for group in [group for group in self._groups.values() if group.written_at <= idle_since]:
-                group.written_at = self._loop.time()
-                await self._send_heartbeats(group)
+            for group in tuple(self._groups.values()):
+                last = group.heartbeat_at if group.subscription.heartbeat_events else group.written_at
+                if last <= idle_since:
+                    group.heartbeat_at = group.written_at = self._loop.time()
+                    await self._send_heartbeats(group)
 
     async def _send_heartbeats(self, group: Group) -> None:
         """Some subscribers in each iteration of the event loop, so that thousands do not hold up anybody."""

@@ -1,4 +1,4 @@
-"""The newest frames, in memory: a storm of reconnects is answered without the store."""
+"""The newest frames, in memory, so that many clients can reconnect at once without the store."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ from itertools import accumulate
 from broker.names import Filter
 
 
-class Recent:
-    """Owned by the relay, which puts each record as its position moves over it. Positions have no holes.
+class RecentFrames:
+    """As many as a resume may replay. Positions have no holes, so a frame's index follows from its position::
 
-    Holds at most what a resume may replay. Memory is shared with the snapshot for the frames that are an event's
-    latest, and given back in large portions: at most twice the bounds are held for a while."""
+        position     before   before + 1   before + 2   ...        ``_before`` is the last one that is not held
+        _frames                  [0]          [1]       ...
+        _ends                    [0]          [1]       ...        bytes of all frames up to and with this one
+
+    Frames that are the latest of their event are shared with the snapshot. Memory is given back in large portions, so
+    for a while up to twice the bounds are held.
+
+    Owned by the relay, which puts each record in as its position moves past it."""
 
     def __init__(self, position: int, records_max: int, bytes_max: int) -> None:
         self._records_max = records_max
         self._bytes_max = bytes_max
-        self._before = position  # the position before the first that is held
+        self._before = position
         self._events: list[str] = []
         self._frames: list[bytes] = []
-        self._ends: list[int] = []  # bytes of all frames up to and with this one, since the list was last cut
+        self._ends: list[int] = []
 
     def put(self, event: str, frame: bytes) -> None:
+        """The frame of the next position."""
         self._events.append(event)
         self._frames.append(frame)
         self._ends.append(len(frame) + (self._ends[-1] if self._ends else 0))
         if len(self._frames) > 2 * self._records_max or self._ends[-1] > 2 * self._bytes_max:
-            self._cut()
+            self._drop_oldest()
 
     def holds(self, after: int) -> bool:
         """Whether every record behind the position ``after`` is here."""
@@ -44,8 +51,8 @@ class Recent:
             frames = [frame for event, frame in zip(events, frames, strict=True) if filter.matches(event)]
         return frames, self._before + last
 
-    def _cut(self) -> None:
-        """Down to the bounds; rarely, since it moves all that stays."""
+    def _drop_oldest(self) -> None:
+        """Down to the bounds. It moves all that stays, and is done rarely."""
         dropped = max(len(self._frames) - self._records_max, bisect_right(self._ends, self._ends[-1] - self._bytes_max))
         self._before += dropped
         del self._events[:dropped], self._frames[:dropped]

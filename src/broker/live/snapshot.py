@@ -8,7 +8,7 @@ from broker import sse
 from broker.names import EVERYTHING, Filter
 from broker.settings import KIB
 
-_SCAN_MAX = 2_000  # entries looked at in one turn of the loop: about a millisecond
+_SCAN_MAX = 2_000  # entries that are looked at in one iteration of the event loop: about a millisecond
 
 
 class Page:
@@ -19,24 +19,26 @@ class Page:
     def __init__(self, after: int, upto: int, chunk: bytes | None) -> None:
         self.after = after
         self.upto = upto
-        self.chunk = chunk  # None: to be made anew
+        self.chunk = chunk  # None: it has to be made again, because one of its records was superseded
 
 
 class Snapshot:
-    """Owned by the relay, which puts each record as its position moves over it.
+    """A subscriber walks through it by position, and keeps nothing but the position that it has reached, so a slow one
+    costs no memory. A version that is superseded before a walk comes to it is left out. Its successor has a position
+    beyond the walk's end, and the catch-up, which continues to there, delivers it.
 
-    A walk keeps nothing but a position, so a slow subscriber costs no memory. A version that is superseded before a
-    walk comes to it is left out: its successor lies beyond the walk's end, and the catch-up goes on to there.
+    Walks without a filter share pages, so that a thousand new connections cost little more than their system calls. A
+    new record invalidates the page on which the event's latest was, and the next walk makes that page again. The
+    positions at which pages begin and end stay the same, so that walks that are under way find the next page.
 
-    Unfiltered walks share pages, so that a thousand new connections cost little more than their system calls. A record
-    spoils the page that its event was on, for the next walk to make anew; where pages begin and end stays."""
+    Owned by the relay, which puts each record in as its position moves past it."""
 
     def __init__(self, page_bytes: int = 64 * KIB - 16) -> None:
         self._page_bytes = page_bytes  # with the chunk's framing, 64 KiB: what is written at a time
         self._latest: dict[str, tuple[int, bytes]] = {}
-        # Ascending; an entry is stale once its event has a later position. Compacted when most are.
+        # In ascending order. An entry is stale once its event has a later position; they are removed when most are.
         self._order: list[tuple[int, str]] = []
-        # Full ones, from position 0 on, each beginning where the one before it ends.
+        # Pages that are full, from position 0 on; each begins where the one before it ends.
         self._pages: list[Page] = []
 
     def put(self, position: int, event: str, frame: bytes) -> None:
@@ -47,12 +49,14 @@ class Snapshot:
         self._order.append((position, event))
         if len(self._order) > 2 * len(self._latest) + 1_000:
             self._order = [(at, name) for at, name in self._order if self._latest[name][0] == at]
-            self._pages = []  # half empty by now
+            self._pages = []  # they are half empty by now
 
     def page(self, after: int, upto: int) -> tuple[bytes, int] | None:
-        """A whole page from ``after`` on that ends at or before ``upto``, as a chunk, and where it ends.
+        """A full page that begins behind ``after`` and ends at or before ``upto``: its chunk, and where it ends. None
+        if there is none; then ``walk``.
 
-        The chunk of a page of which every record is superseded is empty: it must not be sent."""
+        The chunk is empty if every record of the page is superseded. It must not be sent then, since an empty chunk
+        ends a response."""
         index = bisect_right(self._pages, after, key=lambda page: page.after) - 1
         if index >= 0 and self._pages[index].after == after:
             page = self._pages[index]
@@ -77,10 +81,10 @@ class Snapshot:
         return frames, reached
 
     def _scan(self, filter: Filter, after: int, upto: int) -> tuple[list[bytes], int, bool]:
-        """The same, looked up; and whether more could follow up to ``upto``."""
+        """The same as ``walk``, and whether more could follow up to ``upto``."""
         if filter.prefixes or filter.everything:
             order = self._order
-        else:  # only exact names: no need to look at the others
+        else:  # exact names alone, which can be looked up
             order = sorted((self._latest[name][0], name) for name in filter.names if name in self._latest)
         start = bisect_right(order, after, key=lambda entry: entry[0])
         frames: list[bytes] = []

@@ -10,39 +10,44 @@ from pathlib import Path
 
 from broker.errors import SettingsError
 from broker.operations.verify import RESTORE, reading
-from broker.store.outage import moved_to
+from broker.store.outage import relocated_to
+from broker.store.sqlite.errors import Meaning, meaning_of, refusing
 from broker.store.sqlite.file import connect, locked, open_database
 
-_PAGES = 1_000  # of 4 KiB in one step; a writer goes on between two steps
+_PAGES = 1_000  # pages of 4 KiB that are copied in one step; between two steps the server can write
 
-Progress = Callable[[int, int], None]  # so many of so many are done
+Progress = Callable[[int, int], None]  # is called with how much is done, and of how much
 
 
 def backup(source: Path, target: Path, progress: Progress, *, also_moved: bool = False) -> int:
-    """A consistent copy of ``source``, in one file, by SQLite's backup API; returns how many records it has. A copy
-    of what is damaged is none, nor, unless ``also_moved``, of a log that lives elsewhere now: someone would take it
-    every night. Raises SettingsError."""
-    advice = f"no backup was made, keep those that you have; `broker verify` tells more; {RESTORE}"
-    if not also_moved and (gone := _moved(source, advice)):
-        raise SettingsError(f"{gone}. Back that one up; with --moved, what this one had then")
+    """Makes a consistent copy of ``source``, in one file, by SQLite's backup API. Returns how many records it has.
+
+    Raises SettingsError; also if the log is damaged, because such a copy would be of no use, and, without
+    ``also_moved``, if the log has moved away, because a command that runs every night would continue to keep a log that
+    nobody writes to."""
+    advice = f"no backup was made, keep those that you have; `broker verify` says more; {RESTORE}"
+    if not also_moved and (relocation := _relocation(source, advice)):
+        raise SettingsError(f"{relocation}. Back that one up; with --moved, what this one had then")
     with new_file(target) as part:
         return _copy(source, part, progress, advice)
 
 
-def _moved(file: Path, advice: str) -> str:
-    """Where to, if it has."""
+def _relocation(file: Path, advice: str) -> str:
+    """Says where the log is now, if it has moved away; otherwise empty."""
     with reading(file, advice) as log:
         if not any(name == "moved" for _, name, *_ in log.execute("PRAGMA table_info(state)")):
-            return ""  # of an older Broker
+            return ""  # an older Broker wrote it, which could not move logs
         moved, arrived = log.execute("SELECT moved, arrived FROM state").fetchone() or (None, 0)
-    return moved_to(str(file.parent), moved, bool(arrived)) if moved is not None else ""
+    return relocated_to(str(file.parent), moved, bool(arrived)) if moved is not None else ""
 
 
 def restore(source: Path, target: Path, progress: Progress) -> int:
-    """Puts a copy in place of a log that is not there, and opens a new epoch: what was published after the backup is
-    lost, and a page that has seen it must not take the records to come for its continuation. So it may also be the
-    backup of a log that has moved. Returns how many records it has. Raises SettingsError."""
-    with reading(source):  # before the folder is made
+    """Puts a backup in place of a log that is not there any more. Returns how many records it has.
+
+    It opens a new epoch: what was published after the backup is lost, and a page that has seen it must not take the
+    records to come for its continuation. For the same reason a backup of a log that has moved may be restored, too.
+    Raises SettingsError."""
+    with reading(source):  # refuses what is no log before a folder is made for it
         pass
     with locked(target):
         for file in (target, target.with_name(target.name + "-wal")):
@@ -61,32 +66,33 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
 
 def _copy(source: Path, part: Path, progress: Progress, advice: str) -> int:
     with reading(source, advice) as log, contextlib.closing(connect(part)) as copy:
-        log.execute("BEGIN")  # one moment for all of it: without that, each insert would start it anew
+        # A read transaction around all steps. Without it, each insert of the server would start the copy anew.
+        log.execute("BEGIN")
         (records,) = log.execute("SELECT (SELECT count(*) FROM records) FROM state").fetchone() or (0,)
         try:
             log.backup(copy, pages=_PAGES, progress=lambda status, left, total: progress(total - left, total))
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise
+            if meaning_of(error) is Meaning.DAMAGED:
+                raise  # it is the source that is damaged, and ``reading`` says so
             raise SettingsError(f"cannot write {part}: {error}") from error
-        (found,) = copy.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise SettingsError(f"{source} is damaged: {found}; {advice}")
-        copy.execute("PRAGMA journal_mode = DELETE")  # no second file beside it
+        (result,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            raise SettingsError(f"{source} is damaged: {result}; {advice}")
+        copy.execute("PRAGMA journal_mode = DELETE")  # a backup is one file, without a write-ahead log beside it
     return int(records)
 
 
 def open_epoch(log: sqlite3.Connection) -> None:
-    """Ends the current epoch at the head, and opens a new one, in the caller's transaction."""
+    """Ends the current epoch at the head, and opens a new one, within the caller's transaction."""
     log.execute("UPDATE epochs SET ended = (SELECT head FROM state) WHERE ended IS NULL")
     log.execute("INSERT INTO epochs VALUES (lower(hex(randomblob(4))), NULL)")
 
 
 @contextlib.contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """An empty file to fill, which has ``target``'s name once it is complete and on disk; if that fails, nothing is
-    left. For this user alone: password hashes are in it. Raises SettingsError."""
-    try:
+    """An empty file to fill. It gets the name ``target`` at the end, when it is complete and on disk; if anything
+    fails, nothing is left. Only this user can read it, because password hashes are in it. Raises SettingsError."""
+    with refusing(f"write {target}"):
         if target.exists():
             raise SettingsError(f"{target} is there already; give another name")
         part = target.with_name(target.name + ".part")
@@ -103,14 +109,13 @@ def new_file(target: Path) -> Iterator[Path]:
         try:
             sync(target.parent)
         except OSError:
+            # The name may not survive a power cut. Whoever gets an error must not find a file that looks complete.
             target.unlink()
             raise
-    except (OSError, sqlite3.Error) as error:
-        raise SettingsError(f"cannot write {target}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def sync(path: Path) -> None:
-    """A file, or the names in a folder, to the disk."""
+    """Writes a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

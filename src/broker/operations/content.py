@@ -1,4 +1,4 @@
-"""The tables of a log as ``broker copy`` moves them: the same on SQLite and PostgreSQL but for a few names."""
+"""What ``broker move`` moves: the tables of a log, which are the same on SQLite and PostgreSQL but for a few names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 from broker.errors import SettingsError
 from broker.store.transaction import Counters
 
-AGAIN = "type the same `broker copy` again: it finds out how far this one came, and finishes"
+AGAIN = "run the same `broker move` command again; it checks what was done, and finishes the rest"
 
-# Each table's columns, in an order that keeps its references, with PostgreSQL's types. A row travels as SQLite has it:
-# a uuid is 16 bytes. ``epochs`` and ``state`` are in Content.
+# Each table's columns, with PostgreSQL's types, in an order in which no row refers to one that comes later. Rows travel
+# in SQLite's form: a uuid is 16 bytes. What ``epochs`` and ``state`` have is in Content.
 COPIED: dict[str, dict[str, str]] = {
     "users": {
         "id": "text", "username": "text", "username_key": "text", "info": "text", "password_hash": "text",
@@ -28,15 +28,16 @@ COPIED: dict[str, dict[str, str]] = {
 
 
 class Content(NamedTuple):
-    """What must be the same in the copy."""
+    """What must be the same in the target when all was copied."""
 
-    rows: dict[str, int]  # in each table
+    rows: dict[str, int]  # how many each table has
     data_bytes: int
     counters: Counters
     epochs: dict[str, int | None]
 
     def continues(self, other: Content) -> bool:
-        """Whether this is the same log, as it was then or later: epochs are random."""
+        """Whether this is the log that ``other`` describes, unchanged or with later records. Epochs are random, so two
+        logs do not share one by accident."""
         return (
             self.epochs.keys() >= other.epochs.keys()
             and self.counters.last_number >= other.counters.last_number
@@ -45,11 +46,11 @@ class Content(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """That a log has moved, in its ``state``."""
+    """What a log's ``state`` says about a move. A log with ``moved`` is read-only."""
 
-    moved: str | None  # where to
-    arrived: bool  # known to be there
+    moved: str | None  # where the log moves to, or has moved to; None: it is here
+    arrived: bool  # whether it is known to be there
 
 
 class NotCommitted(SettingsError):
-    """Nothing was moved, and that is certain."""
+    """The target's commit failed, and it is certain that nothing of it is there."""

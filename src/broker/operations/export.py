@@ -23,14 +23,14 @@ from broker.store.sqlite.file import locked, open_database, roll_back
 from broker.users import check_username, username_key
 
 FORMAT = 1
-_ROWS = 1_000  # told of at a time
-_FAULTS_MAX = 3  # told of: one that is wrong early makes others
+_REPORT_EVERY = 1_000  # records, of which the progress is reported
+_FAULTS_MAX = 3  # how many faults an import reports: an early one often causes the others
 
-Done = Callable[[int], None]  # so many more records
+Done = Callable[[int], None]  # is called with how many more records are done
 
 _T = TypeVar("_T")
 
-# What SQLite holds; the bounds of msgspec are such numbers, too.
+# The integers that SQLite can store; msgspec's own bounds can be no larger either.
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Ordinal = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 _Microseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -38,7 +38,7 @@ _Epoch = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
 
 
 class Head(msgspec.Struct, forbid_unknown_fields=True):
-    """The first line: what follows."""
+    """The first line, which says what follows."""
 
     broker: int
     epochs: dict[_Epoch, _Count | None]
@@ -64,7 +64,7 @@ class UserLine(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RecordLine(msgspec.Struct, forbid_unknown_fields=True):
-    """A line for each record, in the order of their numbers. ``data`` is as it was sent."""
+    """A line for each record, in the order of their numbers. ``data`` is written as it was sent."""
 
     number: _Ordinal
     uuid: UUID
@@ -104,8 +104,9 @@ _record = msgspec.json.Decoder(RecordLine)
 
 
 def export_log(file: Path, done: Done) -> Iterator[bytes]:
-    """Lines with their ends, all of one moment, also while a server writes. Raises SettingsError."""
-    at = "the first line"
+    """Yields the lines, with their line feeds. All are of one moment, also while a server writes. Raises
+    SettingsError."""
+    place = "the first line"  # where the export is, for the message about a row that cannot be read
     try:
         with reading(file) as log:
             log.execute("BEGIN")
@@ -118,7 +119,7 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
                 """SELECT username, id, CAST(info AS BLOB), password_hash, gen, disabled, created_us FROM users
                    ORDER BY created_us"""
             ):
-                at = f"user {user_id}"
+                place = f"user {user_id}"
                 password_hash, gen, disabled, created_us = rest
                 user = UserLine(username, user_id, msgspec.Raw(info), password_hash, gen, bool(disabled), created_us)
                 yield _encode(user) + b"\n"
@@ -130,27 +131,27 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
             ):
                 number, uuid, event, by, timestamp, due_us, log_only, inserted_us, *state, data = row
                 position, published_us, cancelled_by, cancelled_us = state
-                at = f"record {number}"
+                place = f"record {number}"
                 record = RecordLine(
                     number, UUID(bytes=uuid), event, by, timestamp, due_us, bool(log_only), inserted_us,
                     position, published_us, cancelled_by, cancelled_us, msgspec.Raw(data),
                 )  # fmt: skip
                 yield _encode(record) + b"\n"
-                if number % _ROWS == 0:
-                    done(_ROWS)
+                if number % _REPORT_EVERY == 0:
+                    done(_REPORT_EVERY)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"{file}: {at} cannot be read ({error}); `broker verify` tells more") from error
+        raise SettingsError(f"{file}: {place} cannot be read ({error}); `broker verify` says more") from error
 
 
 def export_file(source: Path, target: Path, done: Done) -> None:
-    """The same into a new file. Raises SettingsError."""
+    """Writes the export into a new file. Raises SettingsError."""
     with new_file(target) as part, part.open("wb") as output:
         output.writelines(export_log(source, done))
 
 
 def read_head(lines: Iterator[bytes]) -> Head:
-    """Raises SettingsError."""
-    line = next(lines, b"").removeprefix(BOM_UTF8)  # as some editors put in front
+    """Reads the first line. Raises SettingsError."""
+    line = next(lines, b"").removeprefix(BOM_UTF8)  # some editors put the mark at the beginning of a file
     if not line:
         raise SettingsError("the end of the file, and it has no line; give what `broker export` wrote")
     head, _ = _decoded(_head, 1, line)
@@ -160,15 +161,17 @@ def read_head(lines: Iterator[bytes]) -> Head:
 
 
 def import_log(file: Path, head: Head, lines: Iterator[bytes], done: Done) -> None:
-    """All of it, or nothing, into a log that is empty; a new epoch is opened, as the old log may have gone on.
+    """Imports all of it, or nothing, into a log that is empty. It opens a new epoch, because the log that was exported
+    may have got further records since, at positions that this one will give to others.
 
-    Raises SettingsError naming the line."""
+    Raises SettingsError, which names the line."""
     with locked(file), contextlib.closing(open_database(file)) as log:
         try:
             log.execute("BEGIN IMMEDIATE")
             if any(log.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("records", "users")):  # noqa: S608
                 raise SettingsError(f"{file} is not empty; import into another --data folder")
             _fill(log, head, lines, done)
+            # Each line was checked by itself. This checks the log as a whole, and what was derived from the lines.
             if faults := list(islice(find_faults(log, lambda _: None), _FAULTS_MAX)):
                 raise SettingsError(f"{'; '.join(map(str, faults))}; nothing was stored")
             open_epoch(log)
@@ -204,8 +207,8 @@ def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Don
                 raise BadRequest(f"number: {record.number} in place of {read}; each record is there once, in order")
             record.check()
             _store_record(log, record, compact(bytes(record.data)).decode())
-        if read % _ROWS == 0:
-            done(_ROWS)
+        if read % _REPORT_EVERY == 0:
+            done(_REPORT_EVERY)
     if read != head.records:
         raise _cut_short("records", read, head.records)
     _derive(log)
@@ -236,7 +239,8 @@ def _store_record(log: sqlite3.Connection, record: RecordLine, data: str) -> Non
 
 
 def _derive(log: sqlite3.Connection) -> None:
-    """What follows from the rows of the log: see the schema in ``migrations``."""
+    """Fills the tables that follow from the log's own rows: publications (their sums of bytes), pending, events and
+    state. The schema in ``migrations`` says what they mean."""
     log.execute(
         """INSERT INTO publications
            SELECT position, number, published_us, sum(length(CAST(data AS BLOB))) OVER (ORDER BY position)
@@ -274,14 +278,14 @@ def _cut_short(what: str, read: int, expected: int) -> SettingsError:
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], number: int, line: bytes) -> tuple[_T, raw_json.Compact]:
-    """As the body of a request is read, with the same depth of JSON and the same characters."""
+    """Decodes a line as the body of a request is decoded, with the same limits of depth and of characters."""
     with _line(number):
         return raw_json.decode(decoder, line, "it")
 
 
 @contextlib.contextmanager
 def _line(number: int) -> Iterator[None]:
-    """Names the line that is refused."""
+    """Has an error name the line that is refused."""
     try:
         yield
     except BadRequest as error:

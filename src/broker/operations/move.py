@@ -1,4 +1,7 @@
-"""``broker copy``: moves a whole log, with its epochs and positions, users and token secret, to another store."""
+"""``broker move``: moves a whole log, with its epochs and positions, users and token secret, to another store.
+
+The danger is that both stores accept writes. Each would give the same positions to other records, and a client that has
+the id of one would silently continue with the other. ``_move`` says how that is excluded, whatever fails in between."""
 
 from __future__ import annotations
 
@@ -10,73 +13,88 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from broker.errors import SettingsError
 from broker.operations.content import COPIED, Content, Mark, NotCommitted
 from broker.operations.move_sqlite import SQLiteSource, SQLiteTarget
-from broker.store.outage import NO_DRIVER, moved_to
+from broker.store.outage import NO_DRIVER, relocated_to
 
 if TYPE_CHECKING:
     from broker.operations.move_postgres import PostgresLog
 
-_ROWS = 1_000  # told of at a time
+_REPORT_EVERY = 1_000  # rows, of which the progress is reported
 
-Progress = Callable[[int, int], None]  # so many of so many rows are done
+Progress = Callable[[int, int], None]  # is called with how many rows are done, and of how many
 
 
 class Source(Protocol):
-    """A log that may be moved away. While it is held nobody else writes to it. Each call raises SettingsError."""
+    """A log that may be moved away. All calls may raise SettingsError."""
 
-    address: str  # as --from and --to take it, without a password
+    address: str  # in the form that --from and --to take, without a password
 
-    def held(self) -> AbstractContextManager[None]: ...
+    def held(self) -> AbstractContextManager[None]:
+        """Holds the write lock: within it, nobody else writes to the log. The other calls are made within it."""
+        ...
+
     def content(self) -> Content: ...
     def mark(self) -> Mark: ...
-    def secret(self) -> str | None: ...
+    def secret(self) -> str | None:
+        """The token secret; None if the log has none, because the server was given one as a setting."""
+        ...
+
     def rows(self, table: str) -> Generator[tuple[Any, ...]]: ...
     def put_mark(self, mark: Mark) -> None:
-        """On disk when it returns."""
+        """The mark is on disk when this returns. If it raises, that is not known."""
         ...
 
 
 class Target(Protocol):
-    """Where a log is moved to, in one transaction, which lasts while it is held. Each call raises SettingsError."""
+    """Where a log is moved to, in one transaction. All calls may raise SettingsError."""
 
-    address: str
+    address: str  # in the form that --from and --to take, without a password
 
-    def held(self) -> AbstractContextManager[None]: ...
-    def found(self) -> Content | None:
-        """What is there before; None: nothing."""
+    def held(self) -> AbstractContextManager[None]:
+        """Holds the write lock, and the transaction. Without ``commit`` nothing is there afterwards."""
+        ...
+
+    def existing(self) -> Content | None:
+        """What is there before; None if it has neither records nor users."""
         ...
 
     def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None: ...
     def finish(self, content: Content, secret: str | None) -> None:
-        """Epochs and counters; nothing is missing now."""
+        """Writes what is not in the tables: epochs, counters and the token secret."""
         ...
 
-    def content(self) -> Content: ...
+    def content(self) -> Content:
+        """What is there now, counted in the target itself."""
+        ...
+
     def commit(self) -> None:
-        """Raises NotCommitted if nothing is there; SettingsError: that is not known."""
+        """Raises NotCommitted if it is certain that nothing is there, and SettingsError if that is not known."""
         ...
 
 
 class Moved(NamedTuple):
-    """What is there now."""
+    """The result: what is in the target now."""
 
     address: str
     records: int
     users: int
-    before: bool  # it was there already
+    before: bool  # whether an earlier run had moved it there already
 
 
-def copy_log(source: str, target: str, progress: Progress) -> Moved:
-    """Moves the log from one folder or URL of PostgreSQL to another. Raises SettingsError."""
-    here: Source = _postgres(source, new=False) if _is_url(source) else SQLiteSource(Path(source))
-    there: Target = _postgres(target, new=True) if _is_url(target) else SQLiteTarget(Path(target))
-    if here.address == there.address:
-        raise SettingsError(f"--from and --to are the same: {here.address}")
-    with there.held(), here.held():  # in this order: the source's writers wait only once the target is there
-        return _move(here, there, progress)
+def move_log(source: str, target: str, progress: Progress) -> Moved:
+    """Moves the log from one folder, or URL of PostgreSQL, to another. Raises SettingsError."""
+    old: Source = _postgres(source, new=False) if _is_url(source) else SQLiteSource(Path(source))
+    new: Target = _postgres(target, new=True) if _is_url(target) else SQLiteTarget(Path(target))
+    if old.address == new.address:
+        raise SettingsError(f"--from and --to are the same: {old.address}")
+    # The target comes first, because the nodes on the source wait from the moment at which it is held: not also while
+    # somebody else holds the target.
+    with new.held(), old.held():
+        return _move(old, new, progress)
 
 
 def _is_url(text: str) -> bool:
-    """Or libpq's ``host=... dbname=...``, which the setting ``database`` takes, too."""
+    """Whether it means PostgreSQL: a URL, or libpq's ``host=... dbname=...``, which the setting ``database`` takes,
+    too. Raises SettingsError for the URL of anything else, which would become the name of a folder."""
     scheme, colon, _ = text.partition("://")
     if colon and scheme not in ("postgresql", "postgres"):
         raise SettingsError("neither a folder nor a postgresql:// URL; give postgresql://user@host/name")
@@ -92,36 +110,40 @@ def _postgres(url: str, *, new: bool) -> PostgresLog:
 
 
 def _move(source: Source, target: Target, progress: Progress) -> Moved:
-    content, mark, found = source.content(), source.mark(), target.found()
+    """Moves the log while both are held, or finds out what an earlier run has done, and finishes that."""
+    content, mark, existing = source.content(), source.mark(), target.existing()
     moved = Moved(target.address, content.rows["records"], content.rows["users"], before=False)
     if not moved.records and not moved.users:
         raise SettingsError(f"the log of {source.address} is empty: nothing is to be moved; start with the new one")
     if mark.moved not in (None, target.address):
-        raise SettingsError(moved_to(source.address, str(mark.moved), mark.arrived))
-    if found is not None:
-        if mark.moved is None or not found.continues(content):
+        raise SettingsError(relocated_to(source.address, str(mark.moved), mark.arrived))
+    if existing is not None:
+        # An earlier run has moved it, if the source says so and the target has the same log. There may be more in it by
+        # now, because the nodes on the target may run already.
+        if mark.moved is None or not existing.continues(content):
             raise SettingsError(
                 f"{target.address} is not empty; give another folder or database, or move away what is there"
             )
         source.put_mark(Mark(target.address, arrived=True))
         return moved._replace(before=True)
-    if mark.arrived:  # and went on there: its positions must not be given once more
+    # The log was there, and may have got further records there. From this source their positions would be given again.
+    if mark.arrived:
         raise SettingsError(
             f"the log of {source.address} was in {target.address}, and is not there any more: put a backup of that one "
             "in its place, or give up what was added since, with a new epoch: docs/operations.md, under Move the log"
         )
     _fill(source, target, content, progress)
-    # The danger: never may both take writes, and the target does from its commit on. So first it is on disk at the
-    # source that it has moved. Whatever happens between the two (a kill, a power cut, a lost connection) leaves a
-    # source that refuses, and a target that has nothing or all. The next run sees which, under the locks of both.
-    # Only who knows that the commit failed may take the mark away.
+    # The danger: both must never accept writes, and the target does from its commit on. So the mark that the log has
+    # moved is on disk at the source before that. Whatever happens in between (a kill, a power cut, a lost connection)
+    # leaves a source that refuses writes, and a target that has nothing or all. The next run sees which, while it holds
+    # the locks of both. The mark may be withdrawn only by whoever knows for certain that the commit failed.
     source.put_mark(Mark(target.address, arrived=False))
     try:
         target.commit()
     except NotCommitted:
         source.put_mark(Mark(None, arrived=False))
         raise
-    # An empty target is from here on no commit that did not happen, but a log that was lost.
+    # From here on an empty target means that its log was lost, no longer that our commit failed.
     source.put_mark(Mark(target.address, arrived=True))
     return moved
 
@@ -134,13 +156,14 @@ def _fill(source: Source, target: Target, content: Content, progress: Progress) 
         for row in rows:
             yield row
             done += 1
-            if done % _ROWS == 0:
+            if done % _REPORT_EVERY == 0:
                 progress(done, total)
 
     for table in COPIED:
         with closing(source.rows(table)) as rows:
             target.fill(table, counted(rows))
     target.finish(content, source.secret())
-    if (arrived := target.content()) != content:
-        raise SettingsError(f"not all has arrived, so nothing was moved: {content} became {arrived}")
+    # Counted in the target, before the mark: a target that lost something on the way is never committed.
+    if (copied := target.content()) != content:
+        raise SettingsError(f"not all has arrived, so nothing was moved: {content} became {copied}")
     progress(total, total)

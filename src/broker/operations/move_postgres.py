@@ -1,4 +1,4 @@
-"""``broker copy`` from and to PostgreSQL."""
+"""``broker move`` from and to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from psycopg.pq import TransactionStatus
 
 from broker.errors import SettingsError
 from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
-from broker.store.postgres.database import COPY_LOCK, LOCK, Database, open_log
+from broker.store.postgres.database import LOCK, MOVE_LOCK, Database, open_log
 from broker.store.transaction import Counters
 
-logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what fails is told once, in an error
+# The command reports each failure once, as an error. Without a handler, Python would also print psycopg's warnings.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
-# A copy takes its time, and nodes must have none of what it holds meanwhile; see also postgres_session.
+# A move may take long, so no timeout of the role's may end it. Only for the lock it does not wait long. Compare SET_UP
+# in store/postgres/database.py, which the nodes use.
 _SET_UP = """SELECT set_config('idle_in_transaction_session_timeout', '0', true),
     set_config('statement_timeout', '0', true), set_config('lock_timeout', '5s', true),
     set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)"""
 
 
 class PostgresLog:
-    """See ``copy.Source`` and ``copy.Target``. Mutable state: its connection, with the one transaction that reads and
-    marks, or fills."""
+    """See ``move.Source`` and ``move.Target``.
+
+    Mutable state: the connection, with the one transaction that reads the source, or fills the target."""
 
     def __init__(self, url: str, *, new: bool) -> None:
-        """``new``: its tables are made if need be."""
+        """``new``: its tables are made if there are none."""
         self._database = Database(url)
         self._new = new
         self.address = self._database.address
@@ -37,23 +40,26 @@ class PostgresLog:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        with self._telling():
+        """Holds LOCK, so that no node writes, until the transaction ends; and MOVE_LOCK until the session ends."""
+        with self._refusing():
             self._db, _ = open_log(self._database, new=self._new)
         with contextlib.closing(self._db):
-            with self._telling():
-                if self._row(f"SELECT pg_try_advisory_lock({COPY_LOCK})") == (False,):
-                    raise SettingsError(f"another `broker copy` works on {self._database.name}; wait for its end")
+            with self._refusing():
+                if self._row(f"SELECT pg_try_advisory_lock({MOVE_LOCK})") == (False,):
+                    raise SettingsError(
+                        f"another `broker move` works on {self._database.name}; wait until it has ended"
+                    )
                 self._db.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
                 self._db.execute(_SET_UP)
                 self._db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             yield
 
-    def found(self) -> Content | None:
+    def existing(self) -> Content | None:
         content = self.content()
         return content if content.rows["records"] or content.rows["users"] else None
 
     def content(self) -> Content:
-        with self._telling():
+        with self._refusing():
             return Content(
                 {table: self._row(f"SELECT count(*) FROM broker.{table}")[0] for table in COPIED},  # noqa: S608
                 self._row("SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM broker.records")[0],
@@ -64,11 +70,11 @@ class PostgresLog:
             )
 
     def mark(self) -> Mark:
-        with self._telling():
+        with self._refusing():
             return Mark(*self._row("SELECT moved, arrived FROM broker.state"))
 
     def secret(self) -> str | None:
-        with self._telling():
+        with self._refusing():
             return str(self._row("SELECT token_secret FROM broker.state")[0])
 
     def rows(self, table: str) -> Generator[tuple[Any, ...]]:
@@ -77,7 +83,7 @@ class PostgresLog:
             "uuid_send(uuid)" if kind == "uuid" else _name(table, name) for name, kind in columns.items()
         )
         query = f"COPY (SELECT {select} FROM broker.{table}) TO STDOUT"  # noqa: S608 (constants only)
-        with self._telling(), self._db.cursor() as cursor, cursor.copy(query) as copy:
+        with self._refusing(), self._db.cursor() as cursor, cursor.copy(query) as copy:
             copy.set_types(["bytea" if kind == "uuid" else kind for kind in columns.values()])
             yield from copy.rows()
 
@@ -93,14 +99,15 @@ class PostgresLog:
             rows = ((number, uuid.hex(), *more) for number, uuid, *more in rows)
         names = ", ".join(_name(table, name) for name in COPIED[table])
         query = f"COPY broker.{table} ({names}) FROM STDIN"
-        with self._telling(), self._db.cursor() as cursor, cursor.copy(query) as copy:
+        with self._refusing(), self._db.cursor() as cursor, cursor.copy(query) as copy:
             for row in rows:
                 copy.write_row(row)
 
     def finish(self, content: Content, secret: str | None) -> None:
-        with self._telling():
+        with self._refusing():
             self._db.execute("DELETE FROM broker.epochs")
-            # On no cluster yet: the node that starts first says on which. So it is no fail-over, and the epoch stays.
+            # No cluster is stored with the epoch. The node that starts first stores its own, so that the move does not
+            # count as a fail-over, and the epoch continues.
             self._db.cursor().executemany("INSERT INTO broker.epochs VALUES (%s, %s, NULL)", content.epochs.items())
             self._db.execute(
                 """UPDATE broker.state SET last_number = %s, head = %s, total_bytes = %s, event_names = %s,
@@ -112,7 +119,9 @@ class PostgresLog:
         try:
             self._db.commit()
         except psycopg.Error as error:
-            if self._db.info.transaction_status == TransactionStatus.IDLE:  # the server lives, and has refused it
+            # IDLE says that the server has answered, and that the answer was a refusal. If the connection was lost, the
+            # commit may have happened.
+            if self._db.info.transaction_status == TransactionStatus.IDLE:
                 raise NotCommitted(str(self._database.refusal(error))) from error
             raise SettingsError(f"{self._database.refusal(error)}; {AGAIN}") from error
 
@@ -122,7 +131,7 @@ class PostgresLog:
         return row
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _refusing(self) -> Iterator[None]:
         try:
             yield
         except (psycopg.Error, OSError) as error:
@@ -130,5 +139,5 @@ class PostgresLog:
 
 
 def _name(table: str, column: str) -> str:
-    """``user`` is a word of PostgreSQL's own."""
+    """The column's name on PostgreSQL, where ``user`` is a reserved word."""
     return "username" if column == "user" and table != "users" else column

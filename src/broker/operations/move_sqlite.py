@@ -1,10 +1,11 @@
-"""``broker copy`` from and to a folder."""
+"""``broker move`` from and to a folder."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,27 @@ from broker.errors import SettingsError
 from broker.operations.backup import new_file, sync
 from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
 from broker.operations.verify import reading
+from broker.store.sqlite.errors import refusing
 from broker.store.sqlite.file import locked, open_database, roll_back
 from broker.store.sqlite.secret import keep_secret, read_secret
 from broker.store.sqlite.tables import SQLiteTables
 
 
 class SQLiteSource:
-    """See ``copy.Source``. Mutable state: its connection, with the one transaction that reads and marks."""
+    """See ``move.Source``. Mutable state: the connection, with the one transaction that reads and marks."""
 
     def __init__(self, folder: Path) -> None:
         self.address = str(folder.resolve())
         self._folder = folder
         self._log: sqlite3.Connection
-        with reading(folder / "broker.db"):  # before anything is made or waits
+        with reading(folder / "broker.db"):  # refuses what is no log before anything is made in the target
             pass
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         file = self._folder / "broker.db"
         with locked(file), contextlib.closing(open_database(file, also_moved=True)) as self._log:
-            with self._telling():
+            with self._refusing():
                 self._log.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -39,45 +41,44 @@ class SQLiteSource:
                 roll_back(self._log)
 
     def content(self) -> Content:
-        with self._telling():
+        with self._refusing():
             return _content(self._log)
 
     def mark(self) -> Mark:
-        with self._telling():
+        with self._refusing():
             moved, arrived = self._log.execute("SELECT moved, arrived FROM state").fetchone()
         return Mark(moved, bool(arrived))
 
     def secret(self) -> str | None:
         file = self._folder / "token-secret"
-        return read_secret(file) if file.exists() else None  # it may be given as a setting
+        return read_secret(file) if file.exists() else None  # the server may have one as a setting
 
     def rows(self, table: str) -> Generator[tuple[Any, ...]]:
-        with self._telling("`broker verify` tells more"):
+        with self._refusing("`broker verify` says more"):
             yield from self._log.execute(f"SELECT {', '.join(COPIED[table])} FROM {table}")  # noqa: S608 (constants)
 
     def put_mark(self, mark: Mark) -> None:
-        with self._telling(AGAIN):
+        with self._refusing(AGAIN):
             self._log.execute("UPDATE state SET moved = ?, arrived = ?", mark)
+            # The first mark commits the transaction that has read the log. Later ones commit by themselves.
             if self._log.in_transaction:
                 self._log.execute("COMMIT")
 
-    @contextlib.contextmanager
-    def _telling(self, advice: str = "nothing was moved") -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise SettingsError(f"cannot use {self._folder}: {error}; {advice}") from error
+    def _refusing(self, advice: str = "nothing was moved") -> AbstractContextManager[None]:
+        return refusing(f"use {self._folder}", advice)
 
 
 class SQLiteTarget:
-    """See ``copy.Target``. A new file is filled, which is given its name at the commit: nothing is left to fail then
-    but that. Mutable state: its connection, the file."""
+    """See ``move.Target``. It fills a new file, which gets its name at the commit, so that only this can still fail
+    then.
+
+    Mutable state: the connection, and the new file."""
 
     def __init__(self, folder: Path) -> None:
         self.address = str(folder.resolve())
         self._folder = folder
         self._file = folder / "broker.db"
-        self._new = contextlib.ExitStack()
+        self._new = contextlib.ExitStack()  # closed without an error, it gives the file its name
         self._log: sqlite3.Connection | None = None
 
     @contextlib.contextmanager
@@ -85,10 +86,10 @@ class SQLiteTarget:
         with locked(self._file), self._new:
             yield
 
-    def found(self) -> Content | None:
+    def existing(self) -> Content | None:
         if not self._file.exists():
             wal = self._file.with_name(self._file.name + "-wal")
-            if wal.exists():  # SQLite would take it for the new file's
+            if wal.exists():  # SQLite would take it for the write-ahead log of the new file
                 raise SettingsError(
                     f"{wal} is there, of another log: move it to that log's broker.db, or give another folder"
                 )
@@ -108,7 +109,8 @@ class SQLiteTarget:
     def _begin(self) -> sqlite3.Connection:
         part = self._new.enter_context(new_file(self._file))
         log = self._new.enter_context(contextlib.closing(open_database(part)))
-        # It is thrown away if anything goes wrong, and synced as a whole before it has its name.
+        # The file is discarded if anything fails, and synced as a whole before it gets its name. So it needs neither a
+        # journal nor syncs of its own, which makes it faster.
         log.execute("PRAGMA journal_mode = OFF")
         log.execute("PRAGMA synchronous = OFF")
         log.execute("BEGIN")
@@ -122,7 +124,7 @@ class SQLiteTarget:
         self._log.execute("COMMIT")
         if secret is not None:
             keep_secret(self._folder / "token-secret", secret)
-        for folder in (self._folder, self._folder.resolve().parent):  # it may be new
+        for folder in (self._folder, self._folder.resolve().parent):  # the folder itself may be new
             sync(folder)
 
     def content(self) -> Content:
@@ -133,7 +135,7 @@ class SQLiteTarget:
         try:
             self._new.close()
         except SettingsError as error:
-            if not self._file.exists():
+            if not self._file.exists():  # certain, because the folder's lock is held
                 raise NotCommitted(str(error)) from error
             raise SettingsError(f"{error}; {AGAIN}") from error
 

@@ -18,20 +18,20 @@ from broker import raw_json
 from broker.errors import BadRequest, SettingsError
 from broker.names import check_name
 from broker.records import parse_timestamp
-from broker.store.sqlite.file import connect, migrations, schema_version
+from broker.store.sqlite.errors import Meaning, meaning_of
+from broker.store.sqlite.file import MIGRATIONS, connect, schema_version
 from broker.users import check_username, username_key
 
 RESTORE = "put your last good backup in its place with `broker restore`"
 
-_TELL_EVERY = 1_000  # records
+_REPORT_EVERY = 1_000  # records, of which the progress is reported
 _TABLES = frozenset({"records", "publications", "cancellations", "pending", "events", "state", "epochs", "users"})
 _MAGIC = b"SQLite format 3\0"
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_NOT_PERMITTED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
-# What the values of a damaged row raise when they are read.
+# What is raised when the values of a damaged row are read.
 _UNREADABLE = (BadRequest, ValueError, TypeError, AttributeError)
 
-# As argon2 writes it (its memory below 1 GiB): what it cannot take, it answers with an error at each login.
+# The form in which argon2 writes a hash (its memory below 1 GiB). With any other text each login of that user would
+# fail with an internal error.
 _PASSWORD_HASH = re.compile(
     r"\$argon2(?:id|i|d)\$v=(?:16|19)\$m=([1-9][0-9]{0,5}),t=[1-9][0-9]{0,2},p=([1-9][0-9]?)"
     r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{6,86})\Z"
@@ -39,7 +39,7 @@ _PASSWORD_HASH = re.compile(
 
 _json = msgspec.json.Decoder(msgspec.Raw)
 
-# Each finds what must not be: a row of its text for each fault.
+# Each query finds what must never be, and returns a row for each fault, which says where it is.
 _FAULTS = (
     ("a record is log-only neither with 0 nor with 1",
      "SELECT number FROM records WHERE log_only NOT IN (0, 1)"),
@@ -55,12 +55,12 @@ _FAULTS = (
      "SELECT number FROM publications JOIN records USING (number) WHERE published_us < due_us"),
     ("a record was cancelled when it was due already",
      "SELECT number FROM cancellations JOIN records USING (number) WHERE cancelled_us >= due_us"),
-    ("a record waits that was published, cancelled or log-only",
+    ("a record is pending that was published, cancelled or is log-only",
      """SELECT number FROM pending WHERE number IN (SELECT number FROM publications)
         OR number IN (SELECT number FROM cancellations) OR number IN (SELECT number FROM records WHERE log_only)"""),
-    ("a record waits for another time than its own, or is none",
+    ("a pending record has another due time than the record says, or there is no such record",
      "SELECT p.number FROM pending p LEFT JOIN records r USING (number) WHERE p.due_us IS NOT r.due_us"),
-    ("a record is neither published, cancelled, log-only nor waiting",
+    ("a record is neither published, cancelled, log-only nor pending",
      """SELECT number FROM records WHERE NOT log_only AND number NOT IN (SELECT number FROM publications)
         AND number NOT IN (SELECT number FROM cancellations) AND number NOT IN (SELECT number FROM pending)"""),
     ("an event's latest is not its record with the highest position",
@@ -69,7 +69,7 @@ _FAULTS = (
     ("an event's latest has another length than it says",
      """SELECT e.event FROM events e LEFT JOIN publications p USING (position) LEFT JOIN records r USING (number)
         WHERE e.bytes != coalesce(length(CAST(r.data AS BLOB)), 0)"""),
-    ("an event has another number of waiting records than it says",
+    ("an event has another number of pending records than it says",
      """SELECT event FROM events LEFT JOIN
         (SELECT r.event, count(*) AS waiting FROM pending p JOIN records r USING (number) GROUP BY r.event)
         USING (event) WHERE pending != coalesce(waiting, 0)"""),
@@ -78,8 +78,9 @@ _FAULTS = (
      "AND number NOT IN (SELECT number FROM cancellations)"),
     ("an event has a row, and no record that goes out",
      "SELECT event FROM events WHERE position IS NULL AND pending = 0"),
-    # With nothing pending the latest's bytes. Else the most since something waits, which may have been cancelled, or
-    # be the latest no more: what it was cannot be told from the rows, but it is the length of one of them.
+    # ``reserved`` is the latest record's size when nothing is pending. Otherwise it is the largest size seen since the
+    # first pending record was inserted. That record may have been cancelled or superseded, so all that can be checked
+    # is that *some* record of the event has this size.
     ("an event reserves another number of bytes than its records may need",
      """SELECT event FROM events e LEFT JOIN (
             SELECT r.event, max(length(CAST(r.data AS BLOB))) AS largest
@@ -109,7 +110,7 @@ _FAULTS = (
         OR reserved_bytes != (SELECT coalesce(sum(reserved), 0) FROM events)"""),
 )  # fmt: skip
 
-# Each table with its columns, and each index with its: a row for each column.
+# One row for each column of each table, and for each column of each index.
 _SCHEMA = """
     SELECT m.type, m.name, c.name, c.type || iif(c."notnull", ' NOT NULL', '') || iif(c.pk, ' KEY ' || c.pk, '')
     FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
@@ -126,20 +127,22 @@ class Fault(NamedTuple):
     where: str
 
     def __str__(self) -> str:
-        # What is no UTF-8 in a damaged file cannot be printed as it is.
+        # A damaged file may have text in it that is not UTF-8, and cannot be printed as it is.
         return f"{self.what}: {self.where}".encode(errors="backslashreplace").decode()
 
 
 def count(file: Path) -> int:
-    """The records of a log. Raises SettingsError."""
+    """How many records a log has. Raises SettingsError."""
     with reading(file) as log:
         return int(log.execute("SELECT count(*) FROM records").fetchone()[0])
 
 
 def verify(file: Path, done: Callable[[int], None]) -> Iterator[Fault]:
-    """All that is wrong. ``done`` hears of so many more records that were looked at. Raises SettingsError."""
+    """Yields all that is wrong. ``done`` is called with the number of records that were checked since its last call.
+    Raises SettingsError if the file cannot be read."""
     with reading(file) as log:
-        log.execute("BEGIN")  # one moment for all, also while a server writes
+        # One read transaction, so that all checks see the log at one moment, also while a server writes.
+        log.execute("BEGIN")
         for (text,) in log.execute("PRAGMA integrity_check(20)"):
             if text != "ok":
                 yield Fault("the file is damaged", text)
@@ -148,7 +151,7 @@ def verify(file: Path, done: Callable[[int], None]) -> Iterator[Fault]:
 
 
 def find_faults(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterator[Fault]:
-    """What is wrong with the rows, in the transaction that the connection has begun."""
+    """Yields what is wrong with the rows, within the transaction that the connection has begun."""
     yield from _walk_users(log)
     yield from _walk_records(log, done)
     yield from _walk_positions(log)
@@ -166,28 +169,28 @@ def check_account(username: str, password_hash: str) -> None:
 
 
 def check_times(timestamp: str | None, due_us: int, inserted_us: int) -> None:
-    """A record is due when its timestamp says, or else when it is inserted. Raises BadRequest."""
+    """A record is due at its timestamp, or, if it has none, when it is inserted. Raises BadRequest."""
     if timestamp is None:
         if due_us != inserted_us:
             raise BadRequest(f"timestamp: there is none, and due_us ({due_us}) is not inserted_us ({inserted_us})")
         return
-    says_us = parse_timestamp(timestamp)
+    timestamp_us = parse_timestamp(timestamp)
     if not _is_json(timestamp):
         raise BadRequest(f"timestamp: {timestamp} is not written as a number of JSON")
-    if due_us != says_us:
-        raise BadRequest(f"timestamp: {timestamp} is {says_us} in microseconds, and due_us is {due_us}")
+    if due_us != timestamp_us:
+        raise BadRequest(f"timestamp: {timestamp} is {timestamp_us} in microseconds, and due_us is {due_us}")
 
 
 def _compare_schema(log: sqlite3.Connection) -> Iterator[Fault]:
-    """With what the migrations make, up to the version that the log says it has."""
-    scripts = migrations()
+    """Compares the schema with what the migrations make, up to the version that the log says it has. A column or an
+    index that the log has beyond that does no harm."""
     (version,) = log.execute("PRAGMA user_version").fetchone()
-    if not 0 < version <= len(scripts):
-        yield Fault(f"the schema's version is none that this Broker knows (1 to {len(scripts)})", str(version))
+    if not 0 < version <= MIGRATIONS.newest:
+        yield Fault(f"the schema's version is none that this Broker knows (1 to {MIGRATIONS.newest})", str(version))
         return
     with contextlib.closing(sqlite3.connect(":memory:")) as made:
-        for migration in scripts[:version]:
-            made.executescript(migration)
+        for script in MIGRATIONS.upto(version):
+            made.executescript(script)
         missing = set(made.execute(_SCHEMA)) - set(log.execute(_SCHEMA))
     for kind, name in sorted({row[:2] for row in missing}):
         columns = ", ".join(sorted(column for *both, column, _ in missing if both == [kind, name]))
@@ -196,13 +199,13 @@ def _compare_schema(log: sqlite3.Connection) -> Iterator[Fault]:
 
 def _is_json(text: str) -> bool:
     try:
-        return bytes(_json.decode(text)).decode() == text  # it takes away white space
+        return bytes(_json.decode(text)).decode() == text  # decoding removes white space around it, so compare
     except msgspec.DecodeError:
         return False
 
 
 def _is_base64(text: str) -> bool:
-    """Without padding, and without bits that are left over: argon2 takes nothing else."""
+    """Whether argon2 takes it: Base64 without padding, and without bits left over at its end."""
     try:
         return base64.b64encode(base64.b64decode(text + "=" * (-len(text) % 4))).decode().rstrip("=") == text
     except ValueError:
@@ -242,8 +245,8 @@ def _walk_records(log: sqlite3.Connection, done: Callable[[int], None]) -> Itera
             raw_json.decode(_json, data, "data")
         except _UNREADABLE as error:
             yield Fault(f"record {number} cannot be read", str(error))
-        if number % _TELL_EVERY == 0:
-            done(_TELL_EVERY)
+        if number % _REPORT_EVERY == 0:
+            done(_REPORT_EVERY)
 
 
 def _walk_positions(log: sqlite3.Connection) -> Iterator[Fault]:
@@ -264,12 +267,14 @@ def _walk_positions(log: sqlite3.Connection) -> Iterator[Fault]:
 
 @contextlib.contextmanager
 def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
-    """A connection that only reads. Raises SettingsError: only what is damaged is to be restored, and ``advice`` says
-    how."""
+    """A connection that only reads. Raises SettingsError if the file cannot be read.
+
+    ``advice`` is added only if the file is damaged: a backup must not be put in place of a log which is merely
+    unreadable for this user, or of a file that never was a log."""
     magic = _magic(file)
     try:
         with contextlib.closing(connect(file)) as log:
-            # Text that is no UTF-8 is a fault to tell of, not the end of the reading.
+            # Text that is not UTF-8 is a fault to be reported, and must not end the reading.
             log.text_factory = lambda text: text.decode(errors="surrogateescape")
             log.execute("PRAGMA query_only = ON")
             tables = {name for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -278,18 +283,19 @@ def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
             schema_version(log, file)
             yield log
     except sqlite3.Error as error:
-        code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-        if code == sqlite3.SQLITE_NOTADB and magic != _MAGIC:
-            raise SettingsError(f"{file} is no log of Broker (or its beginning is lost): {error}") from error
-        if code in _DAMAGED:
-            raise SettingsError(f"{file} is damaged: {error}; {advice}") from error
-        if code in _NOT_PERMITTED:
-            raise _not_permitted(file, str(error)) from error
-        raise SettingsError(f"{file} cannot be read: {error}") from error
+        match meaning_of(error):
+            case Meaning.DAMAGED if magic != _MAGIC and error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                raise SettingsError(f"{file} is no log of Broker (or its beginning is lost): {error}") from error
+            case Meaning.DAMAGED:
+                raise SettingsError(f"{file} is damaged: {error}; {advice}") from error
+            case Meaning.NOT_OPENED | Meaning.READ_ONLY:
+                raise _not_permitted(file, str(error)) from error
+            case _:
+                raise SettingsError(f"{file} cannot be read: {error}") from error
 
 
 def _magic(file: Path) -> bytes:
-    """The first bytes. SQLite says little of why it cannot open a file."""
+    """The file's first bytes. Python's errors say why a file cannot be opened; SQLite's do not, so this comes first."""
     try:
         with file.open("rb") as content:
             return content.read(len(_MAGIC))

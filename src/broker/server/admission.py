@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from broker.addresses import visitor
+from broker.addresses import client_key
 from broker.live.hub import Hub
 from broker.settings import Settings
 
@@ -47,7 +47,7 @@ class Admission:
 
     def enter(self, address: str) -> bool:
         """Counts a connection; False if it is one too many."""
-        key = visitor(address)
+        key = client_key(address)
         self._open += 1
         self._by_client[key] += 1
         if self._open + len(self._hub.subscribers) > self._max:
@@ -57,7 +57,7 @@ class Admission:
         return self._by_client[key] + self._hub.by_client[key] <= self.settings.connections_per_address_max
 
     def leave(self, address: str) -> None:
-        key = visitor(address)
+        key = client_key(address)
         self._open -= 1
         self._by_client[key] -= 1
         if not self._by_client[key]:

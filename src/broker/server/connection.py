@@ -59,6 +59,7 @@ class Connection(HttpToolsProtocol):
         self._address: str | None = None  # None: it is not counted
         self._receiving = Receiving(admission.settings, self.loop.time())
         self._write_paused_at = 0.0
+        self._refusal: BrokerError | None = None  # why the parser was stopped, if it was not for what it parsed
 
     # Its life
 
@@ -94,6 +95,10 @@ class Connection(HttpToolsProtocol):
         if self.parser is not None and (problem := self._receiving.too_large()):
             self._refuse(problem)
 
+    def on_url(self, url: bytes) -> None:
+        self._receiving.headers(len(url))
+        super().on_url(url)
+
     def on_message_begin(self) -> None:
         if self._receiving.part is not Part.HEADERS:  # a request that is pipelined behind another one
             self._receiving.begin(Part.HEADERS, self.loop.time())
@@ -101,26 +106,30 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._receiving.part is Part.HEADERS:  # trailers, which come behind the body, are ignored
+            self._receiving.headers(len(name) + len(value))
             super().on_header(name, value)
 
     def headers_without_offer(self) -> bytes:
         """The headers that were just read, without ``Upgrade``: then they offer nothing."""
-        lines = [b"%b %b HTTP/%b" % (self.scope["method"].encode(), self.url, self.parser.get_http_version().encode())]
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join([*lines, b"", b""])
 
     def on_headers_complete(self) -> None:
+        self._refusal = self._receiving.headers_too_large()
+        if self._refusal is not None:
+            raise ValueError("too large")  # stops the parser, and Uvicorn calls send_400_response
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":  # that is such an offer by itself
-                raise ValueError("Broker is no proxy")
-            self.scope["method"] = self.parser.get_method().decode()
+                self._refusal = BadRequest("CONNECT is for proxies, and Broker is none")
+                raise ValueError("no proxy")
             return  # the headers come again: see _Parser
         self._receiving.begin(Part.BODY, self.loop.time())
         if len(self.pipeline) >= _PIPELINED_MAX:
-            raise ValueError("too many requests at once")  # stops the parser, which calls send_400_response
+            raise ValueError("too many requests at once")
         super().on_headers_complete()
         # The task of this request has been created, but has not run yet.
-        if self._may_be_a_stream():
+        if _may_be_a_stream(self.cycle):
             offer = ConnectionHandover(self, self.cycle, self._admission.settings)
             self.scope["extensions"] = {EXTENSION: offer}  # type: ignore[dict-item] # ours
 
@@ -133,9 +142,6 @@ class Connection(HttpToolsProtocol):
             return
         self._receiving.complete()
         super().on_message_complete()
-
-    def _may_be_a_stream(self) -> bool:
-        return b"/events" in self.url  # only to spare other requests the work: the route decides
 
     # Limits
 
@@ -158,8 +164,8 @@ class Connection(HttpToolsProtocol):
                 self._refuse(problem)
 
     def send_400_response(self, msg: str) -> None:
-        """Called by Uvicorn for what cannot be parsed; it is refused in the same form as everything else."""
-        self._refuse(BadRequest("what came is not HTTP/1.1; the connection is closed"))
+        """Called by Uvicorn when the parser stopped; what came is refused in the same form as everything else."""
+        self._refuse(self._refusal or BadRequest("what came is not HTTP/1.1; the connection is closed"))
 
     def _refuse(self, problem: BrokerError) -> None:
         """Closes the connection; with a response, unless that would get into the middle of another one."""
@@ -179,6 +185,12 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # wider
         if cycle.scope["http_version"] == "1.0":
             app = without_chunks(app, cycle)
-        if not self._may_be_a_stream():
+        if not _may_be_a_stream(cycle):
             app = in_one_write(app, cycle)
         super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # Starlette's and Uvicorn's names for one thing
+
+
+def _may_be_a_stream(cycle: RequestResponseCycle) -> bool:
+    """Only to spare other requests the work: the route decides. By the request's own path, because the connection's
+    ``url`` is that of the request that was parsed last, which may be pipelined behind this one."""
+    return b"/events" in cycle.scope["raw_path"]

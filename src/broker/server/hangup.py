@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 def ignore_hangups() -> None:
     """Until ``on_hangup``: what would be read anew has not been read yet."""
-    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    # Not a function that does nothing: when Python ends, it gives such signals back to the system, which ends the
+    # process, also in the middle of a clean stop.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 @contextmanager

@@ -18,11 +18,12 @@ class Part(Enum):
 
 class Receiving:
     """One for each connection. Mutable state: the part that is being received, and since when; how many bytes of it
-    came since then; and how many bytes the parser was given since it last understood some of them.
+    came since then; how many bytes the parser was given since it last understood some of them; and the size of the
+    headers that it understood.
 
     Times are seconds of one clock."""
 
-    __slots__ = ("_bytes", "_settings", "_since", "_unparsed", "part")
+    __slots__ = ("_bytes", "_headers", "_settings", "_since", "_unparsed", "part")
 
     def __init__(self, settings: Settings, now: float) -> None:
         self._settings = settings
@@ -30,11 +31,12 @@ class Receiving:
         self._since = now
         self._bytes = 0
         self._unparsed = 0
+        self._headers = 0
 
     def begin(self, part: Part, now: float) -> None:
         self.part = part
         self._since = now
-        self._bytes = self._unparsed = 0
+        self._bytes = self._unparsed = self._headers = 0
 
     def received(self, size: int, now: float) -> None:
         """So many bytes came, and are given to the parser next."""
@@ -46,6 +48,10 @@ class Receiving:
     def parsed(self) -> None:
         """The parser found a piece of the body."""
         self._unparsed = 0
+
+    def headers(self, size: int) -> None:
+        """The parser found a piece of the request's URL or headers. They may have come in one segment with all else."""
+        self._headers += size
 
     def complete(self) -> None:
         self.part = Part.NOTHING
@@ -59,11 +65,19 @@ class Receiving:
         """Whether a request is awaited of which nothing has come."""
         return self.part is Part.HEADERS and self._bytes == 0
 
+    def headers_too_large(self) -> BrokerError | None:
+        """When the headers are complete. All of them may have come at once, with a part of the body behind them."""
+        return self._too_large() if self._headers > self._settings.head_bytes_max else None
+
     def too_large(self) -> BrokerError | None:
-        """Headers, trailers and the lines between the chunks of a body are kept until they are complete."""
-        limit = self._settings.head_bytes_max
-        if self.part is Part.NOTHING or self._unparsed <= limit:
+        """When the parser was given what came. Headers, trailers and the lines between the chunks of a body are kept
+        until they are complete."""
+        if self.part is Part.NOTHING or self._unparsed <= self._settings.head_bytes_max:
             return None
+        return self._too_large()
+
+    def _too_large(self) -> BrokerError:
+        limit = self._settings.head_bytes_max
         return HeadTooLarge(f"the head of the request is larger than {limit} bytes (head_bytes_max)")
 
     def too_slow(self, now: float) -> BrokerError | None:

@@ -52,13 +52,13 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
         raise_file_limit()
         context = server_context(settings)
         gc.freeze()  # what is loaded by now stays: no need to look at it in each collection
-        broker = Broker(settings, worker=worker)
+        broker = Broker(settings)
         admission = Admission(settings, broker.hub)
         with listening(settings, shared=bool(worker)) as listeners:
             await broker.start()
             try:
                 config = uvicorn.Config(
-                    App(broker),
+                    App(broker, worker),
                     ws="none",
                     lifespan="off",
                     loop="none",

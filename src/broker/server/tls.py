@@ -58,6 +58,8 @@ def client_context(ca: Path | None, source: str) -> ssl.SSLContext:
 
 
 def _read(name: str, file: Path) -> bytes:
+    if file.exists() and not file.is_file() and not file.is_dir():  # a pipe, as of a shell's <(...)
+        raise SettingsError(f"{name} is no regular file; it is read more than once, so write it to a file")
     try:
         return file.read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What the operator is told when the store fails, or has moved, and what callers may know of it."""
+"""What the operator reads in the log when a store fails, and what callers may know about it."""
 
 from __future__ import annotations
 
@@ -10,62 +10,68 @@ from broker.errors import BrokerError, InsufficientStorage, Unavailable
 
 logger = logging.getLogger("broker.store")
 
-FULL_ADVICE = "the disk is full: free some space, and inserts go on by themselves"
+FULL_ADVICE = "the disk is full: free some space, and inserts continue by themselves"
 NO_DRIVER = f"for PostgreSQL, install its driver: {sys.executable} -m pip install 'psycopg[binary]>=3.3.9,<3.4'"
 
 
 class Outage:
-    """What fails is told once in the log, not for each request; and when it is over.
+    """Logs once that a store fails, instead of for each request, and once that it works again.
 
-    Mutable state: the advice that was given last. Set by several threads; at worst a line is there twice."""
+    Mutable state: the advice that was logged last. Several threads set it without a lock; the worst that comes of that
+    is a line which is logged twice."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name  # of the store
-        self._told = ""
+    def __init__(self, store_name: str) -> None:
+        self._store_name = store_name
+        self._last_advice = ""
 
-    def tell(self, error: Exception, advice: str) -> None:
-        if advice != self._told:
-            self._told = advice
+    def report(self, error: Exception, advice: str) -> None:
+        """Logs the error, unless the same advice was logged already. ``advice`` is what the operator can do."""
+        if advice != self._last_advice:
+            self._last_advice = advice
             text = " ".join(str(error).split())
-            logger.error("%s: %s: %s; %s", self._name, type(error).__name__, text, advice)
+            logger.error("%s: %s: %s; %s", self._store_name, type(error).__name__, text, advice)
 
     def over(self) -> None:
-        """A transaction went through."""
-        if self._told:
-            self._told = ""
-            logger.warning("%s: it works again", self._name)
+        """Called after each transaction that was committed."""
+        if self._last_advice:
+            self._last_advice = ""
+            logger.warning("%s: it works again", self._store_name)
 
 
 def full() -> InsufficientStorage:
+    """For callers: the write was refused, and nothing of it is stored."""
     return InsufficientStorage("the disk is full; send this again when there is space", retry_after_s=10)
 
 
-def away() -> Unavailable:
+def unreachable() -> Unavailable:
+    """For callers: the write failed, or its commit was not confirmed."""
     return Unavailable("the store cannot be used for now; send this again in a moment (it may have been stored)")
 
 
 def fault(error: Exception) -> BrokerError:
-    """A value that the store cannot take, or a mistake in this program: the store itself is well, so nobody is told of
-    an outage, and to ask again would not help."""
-    logger.error("a query failed, and not for want of the store", exc_info=error)
+    """For callers: the store refused a value, or this program has a mistake.
+
+    The store itself is well, so no outage is reported, and a repetition would not help."""
+    logger.error("a query failed, although the store can be used", exc_info=error)
     return BrokerError("something went wrong in the server; its log says what")
 
 
-def moved() -> Unavailable:
-    """Not where to: that is the operator's to know."""
-    return Unavailable("the log has moved to another store, and this one takes no more writes; ask the server there")
+def relocated() -> Unavailable:
+    """For callers: it does not say where the log is now, because only the operator may know that."""
+    return Unavailable("the log has moved to another store, and this one is read-only; ask the server there")
 
 
-def moved_to(name: str, address: str, arrived: bool) -> str:
-    """What the operator of the log ``name`` is told that ``broker copy`` has moved to ``address``."""
+def relocated_to(name: str, address: str, arrived: bool) -> str:
+    """For the operator of the log ``name``, which ``broker move`` has moved to ``address``. ``arrived`` says whether it
+    is known to be there."""
     there = shlex.quote(address)
     if not arrived:
         return (
-            f"the log of {name} is on its way to {address}: a `broker copy` was interrupted; "
-            f"type it again as before, with --to {there}, and it finds out how far it came, and finishes"
+            f"the log of {name} is on its way to {address}: a `broker move` was interrupted; "
+            f"run it again as before, with --to {there}; it checks what was done, and finishes the rest"
         )
     option = "--database" if address.startswith("postgresql:") else "--data"
     return (
         f"the log of {name} has moved to {address}: start with {option} {there}; to take it back, "
-        f"`broker copy --from {there} --to` another folder or database than this one"
+        f"`broker move --from {there} --to` another folder or database than this one"
     )

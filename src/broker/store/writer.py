@@ -1,4 +1,7 @@
-"""Group commit: one thread that puts everything that waits into one transaction."""
+"""Group commit: one thread writes, and puts everything that is waiting into one transaction.
+
+A commit costs a sync of the disk or a round trip to PostgreSQL, whatever its size. While one is under way, further
+writes gather, and share the next one: so the more there is to write, the less each write costs."""
 
 from __future__ import annotations
 
@@ -19,10 +22,13 @@ from broker.store.transaction import Transaction
 
 logger = logging.getLogger("broker.store")
 
-_COMMIT_BYTES_MAX = 16 * MIB  # of data in one transaction; the writes of one turn of the loop are never divided
+# Bytes of data at which nothing more is added to a transaction. Writes that came in one iteration of the event loop are
+# never divided, so it can be exceeded.
+_COMMIT_BYTES_MAX = 16 * MIB
 
+# What a write does: records to append, or a call on the transaction. Records are not such a call, because all that come
+# together are appended in one go, with one look-up of their uuids.
 _Work = Sequence[NewRecord] | Callable[[Transaction], Any]
-
 
 _T = TypeVar("_T")
 
@@ -31,8 +37,10 @@ class Session(Protocol):
     """The writer thread's connection to its database."""
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
-        """What ``work`` returns, once its transaction, under the write lock, is on disk. Raises a BrokerError that may
-        be told to callers: then nothing was stored, or it is not known."""
+        """Runs ``work`` in a transaction that holds the write lock, and returns what it returned when that is on disk.
+
+        Raises only a BrokerError, which callers may be given: then nothing was stored, or, if it is Unavailable, that
+        is not known. The session can be used again after any error."""
         ...
 
     def close(self) -> None: ...
@@ -40,55 +48,65 @@ class Session(Protocol):
 
 @dataclass(slots=True)
 class _Write:
-    """Something for the writer thread: records to append, all or none, or a call on the transaction."""
+    """One call that is waiting for its transaction."""
 
     work: _Work
-    count: int
-    bytes: int
-    future: asyncio.Future[Any]
+    count: int  # of records; a call on the transaction counts as one
+    bytes: int  # of data
+    future: asyncio.Future[Any]  # the result, for the caller
 
 
 class Writer:
-    """Mutable state: the queue of waiting writes, counted in the event loop; the connection belongs to the thread."""
+    """Takes writes in the event loop, and carries them out in its thread.
+
+    The road of a write: ``_put`` counts it and gathers it; at the end of the iteration ``_hand_over`` gives all that
+    were gathered to the thread; ``_take`` and ``_transact`` commit them there; ``_done`` runs in the loop again, and
+    sets the results. Each write that was counted gets to ``_done`` exactly once.
+
+    Mutable state: the counters and the gathered writes, which belong to the event loop, and the queue between the loop
+    and the thread. The session belongs to the thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # Of the event loop
+        # Belongs to the event loop
         self._loop: asyncio.AbstractEventLoop
         self._on_commit: Callable[[Commit], None]
-        self.waiting = 0  # records and calls accepted and not yet done
-        self._waiting_bytes = 0
-        self._gathered: list[_Write] = []  # in this turn of the loop
-        # Shared with the thread
+        self.waiting = 0  # records and calls that were accepted and have no result yet
+        self._waiting_bytes = 0  # of their data
+        self._gathered: list[_Write] = []  # in this iteration of the event loop
+        # Shared with the thread; None asks it to stop
         self._writes: queue.SimpleQueue[list[_Write] | None] = queue.SimpleQueue()
         self._thread: threading.Thread
 
     def start(self, session: Session, on_commit: Callable[[Commit], None]) -> None:
+        """The session belongs to the thread from here on, which closes it at its end."""
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
         self._thread = threading.Thread(target=self._run, args=(session,), name="broker-writer", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
-        """Finishes what was accepted. Nothing may be submitted any more."""
+        """Finishes what was accepted. The caller makes sure that nothing more is submitted."""
         self._hand_over()
         self._writes.put(None)
         await asyncio.to_thread(self._thread.join)
-        # The last results are callbacks that were queued in the loop before this task was woken.
+        # The thread queued the last results in the loop before it ended, so they are set before this task continues.
         assert self.waiting == 0, "a write was neither done nor refused"
 
     # In the loop
 
-    async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
-        appended: list[tuple[Record, bool]] = await self._submit(news, len(news), sum(len(new.data) for new in news))
+    async def append(self, new_records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+        size = sum(len(new.data) for new in new_records)
+        appended: list[tuple[Record, bool]] = await self._submit(new_records, len(new_records), size)
         return appended
 
     async def call(self, work: Callable[[Transaction], Any]) -> Any:
-        """Raises what ``work`` raises; its transaction goes on without it."""
+        """Raises what ``work`` raises. It must have changed nothing then: its transaction continues, and is committed
+        with the other writes."""
         return await self._submit(work, 1, 0)
 
     async def publish_due(self) -> None:
-        """Never refused for want of room."""
+        """Is never refused because of a full queue: what is pending must be published also under overload."""
         await self._put(lambda transaction: None, 1, 0)
 
     def _submit(self, work: _Work, count: int, size: int) -> asyncio.Future[Any]:
@@ -110,22 +128,24 @@ class Writer:
         return future
 
     def _hand_over(self) -> None:
-        """All of a turn of the loop at once: waking the thread for each would cost more than its commit."""
+        """Gives the thread all writes of this iteration at once: to wake it for each would cost more than
+        the commit."""
         if self._gathered:
             self._writes.put(self._gathered)
             self._gathered = []
 
     def _done(self, writes: list[_Write], results: list[Any], commit: Commit | None) -> None:
-        """First the hint, so that subscribers hear as soon as it is durable; then the callers."""
+        """Reports one transaction. The hint comes first, so that subscribers are written what is durable without delay;
+        then the callers."""
         self.waiting -= sum(write.count for write in writes)
         self._waiting_bytes -= sum(write.bytes for write in writes)
         if commit is not None:
             try:
                 self._on_commit(commit)
-            except Exception:  # only a hint: those who wait for their answers must have them
-                logger.exception("a wake-up failed")
+            except Exception:  # it was only a hint, and the callers are waiting for their results
+                logger.exception("a wake-up hint failed; the relay finds the records at its next poll")
         for write, result in zip(writes, results, strict=True):
-            if write.future.cancelled():  # the caller went away; the write stands
+            if write.future.cancelled():  # the caller does not wait any more; the write is committed all the same
                 continue
             if isinstance(result, Exception):
                 write.future.set_exception(result)
@@ -144,7 +164,8 @@ class Writer:
         session.close()
 
     def _take(self) -> tuple[list[_Write], bool]:
-        """Waits for a write and takes what is there, until a transaction is large enough; True: and then stop."""
+        """Waits for a write, and takes what else is there, until it is enough for a transaction. With it, whether to
+        stop afterwards."""
         writes: list[_Write] = []
         count = size = 0
         try:
@@ -161,9 +182,11 @@ class Writer:
 
 
 def _transact(session: Session, writes: list[_Write]) -> tuple[list[Any], Commit | None]:
-    """One result, or error, for each write. Without a Commit nothing was stored (or it is not known)."""
+    """Carries out the writes in one transaction. Returns one result, or error, for each. There is no Commit if the
+    transaction failed: then nothing was stored, or that is not known."""
 
     def work(transaction: Transaction) -> tuple[list[Any], Commit]:
+        # In this order: see Transaction.
         transaction.publish_due()
         appended = iter(transaction.append([write.work for write in writes if not callable(write.work)]))
         results = [_attempt(write.work, transaction) if callable(write.work) else next(appended) for write in writes]
@@ -172,10 +195,13 @@ def _transact(session: Session, writes: list[_Write]) -> tuple[list[Any], Commit
     try:
         return session.run(work)
     except BrokerError as refusal:
-        return [copy.copy(refusal) for _ in writes], None  # each is raised in a request of its own
+        # Each is raised in a request of its own, which adds its own traceback to it.
+        return [copy.copy(refusal) for _ in writes], None
 
 
 def _attempt(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
+    """The result, or the refusal, of one call: a refusal concerns no other write. What is not a BrokerError is raised,
+    and ends the transaction."""
     try:
         return work(transaction)
     except BrokerError as error:

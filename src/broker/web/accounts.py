@@ -1,4 +1,4 @@
-"""``POST /users``, ``POST /login``, ``GET /users/me``."""
+"""``POST /users``, ``POST /login`` and ``GET /users/me``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from starlette.types import Receive, Scope, Send
 from broker import raw_json
 from broker.broker import Broker
 from broker.users import encode_user
-from broker.web.requests import Bodies, address, caller, respond
-
-NO_STORE = ((b"cache-control", b"no-store"),)
+from broker.web.requests import NO_STORE, Bodies, address, caller, respond_json
 
 
 class UserBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,31 +30,23 @@ _user_decoder = msgspec.json.Decoder(UserBody)
 _login_decoder = msgspec.json.Decoder(LoginBody)
 
 
-class Users:
+class Accounts:
+    """The endpoints of users and of what they log in with."""
+
     def __init__(self, broker: Broker, bodies: Bodies) -> None:
         self._broker = broker
         self._bodies = bodies
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def sign_up(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, compact = raw_json.decode(_user_decoder, await self._bodies.read_json(scope, receive))
-        user = await self._broker.sign_up(body.username, body.password, compact(bytes(body.info)), address(scope))
-        await respond(send, 201, encode_user(user))
+        info = compact(bytes(body.info))
+        user = await self._broker.accounts.sign_up(body.username, body.password, info, address(scope))
+        await respond_json(send, 201, encode_user(user))
 
-
-class Login:
-    def __init__(self, broker: Broker, bodies: Bodies) -> None:
-        self._broker = broker
-        self._bodies = bodies
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def log_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, _ = raw_json.decode(_login_decoder, await self._bodies.read_json(scope, receive))
-        token = await self._broker.log_in(body.username, body.password, address(scope))
-        await respond(send, 200, msgspec.json.encode({"jwt": token}), headers=NO_STORE)
+        token = await self._broker.accounts.log_in(body.username, body.password, address(scope))
+        await respond_json(send, 200, msgspec.json.encode({"jwt": token}), headers=NO_STORE)
 
-
-class Me:
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, 200, encode_user(await caller(scope, self._broker)), headers=NO_STORE)
+    async def me(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond_json(send, 200, encode_user(await caller(scope, self._broker)), headers=NO_STORE)

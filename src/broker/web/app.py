@@ -1,8 +1,9 @@
-"""The ASGI app: the table of routes, and what stands around them."""
+"""The ASGI app: the table of routes, and the middleware around them."""
 
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from starlette.routing import Route, Router
@@ -11,48 +12,56 @@ from starlette.types import Receive, Scope, Send
 from broker.broker import Broker
 from broker.errors import Unavailable
 from broker.settings import Settings, read_settings
-from broker.web.accounts import Login, Me, Users
-from broker.web.health import Metrics, Ready, healthz
-from broker.web.insert import Cancel, Insert
+from broker.web.accounts import Accounts
+from broker.web.cancel import Cancel
+from broker.web.health import Health
+from broker.web.insert import Insert
 from broker.web.log import Log
+from broker.web.metrics import Metrics
 from broker.web.middleware import CORS, Problems
 from broker.web.requests import Bodies, Methods
 from broker.web.static import HTML, Asset
-from broker.web.stream import Events
+from broker.web.stream import Stream
 
 
-def routes(broker: Broker) -> list[Route]:
-    """Every route; the first are the busiest."""
+def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
+    """Every route. They are tried in this order, so the busiest stand first."""
     bodies = Bodies(broker.settings)
-    insert, events, log, cancel = Insert(broker, bodies), Events(broker), Log(broker), Cancel(broker)
+    accounts = Accounts(broker, bodies)
+    log, cancel = Methods(GET=Log(broker).read), Cancel(broker).cancel
     return [
-        Route("/insert", Methods(POST=insert)),
-        Route("/events", Methods(GET=events)),
-        Route("/login", Methods(POST=Login(broker, bodies))),
-        Route("/users", Methods(POST=Users(broker, bodies))),
-        Route("/users/me", Methods(GET=Me(broker))),
-        Route("/collections/{event:path}", Methods(GET=log)),
-        Route("/collection/{event:path}", Methods(GET=log)),
+        Route("/insert", Methods(POST=Insert(broker, bodies).insert)),
+        Route("/events", Methods(GET=Stream(broker).open)),
+        Route("/login", Methods(POST=accounts.log_in)),
+        Route("/users", Methods(POST=accounts.sign_up)),
+        Route("/users/me", Methods(GET=accounts.me)),
+        Route("/collections/{event:path}", log),
+        Route("/collection/{event:path}", log),
         Route("/cancel/{uuid:path}", Methods(GET=cancel, POST=cancel, head=False)),
         Route("/cancel", Methods(GET=cancel, POST=cancel, head=False)),
-        Route("/openapi.json", Methods(GET=Asset("openapi.json"))),
-        Route("/docs", Methods(GET=Asset("docs.html", HTML))),
-        Route("/healthz", Methods(GET=healthz)),
-        Route("/readyz", Methods(GET=Ready(broker))),
-        Route("/metrics", Methods(GET=Metrics(broker))),
+        Route("/openapi.json", Methods(GET=Asset("openapi.json").get)),
+        Route("/docs", Methods(GET=Asset("docs.html", HTML).get)),
+        Route("/healthz", Methods(GET=Health(broker).alive)),
+        Route("/readyz", Methods(GET=Health(broker).ready)),
+        Route("/metrics", Methods(GET=metrics.read)),
     ]
 
 
 class App:
     """Broker as an ASGI app, to run by itself or to mount in another one.
 
-    Mounted, its lifespan never runs by itself: the host enters ``lifespan`` in its own."""
+    When it is mounted, its lifespan does not run by itself: the host application enters ``lifespan`` in its own.
 
-    def __init__(self, broker: Broker) -> None:
+    Mutable state: ``refusals`` counts the error responses by status; ``Problems`` adds to it, ``Metrics`` reads it."""
+
+    def __init__(self, broker: Broker, worker: str = "") -> None:
+        """``worker`` is the name of this process among several behind one port, which its metrics carry."""
         self.broker = broker
+        refusals: Counter[int] = Counter()
+        self.routes = _routes(broker, Metrics(broker, refusals, worker))
         # redirect_slashes would send a client that mistyped /insert/ somewhere else, without its body.
-        self._router = Router(routes(broker), redirect_slashes=False, lifespan=self.lifespan)
-        self._http = CORS(Problems(self._run, broker.refusals), broker.settings.origin, broker.settings.allow_header)
+        self._router = Router(self.routes, redirect_slashes=False, lifespan=self.lifespan)
+        self._http = CORS(Problems(self._run, refusals), broker.settings.origin, broker.settings.allow_header)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, host: object = None) -> AsyncIterator[None]:
@@ -71,10 +80,12 @@ class App:
             raise Unavailable(
                 "Broker was not started: the host application must enter broker.lifespan in its own lifespan"
             )
-        scope.setdefault("app", self)  # makes the router raise, not answer, for unknown addresses
+        # Starlette's router responds to an unknown path by itself, unless an app is in the scope: then it raises, and
+        # ``Problems`` responds.
+        scope.setdefault("app", self)
         await self._router(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None) -> App:
-    """An ASGI app. Without ``settings``, from the environment. Raises SettingsError."""
+    """Returns an ASGI app. Without ``settings``, they are read from the environment. Raises SettingsError."""
     return App(Broker(settings or read_settings({})))

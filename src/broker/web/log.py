@@ -1,4 +1,4 @@
-"""``GET /collections/{event}``: an event's log, streamed, or in pages."""
+"""``GET /collections/{event}``: the log of an event, whole or in pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.records import encode_record, parse_uuid
-from broker.web.requests import Header, Parameters, caller, header
+from broker.web.requests import JSON, NDJSON, NO_STORE, Header, Parameters, caller, header
 
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}\Z")
 _LIMIT_MAX = 1_000
@@ -34,40 +34,41 @@ class _Query:
 
 
 class Log:
+    """The log of one event. The response is written portion by portion, so its size does not matter to the memory."""
+
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def read(self, scope: Scope, receive: Receive, send: Send) -> None:
         await caller(scope, self._broker)
         event = _event(scope)
-        asked = _parse(_PARAMETERS.read(scope))
-        page, portions = await self._broker.log_page(event, asked.after, asked.limit, asked.descending)
-        portion = await anext(portions, None)  # if the store is away, that can be said until the answer begins
-        headers: list[Header] = [(b"cache-control", b"no-store")]
+        query = _parse(_PARAMETERS.read(scope))
+        page, portions = await self._broker.log_page(event, query.after, query.limit, query.descending)
+        # The first portion is read before the response begins: if the store is unreachable, it can still be a 503.
+        portion = await anext(portions, None)
+        headers: list[Header] = [*NO_STORE]
         if page.more:
-            headers.append((b"link", _next(asked, page.last_uuid)))
-        lines = "application/x-ndjson" in (header(scope, b"accept") or "").lower()
-        content_type = b"application/x-ndjson" if lines else b"application/json"
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", content_type), *headers]}
-        )
+            headers.append((b"link", _next(query, page.last_uuid)))
+        ndjson = NDJSON.decode() in (header(scope, b"accept") or "").lower()
+        headers.append((b"content-type", NDJSON if ndjson else JSON))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
             return
-        first, separator, last = (b"", b"\n", b"\n") if lines else (b"[", b",\n", b"]\n")
+        before, between, end = (b"", b"\n", b"\n") if ndjson else (b"[", b",\n", b"]\n")
         while portion is not None:
-            body = first + separator.join(encode_record(record, self._broker.relay.epoch) for record in portion)
+            body = before + between.join(encode_record(record) for record in portion)
             await send({"type": "http.response.body", "body": body, "more_body": True})
-            first = separator
+            before = between
             portion = await anext(portions, None)
-        if lines and page.last is None:
-            last = b""  # no record, no line
-        await send({"type": "http.response.body", "body": last if first == separator or lines else first + last})
+        if before != between:  # nothing was written: the response is an empty array, or has no line
+            end = b"" if ndjson else before + end
+        await send({"type": "http.response.body", "body": end})
 
 
 def _event(scope: Scope) -> str:
     event: str = scope["path_params"]["event"]
-    if "\ufffd" in event:  # what stands there may have been no UTF-8
+    if "\ufffd" in event:  # the server puts this character where the bytes were not UTF-8; it may also have been sent
         try:
             unquote_to_bytes(scope.get("raw_path") or b"").decode()
         except UnicodeDecodeError:
@@ -91,7 +92,8 @@ def _parse(pairs: list[tuple[str, str]]) -> _Query:
     return _Query(limit, after, descending)
 
 
-def _next(asked: _Query, last: UUID | None) -> bytes:
-    """RFC 8288; relative to the address that was asked for, so that it holds where a proxy takes a prefix away."""
-    more = urlencode({"limit": asked.limit, "after": last, "order": "desc" if asked.descending else "asc"})
-    return f'<?{more}>; rel="next"'.encode()
+def _next(query: _Query, last: UUID | None) -> bytes:
+    """The value of the ``Link`` header (RFC 8288). The URL is relative to the one that was requested, so it is right
+    also behind a proxy that removes a prefix of the path."""
+    parameters = urlencode({"limit": query.limit, "after": last, "order": "desc" if query.descending else "asc"})
+    return f'<?{parameters}>; rel="next"'.encode()

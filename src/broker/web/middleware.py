@@ -1,4 +1,4 @@
-"""Around every endpoint: CORS, and errors made into answers."""
+"""The middleware around every endpoint: CORS, and the responses to errors."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ from collections import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.errors import BadRequest, Unavailable
+from broker.origins import origins_matcher
 from broker.web.problems import problem_of, send_problem
 from broker.web.requests import Disconnected, Header, header
 
 logger = logging.getLogger("broker.web")
 
-_ORIGINS_TOLD_MAX = 20
+_WARNINGS_MAX = 20  # origins; strangers choose what is in the header, so the log must not grow with it
 
-_ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Prefer", "Cache-Control")
-_MAX_AGE = b"7200"  # seconds; the longest that Chromium keeps
+_ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Prefer", "Cache-Control", "If-None-Match")
+_EXPOSED = b"Date, ETag, Last-Event-ID, Link, Retry-After"
+_MAX_AGE = b"7200"  # seconds; Chromium caches a preflight no longer than that
 
 
 class CORS:
-    """Headers on every answer, errors and streams too, for the pages of the given origins, which are in the form that
-    browsers send. ``allow``: the names of headers that pages may send beyond those that Broker knows.
+    """Adds the headers of Cross-Origin Resource Sharing (https://fetch.spec.whatwg.org) to every response, errors and
+    streams too, for pages of the ``origins`` that ``parse_origin`` returned. ``allow`` has the names of headers that
+    pages may send beyond those that Broker knows.
 
-    ``Vary: Origin`` always, so that no cache gives one page's answer to another. Never with credentials: tokens travel
-    in a header, not in cookies."""
+    ``Vary: Origin`` is always there, so that no cache gives one page's response to another. Credentials are never
+    allowed: tokens travel in a header, not in cookies.
+
+    Mutable state: the origins of which the log has warned."""
 
     def __init__(self, app: ASGIApp, origins: tuple[str, ...], allow: tuple[str, ...] = ()) -> None:
         self._app = app
         self._any = "*" in origins
-        self._origins = frozenset(origins)
+        self._matches = origins_matcher(origins)
         known = {name.lower() for name in _ALLOWED}
         allowed = (*_ALLOWED, *(name for name in dict.fromkeys(allow) if name.lower() not in known))
         self._preflight: tuple[Header, ...] = (
@@ -38,18 +43,18 @@ class CORS:
             (b"access-control-allow-headers", ", ".join(allowed).encode()),
             (b"access-control-max-age", _MAX_AGE),
         )
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: list[Header] = [(b"vary", b"Origin")]
         origin = header(scope, b"origin")
-        if origin is not None and (self._any or origin.lower() in self._origins):
+        if origin is not None and (self._any or self._matches(origin.lower())):
             headers.append((b"access-control-allow-origin", b"*" if self._any else origin.encode("latin-1")))
-            headers.append((b"access-control-expose-headers", b"Link, Retry-After"))
+            headers.append((b"access-control-expose-headers", _EXPOSED))
         elif origin is not None and origin.partition("://")[2] != header(scope, b"host"):
-            self._tell(origin)
+            self._warn(origin)
         if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None:
-            # Without an allow-origin among the headers the browser refuses by itself.
+            # The same answer for every origin: without an allow-origin among the headers the browser refuses by itself.
             await send({"type": "http.response.start", "status": 204, "headers": [*headers, *self._preflight]})
             await send({"type": "http.response.body"})
             return
@@ -61,21 +66,24 @@ class CORS:
 
         await self._app(scope, receive, send_with_headers)
 
-    def _tell(self, origin: str) -> None:
-        """Once for each origin, and for a few only: a browser shows its user little, and strangers write the header."""
-        if origin not in self._told and len(self._told) < _ORIGINS_TOLD_MAX:
-            self._told.add(origin)
-            if origin == "null":  # anybody's page can have it: it is never among the origins
-                logger.warning(
-                    "a page whose origin is null cannot read the answers: it was opened from the disk, or is in a "
-                    "sandboxed frame; serve it over http, and add the origin of that: --origin http://localhost:3000"
-                )
-                return
-            logger.warning("a page from %.100r cannot read the answers; to let it, add its origin: --origin", origin)
+    def _warn(self, origin: str) -> None:
+        """Logs once for each origin, because a browser shows its user little of what was wrong."""
+        if origin in self._warned or len(self._warned) >= _WARNINGS_MAX:
+            return
+        self._warned.add(origin)
+        if origin == "null":  # every sandboxed page has this origin, so it cannot be allowed
+            logger.warning(
+                "blocked a cross-origin request from a page whose origin is null: it was opened from the disk, or is "
+                "in a sandboxed frame; serve it over http, and allow its origin then: --origin http://localhost:3000"
+            )
+        else:
+            logger.warning(
+                "blocked a cross-origin request from %.100r; to allow it, restart with --origin %.100s", origin, origin
+            )
 
 
 class Problems:
-    """Every error becomes an answer, unless one has begun already. ``refusals`` counts them by status."""
+    """Turns every error into a response, unless a response has begun. ``refusals`` counts the errors by status."""
 
     def __init__(self, app: ASGIApp, refusals: Counter[int]) -> None:
         self._app = app
@@ -90,13 +98,13 @@ class Problems:
             await send(message)
 
         try:
-            # The routes are regular expressions, for which a line break at the end does not count.
+            # The routes are regular expressions, and their $ ignores a line break at the end of the path.
             if "\n" in scope["path"]:
-                raise BadRequest("the address has a line break; take it out")
+                raise BadRequest("the URL has a line break; remove it")
             await self._app(scope, receive, watch)
         except Disconnected:
             pass
-        except asyncio.CancelledError:  # the server stops, and the grace of requests under way is over
+        except asyncio.CancelledError:  # the server is stopping, and the grace period for open requests is over
             if started:
                 raise
             await send_problem(
@@ -108,5 +116,5 @@ class Problems:
             if problem.status == 500 and not started:
                 logger.exception("%s %s failed", scope["method"], scope["path"])
             if started:
-                raise  # the server cuts the connection off, so that nobody takes half an answer for a whole one
+                raise  # the server closes the connection, so that no client takes half a response for a whole one
             await send_problem(send, problem)

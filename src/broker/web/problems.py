@@ -13,11 +13,11 @@ from broker.errors import (
     UnsupportedEncoding,
     encode_problem,
 )
-from broker.web.requests import Header, respond
+from broker.web.requests import NO_STORE, Header, respond
 
 
 def problem_of(error: Exception) -> BrokerError:
-    """What a client may know of ``error``."""
+    """The error that a client receives for ``error``. What was not foreseen is for the server's log alone."""
     if isinstance(error, BrokerError):
         return error
     if isinstance(error, HTTPException) and error.status_code == 404:
@@ -26,7 +26,7 @@ def problem_of(error: Exception) -> BrokerError:
 
 
 async def send_problem(send: Send, problem: BrokerError) -> None:
-    headers: list[Header] = [(b"cache-control", b"no-store")]  # a 404 of today may be a record of tomorrow
+    headers: list[Header] = [*NO_STORE]  # what is not found today may be there tomorrow
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % problem.retry_after_s))
     if isinstance(problem, Unauthorized):

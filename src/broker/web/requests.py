@@ -1,4 +1,4 @@
-"""What every endpoint needs of HTTP: methods, bodies, headers, answers, the caller."""
+"""What every endpoint needs of HTTP: methods, parameters, headers, bodies, responses, and who the caller is."""
 
 from __future__ import annotations
 
@@ -29,17 +29,22 @@ Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
 NDJSON = b"application/x-ndjson"
+NO_STORE: tuple[Header, ...] = ((b"cache-control", b"no-store"),)
 _SMALL = 64 * KIB
-_PARAMETERS_MAX = 1_000  # in a query: each unknown one costs some microseconds
-_NEAR = 0.7  # how like a parameter's name another one is that is taken for it (difflib's ratio): `evnet`, `last_id`
+_PARAMETERS_MAX = 1_000  # in a query
+_UNKNOWN_MAX = 50  # in a query: to look for a name that is similar to an unknown one takes up to 0.1 ms
+# How similar (difflib's ratio) an unknown name must be to a parameter's to count as a misspelling: `evnet`, `last_id`.
+_SIMILAR = 0.7
 # The labels of UTF-8 (WHATWG Encoding, section 4.2): many clients write utf8.
 _UTF_8 = frozenset({"utf-8", "utf8", "unicode-1-1-utf-8", "unicode11utf8", "unicode20utf8", "x-unicode20utf8"})
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*\Z")  # a JSON Web Token
 
 
 class Methods:
-    """An ASGI app for one path: which method goes where. HEAD goes where GET goes (RFC 9110, section 9.1), and the
-    server leaves the body away; but not where a GET does something."""
+    """An ASGI app for one path, with an endpoint for each method.
+
+    HEAD is served by the endpoint of GET (RFC 9110, section 9.1), and the server drops the body. ``head=False`` is for
+    a path where a GET changes something."""
 
     def __init__(self, *, head: bool = True, **endpoints: Endpoint) -> None:
         if head and "GET" in endpoints:
@@ -55,25 +60,26 @@ class Methods:
 
 
 def address(scope: Scope) -> str:
-    """Where the request comes from; behind a trusted proxy, what that says."""
+    """The client's address. If a trusted proxy passed the request on, it is the address that the proxy reports."""
     return canonical(scope["client"][0]) if scope.get("client") else ""
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """A field's value without the blanks around it; of several lines, all of them (RFC 9110, sections 5.3 and 5.5)."""
-    found: bytes | None = None
-    for key, value in scope["headers"]:
+    """A header's value without white space around it. Several lines of one header are joined by commas (RFC 9110,
+    sections 5.3 and 5.5)."""
+    value: bytes | None = None
+    for key, line in scope["headers"]:
         if key == name:
-            found = value if found is None else found + b", " + value
-    return None if found is None else found.strip(b" \t").decode("latin-1")
+            value = line if value is None else value + b", " + line
+    return None if value is None else value.strip(b" \t").decode("latin-1")
 
 
 class Parameters:
-    """The query parameters that one address takes.
+    """The query parameters of one endpoint.
 
-    How a name is written does not matter: ``last_event_id``, ``lastEventId`` and ``Last-Event-ID`` are one. Others are
-    refused; or, if not ``strict``, ignored, unless they look like a misspelt one: ``mistaken`` has the words of other
-    servers for each."""
+    Case, ``-`` and ``_`` in a name do not count: ``last_event_id``, ``lastEventId`` and ``Last-Event-ID`` are the same.
+    Unknown parameters are refused. If not ``strict``, they are ignored, unless they look like a known one: misspelt, or
+    among the words in ``mistaken`` that other servers use for it."""
 
     def __init__(self, *names: str, mistaken: Mapping[str, Sequence[str]], strict: bool = True) -> None:
         self._names = {_folded(name): name for name in names}
@@ -81,8 +87,9 @@ class Parameters:
         self._strict = strict
 
     def read(self, scope: Scope) -> list[tuple[str, str]]:
-        """The known ones, by the names that they have here. Raises BadRequest for others, for a token, for what is no
-        UTF-8, and for too many."""
+        """The known parameters, under the names that were given to ``__init__``, with their values.
+
+        Raises BadRequest for unknown ones, for a token, for a query that is not UTF-8, and for too many."""
         query: bytes = scope["query_string"]
         if query.count(b"&") >= _PARAMETERS_MAX:
             raise BadRequest(f"the query has more than {_PARAMETERS_MAX} parameters")
@@ -90,65 +97,69 @@ class Parameters:
             pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict")
         except (UnicodeDecodeError, ValueError):
             raise BadRequest("the query is not percent-encoded UTF-8") from None
-        found: list[tuple[str, str]] = []
-        for given, value in pairs:
-            folded = _folded(given)
-            if name := self._names.get(folded):
-                found.append((name, value))
+        parameters: list[tuple[str, str]] = []
+        unknown = 0
+        for sent_name, value in pairs:
+            folded = _folded(sent_name)
+            if (name := self._names.get(folded)) and "[" not in sent_name:
+                parameters.append((name, value))
             elif _TOKEN.match(value):
                 raise BadRequest(
-                    f"{given[:50]}: a token is never read from the address, which logs and histories keep; send the "
+                    f"{sent_name[:50]}: a token is never read from the URL, which logs and histories keep; send the "
                     "header Authorization: Bearer <jwt>"
                 )
+            elif (unknown := unknown + 1) > _UNKNOWN_MAX:
+                raise BadRequest(f"the query has more than {_UNKNOWN_MAX} unknown parameters")
             elif (meant := self._meant(folded)) or self._strict:
                 right = meant or ", ".join(self._names.values())
-                raise BadRequest(f"{given[:50]}: there is no such parameter; use {right}")
-        return found
+                raise BadRequest(f"{sent_name[:50]}: there is no such parameter; use {right}")
+        return parameters
 
     def _meant(self, folded: str) -> str | None:
-        if folded in self._mistaken:
-            return self._mistaken[folded]
-        near = get_close_matches(folded, self._names, 1, _NEAR)
-        return self._names[near[0]] if near else None
+        """The parameter that an unknown name was probably meant to be."""
+        similar = get_close_matches(folded, [*self._names, *self._mistaken], 1, _SIMILAR)
+        return (self._names | self._mistaken)[similar[0]] if similar else None
 
 
 def _folded(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
+    """``Last-Event-ID`` → ``lasteventid``; ``topic[]``, as some libraries write lists, → ``topic``."""
+    return "".join(filter(str.isalnum, name.partition("[")[0].lower()))
 
 
 def media_type(scope: Scope, *supported: bytes) -> bytes:
-    """The body's. Raises UnsupportedMediaType for any other, and for another charset than UTF-8."""
+    """The media type of the body. Raises UnsupportedMediaType if it is none of the supported ones, or if its charset is
+    not UTF-8."""
     mime, *parameters = (header(scope, b"content-type") or "").lower().split(";")
-    found = mime.strip().encode("latin-1")
-    if found not in supported:
+    media = mime.strip().encode("latin-1")
+    if media not in supported:
         types = " or ".join(str(each, "ascii") for each in supported)
-        given = f"Content-Type: {mime.strip()[:100]} is not taken here" if mime else "there is no Content-Type"
-        raise UnsupportedMediaType(f"{given}; send JSON, with the header Content-Type: {types}")
+        problem = f"Content-Type: {mime.strip()[:100]} is not supported here" if mime else "there is no Content-Type"
+        raise UnsupportedMediaType(f"{problem}; send JSON, with the header Content-Type: {types}")
     for parameter in parameters:
         name, _, charset = parameter.partition("=")
         if name.strip() == "charset" and charset.strip(" \t\"'") not in _UTF_8:
-            raise UnsupportedMediaType(f"charset={charset.strip()[:50]} is not taken; send the JSON as UTF-8")
-    return found
+            raise UnsupportedMediaType(f"charset={charset.strip()[:50]} is not supported; send the JSON as UTF-8")
+    return media
 
 
 def prefers_minimal(scope: Scope) -> bool:
-    """Whether ``Prefer: return=minimal`` (RFC 7240) is among the preferences."""
-    given = header(scope, b"prefer")
-    if given is None:
+    """Whether the request has ``Prefer: return=minimal`` (RFC 7240)."""
+    value = header(scope, b"prefer")
+    if value is None:
         return False
-    preferences = given.lower().replace('"', "").split(",")
-    return any(each.partition(";")[0].strip() == "return=minimal" for each in preferences)
+    preferences = value.lower().replace('"', "").split(",")
+    return any(preference.partition(";")[0].strip() == "return=minimal" for preference in preferences)
 
 
 class Bodies:
-    """The requests' bodies.
+    """Reads the bodies of requests, and limits their size: that of each, and that of all which are arriving.
 
-    Mutable state: the bytes of those that are not complete yet, all together."""
+    Mutable state: how many bytes of incomplete bodies are in memory, of all requests together."""
 
     def __init__(self, settings: Settings) -> None:
         self._each_max = settings.body_bytes_max
         self._all_max = settings.bodies_bytes_max
-        self._coming = 0
+        self._arriving = 0
 
     async def read_json(self, scope: Scope, receive: Receive) -> bytes:
         """The body. Raises UnsupportedMediaType, and what ``read`` raises."""
@@ -156,15 +167,15 @@ class Bodies:
         return await self.read(scope, receive)
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """The body, without the byte order mark that some systems put in front (RFC 8259, section 8.1). Raises TooLarge
-        before more than that is in memory; UnsupportedEncoding; and Unavailable."""
+        """The body, without the byte order mark that some systems put in front (RFC 8259, section 8.1).
+
+        Raises TooLarge before more than the limit is in memory; UnsupportedEncoding; Unavailable if too much is
+        arriving; and Disconnected."""
         coding = header(scope, b"content-encoding")
         if coding and coding.lower() != "identity":
-            raise UnsupportedEncoding(
-                f"Content-Encoding: {coding[:50]} is not taken; send the body as it is, uncompressed"
-            )
+            raise UnsupportedEncoding(f"Content-Encoding: {coding[:50]} is not supported; send the body uncompressed")
         length = header(scope, b"content-length")
-        if length is not None and length.isdigit() and int(length) > self._each_max:
+        if length is not None and length.isascii() and length.isdigit() and int(length) > self._each_max:
             raise self._too_large()
         parts: list[bytes] = []
         size = 0
@@ -180,43 +191,40 @@ class Bodies:
                 if not message.get("more_body", False):
                     return b"".join(parts).removeprefix(BOM_UTF8)
                 size += len(part)
-                self._coming += len(part)
-                if self._coming > self._all_max and size > _SMALL:  # a small one never waits for the large ones
-                    raise Unavailable("too many large bodies are coming at once; send this again in a moment")
+                self._arriving += len(part)
+                if self._arriving > self._all_max and size > _SMALL:  # large bodies must not keep small ones out
+                    raise Unavailable("too many large bodies are arriving at once; send this again in a moment")
         finally:
-            self._coming -= size
+            self._arriving -= size
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than {self._each_max} bytes (body_bytes_max); send less at a time")
 
 
 class Disconnected(Exception):
-    """The client went away before its request was complete; there is nobody to answer."""
+    """The client closed the connection before its request was complete, so nobody is left to respond to."""
 
 
 async def respond(
     send: Send, status: int, body: bytes, content_type: bytes = JSON, headers: tuple[Header, ...] = ()
 ) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", content_type),
-                (b"content-length", b"%d" % len(body)),
-                *headers,
-            ],
-        }
-    )
+    """Sends a whole response."""
+    start_headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": start_headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def respond_json(send: Send, status: int, json: bytes, headers: tuple[Header, ...] = ()) -> None:
+    """Sends JSON with a line feed behind it, without which the prompt of a shell would stand on the same line."""
+    await respond(send, status, json + b"\n", JSON, headers)
 
 
 async def caller(scope: Scope, broker: Broker) -> User:
     """The user whose token the request carries. Raises Unauthorized."""
-    given = header(scope, b"authorization")
-    if given is None:
+    value = header(scope, b"authorization")
+    if value is None:
         raise Unauthorized("this needs a token: log in, then send the header Authorization: Bearer <jwt>")
-    scheme, _, token = given.partition(" ")
+    scheme, _, token = value.partition(" ")
     if scheme.lower() != "bearer":
-        raise Unauthorized("the header Authorization has another form than this needs: Bearer, a blank, and the token")
-    return await broker.authenticate(token.strip())
+        raise Unauthorized("the header Authorization must consist of the word Bearer, a blank, and the token")
+    return await broker.accounts.authenticate(token.strip())

@@ -12,11 +12,11 @@ HTML = b"text/html; charset=utf-8"
 
 
 class Asset:
-    """One file of the folder ``assets``."""
+    """One file of the folder ``assets``, read once and kept in memory."""
 
     def __init__(self, name: str, media_type: bytes = JSON) -> None:
         self._body = (resources.files("broker.web") / "assets" / name).read_bytes()
         self._media_type = media_type
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def get(self, scope: Scope, receive: Receive, send: Send) -> None:
         await respond(send, 200, self._body, self._media_type)

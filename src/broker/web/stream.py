@@ -1,4 +1,4 @@
-"""``GET /events``: the stream (docs/http.md)."""
+"""``GET /events``: the stream (docs/http.md), and its transport under other ASGI servers than Broker's own."""
 
 from __future__ import annotations
 
@@ -19,55 +19,54 @@ from broker.names import Filter
 from broker.web.requests import Header, Parameters, address, caller, header
 
 _HEADERS: tuple[Header, ...] = (
-    # The charset is always UTF-8 here; but some libraries take text without one for Latin-1.
+    # The charset is always UTF-8 here, but some libraries assume Latin-1 for a text without one.
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    # To compress a stream is to hold its events back: the middleware of many development servers does so, unless it is
-    # told not to transform what it passes on (RFC 9111, section 5.2.2.6).
+    # Compressing a stream delays its events. The middleware of many development servers compresses every response
+    # unless this header forbids transformations (RFC 9111, section 5.2.2.6).
     (b"cache-control", b"no-store, no-transform"),
-    (b"x-accel-buffering", b"no"),  # nginx would hold events back
+    (b"x-accel-buffering", b"no"),  # nginx would buffer events
 )
 
-# A refusal is final for an EventSource. So what proxies and libraries add to an address (``_=1700000000``) is ignored,
-# and only what looks like a filter or an id is refused: without it the stream would be another one.
+# EventSource never tries again after a refusal. So unknown parameters are ignored here, because proxies and libraries
+# add some (``_=1700000000``). Only those that look like a filter or an id are refused: ignored, they would give the
+# client another stream than it asked for.
 _PARAMETERS = Parameters(
     "event", "last_event_id", "heartbeat", strict=False,
     mistaken={
         "event": ("events", "topic", "topics", "channel", "channels", "filter", "filters"),
-        "last_event_id": ("since", "cursor"),
+        "last_event_id": ("since", "cursor", "id", "eventid", "lastid"),
     },
 )  # fmt: skip
 
 
-class Events:
+class Stream:
+    """The endpoint. It hands the connection over to a subscriber, or gives it a transport on top of ``send``."""
+
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def open(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
         refused = broker.full(address(scope))
         if not broker.settings.events_public:
             try:
                 await caller(scope, broker)
-            except Unavailable:  # the store cannot be reached, and the users are in it
+            except Unavailable:  # the store, which has the users, is unreachable for now
                 refused = True
-        asked = _PARAMETERS.read(scope)
-        filter = Filter.parse([value for name, value in asked if name == "event"], broker.settings.filters_max)
-        heartbeat_events = _heartbeat_events([value for name, value in asked if name == "heartbeat"])
-        # EventSource sends the header with each reconnect, so it is the newer one.
+        parameters = _PARAMETERS.read(scope)
+        patterns = [value for name, value in parameters if name == "event"]
+        filter = Filter.parse(patterns, broker.settings.filters_max)
+        heartbeat_events = _heartbeat_events([value for name, value in parameters if name == "heartbeat"])
+        # EventSource sends the header whenever it reconnects, so the header's id is newer than the one in the URL.
         last_id = _last(header(scope, b"last-event-id") or "")
-        last_id = last_id or _last(",".join(value for name, value in asked if name == "last_event_id"))
+        last_id = last_id or _last(",".join(value for name, value in parameters if name == "last_event_id"))
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
         extensions = cast(MutableMapping[str, Any], scope.get("extensions") or {})
         handover: Handover | None = extensions.get(EXTENSION)
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
         elif refused:
-            # A plain EventSource gives up for good on any other status: a temporary refusal is a stream that ends.
-            body = sse.retry(broker.settings.retry_ms)
-            cut_short = handover is not None and not handover.last_chunk
-            await send({"type": "http.response.body", "body": body, "more_body": cut_short})
-            if handover is not None and cut_short:
-                handover.cut_short()
+            await self._refuse(send, handover)
         elif handover is not None:
             subscription = Subscription(filter, heartbeat_events, handover.chunked, handover.last_chunk)
             broker.subscribe(subscription, address(scope), last_id or None, handover.take)
@@ -75,6 +74,14 @@ class Events:
             transport = SendTransport(broker.settings.subscriber_buffer_bytes)
             broker.subscribe(Subscription(filter, heartbeat_events), address(scope), last_id or None, transport.take)
             await transport.run(receive, send)
+
+    async def _refuse(self, send: Send, handover: Handover | None) -> None:
+        """A temporary refusal is a stream that ends at once, because EventSource tries again only after a 200."""
+        body = sse.retry(self._broker.settings.retry_ms)
+        cut_short = handover is not None and not handover.last_chunk
+        await send({"type": "http.response.body", "body": body, "more_body": cut_short})
+        if handover is not None and cut_short:
+            handover.cut_short()
 
 
 def _heartbeat_events(values: list[str]) -> bool:
@@ -84,16 +91,16 @@ def _heartbeat_events(values: list[str]) -> bool:
 
 
 def _last(ids: str) -> str:
-    """Of several the last. A library that is given a saved id in a header adds its own, newer one behind it, and fields
-    of one name are joined by commas, of which an id has none (RFC 9110, section 5.3)."""
-    return next((each for part in reversed(ids.split(",")) if (each := part.strip())), "")
+    """The last of several ids. A library that was given a saved id in a header sends its own, newer id in a second
+    header of the same name. The two are joined by a comma (RFC 9110, section 5.3), which no id contains."""
+    return next((event_id for part in reversed(ids.split(",")) if (event_id := part.strip())), "")
 
 
 class SendTransport:
-    """A subscriber's transport on top of ASGI's ``send``, for servers that do not hand their connections over.
+    """A subscriber's transport on top of ASGI's ``send``, for servers that cannot hand their connections over.
 
-    Mutable state: its subscriber, and what was written and is not sent yet. That is bounded as in a socket's transport:
-    beyond the high-water mark the subscriber is paused."""
+    Mutable state: the subscriber, and the bytes that were written and are not sent yet. Like a socket's transport it
+    pauses the subscriber when these exceed ``high`` bytes, and resumes it when a quarter of that is left."""
 
     def __init__(self, high: int) -> None:
         self._subscriber: Subscriber
@@ -110,11 +117,11 @@ class SendTransport:
         return StreamTransport(self)
 
     async def run(self, receive: Receive, send: Send) -> None:
-        """Returns when the stream has ended, by either side."""
+        """Returns when the server or the client has ended the stream."""
         tasks = {asyncio.ensure_future(self._pump(send)), asyncio.ensure_future(_disconnected(receive))}
         try:
             await asyncio.wait({*tasks, self._aborted}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:  # the host stops; it has waited for streams as long as it wants to
+        except asyncio.CancelledError:  # the host application is stopping, and its grace period for streams is over
             if not self._buffer and not self._subscriber.paused:
                 await send({"type": "http.response.body"})
         finally:

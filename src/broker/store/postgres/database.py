@@ -1,4 +1,8 @@
-"""A PostgreSQL database: how it is connected to and migrated, who holds its lock, and what its errors mean."""
+"""A PostgreSQL database: how it is connected to and migrated, who holds its lock, and what its errors mean.
+
+The lock is one advisory lock for all writers of the log, on all nodes. PostgreSQL frees it at the end of a transaction,
+or of a session that it knows to have ended. The danger is a node that stops in between, such as one that is suspended
+or unplugged: PostgreSQL takes it for a slow client, and all others would wait. ``with_lock`` has the way out."""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -14,65 +17,73 @@ import psycopg
 from psycopg import Connection, IsolationLevel, conninfo, errors, pq
 
 from broker.errors import BrokerError, SettingsError
-from broker.store.outage import FULL_ADVICE, Outage, away, fault, full
+from broker.store.migrations import Migrations
+from broker.store.outage import FULL_ADVICE, Outage, fault, full, unreachable
 
 logger = logging.getLogger("broker.store")
 
 _T = TypeVar("_T")
 
+MIGRATIONS = Migrations("broker.store.postgres")
+
 _CONNECT_S = 5
-_PREPARE_AFTER = 5  # uses of a statement; psycopg's default
+_PREPARE_AFTER = 5  # uses of a statement, after which it is prepared; psycopg's default
 LOCK = 0x62726F6B6572  # "broker": the key of the advisory lock under which everything is written
-# `broker copy` holds this one, too: it says that its holder takes its time, and must be left alone. It outlasts the
-# copy's transaction, so that no second copy goes on from a mark that the first may still take away.
-COPY_LOCK = LOCK + 1
-# How long a transaction waits for the lock before it looks at who has it, and how often it does so.
+# Held by `broker move` beside LOCK: nodes that wait for LOCK must not end this session, however long it takes. It is
+# kept beyond the transaction, so that a second move cannot act on a mark which the first may still withdraw.
+MOVE_LOCK = LOCK + 1
+# How long a transaction waits for the lock before it checks who holds it, and how often it waits before it gives up.
 _LOCK_MS = 1_000
 _LOCK_WAITS = 5
+# For so long the holder of the lock must have sent nothing, while PostgreSQL waits for it, before it counts as stopped.
 _STOPPED_MS = 2_000
-# A node that was stopped, or lost, while it holds the lock must not hold up the others. PostgreSQL's own timeout is of
-# no use: it counts only after a Sync, and a pipeline has none before its end.
+# Ends the session of such a node. PostgreSQL's own timeout, idle_in_transaction_session_timeout, is of no use: it
+# begins after a Sync message, and a pipeline sends none before its end.
 _END_STOPPED = f"""WITH held AS (
         SELECT pid, (classid::bigint << 32) + objid::bigint AS key FROM pg_locks WHERE locktype = 'advisory' AND granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
     SELECT pg_terminate_backend(pid) FROM held JOIN pg_stat_activity USING (pid)
-    WHERE key = {LOCK} AND pid NOT IN (SELECT pid FROM held WHERE key = {COPY_LOCK})
+    WHERE key = {LOCK} AND pid NOT IN (SELECT pid FROM held WHERE key = {MOVE_LOCK})
     AND wait_event_type = 'Client' AND state_change < clock_timestamp() - interval '{_STOPPED_MS} ms'"""  # noqa: S608 (constants only)
-# For this transaction only: a pooling proxy may give the next one another connection. Timeouts of the role's own would
-# come before the lock's.
+# Sent at the beginning of each transaction, and valid for that one alone: behind a proxy that pools connections, the
+# next transaction may be on another one. The role's own timeouts are switched off, because one that is shorter than the
+# lock's would end the transaction with an error that says nothing about the lock.
 SET_UP = f"""SELECT set_config('lock_timeout', '{_LOCK_MS}', true),
     set_config('statement_timeout', '0', true),
     CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
         THEN set_config('transaction_timeout', '0', true) END,
     set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)"""
-# The server, its timeline and the table. One of them is another after what may have lost the log's tail: a fail-over, a
-# recovery, a restored dump.
+# Identifies the server, its timeline and the table. One of the three changes with everything that may lose the end of
+# the log: a recovery or a fail-over begins another timeline, and a dump is restored into another table.
 _CLUSTER = """SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' ||
     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || '/' || 'broker.state'::regclass::oid"""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What a connection found when it was made."""
+class LogState:
+    """What the database said about the log when the connection was opened."""
 
     epoch: str
-    moved: str | None  # where the log has moved to
-    arrived: bool
+    moved: str | None  # where the log has moved to; None: it is here
+    arrived: bool  # whether it is known to be there
 
 
 class Database:
-    """Where it is, and how it is connected to.
+    """Where the database is, and how to connect to it.
 
-    Mutable state: whether statements are prepared: not until it is known that no proxy pools transactions."""
+    Mutable state: ``prepares``. Statements are not prepared before it is known that no proxy pools transactions,
+    because such a proxy would execute a prepared statement on a connection that does not know it."""
 
     def __init__(self, url: str, answer_s: float | None = None) -> None:
-        """``answer_s``: the most seconds that an answer may take."""
+        """``answer_s`` is how many seconds PostgreSQL may take for one response; None: any time. Raises SettingsError
+        if the URL cannot be read."""
         try:
             parts = conninfo.conninfo_to_dict(url)
         except psycopg.ProgrammingError:
             parts = {"port": "?"}
         host, name, port = (str(parts.get(part) or "") for part in ("host", "dbname", "port"))
-        # libpq's own words would have the URL in them; and in these is what stands behind a sign in a password.
+        # Not libpq's own words: they have the URL in them, with the password. And not these parts: where a password has
+        # an unescaped @, : or /, they have a piece of it.
         if "@" in host + name or (port and not port.replace(",", "").isdigit()):
             raise SettingsError(
                 "the URL cannot be read; give postgresql://user@host/name, with an @, : or / of a password "
@@ -80,11 +91,11 @@ class Database:
             )
         self._url = conninfo.make_conninfo(
             url,
-            client_encoding="UTF8",  # whatever the role or the environment says
+            client_encoding="UTF8",  # the role or the environment may say something else
             application_name=parts.get("application_name") or "broker",
             connect_timeout=parts.get("connect_timeout") or _CONNECT_S,
             target_session_attrs=parts.get("target_session_attrs") or "read-write",
-            # A server that has vanished is found in some 10 s.
+            # With these a connection to a server that has vanished fails within about 10 s.
             keepalives_idle=parts.get("keepalives_idle") or 5,
             keepalives_interval=parts.get("keepalives_interval") or 2,
             keepalives_count=parts.get("keepalives_count") or 3,
@@ -92,7 +103,8 @@ class Database:
         )
         self.address, name = _address(parts)
         self.name = f"PostgreSQL {name} at {host or 'local'}"  # without the password
-        self.node = secrets.token_hex(4)  # in its hints; a process id of the server's may be a proxy's invention
+        # This node's name in its hints. The process id that PostgreSQL gives would do, but a proxy may make one up.
+        self.node = secrets.token_hex(4)
         self.outage = Outage(self.name)
         self.prepares = False
         self._answer_s = answer_s
@@ -101,7 +113,9 @@ class Database:
         connection = _Connection.connect(self._url, autocommit=True)
         connection.answer_s = self._answer_s
         connection.isolation_level = IsolationLevel.READ_COMMITTED
-        if not listens:  # what a pooling proxy lets it hear of would be kept without end
+        if not listens:
+            # Behind a pooling proxy, this connection may receive notifications that another one has asked for. Without
+            # a handler psycopg keeps them all.
             connection.add_notify_handler(lambda notify: None)
         self.set_prepares(connection)
         return connection
@@ -110,22 +124,24 @@ class Database:
         connection.prepare_threshold = _PREPARE_AFTER if self.prepares else None
 
     def translate(self, error: Exception) -> BrokerError:
-        """What a caller may know of a failure; the log has it all."""
+        """Returns what a caller may know about a failure. The details are in the log."""
         if isinstance(error, errors.DiskFull):
-            self.outage.tell(error, FULL_ADVICE)
+            self.outage.report(error, FULL_ADVICE)
             return full()
+        # A SettingsError, as of a log that is not there any more, is for the operator.
         if isinstance(error, BrokerError) and not isinstance(error, SettingsError):
             return error
         if isinstance(error, psycopg.DataError | psycopg.IntegrityError | ValueError | TypeError):
             return fault(error)
-        self.outage.tell(error, "streams stay open; it goes on by itself when PostgreSQL can be written to again")
-        return away()
+        advice = "streams stay open; inserts continue by themselves when PostgreSQL can be written to again"
+        self.outage.report(error, advice)
+        return unreachable()
 
     def refusal(self, error: Exception) -> SettingsError:
-        """What the operator is told of a connection that failed."""
+        """Returns what the operator reads about a connection that failed."""
         if isinstance(error, errors.LockNotAvailable):
             return SettingsError(
-                f"{self.name}: another program holds its lock, such as a `broker copy`; wait for its end"
+                f"{self.name}: another program holds its lock, such as a `broker move`; wait until that has ended"
             )
         text = f"cannot use {self.name}: {' '.join(str(error).split())}"
         if isinstance(error, errors.InsufficientPrivilege):
@@ -134,9 +150,10 @@ class Database:
 
 
 class _Connection(Connection[Any]):
-    """A server that hangs, or a proxy that swallows everything, acknowledges each packet: TCP finds nothing wrong.
+    """A connection on which each response must come within ``answer_s``.
 
-    The timeout is psycopg's own, and not public yet: hence the pin of its minor version."""
+    TCP finds nothing wrong with a server that hangs, or with a proxy that swallows everything: they acknowledge each
+    packet. The timeout is psycopg's own, but not public yet, which is why the project pins psycopg's minor version."""
 
     answer_s: float | None = None
 
@@ -151,52 +168,59 @@ class _Connection(Connection[Any]):
 
 
 def _address(parts: Mapping[str, Any]) -> tuple[str, str]:
-    """A URL with what the environment adds, and without the password; and the database's name."""
-    defaults = {each.keyword.decode(): each.val.decode() for each in pq.Conninfo.get_defaults() if each.val}
-    known = defaults | {name: str(value) for name, value in parts.items() if value}
-    user, host, name = (quote(known.get(part, ""), safe=",") for part in ("user", "host", "dbname"))
-    return f"postgresql://{user}@{host}:{known['port']}/{name or user}", known.get("dbname") or known.get("user", "")
+    """Returns a URL that includes what comes from the environment, without the password; and the database's name."""
+    defaults = {option.keyword.decode(): option.val.decode() for option in pq.Conninfo.get_defaults() if option.val}
+    merged = defaults | {name: str(value) for name, value in parts.items() if value}
+    user, host, name = (quote(merged.get(part, ""), safe=",") for part in ("user", "host", "dbname"))
+    return f"postgresql://{user}@{host}:{merged['port']}/{name or user}", merged.get("dbname") or merged.get("user", "")
 
 
-def open_log(database: Database, *, new: bool = True) -> tuple[Connection[Any], Known]:
-    """Connects, migrates, and begins a new epoch if this is another cluster than the log was last written on. Unless
-    it may be ``new``, there must be a log."""
+def open_log(database: Database, *, new: bool = True) -> tuple[Connection[Any], LogState]:
+    """Connects, migrates, and begins a new epoch if this is another cluster than the log was last written on.
+
+    ``new``: a log may be made if there is none. Raises SettingsError, or psycopg's errors."""
     connection = database.connect()
     try:
         (encoding,) = one_row(connection, "SHOW server_encoding")
         if encoding != "UTF8":
             raise SettingsError(f"{database.name} has the encoding {encoding}; Broker needs UTF8")
-        known = insist(connection, lambda: _make_ready(connection, database.name, new))
+        state = with_lock(connection, lambda: _make_ready(connection, database.name, new))
     except BaseException:
         connection.close()
         raise
-    return connection, known
+    return connection, state
 
 
-def insist(connection: Connection[Any], transact: Callable[[], _T]) -> _T:
-    """What ``transact`` returns, once it has got the lock; takes it away from a node that was stopped with it."""
+def with_lock(connection: Connection[Any], transact: Callable[[], _T]) -> _T:
+    """Returns what ``transact`` returns, a transaction that takes LOCK. It is tried again while another session holds
+    the lock; if that session's node has stopped within its transaction, PostgreSQL is asked to end the session.
+
+    The node whose session was ended finds that its connection is lost, and its transaction was rolled back. Nothing was
+    acknowledged of it, because its COMMIT was not sent."""
     for _ in range(_LOCK_WAITS - 1):
         try:
             return transact()
         except errors.LockNotAvailable:
             connection.rollback()
             if connection.execute(_END_STOPPED).fetchall():
-                logger.warning("another node has stopped within a write; its session was ended, so that others go on")
+                logger.warning("another node has stopped within a write; its session was ended: writes continue")
     return transact()
 
 
 class TakenOver(Exception):
-    """After a fail-over, the writer has not begun the new epoch yet."""
+    """After a fail-over, no writer has begun the new epoch yet."""
 
 
 def check_cluster(connection: Connection[Any]) -> None:
-    """For a connection that only reads. Raises TakenOver."""
+    """Called for a connection that only reads, when it is new. Raises TakenOver: what it would read belongs to a log
+    that may have lost its end, under an epoch that promises otherwise."""
     (cluster,) = one_row(connection, "SELECT cluster FROM broker.epochs WHERE ended IS NULL")
     if cluster != _cluster(connection):
         raise TakenOver("another server, or another timeline of it: the next write begins a new epoch")
 
 
-def _make_ready(connection: Connection[Any], name: str, new: bool) -> Known:
+def _make_ready(connection: Connection[Any], name: str, new: bool) -> LogState:
+    """In one transaction under the lock: nodes that start together must not migrate, or begin an epoch, twice."""
     with connection.transaction():
         connection.execute(SET_UP)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
@@ -204,18 +228,19 @@ def _make_ready(connection: Connection[Any], name: str, new: bool) -> Known:
             raise SettingsError(f"{name} has no log of Broker")
         _migrate(connection, name)
         epoch = _find_epoch(connection)
-        return Known(epoch, *one_row(connection, "SELECT moved, arrived FROM broker.state"))
+        return LogState(epoch, *one_row(connection, "SELECT moved, arrived FROM broker.state"))
 
 
 def _find_epoch(connection: Connection[Any]) -> str:
+    """Returns the current epoch; a new one if the log may have lost its end since the current one was begun."""
     epoch, before = one_row(connection, "SELECT epoch, cluster FROM broker.epochs WHERE ended IS NULL")
     cluster = _cluster(connection)
     if cluster == before:
         return str(epoch)
-    if before is None:
+    if before is None:  # the log is new, was moved here, or its cluster could not be asked for when it was begun
         connection.execute("UPDATE broker.epochs SET cluster = %s WHERE ended IS NULL", (cluster,))
         return str(epoch)
-    logger.warning("a fail-over, a recovery or a restore (it is %s, it was %s): a new epoch begins", cluster, before)
+    logger.warning("a fail-over, a recovery or a restore (this is %s, it was %s): a new epoch begins", cluster, before)
     connection.execute("UPDATE broker.epochs SET ended = (SELECT head FROM broker.state) WHERE ended IS NULL")
     (epoch,) = one_row(
         connection,
@@ -226,36 +251,33 @@ def _find_epoch(connection: Connection[Any]) -> str:
 
 
 def _cluster(connection: Connection[Any]) -> str | None:
+    """See _CLUSTER. None if PostgreSQL does not say: some hosted ones do not let a client ask."""
     try:
         with connection.transaction():
             (cluster,) = one_row(connection, _CLUSTER)
     except (errors.InsufficientPrivilege, errors.FeatureNotSupported, errors.UndefinedFunction) as error:
         logger.warning(
-            "PostgreSQL does not tell its timeline (%s): a fail-over that loses records goes unnoticed", error
+            "PostgreSQL does not report its timeline (%s): a fail-over that loses records goes unnoticed", error
         )
         return None
     return str(cluster)
 
 
 def _migrate(connection: Connection[Any], name: str) -> None:
-    # Asked first: to make what is there already takes the right to make it.
+    # IF NOT EXISTS would need the right to create even what exists already. So ask first.
     if one_row(connection, "SELECT to_regnamespace('broker')") == (None,):
         connection.execute("CREATE SCHEMA broker")
     if one_row(connection, "SELECT to_regclass('broker.schema_version')") == (None,):
         connection.execute("CREATE TABLE broker.schema_version (version INTEGER NOT NULL)")
     (version,) = one_row(connection, "SELECT coalesce(max(version), 0) FROM broker.schema_version")
-    folder = resources.files("broker.store.postgres") / "migrations"
-    migrations = sorted(folder.iterdir(), key=lambda each: each.name)
-    if version > len(migrations):
-        raise SettingsError(
-            f"{name} was written by a newer Broker (schema {version}, this one knows {len(migrations)}); update Broker"
-        )
-    for number, migration in enumerate(migrations[version:], version + 1):
-        connection.execute(migration.read_text("utf-8"))
+    MIGRATIONS.check(version, name)
+    for number, script in MIGRATIONS.after(version):
+        connection.execute(script)
         connection.execute("INSERT INTO broker.schema_version VALUES (%s)", (number,))
 
 
 def one_row(connection: Connection[Any], query: str, *values: Any) -> Any:
+    """The first row of a query that always has one."""
     row = connection.execute(query, values or None).fetchone()
     assert row is not None, query
     return row

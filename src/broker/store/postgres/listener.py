@@ -1,4 +1,4 @@
-"""Hears of the other nodes' commits: LISTEN on a connection of its own, in a thread."""
+"""Receives the other nodes' hints: LISTEN on a connection of its own, in a thread."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from broker.store.postgres.tables import NEXT_DUE
 
 logger = logging.getLogger("broker.store")
 
-_NUMBER = re.compile(r"[0-9]{1,18}")
-_TEST_S = 2.0
-_WAIT_S = 0.5  # at the longest, until it sees that it shall stop
+_NUMBER = re.compile(r"[0-9]{1,18}")  # of at most 18 digits: it fits into 64 bits
+_TEST_S = 2.0  # for so long ``start`` waits for its own notification
+_WAIT_S = 0.5  # the longest that ``stop`` waits for the thread
 _RETRY_S = 1.0
 
 
 class Listener:
-    """What it tells is a hint: the relay's poll finds what gets lost.
+    """Calls ``on_commit`` for what other nodes have committed. These are hints: the relay's poll finds the records of
+    those that get lost.
 
-    Mutable state: whether it shall stop; the thread has the connection."""
+    Mutable state: whether to stop. The connection belongs to the thread."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -37,14 +38,14 @@ class Listener:
         self._thread: threading.Thread
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
-        """Tests first whether a NOTIFY arrives, and says so if not."""
+        """Tests whether a NOTIFY arrives, and logs it if none does. Broker works without, only slower."""
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
-        heard = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, args=(heard,), name="broker-listener", daemon=True)
+        received = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, args=(received,), name="broker-listener", daemon=True)
         self._thread.start()
         try:
-            await asyncio.wait_for(heard.wait(), _TEST_S)
+            await asyncio.wait_for(received.wait(), _TEST_S)
         except TimeoutError:
             logger.warning(
                 "%s: NOTIFY does not arrive, as through a proxy that pools transactions; other nodes' records are "
@@ -55,35 +56,39 @@ class Listener:
         self._stop.set()
         await asyncio.to_thread(self._thread.join)
 
-    def _run(self, heard: asyncio.Event) -> None:
+    def _run(self, received: asyncio.Event) -> None:
         while not self._stop.is_set():
             try:
                 with self._database.connect(listens=True) as connection:
-                    self._listen(connection, heard)
-            except Exception as error:  # whatever it is, it must not be the last that is heard
+                    self._listen(connection, received)
+            except Exception as error:  # whatever it is, the thread must continue to listen
                 logger.debug("listening again in %g s: %s", _RETRY_S, error)
                 self._stop.wait(_RETRY_S)
 
-    def _listen(self, connection: Connection[Any], heard: asyncio.Event) -> None:
+    def _listen(self, connection: Connection[Any], received: asyncio.Event) -> None:
         connection.execute(f"LISTEN {CHANNEL}")
-        with self._database.connect() as other:  # its own would arrive through every proxy
+        # The test is sent on another connection: what this one sends itself it receives through every proxy.
+        with self._database.connect() as other:
             other.execute("SELECT pg_notify(%s, %s)", (CHANNEL, f"{self._database.node} test"))
-        # What was committed while nobody listened. And it may be another log now, with its head far behind.
+        # Something may have been committed while nobody listened. The head is not compared, because after a fail-over
+        # the log may be another one, with a head far behind.
         (due_us,) = connection.execute(NEXT_DUE).fetchone() or (None,)
-        self._tell(Commit([], LOOK, due_us))
+        self._notify(Commit([], LOOK, due_us))
         while not self._stop.is_set():
             for notify in connection.notifies(timeout=_WAIT_S):
                 match notify.payload.split(" "):
                     case [self._database.node, "test"]:
+                        # No proxy pools transactions here, as LISTEN would not have survived its transaction.
                         self._database.prepares = True
-                        self._loop.call_soon_threadsafe(heard.set)
+                        self._loop.call_soon_threadsafe(received.set)
                     case [self._database.node, _, _]:
-                        pass  # a commit of its own, which it knows of
-                    # Everybody who may connect to the database can say anything here.
+                        pass  # this node's own commit, which the relay has been notified of already
+                    # Everybody who may connect to the database can send anything here. The worst that a hint does is to
+                    # have the relay read the store.
                     case [_, head, due] if _NUMBER.fullmatch(head):
-                        self._tell(Commit([], int(head), int(due) if _NUMBER.fullmatch(due) else None))
+                        self._notify(Commit([], int(head), int(due) if _NUMBER.fullmatch(due) else None))
                 if self._stop.is_set():
                     return
 
-    def _tell(self, commit: Commit) -> None:
+    def _notify(self, commit: Commit) -> None:
         self._loop.call_soon_threadsafe(self._on_commit, commit)

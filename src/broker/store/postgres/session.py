@@ -1,4 +1,7 @@
-"""The writer's connection to PostgreSQL, and its clock."""
+"""The writer's connection to PostgreSQL, and the database's clock.
+
+A transaction is one pipeline: its statements are sent one behind the other, and only where it needs a row it waits for
+PostgreSQL. Each wait is a round trip, during which the lock is held and all nodes wait."""
 
 from __future__ import annotations
 
@@ -10,77 +13,84 @@ import psycopg
 from psycopg import Connection
 
 from broker.settings import Settings
-from broker.store.outage import moved
-from broker.store.postgres.database import LOCK, SET_UP, Database, Known, insist, one_row, open_log
+from broker.store.outage import relocated
+from broker.store.postgres.database import LOCK, SET_UP, Database, LogState, one_row, open_log, with_lock
 from broker.store.postgres.tables import NEXT_DUE, PostgresTables
 from broker.store.transaction import Counters, Transaction
 
 _T = TypeVar("_T")
 
-CHANNEL = "broker"
-_CLOCK_WINDOW_S = 60.0  # two clocks drift apart by a few milliseconds in that time
-_SET_BACK_US = 1_000_000  # an answer is seldom on its way for so long: rather the clock was set back
+CHANNEL = "broker"  # of NOTIFY
+_CLOCK_WINDOW_S = 60.0  # in this time two machines' clocks drift apart by a few milliseconds
+# A response that comes so much later than others is rare. Rather the database's clock was set back.
+_SET_BACK_US = 1_000_000
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _BEGIN = f"""SELECT {NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}), moved,
     (SELECT epoch FROM broker.epochs WHERE ended IS NULL) FROM broker.state"""  # noqa: S608 (constants only)
 
 
 class NotBegun(Exception):
-    """The connection was lost before its transaction did anything."""
+    """The connection was lost before its transaction wrote anything, so it is safe to run it again."""
 
 
 class StoreClock:
-    """The database's clock, as well as it is known without asking.
+    """The database's clock, as well as it is known without asking the database.
 
-    Mutable state: how far it is ahead of this machine's monotonic clock; a tuple, as several threads hear of it."""
+    Mutable state: how far that clock is ahead of this machine's monotonic one, and when that was received. They are one
+    tuple, which is replaced as a whole, because several threads read and write it."""
 
-    def __init__(self, given: Callable[[], int] | None) -> None:
-        """``given``: in its place, microseconds since the epoch."""
-        self._given = given
-        self._heard: tuple[int, float] | None = None  # microseconds ahead, and when that was heard
+    def __init__(self, override: Callable[[], int] | None) -> None:
+        """``override``: a clock to use instead, which returns microseconds since the epoch."""
+        self._override = override
+        self._offset: tuple[int, float] | None = None  # microseconds ahead, and the seconds at which that was received
 
-    def hear(self, now_us: int) -> int:
-        """The time by the clock, which the database has just said. What is on its way for long makes it late, so of
-        several the one that is the most ahead is right, until that is long ago, or the clock was set back."""
-        if self._given is not None:
-            return self._given()
-        heard_s = time.monotonic()
-        ahead_us = now_us - round(heard_s * 1e6)
-        known = self._heard
-        if known is None or not -_SET_BACK_US < ahead_us - known[0] < 0 or heard_s - known[1] > _CLOCK_WINDOW_S:
-            self._heard = ahead_us, heard_s
+    def received(self, now_us: int) -> int:
+        """Takes the time that the database has just sent, and returns it.
+
+        A time is late by as long as it was on its way. So of several the one that is the furthest ahead is the best,
+        until it is too old, or the database's clock was set back."""
+        if self._override is not None:
+            return self._override()
+        received_s = time.monotonic()
+        ahead_us = now_us - round(received_s * 1e6)
+        best = self._offset
+        if best is None or not -_SET_BACK_US < ahead_us - best[0] < 0 or received_s - best[1] > _CLOCK_WINDOW_S:
+            self._offset = ahead_us, received_s
         return now_us
 
     def now_us(self) -> int:
-        if self._given is not None:
-            return self._given()
-        assert self._heard is not None, "not started"
-        return round(time.monotonic() * 1e6) + self._heard[0]
+        if self._override is not None:
+            return self._override()
+        assert self._offset is not None, "the store is not started"
+        return round(time.monotonic() * 1e6) + self._offset[0]
 
 
 class PostgresSession:
-    """See ``writer.Session``. Connects again, by itself, when the connection is lost.
+    """See ``writer.Session``. It connects again by itself when the connection is lost.
 
-    Mutable state: its connection, the epoch of its last transaction, the clock."""
+    Mutable state: the connection and the clock. The writer's thread changes them, and before that thread runs, whoever
+    opens the session; the event loop reads the clock."""
 
     def __init__(self, database: Database, clock: Callable[[], int] | None, settings: Settings) -> None:
         self._database = database
         self._settings = settings
         self._connection: Connection[Any] | None = None
-        self.epoch = ""  # in which the last transaction was
         self.clock = StoreClock(clock)
 
-    def open(self, *, new: bool = False) -> Known:
-        """``new``: it may be that there is no log yet. Later on that is a log that is lost, or being restored."""
-        self._connection, known = open_log(self._database, new=new)
-        return known
+    def open(self, *, new: bool = False) -> LogState:
+        """``new``: a log is made if there is none. Only the first time: if the log is not there when the connection is
+        opened again, it was lost, or is being restored, and a new one in its place would begin at position 1."""
+        self._connection, state = open_log(self._database, new=new)
+        return state
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
         try:
             result = self._run(work)
-        except Exception as error:  # whatever it is, the callers must hear of it and the writer must live on
+        # Whatever it is: the callers must get an error, and the writer's thread must live on.
+        except Exception as error:
             if self._connection is not None:
-                # A new one for the next transaction: whatever state this one is in, the server rolls it back.
+                # The next transaction gets a new connection. In whatever state this one is, the server rolls back its
+                # transaction, unless COMMIT was sent: then it is not known whether the write was stored.
                 self._connection.close()
             raise self._database.translate(error) from error
         self._database.outage.over()
@@ -89,43 +99,49 @@ class PostgresSession:
     def _run(self, work: Callable[[Transaction], _T]) -> _T:
         if self._connection is not None and not self._connection.closed:
             try:
-                return self._insist(self._connection, work)
-            except NotBegun:  # it may have been lost long ago: once more, on a new one
+                return self._with_lock(self._connection, work)
+            except NotBegun:  # the connection may have been lost long ago, while it was idle; try once on a new one
                 self._connection.close()
         self.open()
         assert self._connection is not None
-        return self._insist(self._connection, work)
+        return self._with_lock(self._connection, work)
 
-    def _insist(self, connection: Connection[Any], work: Callable[[Transaction], _T]) -> _T:
-        return insist(connection, lambda: self._transact(connection, work))
+    def _with_lock(self, connection: Connection[Any], work: Callable[[Transaction], _T]) -> _T:
+        return with_lock(connection, lambda: self._transact(connection, work))
 
     def _transact(self, connection: Connection[Any], work: Callable[[Transaction], _T]) -> _T:
+        """The danger is a second attempt after the first has written. So NotBegun is raised only where nothing but the
+        lock was asked for, and ``with_lock`` tries again only if the lock was not available."""
         self._database.set_prepares(connection)
         with connection.pipeline():
             try:
                 connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
                 connection.execute(SET_UP)
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-                # Under the lock: a clock read before might order this transaction before another's.
+                # The clock is read in this statement, which comes after the lock. A time that was read before could be
+                # earlier than that of a transaction which got the lock first.
                 row = one_row(connection, _BEGIN)
             except psycopg.OperationalError as error:
                 if connection.closed:
                     raise NotBegun from error
                 raise
+            # Read under the lock, too: `broker move` marks the log under it, so that nothing is written behind the
+            # mark.
             if row[7] is not None:
-                self._database.outage.tell(moved(), f"stop this server, and start with {row[7]}")
-                raise moved()
-            now_us = self.clock.hear(row[0])
-            self.epoch = row[8]
+                self._database.outage.report(relocated(), f"stop this server, and start with {row[7]}")
+                raise relocated()
+            now_us = self.clock.received(row[0])
             before = Counters(*row[1:6])
-            transaction = Transaction(PostgresTables(connection, before, row[6]), now_us, self._settings)
+            transaction = Transaction(PostgresTables(connection, before, row[6]), now_us, self._settings, epoch=row[8])
             result = work(transaction)
+            # PostgreSQL sends it to the other nodes with the commit, and never without it.
             if transaction.head != before.head or transaction.next_due_us != row[6]:
                 connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._hint(transaction)))
             connection.execute("COMMIT")
         return result
 
     def _hint(self, transaction: Transaction) -> str:
+        """Parsed by ``Listener``."""
         due = "" if transaction.next_due_us is None else transaction.next_due_us
         return f"{self._database.node} {transaction.head} {due}"
 

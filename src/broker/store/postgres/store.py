@@ -17,8 +17,8 @@ from psycopg import Connection
 from broker.errors import InsufficientStorage, SettingsError, Unavailable
 from broker.records import NewRecord, Published, Record
 from broker.settings import Settings
-from broker.store.base import LOOK, RECORD_BYTES, Commit, Head, LogPage
-from broker.store.outage import moved, moved_to
+from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
+from broker.store.outage import relocated, relocated_to
 from broker.store.postgres.database import Database, TakenOver, check_cluster, one_row
 from broker.store.postgres.listener import Listener
 from broker.store.postgres.session import NOW_US, PostgresSession
@@ -38,11 +38,10 @@ _USER_COLUMNS = "id, username, convert_to(info, 'UTF8'), password_hash, gen, dis
 class PostgresStore:
     """See ``store/base.py`` for what it promises.
 
-    Mutable state: whether it runs, the epoch that the relay goes by, and whether the writer writes in it; each reader's
-    connection belongs to its thread."""
+    Mutable state: whether it runs, and the list of the readers' connections, each of which belongs to its thread."""
 
     def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
-        """``clock``: in place of the database's own, microseconds since the epoch."""
+        """``clock``: a clock to use instead of the database's; it returns microseconds since the epoch."""
         self._database = Database(url, settings.database_answer_s)
         self._session = PostgresSession(self._database, clock, settings)
         self._settings = settings
@@ -50,29 +49,23 @@ class PostgresStore:
         self._listener = Listener(self._database)
         self._running = False
         self._loop: asyncio.AbstractEventLoop
-        self._on_commit: Callable[[Commit], None]
         self._readers: ThreadPoolExecutor
         self._local = threading.local()
         self._connections: list[Connection[Any]] = []
-        self._epoch = ""  # that the relay goes by
-        self._up_to_date = asyncio.Event()  # the relay: it goes by the epoch in which the writer writes
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._on_commit = on_commit
         try:
-            known = await asyncio.to_thread(partial(self._session.open, new=True))
+            state = await asyncio.to_thread(partial(self._session.open, new=True))
         except (psycopg.Error, OSError) as error:
             raise self._database.refusal(error) from error
-        if known.moved is not None:
+        if state.moved is not None:
             self._session.close()
-            raise SettingsError(moved_to(self._database.name, known.moved, known.arrived))
-        self._epoch = known.epoch
-        self._up_to_date.set()
+            raise SettingsError(relocated_to(self._database.name, state.moved, state.arrived))
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
-        self._writer.start(self._session, self._committed)
+        self._writer.start(self._session, on_commit)
         self._running = True
-        await self._writer.call(lambda transaction: None)  # tells the time
+        await self._writer.call(lambda transaction: None)  # its transaction asks for the database's time
         await self._listener.start(on_commit)
 
     async def stop(self) -> None:
@@ -84,12 +77,6 @@ class PostgresStore:
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._connections:
             connection.close()
-
-    def _committed(self, commit: Commit) -> None:
-        if self._session.epoch != self._epoch:  # its rows continue another log than the relay has
-            commit = Commit([], LOOK, commit.next_due_us)
-            self._up_to_date.clear()
-        self._on_commit(commit)
 
     def clock(self) -> int:
         return self._session.clock.now_us()
@@ -104,11 +91,9 @@ class PostgresStore:
 
     # Writing
 
-    async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+    async def append(self, new_records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
         self._check_running()
-        appended = await self._writer.append(news)
-        await self._up_to_date.wait()  # or they would be told with ids of an epoch that has ended
-        return appended
+        return await self._writer.append(new_records)
 
     async def cancel(self, uuid: UUID, user: str) -> Record:
         self._check_running()
@@ -132,7 +117,7 @@ class PostgresStore:
     async def next_due(self) -> int | None:
         def read(db: Connection[Any]) -> int | None:
             now_us, due_us = one_row(db, f"SELECT {NOW_US}, ({NEXT_DUE})")
-            self._session.clock.hear(now_us)  # where nobody writes, nobody else looks at it
+            self._session.clock.received(now_us)  # on a node that does not write, only this call learns the time
             return due_us if due_us is None else int(due_us)
 
         return await self._read(read)
@@ -140,7 +125,7 @@ class PostgresStore:
     async def check(self) -> None:
         (has_moved,) = await self._row("SELECT moved FROM broker.state")
         if has_moved is not None:
-            raise moved()
+            raise relocated()
 
     async def head(self) -> Head:
         return Head(*await self._row(_HEAD))
@@ -159,14 +144,10 @@ class PostgresStore:
                         ) p {RECORD_OF}
                     ) ON true ORDER BY p.position""",  # noqa: S608
                 binary=True,
-            ).fetchall()  # one statement: one moment
+            ).fetchall()  # one statement sees the database at one moment
             return _head_and_records(rows)
 
-        head, latest = await self._read(read)
-        # Its caller, the relay, goes by this epoch from now on, before anybody else runs.
-        self._epoch = head.epoch
-        self._up_to_date.set()
-        return head, latest
+        return await self._read(read)
 
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
         def read(db: Connection[Any]) -> tuple[Head, list[Published]]:
@@ -203,7 +184,7 @@ class PostgresStore:
         where = f"WHERE event = %s AND (%s::bigint IS NULL OR number {beyond} %s)"
 
         def read(db: Connection[Any]) -> LogPage:
-            if records_max is None:  # the last of all, found from the other end
+            if records_max is None:  # the last of all is the first from the other end
                 select = f"SELECT number, uuid FROM broker.records {where} ORDER BY number {other} LIMIT 1"  # noqa: S608
                 rows = db.execute(select, (event, after, after)).fetchall()
                 more = False
@@ -252,11 +233,12 @@ class PostgresStore:
         try:
             try:
                 return await self._loop.run_in_executor(self._readers, self._run_read, work)
-            except TakenOver:  # where nobody inserts, nobody else would begin the new epoch
+            except TakenOver:  # if nobody inserts, only an empty transaction of our own begins the new epoch
                 await self._writer.publish_due()
                 return await self._loop.run_in_executor(self._readers, self._run_read, work)
         except (psycopg.Error, OSError, TakenOver) as error:
-            refusal = self._database.translate(error)  # tells the log
+            refusal = self._database.translate(error)  # also logs it
+            # The words for writes would be wrong here: nothing "may have been stored".
             if isinstance(refusal, Unavailable | InsufficientStorage):
                 refusal = Unavailable("the store cannot be read for now; ask again in a moment")
             raise refusal from error
@@ -266,12 +248,14 @@ class PostgresStore:
         if connection is not None and not connection.closed:
             try:
                 return work(connection)
-            except psycopg.OperationalError:  # it may have been lost long ago: once more, on a new one
+            except psycopg.OperationalError:  # it may have been lost long ago, while it was idle; try once on a new one
                 connection.close()
         connection = self._database.connect()
         check_cluster(connection)
         self._local.connection = connection
-        self._connections = [each for each in self._connections if not each.closed] + [connection]
+        # In one assignment, because several threads do this. If two do it at once, the connection of one is missing
+        # here, and is closed only when its thread has ended.
+        self._connections = [other for other in self._connections if not other.closed] + [connection]
         return work(connection)
 
     def _check_running(self) -> None:
@@ -280,5 +264,5 @@ class PostgresStore:
 
 
 def _head_and_records(rows: list[Any]) -> tuple[Head, list[Published]]:
-    """Of one statement, so of one moment: at least one row, which has no record if there is none."""
+    """The rows of one statement, and so of one moment. There is at least one: without records, it has only the head."""
     return Head(*rows[0][:2]), [Published(*row[2:]) for row in rows if row[2] is not None]

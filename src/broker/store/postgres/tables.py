@@ -16,10 +16,10 @@ from broker.users import User, username_key
 
 RECORD_COLUMNS = """
     r.uuid, r.event, convert_to(r.data, 'UTF8'), r.username, r.timestamp, r.due_us, r.log_only, r.inserted_us,
-    c.number IS NOT NULL, p.position, p.published_us, r.number
+    c.number IS NOT NULL, p.position, p.published_us, r.number, (SELECT epoch FROM broker.epochs WHERE ended IS NULL)
 """
-# One index lookup for each row. A plain join the planner, whose statistics lag behind a log that grows, may do by
-# reading all of it; OFFSET 0 keeps it from joining in another way.
+# These make one index look-up for each row. The planner's statistics lag behind a log that grows, so it might carry out
+# a plain join by reading the whole table. OFFSET 0 keeps it from joining in any other way.
 RECORD_JOINS = """
     LEFT JOIN LATERAL (SELECT * FROM broker.publications WHERE number = r.number OFFSET 0) p ON true
     LEFT JOIN broker.cancellations c ON c.number = r.number
@@ -28,7 +28,8 @@ RECORD_OF = "CROSS JOIN LATERAL (SELECT * FROM broker.records WHERE number = p.n
 SIZE = f"(octet_length(data) + {RECORD_BYTES})"
 NEXT_DUE = "SELECT min(due_us) FROM broker.pending"
 
-# What goes in as one JSON document: lists of a driver's own cost six times the time, most of it in Python.
+# The columns of rows that are sent as one JSON document. Parameters for each value, or the driver's own arrays, would
+# take six times as long, most of it in Python.
 _RECORD = {
     "number": "bigint", "uuid": "uuid", "event": "text", "username": "text", "timestamp": "text", "due_us": "bigint",
     "log_only": "boolean", "inserted_us": "bigint", "data": "text",
@@ -39,12 +40,13 @@ _EVENT = {"event": "text", **dict.fromkeys(("position", "bytes", "pending", "res
 
 
 class PostgresTables:
-    """See ``transaction.Tables``. In a pipeline: what returns nothing does not wait for an answer."""
+    """See ``transaction.Tables``. It works in a pipeline, so whatever returns no rows does not wait for a response."""
 
     def __init__(self, connection: Connection[Any], counters: Counters, next_due: int | None) -> None:
-        """``counters`` and ``next_due``: as read under the lock."""
+        """``counters`` and ``next_due``: what was read when the lock was taken, which spares a round trip for each."""
         self._db = connection
         self._counters = counters
+        # It is correct only until something is written. The first call uses it up; later ones ask the database.
         self._next_due: tuple[int | None] | None = (next_due,)
 
     def counters(self) -> Counters:
@@ -76,8 +78,8 @@ class PostgresTables:
 
     def records(self, uuids: Sequence[UUID]) -> Iterable[Record]:
         rows = self._db.execute(
-            f"""SELECT {RECORD_COLUMNS} FROM json_array_elements_text(%s::json) AS given(uuid)
-                CROSS JOIN LATERAL (SELECT * FROM broker.records WHERE uuid = given.uuid::uuid OFFSET 0) r
+            f"""SELECT {RECORD_COLUMNS} FROM json_array_elements_text(%s::json) AS listed(uuid)
+                CROSS JOIN LATERAL (SELECT * FROM broker.records WHERE uuid = listed.uuid::uuid OFFSET 0) r
                 {RECORD_JOINS}""",  # noqa: S608 (constants only)
             (_json(uuids),),
             binary=True,
@@ -95,13 +97,15 @@ class PostgresTables:
         )  # fmt: skip
 
     def add_records(self, values: Sequence[Any]) -> None:
-        self._db.execute(f"INSERT INTO broker.records {_given(_RECORD)}", (_rows(_RECORD, values),))
+        self._db.execute(f"INSERT INTO broker.records {_rows_of(_RECORD)}", (_document(_RECORD, values),))
 
     def add_publications(self, values: Sequence[Any]) -> None:
-        self._db.execute(f"INSERT INTO broker.publications {_given(_PUBLICATION)}", (_rows(_PUBLICATION, values),))
+        self._db.execute(
+            f"INSERT INTO broker.publications {_rows_of(_PUBLICATION)}", (_document(_PUBLICATION, values),)
+        )
 
     def add_pending(self, values: Sequence[Any]) -> None:
-        self._db.execute(f"INSERT INTO broker.pending {_given(_PENDING)}", (_rows(_PENDING, values),))
+        self._db.execute(f"INSERT INTO broker.pending {_rows_of(_PENDING)}", (_document(_PENDING, values),))
 
     def add_cancellation(self, number: int, user: str, now_us: int) -> None:
         self._db.execute("INSERT INTO broker.cancellations VALUES (%s, %s, %s)", (number, user, now_us))
@@ -109,16 +113,16 @@ class PostgresTables:
     def remove_pending(self, pending: Sequence[tuple[int, int]]) -> None:
         values = [value for pair in pending for value in pair]
         self._db.execute(
-            f"DELETE FROM broker.pending WHERE (due_us, number) IN ({_given(_PENDING)})",  # noqa: S608 (constants only)
-            (_rows(_PENDING, values),),
+            f"DELETE FROM broker.pending WHERE (due_us, number) IN ({_rows_of(_PENDING)})",  # noqa: S608 (constants only)
+            (_document(_PENDING, values),),
         )
 
     def put_events(self, values: Sequence[Any]) -> None:
         self._db.execute(
-            f"""INSERT INTO broker.events {_given(_EVENT)} ON CONFLICT (event) DO UPDATE
+            f"""INSERT INTO broker.events {_rows_of(_EVENT)} ON CONFLICT (event) DO UPDATE
                 SET position = excluded.position, bytes = excluded.bytes,
                     pending = excluded.pending, reserved = excluded.reserved""",  # noqa: S608 (constants only)
-            (_rows(_EVENT, values),),
+            (_document(_EVENT, values),),
         )
 
     def remove_events(self, names: Sequence[str]) -> None:
@@ -134,13 +138,14 @@ class PostgresTables:
         )
 
 
-def _given(columns: dict[str, str]) -> str:
-    """Selects the rows of a JSON document."""
+def _rows_of(columns: dict[str, str]) -> str:
+    """A query for the rows of a JSON document, its one parameter."""
     types = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-    return f"SELECT * FROM json_to_recordset(%s::json) AS given({types})"  # noqa: S608 (constants only)
+    return f"SELECT * FROM json_to_recordset(%s::json) AS listed({types})"  # noqa: S608 (constants only)
 
 
-def _rows(columns: dict[str, str], values: Sequence[Any]) -> str:
+def _document(columns: dict[str, str], values: Sequence[Any]) -> str:
+    """The JSON document of these rows, whose values are given one row behind the other."""
     names, width = list(columns), len(columns)
     return _json([dict(zip(names, values[n : n + width], strict=True)) for n in range(0, len(values), width)])
 

@@ -1,4 +1,4 @@
-"""What signs the tokens of a server that keeps its log on SQLite: a file beside it."""
+"""The secret that signs the tokens of a server on SQLite: a file beside its log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _SECRET_BYTES_MIN = 32  # RFC 7518, section 3.2: at least as long as the hash
 
 
 def read_secret(file: Path) -> str:
-    """The secret in ``file``, made if there is none. Raises SettingsError for one that is too short to be safe."""
+    """Returns the secret in ``file``, which is made if there is none. Raises SettingsError if the file cannot be used,
+    or if its secret is too short to be safe."""
     try:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -27,19 +28,21 @@ def read_secret(file: Path) -> str:
 
 
 def keep_secret(file: Path, secret: str) -> None:
-    """Makes ``file`` if there is none. Raises SettingsError if it has another secret: tokens would not hold there."""
+    """Makes ``file`` with this secret if there is none. Raises SettingsError if it has another one: the tokens of the
+    log that the secret comes from would not be valid there."""
     try:
         if not file.exists():
             _write_secret(file, secret)
     except OSError as error:
         raise SettingsError(f"cannot write {file}: {error}") from None
     if read_secret(file) != secret:
-        raise SettingsError(f"{file} is there, and has another secret; move it away")
+        raise SettingsError(f"{file} exists, and has another secret; move it away")
 
 
 def _write_secret(file: Path, secret: str) -> None:
-    """Complete, private and on disk before it has its name: a crash leaves either none or all of it."""
-    # A name of its own, mode 0600: in a container the process number is the same at each start.
+    """The file is complete, private and on disk before it gets its name, so a crash leaves none of it or all of it."""
+    # mkstemp makes a new name, and mode 0600. A name with the process id would not be new: in a container that is the
+    # same at each start.
     descriptor, name = tempfile.mkstemp(prefix=f"{file.name}.", dir=file.parent)
     new = Path(name)
     with os.fdopen(descriptor, "w", encoding="utf-8") as output:
@@ -47,7 +50,7 @@ def _write_secret(file: Path, secret: str) -> None:
         output.flush()
         os.fsync(output.fileno())
     try:
-        os.link(new, file)  # fails if another process was first: then that one's counts
+        os.link(new, file)  # unlike a rename, it fails if another process was first: then that one's secret counts
     except FileExistsError:
         pass
     finally:

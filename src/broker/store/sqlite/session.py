@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class SQLiteSession:
-    """See ``writer.Session``."""
+    """See ``writer.Session``. It is used by the writer's thread alone."""
 
     def __init__(
         self,
@@ -28,19 +28,26 @@ class SQLiteSession:
         self._connection = connection
         self._identity = identity
         self._outage = outage
-        self._clock = clock  # microseconds since the epoch
+        self._clock = clock  # returns microseconds since the epoch
         self._settings = settings
+        # It does not change while this process has the folder's lock: only a restore or an import begins another one.
+        (self._epoch,) = connection.execute("SELECT epoch FROM epochs WHERE ended IS NULL").fetchone()
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
         connection = self._connection
         try:
             self._outage.check()
+            # IMMEDIATE takes the write lock now. A transaction that first reads, and takes the lock for its first
+            # write, fails if somebody else has written in between.
             connection.execute("BEGIN IMMEDIATE")
-            # The clock is read under the lock: a time read before might order this transaction before another's.
-            result = work(Transaction(SQLiteTables(connection), self._clock(), self._settings))
+            # The clock is read under the lock. A time that was read before could be earlier than that of a transaction
+            # which got the lock first, and due times would be judged out of order.
+            result = work(Transaction(SQLiteTables(connection), self._clock(), self._settings, self._epoch))
+            # As late as possible: whatever is committed to a file that was removed or replaced is lost.
             self._identity.check()
             connection.execute("COMMIT")
-        except Exception as error:  # whatever it is, the callers must hear of it and the writer must live on
+        # Whatever it is: the callers must get an error, and the writer's thread must live on.
+        except Exception as error:
             roll_back(connection)
             raise self._outage.translate(error) from error
         self._outage.over()

@@ -32,7 +32,7 @@ _USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled"
 class SQLiteStore:
     """See ``store/base.py`` for what it promises.
 
-    Mutable state: whether it runs; a reader's connection is with one thread at a time."""
+    Mutable state: whether it runs, and the queue of the readers' connections that no thread uses at the moment."""
 
     def __init__(self, file: Path, settings: Settings, clock: Callable[[], int]) -> None:
         self._file = file
@@ -41,18 +41,18 @@ class SQLiteStore:
         self._writer = Writer(settings)
         self._outage = SQLiteOutage(file)
         self._running = False
-        self._held: contextlib.ExitStack  # the lock of the folder
+        self._lock: contextlib.ExitStack  # of the folder, from start to stop
         self._loop: asyncio.AbstractEventLoop
         self._readers: ThreadPoolExecutor
-        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()  # one for each reader thread
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()  # as many as reader threads
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        with contextlib.ExitStack() as held:
-            held.enter_context(locked(self._file))
+        with contextlib.ExitStack() as lock:
+            lock.enter_context(locked(self._file))
             connection = await asyncio.to_thread(open_database, self._file)
-            self._held = held.pop_all()
-        # Opened with the writer's: later, the path may lead to another file.
+            self._lock = lock.pop_all()
+        # The readers are opened together with the writer: later the path may lead to another file.
         for _ in range(self._settings.reader_threads):
             self._idle.put(_open_reader(self._file))
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
@@ -70,7 +70,7 @@ class SQLiteStore:
         await asyncio.to_thread(self._readers.shutdown)
         while not self._idle.empty():
             self._idle.get().close()
-        self._held.close()
+        self._lock.close()
 
     def _check_running(self) -> None:
         if not self._running:
@@ -89,9 +89,9 @@ class SQLiteStore:
     def waiting(self) -> int:
         return self._writer.waiting
 
-    async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+    async def append(self, new_records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
         self._check_running()
-        return await self._writer.append(news)
+        return await self._writer.append(new_records)
 
     async def cancel(self, uuid: UUID, user: str) -> Record:
         self._check_running()
@@ -126,7 +126,7 @@ class SQLiteStore:
 
     async def snapshot(self) -> tuple[Head, list[Published]]:
         def read(db: sqlite3.Connection) -> tuple[Head, list[Published]]:
-            db.execute("BEGIN")  # one moment for both
+            db.execute("BEGIN")  # so that both queries see the same moment
             try:
                 head = Head(*db.execute(_HEAD).fetchone())
                 rows = db.execute(
@@ -142,6 +142,7 @@ class SQLiteStore:
 
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
         def read(db: sqlite3.Connection) -> tuple[Head, list[Published]]:
+            # The head comes first. Were it read after the records, it might be ahead of some that are not among them.
             head = Head(*db.execute(_HEAD).fetchone())
             rows = db.execute(
                 """SELECT p.position, r.event, CAST(r.data AS BLOB) FROM publications p
@@ -170,14 +171,14 @@ class SQLiteStore:
         where, order = _direction(after, descending)
 
         def read(db: sqlite3.Connection) -> LogPage:
-            if records_max is None:  # the last of all, found from the other end
+            if records_max is None:  # the last of all is the first from the other end
                 other = "ASC" if descending else "DESC"
                 select = f"SELECT number, uuid FROM records WHERE event = ? {where} ORDER BY number {other} LIMIT 1"  # noqa: S608
-                rows = db.execute(select, [event, *_given(after)]).fetchall()
+                rows = db.execute(select, [event, *_bound(after)]).fetchall()
                 more = False
             else:
                 select = f"SELECT number, uuid FROM records WHERE event = ? {where} ORDER BY number {order} LIMIT ?"  # noqa: S608
-                rows = db.execute(select, [event, *_given(after), records_max + 1]).fetchall()
+                rows = db.execute(select, [event, *_bound(after), records_max + 1]).fetchall()
                 more = len(rows) > records_max
                 rows = rows[:records_max]
             return LogPage(rows[-1][0], UUID(bytes=rows[-1][1]), more) if rows else LogPage(None, None, False)
@@ -192,7 +193,7 @@ class SQLiteStore:
             rows = db.execute(
                 f"""SELECT {RECORD_COLUMNS} FROM {RECORD_TABLES}
                     WHERE r.event = ? {where} AND {within} ORDER BY r.number {order}""",  # noqa: S608
-                [event, *_given(after), last],
+                [event, *_bound(after), last],
             )
             return _page(map(record_of, rows), bytes_max)
 
@@ -220,10 +221,11 @@ class SQLiteStore:
             self._outage.check()
             return await self._loop.run_in_executor(self._readers, self._run_read, work)
         except sqlite3.Error as error:
-            self._outage.translate(error)  # tells the log
+            self._outage.translate(error)  # logs it; its words for writes would be wrong here
             raise Unavailable("the store cannot be read for now; ask again in a moment") from error
 
     def _run_read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """In a reader thread. There are as many connections as threads, so this never waits for one."""
         connection = self._idle.get()
         try:
             return work(connection)
@@ -234,12 +236,12 @@ class SQLiteStore:
 def _open_reader(file: Path) -> sqlite3.Connection:
     connection = connect(file)
     connection.execute("PRAGMA query_only = ON")
-    connection.execute(_HEAD).fetchone()  # opens the write-ahead log, too
+    connection.execute(_HEAD).fetchone()  # SQLite opens its files, the write-ahead log among them, at the first query
     return connection
 
 
 def _page(items: Iterable[Any], bytes_max: int) -> list[Any]:
-    """At least one, then as many as fit."""
+    """At least one of the items, if there is one, and then as many as fit."""
     page, size = [], 0
     for item in items:
         page.append(item)
@@ -250,9 +252,11 @@ def _page(items: Iterable[Any], bytes_max: int) -> list[Any]:
 
 
 def _direction(after: int | None, descending: bool, number: str = "number") -> tuple[str, str]:
+    """A further condition for what is behind ``after``, and the order."""
     where = "" if after is None else f"AND {number} {'<' if descending else '>'} ?"
     return where, "DESC" if descending else "ASC"
 
 
-def _given(after: int | None) -> list[int]:
+def _bound(after: int | None) -> list[int]:
+    """The values for the condition that ``_direction`` returns."""
     return [] if after is None else [after]

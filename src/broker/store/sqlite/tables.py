@@ -11,8 +11,8 @@ from broker.records import Record
 from broker.store.transaction import Counters, Due, EventRow
 from broker.users import User, username_key
 
-# Rows in one statement: so many, and below the last of these as many as there are. Few different statements, so that
-# SQLite has each ready; and SQLite takes 32,766 values at most.
+# How many rows one statement takes: the largest of these that fits, and below the last of them as many as there are. So
+# there are few different statements, which stay prepared. SQLite takes 32,766 values at most in one.
 _ROWS = (512, 128)
 _NEXT_DUE = "SELECT min(due_us) FROM pending"
 
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 RECORD_COLUMNS = """
     r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.log_only, r.inserted_us, CAST(r.data AS BLOB),
-    p.position, p.published_us, c.number IS NOT NULL
+    p.position, p.published_us, c.number IS NOT NULL, (SELECT epoch FROM epochs WHERE ended IS NULL)
 """
 RECORD_TABLES = """
     records r LEFT JOIN publications p ON p.number = r.number LEFT JOIN cancellations c ON c.number = r.number
@@ -28,11 +28,12 @@ RECORD_TABLES = """
 
 
 def record_of(row: Sequence[Any]) -> Record:
-    """A row of RECORD_COLUMNS."""
-    number, uuid, event, user, timestamp, due_us, log_only, inserted_us, data, position, published_us, cancelled = row
+    """The record in a row of RECORD_COLUMNS."""
+    number, uuid, event, user, timestamp, due_us, log_only, inserted_us, data, *state = row
+    position, published_us, cancelled, epoch = state
     return Record(
         UUID(bytes=uuid), event, data, user, timestamp, due_us, bool(log_only), inserted_us,
-        bool(cancelled), position, published_us, number,
+        bool(cancelled), position, published_us, number, epoch,
     )  # fmt: skip
 
 
@@ -120,14 +121,15 @@ class SQLiteTables:
         )
 
     def _write(self, insert: str, columns: int, values: Sequence[Any]) -> None:
-        """Many rows a statement: each one gives up the GIL, and may wait for it as long as the loop is busy."""
+        """Inserts many rows with each statement. A statement releases the GIL, and to get it back this thread may have
+        to wait as long as the event loop is busy."""
         row = f"({_marks(columns)})"
         for some in _portions(values, columns):
             self._db.execute(f"{insert} VALUES {','.join([row] * (len(some) // columns))}", some)
 
 
 def _portions(values: Sequence[_T], columns: int = 1) -> Iterable[Sequence[_T]]:
-    """The values of so many rows as a statement takes."""
+    """Cuts the values into portions, each of as many rows as one statement takes."""
     start = 0
     for rows in _ROWS:
         size = rows * columns
@@ -139,4 +141,5 @@ def _portions(values: Sequence[_T], columns: int = 1) -> Iterable[Sequence[_T]]:
 
 
 def _marks(count: int) -> str:
+    """Placeholders for so many values."""
     return ",".join("?" * count)

@@ -53,7 +53,7 @@ CREATE TABLE broker.state (
     event_names BIGINT NOT NULL,        -- rows of events
     reserved_bytes BIGINT NOT NULL,     -- sum of events.reserved
     token_secret TEXT NOT NULL,         -- signs the tokens of all nodes
-    moved TEXT,                         -- where `broker copy` has moved the log to: it takes no more writes
+    moved TEXT,                         -- where `broker move` has moved the log to: it is read-only
     arrived BOOLEAN NOT NULL DEFAULT false -- whether it is known to be there
 ) WITH (fillfactor = 10);
 INSERT INTO broker.state

@@ -1,0 +1,20 @@
+"""The snapshot as a stream receives it; unit/test_snapshot.py has the walk by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.servers import ServerProcess, streaming
+
+
+def test_a_snapshot_of_which_whole_pages_are_superseded_comes_in_full(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server, server.client("ada") as client:
+        for version in range(3):
+            batch = [{"event": f"e{n}", "data": [version, "x" * 1_000]} for n in range(200)]
+            assert client.post("/insert", json=batch).status_code == 201
+            with streaming(server) as reader:  # its pages are kept, and the next batch supersedes all of them
+                reader.wait("$ready")
+                assert [(frame.event, frame.json()[0]) for frame in reader.records()] == [
+                    (f"e{n}", version) for n in range(200)
+                ]
+                assert not reader.ended
