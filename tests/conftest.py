@@ -20,10 +20,20 @@ from tests.support.operators import LATER, insert
 from tests.support.pages import PageHandler
 from tests.support.postgres import the_server
 from tests.support.servers import ServerProcess
+from tests.support.slowest import SLOWEST
 from tests.support.store import Workbench
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several processes none is left alone at the end with a file that takes long."""
+    if hasattr(config, "workerinput"):  # this is one of several
+        place = {TESTS / file: number for number, file in enumerate(SLOWEST)}
+        items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")

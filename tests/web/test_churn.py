@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.servers import ServerProcess
 
+pytestmark = pytest.mark.anyio
+
 SUBSCRIBERS = 200
 SECONDS = 6.0
 PUBLISHERS = 16
@@ -118,23 +120,18 @@ async def publish(port: int, token: str, tally: Tally, end: float, pause_s: floa
 
 
 @pytest.mark.parametrize("per_second", [500, None], ids=["at 500 inserts a second", "flat out"])
-def test_everyone_gets_contiguous_records(tmp_path: Path, per_second: int | None) -> None:
+async def test_everyone_gets_contiguous_records(tmp_path: Path, per_second: int | None) -> None:
     """On a log of one event, so that a snapshot is one record, and all that follow are contiguous."""
-
-    async def run() -> Tally:
-        tally = Tally()
+    tally = Tally()
+    begun = time.monotonic()
+    with ServerProcess(tmp_path) as server:
+        token = server.token("publisher")
         end = asyncio.get_running_loop().time() + SECONDS
         pause_s = PUBLISHERS / per_second if per_second else 0.0
         await asyncio.gather(
             *[publish(server.port, token, tally, end, pause_s) for _ in range(PUBLISHERS)],
             *[come_and_go(server.port, tally, end, seed) for seed in range(SUBSCRIBERS)],
         )
-        return tally
-
-    begun = time.monotonic()
-    with ServerProcess(tmp_path) as server:
-        token = server.token("publisher")
-        tally = asyncio.run(run())
     print(
         f"\n{tally.connects} connects ({tally.resumes} resumes), {tally.acknowledged} inserts, {tally.records} records "
         f"received, {tally.skips} $skipped, in {time.monotonic() - begun:.1f} s"

@@ -1,22 +1,15 @@
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import pytest
 
-from broker import errors
-from broker.settings import Settings
-from broker.web.app import App, create_app
-from broker.web.problems import problem_of
 from tests.support.answers import exchange, insert, problem, request_head
 from tests.support.servers import BOUND_S, ServerProcess, wait_for
 
@@ -152,43 +145,3 @@ def test_requests_behind_a_refused_one_are_answered(server: ServerProcess, ada: 
 )
 def test_what_is_not_http_is_refused(server: ServerProcess, garbage: bytes) -> None:
     assert exchange(server, garbage)[0].startswith("HTTP/1.1 400 ")
-
-
-def _call(app: App, path: str) -> tuple[int, dict[str, object]]:
-    """One GET within this process."""
-    messages: list[dict[str, object]] = []
-
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": b""}
-
-    async def send(message: object) -> None:
-        assert isinstance(message, dict)
-        messages.append(message)
-
-    scope = {
-        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "root_path": "", "headers": [],
-        "query_string": b"", "http_version": "1.1", "scheme": "http",
-    }  # fmt: skip
-    asyncio.run(app(scope, receive, send))
-    status, body = messages[0]["status"], messages[1]["body"]
-    assert isinstance(status, int)
-    assert isinstance(body, bytes)
-    return status, json.loads(body)
-
-
-@pytest.mark.parametrize("path", ["/healthz", "/collections/a", "/nothing"])
-def test_an_app_that_was_not_started_says_so(tmp_path: Path, path: str) -> None:
-    status, body = _call(create_app(Settings(data=tmp_path)), path)
-    assert status == 503
-    assert "must enter broker.lifespan" in str(body["detail"])
-
-
-def test_every_error_has_a_code_a_status_and_a_title_of_its_own() -> None:
-    sent = [each for each in errors.BrokerError.__subclasses__() if each is not errors.SettingsError]
-    assert len({each.code for each in sent}) == len({each.status for each in sent}) == len(sent)
-    assert len({each.title for each in sent}) == len(sent)
-
-
-def test_of_an_unknown_error_nothing_is_told() -> None:
-    told = problem_of(KeyError(f"secret {uuid4()}"))
-    assert (told.status, "secret" in told.detail) == (500, False)

@@ -52,7 +52,7 @@ def _amount(number: int, what: str) -> str:
 
 
 def _owner(data: Path) -> str:
-    """What comes next: root often does this work, and seldom runs the server."""
+    """The next step for whoever has just made files: root often runs these commands, and seldom runs the server."""
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:  # in a container

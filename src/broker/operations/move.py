@@ -33,7 +33,10 @@ class Source(Protocol):
         ...
 
     def content(self) -> Content: ...
-    def mark(self) -> Mark: ...
+    def mark(self) -> Mark:
+        """What an earlier run has left: it is read while the log is held, so no other run can change it."""
+        ...
+
     def secret(self) -> str | None:
         """The token secret; None if the log has none, because the server was given one as a setting."""
         ...
@@ -57,7 +60,10 @@ class Target(Protocol):
         """What is there before; None if it has neither records nor users."""
         ...
 
-    def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None: ...
+    def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Called once for each table of COPIED, in that order."""
+        ...
+
     def finish(self, content: Content, secret: str | None) -> None:
         """Writes what is not in the tables: epochs, counters and the token secret."""
         ...
@@ -149,6 +155,7 @@ def _move(source: Source, target: Target, progress: Progress) -> Moved:
 
 
 def _fill(source: Source, target: Target, content: Content, progress: Progress) -> None:
+    """Copies everything, and checks that it is there. Nothing of it is committed yet."""
     done, total = 0, sum(content.rows.values())
 
     def counted(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

@@ -125,19 +125,19 @@ class Transaction:
     def append(self, batches: Sequence[Sequence[NewRecord]]) -> list[list[tuple[Record, bool]] | BrokerError]:
         """One result for each batch: its records, or the error for which all of it was refused. An error in one batch
         does not concern the others, which are of other requests."""
-        # A uuid that the server made is new, and is not looked up.
+        # A uuid that the server made is new, so it need not be looked up.
         uuids = {new.uuid for batch in batches for new in batch if new.uuid_given}
-        known = {record.uuid: record for record in self._tables.records(list(uuids))} if uuids else {}
+        by_uuid = {record.uuid: record for record in self._tables.records(list(uuids))} if uuids else {}
         self._load_events({new.event for batch in batches for new in batch if not new.log_only})
-        return [self._append_batch(batch, known) for batch in batches]
+        return [self._append_batch(batch, by_uuid) for batch in batches]
 
     def _append_batch(
-        self, batch: Sequence[NewRecord], known: dict[UUID, Record]
+        self, batch: Sequence[NewRecord], by_uuid: dict[UUID, Record]
     ) -> list[tuple[Record, bool]] | BrokerError:
         """Appends all of the batch's records, or none: what the first ones have changed is undone.
 
-        ``known`` has the records whose uuids occur in these batches, and gets those that are appended, so that a
-        repetition is recognised within one transaction, too."""
+        ``by_uuid`` has the known records whose uuids occur in these batches, and gets those that are appended, so that
+        a repetition is recognised within one transaction, too."""
         # A single record that is refused has changed nothing: see _append.
         undo = self._undo(batch) if len(batch) > 1 else None
         results: list[tuple[Record, bool]] = []
@@ -145,10 +145,10 @@ class Transaction:
             for new in batch:
                 if not new.uuid_given:
                     results.append((self._append(new), True))
-                elif first := known.get(new.uuid):
+                elif first := by_uuid.get(new.uuid):
                     results.append((_repeated(first, new), False))
                 else:
-                    record = known[new.uuid] = self._append(new)
+                    record = by_uuid[new.uuid] = self._append(new)
                     results.append((record, True))
         except BrokerError as error:
             error.index = len(results)
@@ -156,7 +156,7 @@ class Transaction:
                 undo()
             for record, created in results:
                 if created:
-                    known.pop(record.uuid, None)
+                    by_uuid.pop(record.uuid, None)
             return error
         return results
 
@@ -187,7 +187,8 @@ class Transaction:
         return undo
 
     def cancel(self, uuid: UUID, user: str) -> Record:
-        """Cancels a pending record; again is fine. Raises NotFound, or Conflict, with nothing changed."""
+        """Cancels a pending record. One that is cancelled already is returned unchanged. Raises NotFound or Conflict,
+        with nothing changed."""
         self._flush()  # it may have been appended in this transaction
         record = next(iter(self._tables.records([uuid])), None)
         if record is None:

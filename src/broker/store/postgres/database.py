@@ -195,8 +195,8 @@ def with_lock(connection: Connection[Any], transact: Callable[[], _T]) -> _T:
     """Returns what ``transact`` returns, a transaction that takes LOCK. It is tried again while another session holds
     the lock; if that session's node has stopped within its transaction, PostgreSQL is asked to end the session.
 
-    The node whose session was ended finds that its connection is lost, and its transaction was rolled back. Nothing was
-    acknowledged of it, because its COMMIT was not sent."""
+    When that node continues, it finds that its connection is lost. Its transaction was rolled back, and nothing of it
+    was acknowledged, because no COMMIT had arrived."""
     for _ in range(_LOCK_WAITS - 1):
         try:
             return transact()

@@ -120,22 +120,22 @@ class PostgresSession:
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
                 # The clock is read in this statement, which comes after the lock. A time that was read before could be
                 # earlier than that of a transaction which got the lock first.
-                row = one_row(connection, _BEGIN)
+                db_now_us, *counters, next_due_us, new_address, epoch = one_row(connection, _BEGIN)
             except psycopg.OperationalError as error:
                 if connection.closed:
                     raise NotBegun from error
                 raise
-            # Read under the lock, too: `broker move` marks the log under it, so that nothing is written behind the
-            # mark.
-            if row[7] is not None:
-                self._database.outage.report(relocated(), f"stop this server, and start with {row[7]}")
+            # This is read under the lock, too. `broker move` marks the log while it holds the lock, so that nothing can
+            # be written behind the mark.
+            if new_address is not None:
+                self._database.outage.report(relocated(), f"stop this server, and start with {new_address}")
                 raise relocated()
-            now_us = self.clock.received(row[0])
-            before = Counters(*row[1:6])
-            transaction = Transaction(PostgresTables(connection, before, row[6]), now_us, self._settings, epoch=row[8])
+            now_us = self.clock.received(db_now_us)
+            before = Counters(*counters)
+            transaction = Transaction(PostgresTables(connection, before, next_due_us), now_us, self._settings, epoch)
             result = work(transaction)
             # PostgreSQL sends it to the other nodes with the commit, and never without it.
-            if transaction.head != before.head or transaction.next_due_us != row[6]:
+            if transaction.head != before.head or transaction.next_due_us != next_due_us:
                 connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._hint(transaction)))
             connection.execute("COMMIT")
         return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -15,16 +15,16 @@ import psycopg
 from psycopg import Connection
 
 from broker.errors import InsufficientStorage, SettingsError, Unavailable
-from broker.records import NewRecord, Published, Record
+from broker.records import Published, Record
 from broker.settings import Settings
 from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
+from broker.store.group_commit import GroupCommitStore
 from broker.store.outage import relocated, relocated_to
 from broker.store.postgres.database import Database, TakenOver, check_cluster, one_row
 from broker.store.postgres.listener import Listener
 from broker.store.postgres.session import NOW_US, PostgresSession
 from broker.store.postgres.tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, RECORD_OF, SIZE
-from broker.store.writer import Writer
-from broker.users import User, username_key
+from broker.users import User
 
 logger = logging.getLogger("broker.store")
 
@@ -35,19 +35,17 @@ _HEAD = "SELECT epoch, head FROM broker.state, broker.epochs WHERE ended IS NULL
 _USER_COLUMNS = "id, username, convert_to(info, 'UTF8'), password_hash, gen, disabled"
 
 
-class PostgresStore:
+class PostgresStore(GroupCommitStore):
     """See ``store/base.py`` for what it promises.
 
     Mutable state: whether it runs, and the list of the readers' connections, each of which belongs to its thread."""
 
     def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         """``clock``: a clock to use instead of the database's; it returns microseconds since the epoch."""
+        super().__init__(settings)
         self._database = Database(url, settings.database_answer_s)
         self._session = PostgresSession(self._database, clock, settings)
-        self._settings = settings
-        self._writer = Writer(settings)
         self._listener = Listener(self._database)
-        self._running = False
         self._loop: asyncio.AbstractEventLoop
         self._readers: ThreadPoolExecutor
         self._local = threading.local()
@@ -84,29 +82,6 @@ class PostgresStore:
     @property
     def place(self) -> str:
         return self._database.name
-
-    @property
-    def waiting(self) -> int:
-        return self._writer.waiting
-
-    # Writing
-
-    async def append(self, new_records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
-        self._check_running()
-        return await self._writer.append(new_records)
-
-    async def cancel(self, uuid: UUID, user: str) -> Record:
-        self._check_running()
-        record: Record = await self._writer.call(lambda transaction: transaction.cancel(uuid, user))
-        return record
-
-    async def publish_due(self) -> None:
-        self._check_running()
-        await self._writer.publish_due()
-
-    async def add_user(self, user: User) -> None:
-        self._check_running()
-        await self._writer.call(lambda transaction: transaction.add_user(user))
 
     # Reading
 
@@ -215,14 +190,8 @@ class PostgresStore:
 
         return await self._read(read)
 
-    async def user_by_name(self, username: str) -> User | None:
-        return await self._user("username_key = %s", username_key(username))
-
-    async def user_by_id(self, user_id: str) -> User | None:
-        return await self._user("id = %s", user_id)
-
-    async def _user(self, where: str, value: str) -> User | None:
-        row = await self._row(f"SELECT {_USER_COLUMNS} FROM broker.users WHERE {where}", value)  # noqa: S608
+    async def _user(self, column: str, value: str) -> User | None:
+        row = await self._row(f"SELECT {_USER_COLUMNS} FROM broker.users WHERE {column} = %s", value)  # noqa: S608
         return None if row is None else User(*row)
 
     async def _row(self, select: str, *values: Any) -> Any:
@@ -257,10 +226,6 @@ class PostgresStore:
         # here, and is closed only when its thread has ended.
         self._connections = [other for other in self._connections if not other.closed] + [connection]
         return work(connection)
-
-    def _check_running(self) -> None:
-        if not self._running:
-            raise Unavailable("the server is stopping; ask again in a moment")
 
 
 def _head_and_records(rows: list[Any]) -> tuple[Head, list[Published]]:

@@ -90,9 +90,11 @@ def open_database(file: Path, *, also_moved: bool = False) -> sqlite3.Connection
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
-    # Lets the file shrink when rows are removed from it, a little at a time. SQLite heeds this only before the first
-    # page is written, which the next statement does: on a log that exists it has no effect, and none is needed.
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        # Lets the file shrink when rows are removed from it, a little at a time. SQLite heeds this only before the
+        # first page is written, which the next statement does. Not on a log that exists: it would be written to before
+        # it was checked, and a damaged file must stay as it is for those who examine it.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     # Each commit is synced before it returns, so that what is acknowledged also survives a power cut.
     connection.execute("PRAGMA synchronous = FULL")

@@ -6,22 +6,22 @@ import asyncio
 import contextlib
 import queue
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
 from broker.errors import Unavailable
-from broker.records import NewRecord, Published, Record
+from broker.records import Published, Record
 from broker.settings import Settings
 from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
+from broker.store.group_commit import GroupCommitStore
 from broker.store.sqlite.file import Identity, SQLiteOutage, connect, locked, open_database
 from broker.store.sqlite.secret import read_secret
 from broker.store.sqlite.session import SQLiteSession
 from broker.store.sqlite.tables import RECORD_COLUMNS, RECORD_TABLES, record_of
-from broker.store.writer import Writer
-from broker.users import User, username_key
+from broker.users import User
 
 _T = TypeVar("_T")
 
@@ -29,18 +29,16 @@ _HEAD = "SELECT epoch, head FROM state, epochs WHERE ended IS NULL"
 _USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled"
 
 
-class SQLiteStore:
+class SQLiteStore(GroupCommitStore):
     """See ``store/base.py`` for what it promises.
 
     Mutable state: whether it runs, and the queue of the readers' connections that no thread uses at the moment."""
 
     def __init__(self, file: Path, settings: Settings, clock: Callable[[], int]) -> None:
+        super().__init__(settings)
         self._file = file
-        self._settings = settings
         self._clock = clock
-        self._writer = Writer(settings)
         self._outage = SQLiteOutage(file)
-        self._running = False
         self._lock: contextlib.ExitStack  # of the folder, from start to stop
         self._loop: asyncio.AbstractEventLoop
         self._readers: ThreadPoolExecutor
@@ -72,39 +70,12 @@ class SQLiteStore:
             self._idle.get().close()
         self._lock.close()
 
-    def _check_running(self) -> None:
-        if not self._running:
-            raise Unavailable("the server is stopping; ask again in a moment")
-
     def clock(self) -> int:
         return self._clock()
-
-    # Writing
 
     @property
     def place(self) -> str:
         return str(self._file.parent)
-
-    @property
-    def waiting(self) -> int:
-        return self._writer.waiting
-
-    async def append(self, new_records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
-        self._check_running()
-        return await self._writer.append(new_records)
-
-    async def cancel(self, uuid: UUID, user: str) -> Record:
-        self._check_running()
-        record: Record = await self._writer.call(lambda transaction: transaction.cancel(uuid, user))
-        return record
-
-    async def publish_due(self) -> None:
-        self._check_running()
-        await self._writer.publish_due()
-
-    async def add_user(self, user: User) -> None:
-        self._check_running()
-        await self._writer.call(lambda transaction: transaction.add_user(user))
 
     # Reading
 
@@ -199,14 +170,8 @@ class SQLiteStore:
 
         return await self._read(read)
 
-    async def user_by_name(self, username: str) -> User | None:
-        return await self._user("username_key = ?", username_key(username))
-
-    async def user_by_id(self, user_id: str) -> User | None:
-        return await self._user("id = ?", user_id)
-
-    async def _user(self, where: str, value: str) -> User | None:
-        row = await self._row(f"SELECT {_USER_COLUMNS} FROM users WHERE {where}", value)  # noqa: S608
+    async def _user(self, column: str, value: str) -> User | None:
+        row = await self._row(f"SELECT {_USER_COLUMNS} FROM users WHERE {column} = ?", value)  # noqa: S608
         if row is None:
             return None
         user_id, username, info, password_hash, gen, disabled = row

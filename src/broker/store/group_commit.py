@@ -1,0 +1,62 @@
+"""What the stores on both databases share: all that writes, and when calls are accepted."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from uuid import UUID
+
+from broker.errors import Unavailable
+from broker.records import NewRecord, Record
+from broker.settings import Settings
+from broker.store.writer import Writer
+from broker.users import User, username_key
+
+
+class GroupCommitStore(ABC):
+    """A store whose writes all go through one ``Writer``. See ``store/base.py`` for what the calls promise; what
+    differs from one database to the other (start, stop, and all that reads) is in its subclasses.
+
+    Mutable state: whether it runs. A subclass sets that in ``start``, as soon as the writer runs, and takes it back at
+    the beginning of ``stop``: from then on no write is accepted, so that the writer can finish."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._writer = Writer(settings)
+        self._running = False
+
+    @property
+    def waiting(self) -> int:
+        return self._writer.waiting
+
+    async def append(self, new_records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+        self._check_running()
+        return await self._writer.append(new_records)
+
+    async def cancel(self, uuid: UUID, user: str) -> Record:
+        self._check_running()
+        record: Record = await self._writer.call(lambda transaction: transaction.cancel(uuid, user))
+        return record
+
+    async def publish_due(self) -> None:
+        self._check_running()
+        await self._writer.publish_due()
+
+    async def add_user(self, user: User) -> None:
+        self._check_running()
+        await self._writer.call(lambda transaction: transaction.add_user(user))
+
+    async def user_by_name(self, username: str) -> User | None:
+        return await self._user("username_key", username_key(username))
+
+    async def user_by_id(self, user_id: str) -> User | None:
+        return await self._user("id", user_id)
+
+    @abstractmethod
+    async def _user(self, column: str, value: str) -> User | None:
+        """The user with this value in this column, which is unique."""
+
+    def _check_running(self) -> None:
+        """Called first by every call. Raises Unavailable."""
+        if not self._running:
+            raise Unavailable("the server is stopping; ask again in a moment")

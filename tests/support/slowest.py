@@ -1,0 +1,3 @@
+"""The files whose tests take longest: where several processes share the work, these are started first."""
+
+SLOWEST: list[str] = []
