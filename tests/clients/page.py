@@ -15,28 +15,30 @@ RESULTS = DOCS / "clients" / "results.json"
 
 HEAD = """# Other people's libraries
 
-Broker's stream is read by whatever reads Server-Sent Events. These libraries were tried on it, each with a program of a
-screenful ([tests/clients](../tests/clients)) that does what the library's README says. `make test` tries six of them,
-`make soak ARGS="--clients --page"` all, and makes this page.
+Any client of Server-Sent Events can read Broker's stream. The libraries on this page were tried on it, each with a
+program of about a screenful ([tests/clients](../tests/clients)) that does what the library's README says. `make test`
+tries six of them; `make soak ARGS="--clients --page"` tries all, and makes this page.
 
 ## What came of it
 
-Each had to read a snapshot with odd events (emoji, blanks and a colon in the name; emoji, line breaks, U+2028, U+2029
-and U+0085 in the data; a line of 900 KB), and then a stream that was idle for some heartbeats. Then a full server
-(`subscribers_max`) turned it away until there was room; the server ended after SIGTERM and was started again; it was
-killed (`kill -9`) and started again; and in the end the log was another one. Each time a record went in while the
-library was away.
+Each library had to read a snapshot with unusual events (emoji, blanks and a colon in the name; emoji, line breaks,
+U+2028, U+2029 and U+0085 in the data; a line of 900 KB), and then a stream that was idle for some heartbeats. After
+that, a full server (`subscribers_max`) refused the stream until there was room; the server ended after SIGTERM and was
+started again; it was killed (`kill -9`) and started again; and at last it was started with another log. Each time a
+record was inserted while the library was disconnected. The columns of the table say:
 
-* **data**: names, ids and data are right to the character.
-* **900 KB**: it reads so long a line, with the option that is named.
-* **empty events**: when it delivers an event that has no data, which the standard says is none. Look at `data`, or at
-  the name, before `JSON.parse`. *Id alone*: on a stream with a filter Broker sends an id without an event when the log
-  has gone on; with `?heartbeat=event` it sends the event `$heartbeat` in its place.
-* **full**, **SIGTERM**, **kill -9**: it resumes by itself (or with the loop that it needs), so that the missed record
-  comes once and nothing comes twice. *Ends*: it raises, or its stream is over; begin anew with the last id.
-* **`$reset`**: it goes on with another log, and `$reset` comes first.
+* **data**: whether names, ids and data are right to the character.
+* **900 KB**: whether the library reads so long a line, and the option that it needs for that.
+* **empty events**: when the library delivers an event that has no data, which by the standard is not an event. If it
+  does, check `data`, or the name, before `JSON.parse`. *Id alone* means an id without an event, which Broker sends on a
+  stream with a filter when other records were published; with `?heartbeat=event` it sends the event `$heartbeat` in its
+  place.
+* **full**, **SIGTERM**, **kill -9**: whether the library resumes by itself (or with the loop that it needs), so that
+  the missed record arrives once and nothing arrives twice. *Ends* means that it raises an error, or that its stream is
+  over: connect again with the last id.
+* **`$reset`**: whether the library continues with the other log, and delivers `$reset` first.
 
-No library got a record twice, or out of order.
+No library received a record twice, or out of order.
 
 """
 
@@ -45,16 +47,16 @@ _LANGUAGES = {"js": "JavaScript", "python": "Python", "go": "Go", "rust": "Rust"
 WRITE = """
 ## Clients that write
 
-Any HTTP client can sign up, log in and insert. The JDK's `HttpClient` (as it comes, so also what is built on it) and
-`curl --http2` offer with each request in clear text to go on in HTTP/2; Broker declines the offer and answers over
-HTTP/1.1, on the same connection. `make test` has both of them do it, with bodies in one piece and in many, chunked and
-not, with `Expect: 100-continue` and without ([test_upgrade.py](../tests/web/test_upgrade.py)).
+Any HTTP client can sign up, log in and insert. The JDK's `HttpClient` (with its defaults, and so what is built on it)
+and `curl --http2` offer HTTP/2 with each request in clear text. Broker declines the offer, and answers over HTTP/1.1 on
+the same connection. `make test` has both of them send bodies in one piece and in many, chunked and not, and with
+`Expect: 100-continue` and without ([test_upgrade.py](../tests/web/test_upgrade.py)).
 """
 
 KNOW = """
 ## What you need to know
 
-All send the last id with each request that they make by themselves. **Saved id** is how you give one to the first.
+When a library reconnects by itself, it sends the last id. **Saved id** says how you give an id to its first request.
 
 """
 

@@ -134,7 +134,7 @@ def test_the_first_ten_minutes_work_as_typed(tmp_path: Path) -> None:
             assert typed(insert)[0]["data"] == {"first_name": "Rusty"}
             assert next(printed)["data"] == {"first_name": "Rusty"}
             (pending,) = typed(later)
-            assert 0 < pending["timestamp"] - pending["inserted_at"] <= 5
+            assert pending["timestamp"] - pending["inserted_at"] <= 5
             inserted, cancelled = typed(cancel)
             assert (inserted["cancelled"], cancelled["cancelled"]) == (False, True)
             assert inserted["uuid"] == cancelled["uuid"]
