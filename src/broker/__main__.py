@@ -1,5 +1,5 @@
 """``python -m broker`` is the command ``broker``."""
 
-from broker.cli.main import main
+from broker.cli.main import console_script
 
-main(prog_name="broker")
+console_script()

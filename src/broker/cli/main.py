@@ -100,14 +100,13 @@ def _named(source: str) -> Iterator[None]:
         raise ClientError(f"{source}: {error}") from None
 
 
-class _Main(Commands):
-    def main(self, *given: Any, **more: Any) -> Any:
-        if not given and more.get("args") is None:  # the arguments are those of this process; tests pass others
-            prepare()
-        return super().main(*given, **more)
+def console_script() -> None:
+    """The command ``broker``: this process is its own. A program that calls ``main`` keeps its process as it is."""
+    prepare()
+    main(prog_name="broker")
 
 
-@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="broker")
 def main() -> None:
     """Broker: a zero-code real-time API server."""

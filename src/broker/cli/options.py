@@ -111,7 +111,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.NoSuchOption as error:
-            message = f"{error.message}; a value that begins with - needs -- before it"
+            message = f"{error.message.removesuffix('.')}; a value that begins with - needs -- before it"
             raise click.NoSuchOption(error.option_name, message, error.possibilities, error.ctx) from None
         except click.UsageError as error:
             if "@" not in error.message:

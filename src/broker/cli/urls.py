@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import quote, urlsplit
 
@@ -30,9 +31,10 @@ def parse_url(text: str) -> str:
             f"{text[:200]!r} has a bracket too much; an IPv6 address is written http://[::1]:8080"
         ) from None
     _check_port(text, parts.netloc)
-    _check_host(text, host, parts.netloc)
+    host = _host(text, host, parts.netloc)
+    port = re.search(r":[0-9]+$", parts.netloc)
     path = quote(parts.path.rstrip("/"), safe="/%:!$&'()*+,;=~")
-    return f"{scheme.lower()}://{parts.netloc}{path}"
+    return f"{scheme.lower()}://{host}{port[0] if port else ''}{path}"
 
 
 def _check_port(text: str, netloc: str) -> None:
@@ -43,10 +45,16 @@ def _check_port(text: str, netloc: str) -> None:
         raise ValueError(f"{text[:200]!r} has no port behind the colon; write 1 to 65535, as in http://127.0.0.1:8080")
 
 
-def _check_host(text: str, host: str, netloc: str) -> None:
+def _host(text: str, host: str, netloc: str) -> str:
+    """In the form in which it is looked up."""
     try:
-        right = netloc.startswith("[") or re.fullmatch(r"[a-z0-9._-]+", host.encode("idna").decode().lower())
-    except UnicodeError:  # a part of it is empty, or longer than 63 bytes
-        right = None
-    if not right:
-        raise ValueError(f"{text[:200]!r} has no host name that can be looked up; write http://host:port")
+        if netloc.startswith("["):
+            if not re.fullmatch(r"\[[^\[\]]*\](:[0-9]*)?", netloc):
+                raise ValueError
+            return f"[{ipaddress.IPv6Address(host)}]"
+        name = host.encode("idna").decode().lower()
+        if not re.fullmatch(r"[a-z0-9._-]+", name):
+            raise ValueError
+    except ValueError:  # also UnicodeError: a part of the name is empty, or longer than 63 bytes
+        raise ValueError(f"{text[:200]!r} has no host name that can be looked up; write http://host:port") from None
+    return name
