@@ -111,7 +111,7 @@ def test_a_folder_that_was_moved_is_not_served_but_can_be_looked_at_backed_up_an
     assert rows(copy, "state", "moved") == [(address,)]
     assert "sEcReT" not in address
     assert f"has moved to {address}: start with --database {address}; to take it" in told(
-        broker("serve", "--data", copy), 1
+        broker("serve", "--port", 0, "--data", copy), 1
     )
     assert "was there already, complete" in typed(copy, database)
     assert "has moved to" in refused(copy, tmp_path / "other")
@@ -214,10 +214,10 @@ def test_a_copy_to_postgresql_that_is_killed_is_finished_by_the_next(
     if table == "records":
         assert rows(copy, "state", "moved, arrived") == [(None, 0)]
     else:
-        assert "is on its way to postgresql://" in told(broker("serve", "--data", copy), 1)
+        assert "is on its way to postgresql://" in told(broker("serve", "--port", 0, "--data", copy), 1)
     assert copied(copy, database) == (Database(database).address, 12, 1, commits)
     assert copied(copy, database).before
-    assert "has moved to postgresql://" in told(broker("serve", "--data", copy), 1)
+    assert "has moved to postgresql://" in told(broker("serve", "--port", 0, "--data", copy), 1)
 
 
 @pytest.mark.parametrize("commits", [False, True])
@@ -228,7 +228,7 @@ def test_a_copy_from_postgresql_that_is_killed_at_its_mark_is_finished_by_the_ne
     interrupted(database, tmp_path / "back", database, "state", commits=commits)
     assert not (tmp_path / "back/broker.db").exists()
     if commits:
-        assert "is on its way to /" in told(broker("serve", "--set", f"database={database}"), 1)
+        assert "is on its way to /" in told(broker("serve", "--port", 0, "--set", f"database={database}"), 1)
     assert not copied(database, tmp_path / "back").before
     assert "no faults" in told(broker("verify", "--data", tmp_path / "back"))
     assert not list((tmp_path / "back").glob("*.part*"))

@@ -108,7 +108,7 @@ def test_a_log_of_a_newer_broker_is_refused_by_all_that_reads_it(copy: Path, tmp
         "export": [tmp_path / "new.ndjson", "--data", copy],
         "restore": [copy / "broker.db", "--data", tmp_path / "new"],
         "move": ["--from", copy, "--to", tmp_path / "new"],
-    }.get(command, ["--data", copy])
+    }.get(command, ["--data", copy, *(["--port", 0] if command == "serve" else [])])
     status = told(broker(command, *arguments), 1)
     assert "was written by a newer Broker (schema 99, this one knows" in status
     assert not [each for each in tmp_path.glob("new*") if each.is_file() or list(each.iterdir())]

@@ -97,6 +97,7 @@ class TestSecrets:
             assert "a URL is no path" in said
             assert "lovelace" not in said
 
+    @pytest.mark.usefixtures("token")  # whose user logs in
     def test_the_line_break_of_a_password_from_a_variable_is_not_of_it(self, run: Run, tmp_path: Path) -> None:
         file = str(tmp_path / "token")
         password = "correct horse"

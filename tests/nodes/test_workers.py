@@ -149,7 +149,7 @@ def test_what_keeps_workers_from_starting_is_told_once(tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"postgresql://ada:secret-word@127.0.0.1:{nobody.getsockname()[1]}/broker"
-        refused = told(broker("serve", "--workers", 2, "--database", url), 1)
+        refused = told(broker("serve", "--port", 0, "--workers", 2, "--database", url), 1)
     assert refused.count("cannot use PostgreSQL broker at 127.0.0.1") == 1
     assert "secret-word" not in refused
 

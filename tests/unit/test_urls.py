@@ -14,7 +14,8 @@ from broker.cli.urls import parse_url
         ("http://live.example/l\u00fc", "http://live.example/l%C3%BC"),
         ("http://live.example/a%20b", "http://live.example/a%20b"),
         ("http://[::1]:8080", "http://[::1]:8080"),
-        ("http://m\u00fcnchen.example", "http://m\u00fcnchen.example"),
+        ("http://m\u00fcnchen.example:80", "http://xn--mnchen-3ya.example:80"),
+        ("http://\u2177.example", "http://viii.example"),
         ("http://under_score", "http://under_score"),
     ],
 )
@@ -38,6 +39,8 @@ def test_an_address_of_a_server_is_taken(given: str, taken: str) -> None:
         ("http://a..b", "no host name"),
         ("http://" + "a" * 70, "no host name"),
         ("http://a$b", "no host name"),
+        ("http://[::1]x", "no host name"),
+        ("http://[::1]]:80", "no host name"),
         ("http://a:x", "no port behind the colon"),
         ("http://a:", "no port behind the colon"),
         ("http://a:0", "no port behind the colon"),
