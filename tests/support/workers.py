@@ -13,4 +13,4 @@ def workers(server: ServerProcess) -> list[int]:
     """The process ids of those that live."""
     pid = server.process.pid
     children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return [each for each in children if "broker.workers" in Path(f"/proc/{each}/cmdline").read_text()]
+    return [each for each in children if "broker.server.workers" in Path(f"/proc/{each}/cmdline").read_text()]
