@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.documents import ROOT
+from tests.support.slowest import SLOWEST
 
 SOURCE = ROOT / "src" / "broker"
 TESTS = ROOT / "tests"
@@ -41,3 +42,7 @@ def test_no_test_file_imports_from_another() -> None:
         if isinstance(node, ast.ImportFrom) and re.fullmatch(r"tests\..*\btest_\w+", node.module or "")
     ]
     assert found == []
+
+
+def test_the_files_that_start_first_exist() -> None:
+    assert [file for file in SLOWEST if not (TESTS / file).is_file()] == []
