@@ -167,7 +167,7 @@ def test_a_hang_up_at_any_time_of_the_start_does_not_end_the_server(tmp_path: Pa
     """From the first line of the command on: in the middle of its start it is a shell that hangs up."""
     script = (
         "import os, signal\n"
-        "from broker import cli, settings\n"
+        "from broker.cli import main as cli\n"
         "read = cli.read_settings\n"
         "def hang_up(*given, **more):\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
