@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import stat
 from pathlib import Path
 
 from broker.errors import SettingsError
@@ -58,9 +59,9 @@ def client_context(ca: Path | None, source: str) -> ssl.SSLContext:
 
 
 def _read(name: str, file: Path) -> bytes:
-    if file.exists() and not file.is_file() and not file.is_dir():  # a pipe, as of a shell's <(...)
-        raise SettingsError(f"{name} is no regular file; it is read more than once, so write it to a file")
     try:
+        if stat.S_ISFIFO(file.stat().st_mode):  # a shell's <(...), whose content can be read only once
+            raise SettingsError(f"{name} is a pipe, and Broker reads it more than once; write its content to a file")
         return file.read_bytes()
     except FileNotFoundError:
         raise SettingsError(f"{name} is not there; give the name of a PEM file") from None

@@ -1,6 +1,6 @@
 """The store's contract: what every store promises, and what its callers may rely on.
 
-``tests/test_store.py`` runs one suite over every implementation. What a store promises:
+``tests/contract/test_store.py`` runs one suite over every implementation. What a store promises:
 
 * **Durable.** A call that writes returns after its transaction is on disk. Every read that begins later sees it.
 * **One order.** Positions are 1, 2, 3 … without holes. They are given in the transaction that publishes, under the
