@@ -92,7 +92,7 @@ class Settings(SettingTable):
         if self.workers > 1 and not self.database:
             raise SettingsError(
                 f"{self.named('workers')}: SQLite has one process at a time, not {self.workers}; move the log to "
-                f"PostgreSQL (broker copy --from {self.data} --to postgresql://…), and give that as the database: "
+                f"PostgreSQL (broker move --from {self.data} --to postgresql://…), and give that as the database: "
                 "docs/scaling.md"
             )
         for name in ("insert_queue_bytes_max", "bodies_bytes_max"):

@@ -141,7 +141,7 @@ def test_a_port_that_is_taken_is_refused(server: ServerProcess, tmp_path: Path, 
 
 def test_on_sqlite_more_than_one_is_refused_with_the_way_to_postgresql(tmp_path: Path) -> None:
     refused = broker("serve", "--data", tmp_path / "here", "--workers", 2)
-    assert f"broker copy --from {tmp_path / 'here'} --to postgresql://" in told(refused, 1)
+    assert f"broker move --from {tmp_path / 'here'} --to postgresql://" in told(refused, 1)
     assert not (tmp_path / "here").exists()
 
 

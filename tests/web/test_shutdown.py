@@ -178,10 +178,11 @@ def test_requests_that_are_never_completed_do_not_delay_a_stop(tmp_path: Path) -
         assert not any("Traceback" in line for line in server.log)
 
 
-def test_a_second_stop_while_stopping_is_a_stop_all_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP], ids=["a second stop", "a closed terminal"])
+def test_a_second_signal_while_stopping_is_a_stop_all_the_same(tmp_path: Path, second: signal.Signals) -> None:
     with ServerProcess(tmp_path) as server, streaming(server) as stream:
         stream.wait("$ready")
         server.process.send_signal(signal.SIGTERM)
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(second)
         assert server.stop() == 0
         assert "Traceback" not in "\n".join(server.log)

@@ -221,3 +221,10 @@ def test_a_hang_up_of_the_supervisor_reaches_every_worker(tmp_path: Path, postgr
         os.kill(before[0], signal.SIGHUP)
         wait_for(lambda: sum("SIGHUP: new connections get" in line for line in server.log) == WORKERS + 1)
         assert workers(server) == before
+
+
+def test_a_pipe_is_refused_for_it_can_be_read_only_once(files: Files) -> None:
+    pipe = files.folder / "pipe.pem"
+    os.mkfifo(pipe)
+    with pytest.raises(SettingsError, match="is a pipe"):
+        server_context(files.settings("certificate.pem", "pipe.pem"))
