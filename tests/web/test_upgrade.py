@@ -240,7 +240,7 @@ def test_curl_with_http2_signs_up_logs_in_and_inserts(server: ServerProcess, for
                 text = json.dumps(body)
         one = [
             "--http2", "--silent", "--show-error", "--max-time", "20", "--header", expect,
-            "--header", "Content-Type: application/json", "--write-out", "\n%{http_code} %{num_connects}\n",
+            "--header", "Content-Type: application/json", "--write-out", "%{http_code} %{num_connects}\n",
             *options, server.url + path,
         ]  # fmt: skip
         times = 1 if form == "as it comes" else 2

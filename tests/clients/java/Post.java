@@ -45,8 +45,8 @@ class Post {
             .POST(publisher(form, body.getBytes(StandardCharsets.UTF_8)));
         if (!token.isEmpty()) request.header("Authorization", "Bearer " + token);
         var answer = client.send(request.build(), BodyHandlers.ofString());
-        System.out.println(path + " " + answer.statusCode() + " " + answer.body());
-        return answer.body();
+        System.out.println(path + " " + answer.statusCode() + " " + answer.body().strip());
+        return answer.body().strip();
     }
 
     static BodyPublisher publisher(Form form, byte[] body) {
