@@ -40,6 +40,8 @@ def imports_of(file: Path) -> set[str]:
     """The modules of Broker that a file imports, wherever it does so."""
     found = set[str]()
     for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name for alias in node.names for name in (alias.name, f"{alias.name}.__init__") if name in MODULES}
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "broker":
             for alias in node.names:
                 each = f"{node.module}.{alias.name}"

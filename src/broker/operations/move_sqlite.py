@@ -16,7 +16,7 @@ from broker.operations.verify import reading
 from broker.store.sqlite.errors import refusing
 from broker.store.sqlite.file import locked, open_database, roll_back
 from broker.store.sqlite.secret import keep_secret, read_secret
-from broker.store.sqlite.tables import SQLiteTables
+from broker.store.sqlite.statements import SQLiteTables
 
 
 class SQLiteSource:

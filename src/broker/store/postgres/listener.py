@@ -14,7 +14,7 @@ from psycopg import Connection
 from broker.store.base import LOOK, Commit
 from broker.store.postgres.database import Database
 from broker.store.postgres.session import CHANNEL
-from broker.store.postgres.tables import NEXT_DUE
+from broker.store.postgres.statements import NEXT_DUE
 
 logger = logging.getLogger("broker.store")
 

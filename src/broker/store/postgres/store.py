@@ -18,12 +18,12 @@ from broker.errors import InsufficientStorage, SettingsError, Unavailable
 from broker.records import Published, Record
 from broker.settings import Settings
 from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
-from broker.store.group_commit import GroupCommitStore
+from broker.store.common import CommonStore
 from broker.store.outage import relocated, relocated_to
 from broker.store.postgres.database import Database, TakenOver, check_cluster, one_row
 from broker.store.postgres.listener import Listener
 from broker.store.postgres.session import NOW_US, PostgresSession
-from broker.store.postgres.tables import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, RECORD_OF, SIZE
+from broker.store.postgres.statements import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, RECORD_OF, SIZE
 from broker.users import User
 
 logger = logging.getLogger("broker.store")
@@ -35,7 +35,7 @@ _HEAD = "SELECT epoch, head FROM broker.state, broker.epochs WHERE ended IS NULL
 _USER_COLUMNS = "id, username, convert_to(info, 'UTF8'), password_hash, gen, disabled"
 
 
-class PostgresStore(GroupCommitStore):
+class PostgresStore(CommonStore):
     """See ``store/base.py`` for what it promises.
 
     Mutable state: whether it runs, and the list of the readers' connections, each of which belongs to its thread."""

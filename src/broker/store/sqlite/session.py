@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from broker.settings import Settings
 from broker.store.sqlite.file import Identity, SQLiteOutage, roll_back
-from broker.store.sqlite.tables import SQLiteTables
+from broker.store.sqlite.statements import SQLiteTables
 from broker.store.transaction import Transaction
 
 _T = TypeVar("_T")

@@ -16,11 +16,11 @@ from broker.errors import Unavailable
 from broker.records import Published, Record
 from broker.settings import Settings
 from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
-from broker.store.group_commit import GroupCommitStore
+from broker.store.common import CommonStore
 from broker.store.sqlite.file import Identity, SQLiteOutage, connect, locked, open_database
 from broker.store.sqlite.secret import read_secret
 from broker.store.sqlite.session import SQLiteSession
-from broker.store.sqlite.tables import RECORD_COLUMNS, RECORD_TABLES, record_of
+from broker.store.sqlite.statements import RECORD_COLUMNS, RECORD_TABLES, record_of
 from broker.users import User
 
 _T = TypeVar("_T")
@@ -29,7 +29,7 @@ _HEAD = "SELECT epoch, head FROM state, epochs WHERE ended IS NULL"
 _USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled"
 
 
-class SQLiteStore(GroupCommitStore):
+class SQLiteStore(CommonStore):
     """See ``store/base.py`` for what it promises.
 
     Mutable state: whether it runs, and the queue of the readers' connections that no thread uses at the moment."""

@@ -13,7 +13,7 @@ from broker.store.writer import Writer
 from broker.users import User, username_key
 
 
-class GroupCommitStore(ABC):
+class CommonStore(ABC):
     """A store whose writes all go through one ``Writer``. See ``store/base.py`` for what the calls promise; what
     differs from one database to the other (start, stop, and all that reads) is in its subclasses.
 
