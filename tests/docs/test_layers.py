@@ -41,7 +41,8 @@ def imports_of(file: Path) -> set[str]:
     found = set[str]()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {name for alias in node.names for name in (alias.name, f"{alias.name}.__init__") if name in MODULES}
+            names = [alias.name for alias in node.names]
+            found |= {each for name in names for each in (name, f"{name}.__init__") if each in MODULES}
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "broker":
             for alias in node.names:
                 each = f"{node.module}.{alias.name}"
