@@ -18,38 +18,38 @@ _HEARTBEATS_PER_TURN = 100  # about a millisecond of writing
 
 
 class Group:
-    """The live subscribers with equal subscriptions: what they are written is joined and framed once for all of them.
+    """The live subscribers with equal subscriptions. Their frames are joined and framed once for the whole group.
 
-    Mutable state: its members, and what was written to all of them last; changed by the hub alone."""
+    Mutable state: the members, and what was last written to all of them. Only the hub changes it."""
 
     __slots__ = ("announced", "heartbeat_at", "members", "subscription", "written_at")
 
     def __init__(self, subscription: Subscription, now: float) -> None:
         self.subscription = subscription
-        # A dict, not a set: it iterates in the order of joining, which is about the order in memory, so the fan-out
-        # loop has fewer cache misses.
+        # A dict and not a set, because a dict iterates in insertion order. That is roughly the order of the subscribers
+        # in memory, so the fan-out loop has fewer cache misses.
         self.members: dict[Subscriber, None] = {}
-        self.written_at = now  # when something was written to all members, in seconds of the loop's clock
-        self.heartbeat_at = now  # when all members were sent a heartbeat
-        # The position of the last id that was written to all who were members then. Whoever joined later was given the
-        # id of its own ``position``.
+        self.written_at = now  # when something was last written to all members, in seconds of the loop's clock
+        self.heartbeat_at = now  # when a heartbeat was last sent to all members
+        # The position of the last id that was written to all members. A subscriber that joined after that write has
+        # received the id of its own ``position`` instead.
         self.announced = 0
 
     def write(self, body: bytes) -> None:
         payload = sse.chunk(body) if self.subscription.chunked else body
-        # A copy, because a write may find that a subscriber is slow or dead, and take it out of the group.
+        # A copy, because a write may find that a subscriber is slow or dead, and then removes it from ``members``.
         for subscriber in tuple(self.members):
             subscriber.write_framed(payload)
 
 
 class Hub:
-    """Joins the frames of one iteration of the event loop, and writes them once to each subscriber that they concern.
+    """Joins the frames of one iteration of the event loop, and writes them to each matching subscriber in one write.
 
-    There is no ``await`` between a frame and the sockets. Every live subscriber has been written every matching frame
-    up to ``position``, and nothing beyond it; that holds whenever another task can look.
+    The fan-out has no ``await``. So whenever another task runs, this holds: every matching frame up to ``position``,
+    and no later frame, has been written to every live subscriber.
 
-    Mutable state, all of it owned here: the set of all subscribers and how many each client has; the groups of the
-    live ones and an index of them; the frames that are not written yet."""
+    Mutable state, all of it owned by the hub: the set of all subscribers, and their number for each client; the groups
+    of live subscribers, and an index of these groups; the frames that are not written yet."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -62,9 +62,9 @@ class Hub:
         self.subscribers: set[Subscriber] = set()
         self.by_client: Counter[str] = Counter()
         self.closing = False
-        self.deliveries = 0  # frames that were written to subscribers
+        self.deliveries = 0  # the number of frames written to subscribers
         self._empty: asyncio.Future[None] | None = None
-        # The live ones
+        # The live subscribers
         self._groups: dict[Subscription, Group] = {}
         self._everything: set[Group] = set()
         self._by_name: dict[str, set[Group]] = {}
@@ -86,8 +86,8 @@ class Hub:
         clock: Callable[[], int],
     ) -> None:
         """``id_of`` returns the SSE id of a position. ``resume`` is called with each subscriber that fell behind, and
-        brings it back. ``committing`` returns whether writes are being committed. ``clock`` returns microseconds since
-        the epoch."""
+        starts its catch-up. ``committing`` returns whether writes are being committed. ``clock`` returns microseconds
+        since 1970."""
         self._loop = asyncio.get_running_loop()
         self._id_of = id_of
         self._resume = resume
@@ -96,7 +96,7 @@ class Hub:
         self.position = self._turn_position = position
 
     def full(self, address: str) -> bool:
-        """Whether another subscriber from this address would be one too many."""
+        """Returns whether the limits allow no more subscribers from this address, or the hub is closing."""
         settings = self._settings
         return (
             self.closing
@@ -109,14 +109,14 @@ class Hub:
 
     @property
     def live(self) -> int:
-        """How many subscribers are live."""
+        """The number of live subscribers."""
         return sum(len(group.members) for group in self._groups.values())
 
     # Fan-out
 
     def publish(self, position: int, event: str, frame: bytes) -> None:
-        """Takes the next frame. It is written at the end of this iteration of the event loop, together with the others
-        of the iteration; under load some milliseconds later (see ``Pace``)."""
+        """Adds the next frame to those that are not written yet. All frames of this iteration of the event loop are
+        written together at its end, or under load some milliseconds later (see ``Pace``)."""
         self._turn.append((event, frame))
         self._turn_bytes += len(frame)
         self._turn_position = position
@@ -126,7 +126,8 @@ class Hub:
             self._schedule()
 
     def committed(self) -> None:
-        """Called after each commit, and after the frames that it published: there may be nothing left to wait for."""
+        """Called after each commit, when its frames are published. If a fan-out waits for commits and none is under
+        way any more, the fan-out is scheduled again without that wait."""
         if self._waits_for_commits and not self._committing():
             self._schedule()
 
@@ -138,16 +139,17 @@ class Hub:
         self._timer = self._loop.call_later(delay_s, self.flush) if delay_s > 0 else self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Writes what is not written yet."""
+        """Writes all frames that are not written yet."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer, self._waits_for_commits = None, False
         if not self._turn:
             return
         turn, self._turn, self._turn_bytes = self._turn, [], 0
-        # The danger: a write below may find a subscriber slow, which then falls behind *at this position*. It has to
-        # be the position of this turn's last frame, which that write has taken whole (what the socket did not take of
-        # it is in the subscriber's own buffer). So it is raised before the first write.
+        # The danger: a write below may find that a subscriber is slow. The catch-up of that subscriber then starts
+        # from ``self.position``. The write has accepted all frames of this turn (the subscriber buffers what the
+        # socket did not accept), so with an older position the subscriber would receive these frames twice.
+        # Therefore ``self.position`` is set to the position of the turn's last frame before the first write.
         self.position = self._turn_position
         parts: dict[Group, list[bytes]] = {}
         for position, (event, frame) in enumerate(turn, self.position - len(turn) + 1):
@@ -163,7 +165,7 @@ class Hub:
         self._pace.written(began, time.monotonic(), frames=len(turn))
 
     def _matching(self, event: str) -> Iterable[Group]:
-        """The groups that receive an event. Costs the same however many other filters there are."""
+        """Returns the groups that receive an event. The cost does not depend on how many other filters there are."""
         if not self._by_name and not self._by_prefix:
             return self._everything
         groups = self._everything | self._by_name.get(event, set())
@@ -175,19 +177,20 @@ class Hub:
     # Membership
 
     def add(self, subscriber: Subscriber) -> None:
-        """A new one, which is behind until its catch-up is done."""
+        """Adds a new subscriber. It is behind until its catch-up is done."""
         self.subscribers.add(subscriber)
         self.by_client[subscriber.client_key] += 1
         if self.closing:
             subscriber.end()
 
     def join(self, subscriber: Subscriber) -> None:
-        """Makes it live.
+        """Makes the subscriber live.
 
-        The danger: its catch-up has just written it everything up to the relay's position. The relay may be ahead of
-        what the others have been written, by the frames that are not written yet; if it joined before those go out, it
-        would receive them twice. So they are written first. Nothing here awaits, so nothing can be published between
-        the catch-up's last look at the relay's position and the moment when this subscriber is a member."""
+        The danger: the subscriber could receive frames twice. Its catch-up has written everything up to the relay's
+        position to it. The hub may still have to write the last of these frames to the live subscribers. If the
+        subscriber joined a group before that write, it would receive those frames again. So they are written first.
+        Nothing here awaits: nothing can be published between the catch-up's last comparison with the relay's position
+        and the moment when the subscriber is a member."""
         self.flush()
         if subscriber.closed or self.closing:
             return
@@ -203,7 +206,7 @@ class Hub:
     # Called by subscribers: see ``subscriber.Owner``.
 
     def fell_behind(self, subscriber: Subscriber) -> None:
-        """Nothing more is written to it until its catch-up has brought it back from the hub's position."""
+        """Takes the subscriber out of its group, and starts its catch-up from the hub's position."""
         self._detach(subscriber)
         subscriber.advance(self.position)
         self._resume(subscriber)
@@ -234,7 +237,7 @@ class Hub:
                         del index[key]
 
     def _index(self, group: Group) -> list[set[Group]]:
-        """The sets of the index in which a group belongs."""
+        """Returns the sets of the index that contain this group, or have to contain it."""
         filter = group.subscription.filter
         if filter.everything:
             return [self._everything]
@@ -245,8 +248,9 @@ class Hub:
     # Time
 
     async def run_heartbeats(self) -> None:
-        """For ever: one timer for all groups. Those that were written nothing for ``heartbeat_s`` have a heartbeat. A
-        page that asked for heartbeats as events has them all the time: it may listen to none of the other events."""
+        """Runs until it is cancelled: one timer for all groups. A group receives a heartbeat when nothing was written
+        to it for ``heartbeat_s``. A group that asked for heartbeats as events receives one every ``heartbeat_s``,
+        whatever else was written: its pages may listen to none of the other events."""
         every = self._settings.heartbeat_s
         while True:
             await asyncio.sleep(min(1.0, every / 4))
@@ -258,12 +262,14 @@ class Hub:
                     await self._send_heartbeats(group)
 
     async def _send_heartbeats(self, group: Group) -> None:
-        """Some subscribers in each iteration of the event loop, so that thousands do not hold up anybody."""
+        """Writes to a limited number of subscribers in each iteration of the event loop, so that a group of thousands
+        does not delay other work."""
         members = list(group.members)
         announced = self.position
         for start in range(0, len(members), _HEARTBEATS_PER_TURN):
-            # The hub's position is read in the same iteration in which it is written: every member that is still live
-            # has been written everything up to it. Members may have left the group during an earlier iteration.
+            # A heartbeat may tell the reader the hub's position. This is correct only if every frame up to there has
+            # been written to that subscriber. So the position is read and written without an ``await`` in between, and
+            # subscribers that have left the group during an earlier iteration are left out.
             for subscriber in members[start : start + _HEARTBEATS_PER_TURN]:
                 if subscriber.group is group:
                     body = self._heartbeat(group, subscriber)
@@ -272,8 +278,9 @@ class Hub:
         group.announced = max(group.announced, announced)
 
     def _heartbeat(self, group: Group, subscriber: Subscriber) -> bytes:
-        """A stream that shows only a part of the log moves its reader's last id. Otherwise the id of a quiet filter
-        would fall so far behind that a resume from it could not be replayed."""
+        """Returns a heartbeat. If the stream shows only a part of the log, the heartbeat also moves the reader's last
+        id forward. Without that, a reader whose filter matches few events would keep an old id, and more records might
+        follow that id than can be replayed when the reader resumes."""
         partial = group.subscription.partial
         if group.subscription.heartbeat_events:
             return sse.heartbeat(self._clock(), self._id_of(self.position) if partial else None)
@@ -282,7 +289,7 @@ class Hub:
         return sse.HEARTBEAT
 
     def reset(self, position: int) -> None:
-        """Closes every stream at once, and continues from another position."""
+        """Closes every stream at once, drops the frames that are not written yet, and continues from ``position``."""
         for subscriber in tuple(self.subscribers):
             subscriber.cut_off()
         if self._timer is not None:
@@ -292,7 +299,8 @@ class Hub:
         self.position = self._turn_position = position
 
     async def close(self, grace_s: float) -> None:
-        """Ends every stream, and closes at once those that have not taken what was begun within ``grace_s``."""
+        """Ends every stream after the bytes already given to it are sent. After ``grace_s``, closes at once the streams
+        that are still open."""
         self.flush()
         self.closing = True
         for subscriber in tuple(self.subscribers):
