@@ -1,4 +1,4 @@
-"""One open stream: the asyncio protocol of its own socket, once the headers of the response are written."""
+"""One open stream. After the response headers are written, it is the asyncio protocol of its own socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _NOTHING = memoryview(b"")
 
 
 class Transport(Protocol):
-    """What a subscriber needs of an asyncio transport; ``web/stream.py`` has one on top of ASGI's ``send``."""
+    """The methods of an asyncio transport that a subscriber needs. ``web/stream.py`` implements them with ASGI's
+    ``send``."""
 
     def write(self, data: bytes | memoryview, /) -> None: ...
     def close(self) -> None: ...
@@ -31,39 +32,41 @@ class Transport(Protocol):
 
 
 class StreamTransport(NamedTuple):
-    """What a subscriber writes to, from the moment that its connection is handed over to it."""
+    """The connection that a subscriber writes to, as it is when the subscriber becomes its protocol."""
 
     transport: Transport
-    # The transport is full already. It notified the protocol that it had before, and will not notify the new one.
+    # Whether the transport is full already. It has called ``pause_writing`` of its previous protocol, and will not call
+    # it again for the subscriber.
     paused: bool = False
-    # The socket below the transport, if the transport adds nothing to what it is given (no TLS), and pauses as soon as
-    # it buffers anything. Whoever has it must never close it: the descriptor is the transport's.
+    # The transport's socket, if bytes may be sent on it directly: the transport must send bytes unchanged (no TLS), and
+    # must pause as soon as it buffers any. Never close this socket: its descriptor belongs to the transport.
     direct: socket.socket | None = None
 
 
 class Owner(Protocol):
-    """Whom a subscriber notifies of what happens to its connection: the hub."""
+    """The object that a subscriber notifies of changes of its connection. It is the hub."""
 
     def fell_behind(self, subscriber: Subscriber) -> None:
-        """It was live, and its connection takes no more for now."""
+        """Called when the connection of a live subscriber accepts no more bytes for now."""
         ...
 
     def closed(self, subscriber: Subscriber) -> None:
-        """Its connection is closed. Called once."""
+        """Called once, when the subscriber's connection is closed."""
         ...
 
 
 class Subscriber(asyncio.Protocol):
     """A subscriber is in one of these states:
 
-    * **behind**: a catch-up task writes to it what it has missed; ``position`` is what it has been written so far;
-    * **live**: it is a member of a group of the hub, which writes to all members; it has no task of its own;
-    * **paused**, in either state: the connection takes no more bytes for now. A live one is behind from then on;
-    * **ending**: it is to be closed as soon as what was begun is written;
+    * **behind**: a catch-up task writes the missing frames to it, and ``position`` is how far that task has come;
+    * **live**: it is a member of one of the hub's groups, and the hub writes to it; it has no task of its own;
+    * **paused**, together with one of the two above: the connection accepts no more bytes for now. When a live
+      subscriber is paused, it becomes behind;
+    * **ending**: it will be closed when the bytes already given to it are written;
     * **closed**.
 
-    Mutable state: all of its fields, each changed by its own methods alone, which are synchronous. They are called by
-    callbacks of the event loop, by the hub and by the catch-up."""
+    Mutable state: all of its fields. Only its own methods change them, and these methods are synchronous. They are
+    called by callbacks of the event loop, by the hub and by the catch-up."""
 
     __slots__ = (
         "_direct", "_drained", "_ended", "_ending", "_owner", "_unwritten", "client_key", "closed", "group",
@@ -76,15 +79,16 @@ class Subscriber(asyncio.Protocol):
         self.subscription = subscription
         self.transport: Transport
         self._direct: socket.socket | None = None
-        # Behind: the position up to which everything was written. Live: the position with which it became live.
+        # While it is behind: every frame up to this position was written. While it is live: the position at which it
+        # became live.
         self.position = 0
-        self.group: object | None = None  # of the hub, while it is live; only the hub knows what it is
+        self.group: object | None = None  # its group while it is live; only the hub knows the type
         self.paused = False
         self.closed = False
         self._drained: asyncio.Future[None] | None = None
-        self._unwritten = _NOTHING  # what the transport has not taken yet; there is some only while it is paused
+        self._unwritten = _NOTHING  # bytes not yet given to the transport; empty unless the transport is paused
         self._ending = False
-        self._ended = False  # nothing is written any more
+        self._ended = False  # once it is True, nothing more is written
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "live" if self.group is not None else f"behind at {self.position}"
@@ -93,40 +97,44 @@ class Subscriber(asyncio.Protocol):
     # States
 
     def connected(self, connection: StreamTransport) -> None:
-        """The connection belongs to this subscriber from here on."""
+        """Called when this subscriber becomes the protocol of the connection."""
         self.transport, self.paused, self._direct = connection
 
     def advance(self, position: int) -> None:
-        """While it is behind: everything up to there is written, or in ``_unwritten``."""
+        """Sets the position of a subscriber that is behind, just before or after the frames up to there are written.
+        The end of them may still be in ``_unwritten``."""
         self.position = position
 
     def go_live(self, group: object, subscription: Subscription) -> None:
-        """``subscription`` equals its own, and is shared by the group, which saves the memory of a copy for each."""
+        """``subscription`` is the group's, and equals the subscriber's own. The subscriber keeps the group's object,
+        which saves the memory of a copy for each member."""
         self.group = group
         self.subscription = subscription
 
     def leave_group(self) -> object | None:
-        """The group of which it was a member, if it was live."""
+        """Removes and returns the reference to its group. Returns None if it is not live."""
         group, self.group = self.group, None
         return group
 
     # Writing
 
     def write(self, payload: bytes) -> None:
-        """For the catch-up. The hub writes to live subscribers itself, what it has framed once for all of a group."""
+        """Frames the payload as an HTTP chunk, if this stream is chunked, and writes it. The catch-up calls this. The
+        hub frames once for a whole group, and calls ``write_framed``."""
         self.write_framed(sse.chunk(payload) if self.subscription.chunked else payload)
 
     def write_framed(self, payload: bytes) -> None:
-        """The hot path: for most payloads, one system call and nothing else."""
+        """Writes bytes that are framed already. This is the hot path: most payloads cost one system call only."""
         if self._ended:
             return
         sent = 0
-        # Send on the socket ourselves: ``transport.write`` adds about a sixth to the cost of ``send(2)``. Never while
-        # the transport is paused: it still holds earlier bytes, and ours would overtake them.
+        # Sent directly on the socket, because ``transport.write`` adds about a sixth to the cost of ``send(2)``. The
+        # danger: while the transport is paused, it still holds earlier bytes, and bytes that are sent directly would
+        # overtake them. So nothing is sent directly then.
         if self._direct is not None and not self.paused:
             try:
                 sent = self._direct.send(payload)
-            except OSError:  # the socket is full, or dead; the transport finds out which when it is given the bytes
+            except OSError:  # the socket is full or dead; the transport finds out which one in ``_write_rest``
                 sent = 0
             if sent == len(payload):
                 return
@@ -134,35 +142,38 @@ class Subscriber(asyncio.Protocol):
         self._write_rest()
 
     def _write_rest(self) -> None:
-        """Gives the transport one slice at a time until it is full, because it copies or encrypts all that it is given,
-        for every slow reader anew. What remains is a view of one payload that the whole group shares."""
+        """Gives the transport one slice at a time until the transport is full. The transport copies or encrypts all
+        bytes that it is given, separately for every slow reader. The remaining bytes are not copied: ``_unwritten`` is
+        a view of the payload, which the whole group shares."""
         try:
             while True:
                 part, self._unwritten = self._unwritten[:_SLICE], self._unwritten[_SLICE:]
                 self.transport.write(part)
                 if self.paused or not self._unwritten:
                     return
-        # uvloop raises if the transport has just been closed, and asyncio does not. Whatever is raised concerns this
-        # subscriber alone: the caller is in the middle of a loop over many others, and must be able to continue.
+        # uvloop raises if the transport has just been closed; asyncio does not. The danger: the caller may be in the
+        # middle of a loop over many subscribers, and an exception from this one would stop the loop. So none leaves
+        # this method.
         except Exception as error:
             logger.debug("%r cannot be written to: %s", self, error)
             self.cut_off()
 
     async def drained(self, stall_s: float) -> None:
-        """Returns when it can be written to again, or is closed. Closes it if its reader takes nothing for
+        """Waits until the subscriber is not paused any more, or is closed. Closes it if the reader reads nothing for
         ``stall_s``."""
         while self.paused and not self.closed:
             unsent = self._unsent()
             self._drained = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._drained], timeout=stall_s)
             if self.paused and not self.closed and self._unsent() >= unsent:
-                logger.info("%r took nothing for %g s, and is cut off", self, stall_s)
+                logger.info("%r is closed, because its reader has read nothing for %g s", self, stall_s)
                 self.cut_off()
 
     def _unsent(self) -> int:
-        """How many bytes the reader has not acknowledged: here, in the transport, and in the kernel, where that can be
-        asked. The kernel accepts more only when a good part of its buffer is free, so that the progress of a slow
-        reader shows in the kernel long before it shows here."""
+        """Returns how many bytes the reader has not acknowledged. They are here, in the transport, and in the kernel's
+        send buffer, which is counted where the system can tell its fill level. The kernel accepts more bytes only when
+        a large part of its buffer is free. So the progress of a slow reader is visible in the kernel's buffer long
+        before ``_unwritten`` or the transport's buffer becomes smaller."""
         sock = self.transport.get_extra_info("socket")
         queued = 0
         if sock is not None and sys.platform == "linux" and sock.fileno() >= 0:
@@ -172,7 +183,8 @@ class Subscriber(asyncio.Protocol):
     # The end
 
     def end(self) -> None:
-        """Closes the connection as soon as what was begun is written, so that no frame is cut."""
+        """Closes the connection after the bytes already given to the subscriber are written, so that no frame is
+        sent in part only."""
         if not self.closed and not self._ended:
             self._ending = True
             if not self._unwritten:
@@ -187,19 +199,21 @@ class Subscriber(asyncio.Protocol):
             self.transport.close()
 
     def abort(self) -> None:
-        """Closes the connection at once, whatever is not written yet. ``connection_lost`` is called later."""
+        """Closes the connection at once, and drops the bytes that are not written yet. ``connection_lost`` is called
+        later."""
         self._forget_socket()
         self.transport.abort()
 
     def cut_off(self) -> None:
-        """The same, and the subscriber is closed when this returns: nothing more is written to it, even in this
-        iteration of the event loop."""
+        """Like ``abort``, but the subscriber is in the state *closed* when this returns. So nothing more is written to
+        it, not even in this iteration of the event loop."""
         self.abort()
         self._lost()
 
     def _forget_socket(self) -> None:
-        """Without closing it: the transport closes the descriptor. asyncio and uvloop both call ``connection_lost``
-        before they close it, so the number cannot belong to another connection yet."""
+        """Drops the socket without closing it, because the transport closes the descriptor. The danger: a later send
+        could go to another connection that has got the same descriptor number. asyncio and uvloop both call
+        ``connection_lost`` before they close the descriptor, and the socket is dropped there at the latest."""
         if self._direct is not None:
             self._direct.detach()
             self._direct = None
@@ -207,10 +221,10 @@ class Subscriber(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        """Ignored: a request that is pipelined behind a stream will never be answered."""
+        """Ignored: the response of a stream does not end, so a request pipelined after it is never answered."""
 
     def eof_received(self) -> bool:
-        return False  # close the transport: nobody closes one half of a stream and continues to read the other
+        return False  # the transport closes: no client closes its sending side and then continues to read the stream
 
     def pause_writing(self) -> None:
         self.paused = True
