@@ -1,4 +1,5 @@
-"""What brings one subscriber from its position to the relay's: the slow path, with a task for each that is behind."""
+"""Brings one subscriber from its position to the relay's. This is the slow path: each subscriber that is behind has a
+task of its own."""
 
 from __future__ import annotations
 
@@ -21,17 +22,17 @@ logger = logging.getLogger("broker.stream")
 
 _T = TypeVar("_T")
 
-_SLICE = 64 * KIB  # what is written to one subscriber before others have their turn
+_SLICE = 64 * KIB  # how much is written to one subscriber before other subscribers have their turn
 _RETRY_S = 1.0
 
 
 class Catchup:
-    """Catch-up depends on a position alone. New connections, reconnects and slow subscribers take the same path: the
-    snapshot or the records that were missed, then ``$ready``, then they are live.
+    """A catch-up depends only on the subscriber's position. It has the same steps for new connections, reconnects and
+    slow subscribers: write the snapshot or the missed records, write ``$ready``, make the subscriber live.
 
-    A subscriber that is behind costs a task, and the memory of one slice at most, however slow it is.
+    A subscriber that is behind costs one task and the memory of at most one slice, however slow it is.
 
-    Mutable state: the tasks under way. How far each has come is in its subscriber."""
+    Mutable state: the running tasks. The progress of each is the position of its subscriber."""
 
     def __init__(self, store: Store, relay: Relay, hub: Hub, settings: Settings) -> None:
         self._store = store
@@ -41,11 +42,13 @@ class Catchup:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connect(self, subscriber: Subscriber, last_id: str | None) -> None:
-        """Starts the catch-up of a new stream, which resumes after ``last_id``."""
+        """Starts the catch-up of a new stream. It resumes after ``last_id``, or starts with the snapshot if that is
+        None."""
         self._start(subscriber, self._connect(subscriber, last_id))
 
     def resume(self, subscriber: Subscriber) -> None:
-        """Starts the catch-up of a subscriber that was live and fell behind, from its position."""
+        """Starts the catch-up of a subscriber that was live and fell behind. It starts from the subscriber's
+        position."""
         self._start(subscriber, self._run(subscriber, None))
 
     async def stop(self) -> None:
@@ -64,12 +67,12 @@ class Catchup:
         except _Closed:
             pass
         except Exception:
-            logger.exception("a catch-up failed; its stream is closed, and the client resumes by itself")
+            logger.exception("a catch-up failed; its stream is closed, and the client will reconnect and resume")
             subscriber.abort()
 
     async def _connect(self, subscriber: Subscriber, last_id: str | None) -> None:
         retry_ms = self._settings.retry_ms
-        # At random, so that the clients of a server that was restarted do not all reconnect at the same moment.
+        # A random delay, so that after a restart of the server its clients do not all reconnect at the same moment.
         subscriber.write(sse.retry(random.randint(retry_ms // 2, retry_ms * 3 // 2)))  # noqa: S311 (no secret)
         snapshot_end: int | None = None
         if last_id is None:
@@ -84,17 +87,18 @@ class Catchup:
         await self._run(subscriber, snapshot_end)
 
     async def _position_of(self, last_id: str) -> int | None:
-        """The position to resume from; None if this log has never given the id.
+        """Returns the position to resume from, or None if the id does not belong to this log.
 
-        An id may be ahead of this node's relay, because the client got it from another node, or as the answer to an
-        insert. Then the relay will come to it: the catch-up waits for that, or it would read past the relay."""
+        The danger: an id may be ahead of this node's relay, because the client received it from another node or in the
+        response to an insert. A catch-up from there would be ahead of the relay. So this method first waits until the
+        relay has reached the id's position."""
         event_id = EventId.parse(last_id)
         if event_id is None:
             return None
         if event_id.epoch not in self._relay.epochs:
             if (await self._store.head()).epoch != self._relay.epoch:
-                # The store is in a new epoch already, of which this id may be. The relay is about to notice, and to
-                # close all streams, this one too. The client resumes then.
+                # The store is in a new epoch already, and this id may belong to that epoch. The relay will soon notice
+                # the new epoch, and will close all streams, including this one. The client then reconnects and resumes.
                 await self._relay.reached(LOOK)
             return None
         ended = self._relay.epochs[event_id.epoch]
@@ -108,11 +112,11 @@ class Catchup:
         return event_id.position
 
     async def _run(self, subscriber: Subscriber, snapshot_end: int | None) -> None:
-        """Until the subscriber is live, or closed. If ``snapshot_end`` is given, the latest of each event up to that
-        position comes first; then comes every record.
+        """Runs until the subscriber is live or closed. If ``snapshot_end`` is given, it first writes the snapshot: the
+        latest record of each event up to that position. Then it writes every later record.
 
-        The relay's position moves during every ``await``. So each round of the loop looks at it anew, writes one piece
-        of what is missing, and never reads past it."""
+        The relay's position may change during every ``await``. So each round of the loop reads the position again,
+        writes one part of the missing records, and never writes a record after that position."""
         while not subscriber.closed:
             await subscriber.drained(self._settings.subscriber_stall_s)
             if snapshot_end is not None:
@@ -120,18 +124,19 @@ class Catchup:
                 if subscriber.position == snapshot_end:
                     snapshot_end = None
                 else:
-                    await asyncio.sleep(0)  # a long snapshot lets others run between its pages
+                    await asyncio.sleep(0)  # other tasks run between the pages of a long snapshot
             elif subscriber.position == self._relay.position:
-                # The danger: a record that is published between this comparison and the moment when the subscriber is
-                # a member of a group would be in neither the catch-up nor the fan-out. So there is no ``await`` from
-                # the comparison to the end of ``join``: taking the position, writing ``$ready`` and joining are one
-                # step, as seen by every other task.
+                # The danger: the subscriber could miss a record. If a record were published after this comparison, and
+                # before the subscriber is a member of a group, neither the catch-up nor the fan-out would write it. So
+                # there is no ``await`` from the comparison to the end of ``join``. For every other task, comparing the
+                # positions, writing ``$ready`` and joining are one step.
                 event_id = self._relay.id_of(subscriber.position)
                 subscriber.write(sse.ready(event_id, self._store.clock(), self._settings.heartbeat_s))
                 if not subscriber.paused:
                     self._hub.join(subscriber)
                     return
-                # The connection is full: it takes another round, which ends with ``$ready`` again.
+                # Writing ``$ready`` has filled the connection. The loop waits until the connection accepts more, and
+                # writes ``$ready`` again in a later round.
             elif await self._ask_store(subscriber, lambda: self._too_far(subscriber)):
                 snapshot_end = self._relay.position
                 subscriber.write(sse.skipped(snapshot_end - subscriber.position))
@@ -139,7 +144,8 @@ class Catchup:
                 await self._replay(subscriber)
 
     async def _send_snapshot(self, subscriber: Subscriber, upto: int) -> None:
-        """One page of it. Streams without a filter share the pages, as chunks that are ready to be sent."""
+        """Writes one page of the snapshot. Chunked streams without a filter share the pages, which are stored as HTTP
+        chunks ready to be sent."""
         snapshot = self._relay.snapshot
         subscription = subscriber.subscription
         if subscription.chunked and not subscription.partial:
@@ -147,7 +153,7 @@ class Catchup:
             if page is not None and len(page[0]) <= _SLICE:
                 chunk, reached = page
                 subscriber.advance(reached)
-                if chunk:  # there is none if everything on the page is superseded
+                if chunk:  # empty if later records have replaced all on the page; an empty chunk would end the response
                     subscriber.write_framed(chunk)
                 return
         frames, reached = snapshot.walk(subscription.filter, subscriber.position, upto)
@@ -155,7 +161,7 @@ class Catchup:
         await self._send(subscriber, b"".join(frames))
 
     async def _too_far(self, subscriber: Subscriber) -> bool:
-        """Whether it has missed more than is replayed."""
+        """Returns whether the subscriber has missed more records, or more bytes, than a replay may have."""
         upto = self._relay.position
         if upto - subscriber.position > self._settings.replay_max:
             return True
@@ -164,7 +170,8 @@ class Catchup:
         return await self._store.span_bytes(subscriber.position, upto) > self._settings.replay_bytes_max
 
     async def _replay(self, subscriber: Subscriber) -> None:
-        """One slice of the records that it has missed: from memory, if they are recent enough, or from the store."""
+        """Writes one slice of the missed records. They are read from memory if they are recent enough, and otherwise
+        from the store."""
         after, upto = subscriber.position, self._relay.position  # never past the relay
         recent = self._relay.recent
         filter = subscriber.subscription.filter
@@ -180,11 +187,11 @@ class Catchup:
             subscriber.advance(records[-1].position)
             frames = [self._relay.frame(record) for record in records if filter.matches(record.event)]
             payload = b"".join(frames)
-            del records, frames  # a slow reader takes long for the payload: keep it once, not three times
+            del records, frames  # a slow reader may need long for the payload; keep one copy of the data, not three
             await self._send(subscriber, payload)
 
     async def _send(self, subscriber: Subscriber, payload: bytes) -> None:
-        """In slices, each of them after the connection has taken the one before."""
+        """Writes the payload in slices. Before each slice it waits until the connection accepts more bytes."""
         for start in range(0, len(payload), _SLICE):
             await subscriber.drained(self._settings.subscriber_stall_s)
             if subscriber.closed:
@@ -192,8 +199,8 @@ class Catchup:
             subscriber.write(payload[start : start + _SLICE])
 
     async def _ask_store(self, subscriber: Subscriber, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """What ``ask`` returns, which is called until the store can be reached. Meanwhile the stream stays open, and
-        has heartbeats. Raises _Closed if the subscriber is closed first."""
+        """Calls ``ask`` until the store can be reached, and returns its result. Meanwhile the stream stays open, and
+        receives heartbeats. Raises _Closed if the subscriber is closed before there is a result."""
         answer = asyncio.ensure_future(_retrying(ask))
         try:
             while True:

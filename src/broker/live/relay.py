@@ -1,4 +1,4 @@
-"""Tails the log from the store, and hands the new records to the hub, in order."""
+"""Reads new records of the log from the store, and passes them to the hub in order."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _RETRY_S = 1.0
 
 
 class Relay:
-    """The one reader of the log's tail in this process. All that is live goes by its position: what it has not passed
-    on yet does not exist for any subscriber of this node.
+    """The only reader of the log's tail in this process. Its position decides what this node's subscribers receive: no
+    subscriber receives a record that the relay has not passed on yet.
 
-    Mutable state, all of it owned here: the position; the snapshot and the recent frames as of that position; the
-    current epoch, and those before it; and who waits for which position."""
+    Mutable state, all of it owned by the relay: the position; the snapshot and the recent frames as of that position;
+    the current and the earlier epochs; and the futures of the callers that wait for a position."""
 
     def __init__(self, store: Store, hub: Hub, settings: Settings) -> None:
         self._store = store
         self._hub = hub
         self._settings = settings
         self.epoch = ""
-        self.epochs: dict[str, int | None] = {}  # of the log, each with the position at which it ended
+        self.epochs: dict[str, int | None] = {}  # the log's epochs, each with the position at which it ended
         self.position = 0
         self.snapshot = Snapshot()
         self.recent: RecentFrames
@@ -43,13 +43,13 @@ class Relay:
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
 
     async def start(self) -> None:
-        """Reads the state of the log as of now; also after a fail-over, in place of the state that it had."""
+        """Reads the current state of the log. After a fail-over this is called again, and replaces the old state."""
         epochs = await self._store.epochs()
         head, latest = await self._store.snapshot()
-        while head.epoch not in epochs:  # that epoch began between the two calls
+        while head.epoch not in epochs:  # a new epoch began between the two calls
             epochs = await self._store.epochs()
             head, latest = await self._store.snapshot()
-        # From here on there is no ``await``, so that nobody sees a position with the snapshot of another one.
+        # There is no ``await`` from here on. Otherwise another task could see the new position with the old snapshot.
         self.epochs, self.epoch, self.position = epochs, head.epoch, head.position
         self.snapshot = Snapshot()
         self.recent = RecentFrames(self.position, self._settings.replay_max, self._settings.replay_bytes_max)
@@ -62,15 +62,17 @@ class Relay:
         return b"%b%d" % (self._id_prefix, position)
 
     def frame(self, record: Published) -> bytes:
-        """A record as an event of the stream."""
+        """Returns the record as an SSE event."""
         return sse.frame(self.id_of(record.position), record.event, record.data)
 
     def hint(self, commit: Commit) -> None:
-        """Called in the event loop after each commit of this node, and after those of others of which it is notified.
+        """Called in the event loop after each commit of this node, and after each notification of another node's
+        commit.
 
-        The records that were just committed are used as they are, if they start at the next position of the relay's
-        own epoch. In every other case the relay reads the store: a hint only wakes it. After a fail-over the head of
-        the new epoch may be behind the relay's position, so another epoch wakes it, too."""
+        If the commit's records start at the relay's next position, in the relay's epoch, they are passed on without
+        reading the store. In every other case the hint only wakes the relay, which then reads the store. A commit of
+        another epoch wakes it even if its head is not above the relay's position: after a fail-over the head of the new
+        epoch may be lower than that."""
         ours = commit.epoch == self.epoch
         if ours and commit.published and commit.published[0].position == self.position + 1:
             self._advance(commit.published)
@@ -78,10 +80,10 @@ class Relay:
             self._wake.set()
 
     async def run(self) -> None:
-        """For ever: reads what is new whenever it is woken, and every ``relay_poll_s``. If a wake-up is lost, that
-        costs latency, and never a record."""
+        """Runs until it is cancelled: reads the new records when it is woken, and at least every ``relay_poll_s``. So a
+        lost wake-up delays records, but never loses one."""
         while True:
-            self._wake.clear()  # before the read: what is committed during it may be too late for it
+            self._wake.clear()  # before the read, which may miss a commit made during it; that commit's wake-up remains
             try:
                 await self._read_tail()
             except Unavailable:
@@ -92,7 +94,7 @@ class Relay:
                     await self._wake.wait()
 
     async def reached(self, position: int) -> None:
-        """Returns when the relay is at ``position`` or beyond it."""
+        """Waits until the relay's position is ``position`` or higher."""
         if position > self.position:
             self._wake.set()
             future = asyncio.get_running_loop().create_future()
@@ -105,25 +107,28 @@ class Relay:
             if head.epoch != self.epoch:
                 await self._reset()
                 continue
-            # The danger: a hint may have moved the position while the store was read. What it has passed on already
-            # must not be passed on twice.
+            # The danger: while the store was read, a hint may have passed on some of these records already, and they
+            # would be passed on twice. So only the records after the relay's position are used.
             self._advance([record for record in records if record.position > self.position])
             if head.position <= self.position:
                 return
 
     async def _reset(self) -> None:
-        """The store has lost the log's tail, in a fail-over or by the restore of an older state, and continues in a
-        new epoch. Subscribers may have received records of the lost tail, and have to forget them: their streams are
-        closed, they resume with an id of the old epoch, and get ``$reset`` if that lies behind its end."""
+        """Called when the store continues in a new epoch, because a fail-over or the restore of a backup may have lost
+        the end of the log.
+
+        The danger: clients may have received lost records, and would keep them. So all streams are closed. Each client
+        then resumes with an id of the old epoch, and receives ``$reset`` if the position in that id is after the
+        position at which the old epoch ended."""
         await self.start()
         self._hub.reset(self.position)
         logger.warning("the log continues in the epoch %s at position %d", self.epoch, self.position)
 
     def _advance(self, records: list[Published]) -> None:
-        """Passes records on. There is no ``await`` in it: whoever runs between two iterations of the event loop finds
-        position, snapshot, recent frames and hub in agreement."""
+        """Passes records on to the snapshot, the recent frames and the hub. It has no ``await``, so every other task
+        finds these three and the relay's position in agreement."""
         for record in records:
-            assert record.position == self.position + 1, "the store's positions have a hole"
+            assert record.position == self.position + 1, "the store's positions have a gap"
             frame = self.frame(record)
             self.position = record.position
             self.snapshot.put(record.position, record.event, frame)
