@@ -1,8 +1,8 @@
-"""One writing transaction, for both databases: the one place where records get their numbers and positions.
+"""One write transaction, for both databases. This is the only place where records get their numbers and positions.
 
-It runs on the writer's thread, between BEGIN and COMMIT, while that thread holds the store's write lock. Everything
-that the order of the log depends on is read after the lock was taken, and is written before it is released. Nothing is
-kept from one transaction to the next, because another node may have written in between."""
+The transaction runs on the writer's thread, between BEGIN and COMMIT, while that thread holds the store's write lock.
+All data that determines the order of the log is read after the lock is acquired, and written before it is released. No
+data is kept from one transaction to the next, because another node may write in between."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from broker.settings import MIB, Settings
 from broker.store.base import Commit
 from broker.users import User, username_key
 
-# How much of many due records is in memory at a time, and how much a hint carries. Beyond that the relay reads the
-# records from the store, page by page.
+# The limits of one page of due records in memory, and of the records in a hint. If a commit publishes more than a hint
+# may have, the relay reads the records from the store, page by page.
 _PAGE_RECORDS_MAX = 1_000
 _PAGE_BYTES_MAX = 8 * MIB
 
@@ -41,9 +41,10 @@ class Counters(NamedTuple):
 class Tables(Protocol):
     """The SQL of one kind of database, within a transaction that holds the write lock.
 
-    ``add_records``, ``add_publications``, ``add_pending`` and ``put_events`` take the values of many rows, one row
-    behind the other, because that is how one statement takes them. ``due`` returns pending records in the order of
-    (due time, number): one at least if any is due, and as many as fit. What was added is seen by later queries."""
+    ``add_records``, ``add_publications``, ``add_pending`` and ``put_events`` accept the values of many rows as one flat
+    list, row after row, because the parameters of a statement have that form. ``due`` returns pending records in the
+    order of (due time, number): as many as the two limits allow, but at least one if any is due. Later queries see the
+    rows that were added earlier."""
 
     def counters(self) -> Counters: ...
     def next_due(self) -> int | None: ...
@@ -64,52 +65,55 @@ class Tables(Protocol):
 
 @dataclass(slots=True)
 class _Event:
-    """What is known of one event: a row of ``events``."""
+    """The state of one event: a row of ``events``."""
 
-    position: int | None = None  # of its latest record; None: nothing of it was published yet
-    bytes: int = 0  # of the latest record's data
-    pending: int = 0  # how many of its records are pending
-    reserved: int = 0  # how many bytes of the snapshot it may come to need: see Transaction._reserve
+    position: int | None = None  # the position of its latest record; None: no record of it was published yet
+    bytes: int = 0  # the size of the latest record's data
+    pending: int = 0  # the number of its pending records
+    reserved: int = 0  # how many bytes of the snapshot are reserved for it: see Transaction._reserve
 
 
 class Transaction:
-    """Reads the counters under the lock, gives numbers and positions, and writes all rows in few statements.
+    """Reads the counters under the lock, assigns numbers and positions, and writes all rows in few statements.
 
     The order of calls is ``publish_due``, then ``append``, then ``cancel`` and ``add_user``, then ``finish``, and then
     COMMIT:
 
-    * ``publish_due`` comes first, so that what is inserted now is published behind what was due earlier.
-    * ``append`` comes once, and before ``cancel``. It looks in the database for known uuids and for the rows of events,
-      and what it appended itself, or what ``cancel`` has removed, may not be written there yet.
-    * Whoever does not get as far as ``finish`` must roll back. Until then the database may have rows which the counters
-      there do not include.
+    * ``publish_due`` is called first, so that records inserted now get positions after the records that were due
+      earlier.
+    * ``append`` is called at most once, and before ``cancel``. It reads known uuids and the rows of events from the
+      database. The danger: rows that an earlier ``append`` has added, or that ``cancel`` has removed, may not be
+      written to the database yet, so a second call could read old data.
+    * If ``finish`` is not called, or fails, the caller must roll back. Before ``finish`` the database may contain rows
+      that its counters do not include.
 
-    Mutable state: the counters, the rows of the events that were touched, and the rows that are not written yet. All of
-    it belongs to the writer's thread, and is in the database after ``finish``. ``head`` and ``next_due_us`` are correct
+    Mutable state: the counters, the rows of the events that were read, and the rows that are not written yet. All of it
+    belongs to the writer's thread, and is in the database after ``finish``. ``head`` and ``next_due_us`` are correct
     at any time."""
 
     def __init__(self, tables: Tables, now_us: int, settings: Settings, epoch: str) -> None:
         self._tables = tables
         self._now_us = now_us
         self._settings = settings
-        self._epoch = epoch  # as read under the lock: another node may have begun a new one
+        self._epoch = epoch  # read under the lock, because another node may have begun a new epoch
         self._before = tables.counters()
         self._last_number, self.head, self._total_bytes, self._event_names, self._reserved = self._before
         self.next_due_us = tables.next_due()
         self._events: dict[str, _Event] = {}
-        # Rows that are not written yet: their values, one row behind the other.
+        # The values of the rows that are not written yet, row after row.
         self._records: list[Any] = []
         self._publications: list[int] = []
         self._pending: list[int] = []
-        self._removed: list[str] = []  # the names of events that have neither a latest nor a pending record any more
-        # What the relay is given with the commit, in position order, and how many records were published in all. If
-        # these are more than the hint has, no records are given at all: a part of them would look like all of them.
+        self._removed: list[str] = []  # the names of events that have no latest and no pending record any more
+        # The published records that the relay receives with the commit, in position order, and the number of all
+        # published records. The danger: the relay would treat an incomplete hint as all records of the commit. So if
+        # more records were published than the hint has, the hint is sent without any records.
         self._hint: list[Published] = []
         self._hint_bytes = 0
         self._published = 0
 
     def publish_due(self) -> None:
-        """Publishes all that is due, in the order of (due time, number)."""
+        """Publishes all records that are due, in the order of (due time, number)."""
         if self.next_due_us is None or self.next_due_us > self._now_us:
             return
         while rows := list(self._tables.due(self._now_us, _PAGE_RECORDS_MAX, _PAGE_BYTES_MAX)):
@@ -117,15 +121,17 @@ class Transaction:
             for _, number, event, data in rows:
                 self._events[event].pending -= 1
                 self._publish(event, number, data)
-            # Before the next page is read: it begins with what is pending then.
+            # This must be done before the next page is read. Otherwise ``due`` would return the same records again, and
+            # they would be published twice.
             self._tables.remove_pending([row[:2] for row in rows])
             self._flush()
         self.next_due_us = self._tables.next_due()
 
     def append(self, batches: Sequence[Sequence[NewRecord]]) -> list[list[tuple[Record, bool]] | BrokerError]:
-        """One result for each batch: its records, or the error for which all of it was refused. An error in one batch
-        does not concern the others, which are of other requests."""
-        # A uuid that the server made is new, so it need not be looked up.
+        """Returns one result for each batch: either a list with a pair (record, whether it is new) for each of its
+        records, or the error because of which the whole batch was refused. An error in one batch does not affect the
+        other batches, which belong to other requests."""
+        # A uuid that the server generated is new, so the database is not searched for it.
         uuids = {new.uuid for batch in batches for new in batch if new.uuid_given}
         by_uuid = {record.uuid: record for record in self._tables.records(list(uuids))} if uuids else {}
         self._load_events({new.event for batch in batches for new in batch if not new.log_only})
@@ -134,11 +140,11 @@ class Transaction:
     def _append_batch(
         self, batch: Sequence[NewRecord], by_uuid: dict[UUID, Record]
     ) -> list[tuple[Record, bool]] | BrokerError:
-        """Appends all of the batch's records, or none: what the first ones have changed is undone.
+        """Appends all records of the batch, or none: if one is refused, the changes of those before it are undone.
 
-        ``by_uuid`` has the known records whose uuids occur in these batches, and gets those that are appended, so that
-        a repetition is recognised within one transaction, too."""
-        # A single record that is refused has changed nothing: see _append.
+        ``by_uuid`` contains the known records that have a uuid of these batches. Each appended record with a given uuid
+        is added to it, so that a repeated insert is also recognised within one transaction."""
+        # A batch of one record needs no undo, because a record that is refused has changed nothing: see _append.
         undo = self._undo(batch) if len(batch) > 1 else None
         results: list[tuple[Record, bool]] = []
         try:
@@ -161,14 +167,15 @@ class Transaction:
         return results
 
     def _undo(self, batch: Sequence[NewRecord]) -> Callable[[], None]:
-        """Returns what puts back all that ``_append`` may change for this batch.
+        """Returns a function that restores all state that ``_append`` may change for this batch.
 
-        The danger: whatever ``_append`` comes to change later must be put back here, too. Otherwise a batch that was
-        refused would leave numbers, positions or reserved bytes behind, which are then committed with the other
-        batches. ``head`` must come back, or positions have a hole."""
+        The danger: if some of this state were not restored, the numbers, positions or reserved bytes of a refused batch
+        would be committed with the other batches. For example, without the old ``head`` the positions would have a gap.
+        So if ``_append`` is extended to change more state, that state must be restored here, too."""
         counters, published, hint_bytes = self._counters(), self._published, self._hint_bytes
         next_due_us = self.next_due_us
-        # Lists only grow while a batch is appended, as nothing is flushed then. So it is enough to cut them.
+        # Nothing is flushed while a batch is appended, so these lists only grow. Cutting them to their old length is
+        # enough.
         unwritten: list[list[Any]] = [self._records, self._publications, self._pending, self._hint]
         lengths = [len(rows) for rows in unwritten]
         names = {new.event for new in batch}
@@ -187,9 +194,9 @@ class Transaction:
         return undo
 
     def cancel(self, uuid: UUID, user: str) -> Record:
-        """Cancels a pending record. One that is cancelled already is returned unchanged. Raises NotFound or Conflict,
-        with nothing changed."""
-        self._flush()  # it may have been appended in this transaction
+        """Cancels a pending record. If the record is already cancelled, returns it unchanged. If this raises NotFound
+        or Conflict, no record was changed."""
+        self._flush()  # the record may have been appended in this transaction
         record = next(iter(self._tables.records([uuid])), None)
         if record is None:
             raise NotFound(f"no record has the uuid {uuid}")
@@ -210,14 +217,17 @@ class Transaction:
         return msgspec.structs.replace(record, cancelled=True)
 
     def add_user(self, user: User) -> None:
-        """Raises Conflict if the name is taken, without regard to case."""
+        """Adds a user. Raises Conflict if there is a user with this name; upper and lower case are not
+        distinguished."""
         if self._tables.has_user(username_key(user.username)):
             raise Conflict(f"the user name {user.username} is taken")
         self._tables.add_user(user, self._now_us)
 
     def finish(self) -> Commit:
-        """Writes what is not written yet. COMMIT comes next; the hint that is returned may be given to nobody before
-        that has succeeded."""
+        """Writes all changes that are not written yet. COMMIT comes next.
+
+        The danger: if COMMIT fails, the records in the returned hint do not exist. So the caller must not pass the hint
+        on before COMMIT has succeeded."""
         self._flush()
         events: list[Any] = []
         for event, entry in self._events.items():
@@ -243,7 +253,8 @@ class Transaction:
             self._removed = []
 
     def _append(self, new: NewRecord) -> Record:
-        """Appends one record, and publishes it if it is due. Raises InsufficientStorage, with nothing changed."""
+        """Appends one record, and publishes it if it is due. If this raises InsufficientStorage, nothing was
+        changed."""
         now_us, event, data = self._now_us, new.event, new.data
         due_us = now_us if new.due_us is None else new.due_us
         immediate = due_us <= now_us
@@ -267,7 +278,7 @@ class Transaction:
         )  # fmt: skip
 
     def _publish(self, event: str, number: int, data: bytes) -> int:
-        """Gives the record the next position, and makes it the latest of its event. Returns the position."""
+        """Assigns the next position to the record, and makes it the latest of its event. Returns the position."""
         self.head = position = self.head + 1
         size = len(data)
         self._total_bytes += size
@@ -283,12 +294,14 @@ class Transaction:
         return position
 
     def _reserve(self, event: str, size: int, immediate: bool) -> None:
-        """Makes sure that the snapshot stays within its bounds, whatever is published later. A pending record counts
-        from its insert on, because its publication cannot be refused any more.
+        """Reserves space for a record, so that the snapshot stays within its limits, whatever is published later.
 
-        So an event reserves the size of its latest record; or, while any of its records is pending, the largest size
-        that the latest may come to have. Raises InsufficientStorage, with nothing changed. The texts name the setting
-        and no numbers: those would show what others have inserted."""
+        The danger: the publication of a pending record cannot be refused, and could exceed a limit. So a pending record
+        counts from its insert on. An event without pending records reserves the size of its latest record. An event
+        with pending records reserves the largest size that its latest record may have in future.
+
+        If this raises InsufficientStorage, nothing was changed. The error messages name the setting, but contain no
+        numbers, because numbers would tell a user how much other users have inserted."""
         entry = self._events.get(event)
         if entry is None:
             if self._event_names >= self._settings.event_names_max:
@@ -310,8 +323,9 @@ class Transaction:
         self._reserved, entry.reserved = total, reserved
 
     def _settle(self, event: str, entry: _Event) -> None:
-        """Called when a publication or a cancellation has left nothing pending: only the latest counts from now on. An
-        event that has none gives its name back."""
+        """Called when an event has no pending record, after a publication or a cancellation. From then on only its
+        latest record counts. If it has no latest record either, the event is removed, and its name does not count
+        against ``event_names_max`` any more."""
         self._reserved += entry.bytes - entry.reserved
         entry.reserved = entry.bytes
         if entry.position is None:
@@ -320,7 +334,7 @@ class Transaction:
             del self._events[event]
 
     def _load_events(self, names: set[str]) -> None:
-        """Reads the rows of the events that are not known yet. An event without a row is new."""
+        """Reads the rows of those events that this transaction has not read yet. An event without a row is new."""
         if missing := sorted(names - self._events.keys()):
             self._events |= {row[0]: _Event(*row[1:]) for row in self._tables.events(missing)}
 
@@ -329,7 +343,7 @@ class Transaction:
 
 
 def _repeated(first: Record, new: NewRecord) -> Record:
-    """Returns ``first`` if ``new`` is the same insert again. Raises Conflict otherwise."""
+    """Returns ``first`` if ``new`` repeats the same insert. Raises Conflict otherwise."""
     same = (first.user, first.event, first.data, first.log_only, first.timestamp)
     if same != (new.user, new.event, new.data, new.log_only, new.timestamp):
         raise Conflict(f"the uuid {new.uuid} belongs to another insert; make a new one for each record")
