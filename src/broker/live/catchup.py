@@ -172,7 +172,7 @@ class Catchup:
     async def _replay(self, subscriber: Subscriber) -> None:
         """Writes one slice of the missed records. They are read from memory if they are recent enough, and otherwise
         from the store."""
-        after, upto = subscriber.position, self._relay.position  # never past the relay
+        after, upto = subscriber.position, self._relay.position  # no record after the relay's position is sent
         recent = self._relay.recent
         filter = subscriber.subscription.filter
         if recent.holds(after):

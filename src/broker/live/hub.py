@@ -14,7 +14,7 @@ from broker.live.subscriber import Subscriber
 from broker.live.subscription import Subscription
 from broker.settings import Settings
 
-_HEARTBEATS_PER_TURN = 100  # about a millisecond of writing
+_HEARTBEATS_PER_TURN = 100  # writing that many takes about a millisecond
 
 
 class Group:

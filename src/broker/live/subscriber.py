@@ -38,8 +38,8 @@ class StreamTransport(NamedTuple):
     # Whether the transport is full already. It has called ``pause_writing`` of its previous protocol, and will not call
     # it again for the subscriber.
     paused: bool = False
-    # The transport's socket, if bytes may be sent on it directly: the transport must send bytes unchanged (no TLS), and
-    # must pause as soon as it buffers any. Never close this socket: its descriptor belongs to the transport.
+    # The transport's socket, for sending directly on it. None, unless the transport sends bytes unchanged (no TLS), and
+    # pauses as soon as it buffers any bytes. Never close this socket: its descriptor belongs to the transport.
     direct: socket.socket | None = None
 
 
@@ -152,8 +152,8 @@ class Subscriber(asyncio.Protocol):
                 if self.paused or not self._unwritten:
                     return
         # uvloop raises if the transport has just been closed; asyncio does not. The danger: the caller may be in the
-        # middle of a loop over many subscribers, and an exception from this one would stop the loop. So none leaves
-        # this method.
+        # middle of a loop over many subscribers, and an exception from this one would stop the loop. So every exception
+        # is caught here.
         except Exception as error:
             logger.debug("%r cannot be written to: %s", self, error)
             self.cut_off()
