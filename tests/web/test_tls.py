@@ -193,7 +193,7 @@ def test_a_hang_up_loads_a_new_certificate_and_leaves_streams_open(tmp_path: Pat
         server.process.send_signal(signal.SIGHUP)
         said = server.wait_for_log("SIGHUP: tls_certificate (argument): ")
         assert "ERROR" in said
-        assert "what was loaded before stays in use" in said
+        assert "the certificate that was loaded before stays in use" in said
         assert served(server) == old
 
         files.issue("certificate.pem", "key.pem", trustme.KeyType.ECDSA)  # of another kind, as of late from certbot
