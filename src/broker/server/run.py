@@ -106,8 +106,8 @@ async def _reload(config: uvicorn.Config, settings: Settings, hung_up: asyncio.E
 class Server(uvicorn.Server):
     """Uvicorn's server, with TLS connections accepted by ``Acceptor``, and with a stop that closes the streams first.
 
-    When Uvicorn stops, it waits until the open connections have ended. A stream does not end by itself, so the hub
-    closes the streams before that."""
+    When Uvicorn stops, it waits until the open connections have ended. A stream does not end by itself, so this
+    class starts to close the streams before Uvicorn waits."""
 
     def __init__(
         self,
@@ -146,14 +146,15 @@ class Server(uvicorn.Server):
         for listener in self.servers:
             listener.close()
         closing = asyncio.ensure_future(self._broker.close_streams())
-        await super().shutdown(sockets)  # requests in progress are answered, if that takes no longer than the grace period
+        # Requests in progress are still answered, if that takes no longer than the grace period.
+        await super().shutdown(sockets)
         await closing
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stops the server on SIGINT and SIGTERM, so that the process then ends normally.
 
-    Uvicorn's own method would raise the signal again after the stop."""
+        Uvicorn's own method would raise the signal again after the stop."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

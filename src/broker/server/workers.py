@@ -114,7 +114,8 @@ class Supervisor:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread, which alone can handle signals: the caller cancels this task
+        # Only the main thread can handle signals. In another thread, the caller cancels this task instead.
+        with contextlib.suppress(ValueError, RuntimeError):
             for each in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(each, self._stop.set)
         running = asyncio.create_task(self._keep_all())
@@ -148,7 +149,7 @@ class Supervisor:
             await asyncio.gather(*keepers, return_exceptions=True)
 
     async def _start(self, number: int) -> _News:
-        """Starts a worker, and returns when the worker serves. Raises SettingsError with the reason if it fails to."""
+        """Starts a worker, and returns when the worker serves. Raises SettingsError with the reason if that fails."""
         # -P: modules in the current folder are not imported by mistake. The worker has its own session, so that Ctrl-C
         # reaches the supervisor only.
         hangups = self._hangups
