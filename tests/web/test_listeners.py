@@ -96,7 +96,7 @@ def test_a_port_in_use_is_said_with_the_source_of_the_port(stack: ExitStack) -> 
     settings = Settings(port=port, sources={"port": "BROKER_PORT"})
     assert refusal(settings) == (
         f"port (BROKER_PORT): cannot listen on 127.0.0.1 port {port}: another program does; "
-        "stop that, or choose another --port"
+        "stop that program, or choose another --port"
     )
 
 

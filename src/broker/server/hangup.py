@@ -1,4 +1,4 @@
-"""Handles SIGHUP: Broker reloads its TLS files, as is usual for servers. Unhandled, the signal would end the process."""
+"""Handles SIGHUP: Broker reloads its TLS files, as servers usually do. Without a handler, it would end the process."""
 
 from __future__ import annotations
 

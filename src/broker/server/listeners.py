@@ -63,8 +63,8 @@ def _places(settings: Settings) -> list[_Place]:
         ]
     except (socket.gaierror, ValueError):  # ValueError: not a valid name, such as 70 letters without a dot
         raise SettingsError(
-            f"{settings.named('host')}: {settings.host[:100]!r} is not an address, and not a name that this machine knows; "
-            "give 127.0.0.1 to serve this machine only, or 0.0.0.0 or :: to serve other machines, too"
+            f"{settings.named('host')}: {settings.host[:100]!r} is not an address, and not a name that this machine "
+            "knows; give 127.0.0.1 to serve this machine only, or 0.0.0.0 or :: to serve other machines, too"
         ) from None
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
@@ -116,8 +116,8 @@ def _refusal(settings: Settings, error: OSError) -> SettingsError:
         return SettingsError(f"{port}: {what}: another program does; stop that program, or choose another --port")
     if error.errno in (errno.EACCES, errno.EPERM) and settings.port < 1024:
         return SettingsError(
-            f"{port}: {what}: a port below 1024 needs a privilege; choose another --port, such as 8080, behind a proxy, "
-            "or grant the privilege (AmbientCapabilities=CAP_NET_BIND_SERVICE in systemd)"
+            f"{port}: {what}: a port below 1024 needs a privilege; choose another --port, such as 8080, behind a "
+            "proxy, or grant the privilege (AmbientCapabilities=CAP_NET_BIND_SERVICE in systemd)"
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return SettingsError(
@@ -125,7 +125,9 @@ def _refusal(settings: Settings, error: OSError) -> SettingsError:
             "or 0.0.0.0 or :: for all of its addresses"
         )
     if error.errno == errno.EAFNOSUPPORT:
-        return SettingsError(f"{host}: {what}: this machine does not support this kind of address; give 127.0.0.1 or 0.0.0.0")
+        return SettingsError(
+            f"{host}: {what}: this machine does not support this kind of address; give 127.0.0.1 or 0.0.0.0"
+        )
     return SettingsError(f"{host}: {what}: {error.strerror}; choose another --host or --port")
 
 
