@@ -52,7 +52,8 @@ class Connection(HttpToolsProtocol):
 
     Mutable state, in addition to Uvicorn's: the address under which the connection is counted (``_address``), the
     progress of the request that is being received (``_receiving``), the time at which writing was last paused because
-    the client does not read (``_write_paused_at``), and the error to respond with (``_refusal``)."""
+    the client does not read (``_write_paused_at``), and the reason if a request was refused while it was parsed
+    (``_refusal``)."""
 
     def __init__(self, *args: Any, admission: Admission, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -61,7 +62,7 @@ class Connection(HttpToolsProtocol):
         self._address: str | None = None  # None: the connection is not counted
         self._receiving = Receiving(admission.settings, self.loop.time())
         self._write_paused_at = 0.0
-        self._refusal: BrokerError | None = None  # why our own code stopped the parser; None: a syntax error did
+        self._refusal: BrokerError | None = None  # if set: the error to respond with when the parser stops
 
     # Start and end
 
@@ -172,7 +173,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(self._refusal or BadRequest("the data received is not HTTP/1.1; the connection is closed"))
 
     def _refuse(self, problem: BrokerError) -> None:
-        """Closes the connection. Sends the problem as a response first, unless another response is being sent."""
+        """Closes the connection. Sends the problem as a response first, unless it would get mixed up with another response."""
         free = self.cycle is None or self.cycle.response_complete
         waiting = self._receiving.part is Part.BODY and not self.pipeline and not self.cycle.response_started
         if free or waiting:

@@ -11,12 +11,15 @@ from broker.errors import SettingsError
 from broker.settings import Settings
 
 _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
-_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}  # the last: the key is of another type than the certificate
+# NO_CERTIFICATE_ASSIGNED: the key and the certificate are of different types.
+_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 _CERTIFICATES = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
-    """Returns the TLS context of the server, with the files as they are now, or None if TLS is off. Raises SettingsError."""
+    """Returns the TLS context of the server, loaded from the files as they are now, or None if TLS is off.
+
+    Raises SettingsError."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     certificate = f"{settings.named('tls_certificate')}: {settings.tls_certificate}"
