@@ -173,7 +173,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(self._refusal or BadRequest("the data received is not HTTP/1.1; the connection is closed"))
 
     def _refuse(self, problem: BrokerError) -> None:
-        """Closes the connection. Sends the problem as a response first, unless it would get mixed up with another response."""
+        """Closes the connection. Responds with the problem first, unless that would disturb another response."""
         free = self.cycle is None or self.cycle.response_complete
         waiting = self._receiving.part is Part.BODY and not self.pipeline and not self.cycle.response_started
         if free or waiting:

@@ -14,16 +14,16 @@ class ConnectionHandover:
     """Implements ``live.handover.Handover``. Uvicorn's parser, cycle, task and scope are freed, so that an idle stream
     uses only about two kilobytes.
 
-    This object keeps the cycle of the stream's own request, because the protocol's current cycle may belong to a request
-    that was pipelined after ``GET /events``."""
+    This object keeps the cycle of the stream's own request, because the protocol's current cycle may belong to a
+    request that was pipelined after ``GET /events``."""
 
     def __init__(self, protocol: HttpToolsProtocol, cycle: RequestResponseCycle, settings: Settings) -> None:
         self._protocol = protocol
         self._cycle = cycle
         self._settings = settings
         self.chunked = cycle.scope["http_version"] != "1.0"
-        # Whether the client asked to close the connection after the response. ``keep_alive`` is read now, because Uvicorn
-        # changes it when the server stops.
+        # Whether the client asked to close the connection after the response. ``keep_alive`` is read now, because
+        # Uvicorn changes it when the server stops.
         self.last_chunk = not cycle.keep_alive
 
     def take(self, subscriber: Subscriber) -> StreamTransport | None:
@@ -34,8 +34,8 @@ class ConnectionHandover:
             return None
         paused = protocol.flow.write_paused
         protocol.pipeline.clear()  # requests after a response that does not end will never be answered
-        # Reading may have been paused because of those requests. While it is paused, the server does not notice that the
-        # client closes the connection.
+        # Reading may have been paused because of those requests. While it is paused, the server does not notice if
+        # the client closes the connection.
         protocol.flow.resume_reading()
         cycle.disconnected = True  # so that the cycle sends nothing more, and does not wait any longer
         cycle.message_event.set()
@@ -49,8 +49,8 @@ class ConnectionHandover:
             paused = paused or transport.get_write_buffer_size() > 0
         else:
             transport.set_write_buffer_limits(high=self._settings.subscriber_buffer_bytes)
-        # Otherwise the kernel's buffer grows to megabytes before a slow reader is noticed. Unix sockets are left as they
-        # are: for them, the kernel does not let the buffer grow.
+        # Otherwise the kernel's buffer grows to megabytes before a slow reader is noticed. The option is set for TCP
+        # sockets only, not for Unix sockets.
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._settings.subscriber_sndbuf_bytes)
         return StreamTransport(transport, paused, _share(sock) if plain else None)

@@ -21,9 +21,9 @@ class Part(Enum):
 class Receiving:
     """The progress of receiving. Each connection has one object of this class.
 
-    Mutable state: the part that is being received (``part``), the time since which it is measured (``_since``), how many
-    bytes have arrived since that time (``_bytes``), how many bytes were passed to the parser since it last reported a
-    piece of the body (``_unparsed``), and the size of the headers that the parser has reported (``_headers``).
+    Mutable state: the part that is being received (``part``), the time from which its speed is measured (``_since``),
+    how many bytes have arrived since then (``_bytes``), how many bytes were passed to the parser since it last reported
+    a piece of the body (``_unparsed``), and the size of the headers that the parser has reported (``_headers``).
 
     Times are in seconds, all of the same clock."""
 
@@ -92,8 +92,8 @@ class Receiving:
     def too_slow(self, now: float) -> BrokerError | None:
         """Checks the speed of the client.
 
-        Headers must be complete within ``head_timeout_s``. A body may take any time, as long as it arrives at the minimum
-        rate, ``body_rate_min``, which is checked every ``head_timeout_s``."""
+        Headers must be complete within ``head_timeout_s``. A body may take any time, as long as it arrives at the
+        minimum rate (``body_rate_min``), which is checked every ``head_timeout_s``."""
         settings = self._settings
         passed_s = now - self._since
         if self.part is Part.NOTHING or passed_s <= settings.head_timeout_s:
@@ -101,6 +101,8 @@ class Receiving:
         if self.part is Part.HEADERS:
             return RequestTimeout(f"the head of the request took over {settings.head_timeout_s:g} seconds")
         if self._bytes < passed_s * settings.body_rate_min:
-            return RequestTimeout(f"the body arrives slower than {settings.body_rate_min} bytes a second (body_rate_min)")
+            return RequestTimeout(
+                f"the body arrives slower than {settings.body_rate_min} bytes a second (body_rate_min)"
+            )
         self.restart_clock(now)
         return None

@@ -50,7 +50,7 @@ def in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
             else:
                 transport, start = cycle.transport, head
                 head = None
-                cycle.transport = both = _Joined(transport)  # type: ignore[assignment] # it has all methods that a cycle uses
+                cycle.transport = both = _Joined(transport)  # type: ignore[assignment] # all that a cycle uses of it
                 try:
                     await send(start)
                     await send(message)
