@@ -70,7 +70,7 @@ def test_a_worker_that_dies_is_started_again_and_its_readers_miss_nothing(server
         again = stack.enter_context(streaming(server, last_id=lost[0].last_id))
         assert [frame.json() for frame in again.wait("$ready") if frame.event == "e"] in ([1], [1, 1])
     wait_for(lambda: answering(server) == {"1", "2"})
-    assert any("another takes its place" in line for line in server.log)
+    assert any("it will be started again" in line for line in server.log)
 
 
 def insert(client: httpx.Client, data: object) -> bool:

@@ -96,7 +96,7 @@ def test_a_port_in_use_is_said_with_the_source_of_the_port(stack: ExitStack) -> 
     settings = Settings(port=port, sources={"port": "BROKER_PORT"})
     assert refusal(settings) == (
         f"port (BROKER_PORT): cannot listen on 127.0.0.1 port {port}: another program does; "
-        "stop that, or choose another --port"
+        "stop that program, or choose another --port"
     )
 
 
@@ -122,11 +122,11 @@ def test_a_free_port_is_free_at_all_addresses(stack: ExitStack, monkeypatch: pyt
     ("host", "says"),
     [
         ("192.0.2.1", "this machine has no such address"),
-        ("no-such-name.invalid", "no name that this machine knows"),
-        ("a b", "no name that this machine knows"),
-        ("x" * 70, "no name that this machine knows"),
-        ("..", "no name that this machine knows"),
-        ("256.1.1.1", "no name that this machine knows"),
+        ("no-such-name.invalid", "not a name that this machine knows"),
+        ("a b", "not a name that this machine knows"),
+        ("x" * 70, "not a name that this machine knows"),
+        ("..", "not a name that this machine knows"),
+        ("256.1.1.1", "not a name that this machine knows"),
     ],
 )
 def test_a_host_that_is_none_of_this_machine_is_said(host: str, says: str) -> None:
@@ -142,7 +142,7 @@ def test_a_port_that_needs_a_right_is_said(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(socket.socket, "bind", refuse, raising=False)
     said = refusal(Settings(port=80))
-    assert said.startswith("port (argument): cannot listen on 127.0.0.1 port 80: a port below 1024 needs a right")
+    assert said.startswith("port (argument): cannot listen on 127.0.0.1 port 80: a port below 1024 needs a privilege")
 
 
 def test_too_few_open_files_are_refused_at_start(tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def test_without_files_there_is_no_tls() -> None:
         ("certificate.pem", "certificate.pem", KEY, "has CERTIFICATE, and no private key"),
         ("certificate.pem", "public.pem", KEY, "has PUBLIC KEY, and no private key"),
         ("empty.pem", "key.pem", CERTIFICATE, "is empty"),
-        ("note.txt", "key.pem", CERTIFICATE, "is no PEM file; give one with a certificate"),
-        ("certificate.pem", "note.txt", KEY, "is no PEM file; give one with a private key"),
+        ("note.txt", "key.pem", CERTIFICATE, "is not a PEM file; give one with a certificate"),
+        ("certificate.pem", "note.txt", KEY, "is not a PEM file; give one with a private key"),
         ("damaged.pem", "key.pem", CERTIFICATE, "has a certificate that is damaged"),
         ("certificate.pem", "damaged-key.pem", KEY, "is damaged"),
     ],
@@ -135,7 +135,7 @@ def test_a_file_of_somebody_else_is_named(files: Files) -> None:
     ("name", "says"),
     [
         ("none.pem", "is not there"), (".", "is a folder"), ("certificate.der", "openssl x509 -inform DER"),
-        ("key.pem", "no certificate"), ("note.txt", "is no PEM file"), ("damaged.pem", "is damaged"),
+        ("key.pem", "no certificate"), ("note.txt", "is not a PEM file"), ("damaged.pem", "is damaged"),
     ],
 )  # fmt: skip
 def test_a_file_of_authorities_that_cannot_be_used_is_named(files: Files, name: str, says: str) -> None:
@@ -193,7 +193,7 @@ def test_a_hang_up_loads_a_new_certificate_and_leaves_streams_open(tmp_path: Pat
         server.process.send_signal(signal.SIGHUP)
         said = server.wait_for_log("SIGHUP: tls_certificate (argument): ")
         assert "ERROR" in said
-        assert "what was loaded before stays in use" in said
+        assert "the certificate that was loaded before stays in use" in said
         assert served(server) == old
 
         files.issue("certificate.pem", "key.pem", trustme.KeyType.ECDSA)  # of another kind, as of late from certbot

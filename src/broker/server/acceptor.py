@@ -1,4 +1,4 @@
-"""Accepts TLS connections: counted, like every other, before their handshake."""
+"""Accepts TLS connections, and counts each of them before its handshake."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from socket import socket
 from broker.server.admission import Admission
 from broker.server.connection import Connection
 
-_FULL_S = 0.1  # until the next try when there are no files to open
+_FULL_S = 0.1  # pause before the next attempt, if accepting failed because the limit of open files was reached
 
 
 class Acceptor:
-    """In place of a loop's own TLS server, which tells of a connection only after its handshake: thousands that never
-    come to that would take every file.
+    """Replaces the event loop's own TLS server, which reports a connection only after its handshake.
 
-    Mutable state: its tasks."""
+    With that one, thousands of connections that never complete a handshake would not be counted, and would use up all
+    open files.
+
+    Mutable state: the task that accepts connections, and a task for each handshake in progress."""
 
     def __init__(
         self,
@@ -27,7 +29,7 @@ class Acceptor:
         admission: Admission,
         make: Callable[[], Connection],
     ) -> None:
-        """``context`` is asked for each connection: certificates are renewed while Broker serves."""
+        """``context`` is called for each connection, because certificates may be renewed while Broker serves."""
         self._listener = listener
         self._context = context
         self._admission = admission
@@ -68,7 +70,7 @@ class Acceptor:
                 lambda: protocol, connection, ssl=self._context(),
                 ssl_handshake_timeout=bound_s, ssl_shutdown_timeout=bound_s,
             )  # fmt: skip
-        except BaseException as error:  # it failed, or took too long: its connection is closed
+        except BaseException as error:  # the handshake failed or took too long: close the connection
             protocol.leave()
             with contextlib.suppress(OSError):
                 connection.close()

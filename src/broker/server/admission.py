@@ -1,4 +1,4 @@
-"""Who may connect: how many connections there are, and the check that ends those that are too slow."""
+"""Limits the number of connections, and ends connections that are too slow."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from broker.live.hub import Hub
 from broker.settings import Settings
 
 _SWEEP_S = 1.0
-_SWEPT_PER_TURN = 1_000  # under a millisecond
-FILES_KEPT = 100  # for the database and whatever else is open
+_SWEPT_PER_TURN = 1_000  # connections checked before other tasks get a turn; takes under a millisecond
+FILES_KEPT = 100  # for the database and other open files of the process
 
 
 def file_limit() -> float:
-    """How many files may be open."""
+    """Returns how many files this process may have open."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
 class Checked(Protocol):
-    """What the check of all connections needs of each."""
+    """A connection, as far as the regular check of all connections needs it."""
 
     def check(self, now: float) -> None:
         """Ends the connection if it is too slow. ``now`` is in seconds of the loop's clock."""
@@ -35,8 +35,8 @@ class Checked(Protocol):
 class Admission:
     """Counts connections, and checks all of them once a second, so that none needs a timer of its own.
 
-    Mutable state: how many connections there are, and how many each client has. Streams are not among them: the hub
-    counts those."""
+    Mutable state: the number of connections (``_open``), and the number of connections of each client (``_by_client``).
+    Streams are not included in these numbers: the hub counts them."""
 
     def __init__(self, settings: Settings, hub: Hub) -> None:
         self.settings = settings
@@ -46,7 +46,7 @@ class Admission:
         self._by_client: Counter[str] = Counter()
 
     def enter(self, address: str) -> bool:
-        """Counts a connection; False if it is one too many."""
+        """Counts a connection. Returns False if a limit is exceeded; the caller must call ``leave`` in either case."""
         key = client_key(address)
         self._open += 1
         self._by_client[key] += 1
@@ -64,7 +64,7 @@ class Admission:
             del self._by_client[key]
 
     async def sweep(self, connections: Callable[[], Iterable[Checked]]) -> None:
-        """For ever."""
+        """Runs until it is cancelled: checks all connections once a second."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_SWEEP_S)

@@ -1,4 +1,5 @@
-"""One connection: Uvicorn's HTTP protocol, with limits for slow and large requests, and streams that leave HTTP."""
+"""Serves one connection: Uvicorn's HTTP protocol, with limits for slow and large requests, and a way to hand a
+connection over to a stream."""
 
 from __future__ import annotations
 
@@ -17,15 +18,15 @@ from broker.server.handover import ConnectionHandover
 from broker.server.receiving import Part, Receiving
 from broker.server.responses import in_one_write, without_chunks
 
-_PIPELINED_MAX = 32  # requests behind one that is not answered yet; a client that sends more is closed
+_PIPELINED_MAX = 32  # requests that wait after an unanswered one; the connection is closed if there are more
 
 
 class _Parser(httptools.HttpRequestParser):
-    """Declines every offer to continue in another protocol (RFC 9110, section 7.8: a server may ignore ``Upgrade``).
+    """Ignores every offer to switch to another protocol (RFC 9110, section 7.8: a server may ignore ``Upgrade``).
 
-    Java's HttpClient and ``curl --http2`` make such an offer with each request in clear text. httptools treats it as
-    accepted: it skips the body, and stops behind the headers. So the headers are put together again without the offer,
-    and parsed as if it had never been made."""
+    Java's HttpClient and ``curl --http2`` make such an offer with each request that is not encrypted. httptools treats
+    the offer as accepted: it skips the body, and stops after the headers. So the headers are rebuilt without the offer,
+    and parsed again as if the client had not made it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -33,41 +34,43 @@ class _Parser(httptools.HttpRequestParser):
 
     def _reset(self) -> None:
         super().__init__(self._connection)
-        # As in Uvicorn: a request may be pipelined behind one that asks for the connection to be closed.
+        # As in Uvicorn: after a request with ``Connection: close``, the client may already have pipelined another one.
         self.set_dangerous_leniencies(lenient_data_after_close=True)
 
-    def feed_data(self, data: bytes) -> None:  # type: ignore[override] # what asyncio's transports give
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override] # asyncio's transports give bytes
         while True:
             try:
                 super().feed_data(data)
                 return
-            except httptools.HttpParserUpgrade as offer:  # its argument: how much of the data was read
+            except httptools.HttpParserUpgrade as offer:  # its argument: how many bytes of the data were read
                 data = self._connection.headers_without_offer() + data[offer.args[0] :]
-                self._reset()  # otherwise it ignores all that comes behind an HTTP/1.0 request
+                self._reset()  # otherwise the parser ignores all data after an HTTP/1.0 request
 
 
 class Connection(HttpToolsProtocol):
-    """From its first byte to its end, or until it is handed over to a subscriber.
+    """Handles a connection from its first byte to its end, or until it is handed over to a subscriber.
 
-    Mutable state, beside Uvicorn's: the address under which it is counted, what is being received, and since when its
-    client reads nothing."""
+    Mutable state, in addition to Uvicorn's: the address under which the connection is counted (``_address``), the
+    progress of the request that is being received (``_receiving``), the time at which writing was last paused because
+    the client does not read (``_write_paused_at``), and the reason if a request was refused while it was parsed
+    (``_refusal``)."""
 
     def __init__(self, *args: Any, admission: Admission, **more: Any) -> None:
         super().__init__(*args, **more)
         self.parser = _Parser(self)
         self._admission = admission
-        self._address: str | None = None  # None: it is not counted
+        self._address: str | None = None  # None: the connection is not counted
         self._receiving = Receiving(admission.settings, self.loop.time())
         self._write_paused_at = 0.0
-        self._refusal: BrokerError | None = None  # why the parser was stopped, if it was not for what it parsed
+        self._refusal: BrokerError | None = None  # if set: the error to respond with when the parser stops
 
-    # Its life
+    # Start and end
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as Uvicorn's
         super().connection_made(transport)
         if self.client is not None:
-            # Here, so that limits, trusted proxies, metrics and the log all see one address: a socket that listens on
-            # both IPv6 and IPv4 gives an IPv4 address as ::ffff:192.0.2.1.
+            # A socket that listens on both IPv6 and IPv4 reports an IPv4 address as ::ffff:192.0.2.1. It is converted
+            # here, so that limits, trusted proxies, metrics and the log all use the same form of the address.
             self.client = (canonical(self.client[0]), self.client[1])
         if self._address is None and not self.enter(self.client[0] if self.client else ""):
             transport.abort()
@@ -77,7 +80,9 @@ class Connection(HttpToolsProtocol):
         self.leave()
 
     def enter(self, address: str) -> bool:
-        """Counts it, unless that was done before a TLS handshake; False if it is one too many."""
+        """Counts the connection. Returns False if a limit is exceeded.
+
+        With TLS, this is called before the handshake, and ``connection_made`` does not call it a second time."""
         self._address = address
         return self._admission.enter(address)
 
@@ -91,7 +96,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._receiving.received(len(data), self.loop.time())
         super().data_received(data)
-        # The parser is gone if the connection was handed over or lost meanwhile.
+        # The parser is None if the connection was handed over or lost in the meantime.
         if self.parser is not None and (problem := self._receiving.too_large()):
             self._refuse(problem)
 
@@ -100,17 +105,17 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_message_begin(self) -> None:
-        if self._receiving.part is not Part.HEADERS:  # a request that is pipelined behind another one
+        if self._receiving.part is not Part.HEADERS:  # a request that is pipelined after another one
             self._receiving.begin(Part.HEADERS, self.loop.time())
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._receiving.part is Part.HEADERS:  # trailers, which come behind the body, are ignored
+        if self._receiving.part is Part.HEADERS:  # trailers, which come after the body, are ignored
             self._receiving.headers(len(name) + len(value))
             super().on_header(name, value)
 
     def headers_without_offer(self) -> bytes:
-        """The headers that were just read, without ``Upgrade``: then they offer nothing."""
+        """Returns the request line and the headers that were just read, without ``Upgrade``, so without the offer."""
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join([*lines, b"", b""])
@@ -120,10 +125,10 @@ class Connection(HttpToolsProtocol):
         if self._refusal is not None:
             raise ValueError("too large")  # stops the parser, and Uvicorn calls send_400_response
         if self.parser.should_upgrade():
-            if self.parser.get_method() == b"CONNECT":  # that is such an offer by itself
-                self._refusal = BadRequest("CONNECT is for proxies, and Broker is none")
+            if self.parser.get_method() == b"CONNECT":  # httptools treats CONNECT as such an offer, too
+                self._refusal = BadRequest("CONNECT is for proxies, and Broker is not a proxy")
                 raise ValueError("no proxy")
-            return  # the headers come again: see _Parser
+            return  # the headers will be parsed again: see _Parser
         self._receiving.begin(Part.BODY, self.loop.time())
         if len(self.pipeline) >= _PIPELINED_MAX:
             raise ValueError("too many requests at once")
@@ -150,25 +155,25 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
 
     def check(self, now: float) -> None:
-        """See ``admission.Checked``."""
+        """Ends the connection if it is too slow: see ``admission.Checked``."""
         if self.transport is None or self.transport.is_closing():
             return
         if self.flow.write_paused and now - self._write_paused_at > self._admission.settings.subscriber_stall_s:
-            self.transport.abort()  # nobody reads the response
+            self.transport.abort()  # the client does not read the response
         elif self.flow.read_paused:
             self._receiving.restart_clock(now)  # the client cannot send, because we do not read
         elif problem := self._receiving.too_slow(now):
             if self._receiving.silent:
-                self.transport.close()  # it asked for nothing, and gets no response
+                self.transport.close()  # the client sent no request, so it gets no response
             else:
                 self._refuse(problem)
 
     def send_400_response(self, msg: str) -> None:
-        """Called by Uvicorn when the parser stopped; what came is refused in the same form as everything else."""
-        self._refuse(self._refusal or BadRequest("what came is not HTTP/1.1; the connection is closed"))
+        """Responds with an error in the usual form. Uvicorn calls this when the parser has stopped."""
+        self._refuse(self._refusal or BadRequest("the data received is not HTTP/1.1; the connection is closed"))
 
     def _refuse(self, problem: BrokerError) -> None:
-        """Closes the connection; with a response, unless that would get into the middle of another one."""
+        """Closes the connection. Responds with the problem first, unless that would disturb another response."""
         free = self.cycle is None or self.cycle.response_complete
         waiting = self._receiving.part is Part.BODY and not self.pipeline and not self.cycle.response_started
         if free or waiting:
@@ -187,10 +192,12 @@ class Connection(HttpToolsProtocol):
             app = without_chunks(app, cycle)
         if not _may_be_a_stream(cycle):
             app = in_one_write(app, cycle)
-        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # Starlette's and Uvicorn's names for one thing
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # Starlette and Uvicorn name the same type differently
 
 
 def _may_be_a_stream(cycle: RequestResponseCycle) -> bool:
-    """Only to spare other requests the work: the route decides. By the request's own path, because the connection's
-    ``url`` is that of the request that was parsed last, which may be pipelined behind this one."""
+    """Whether the response may be a stream. This only saves work for other requests: the route decides in the end.
+
+    It uses the path of the request itself, because the connection's ``url`` belongs to the request that was parsed
+    last, which may have been pipelined after this one."""
     return b"/events" in cycle.scope["raw_path"]

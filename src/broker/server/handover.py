@@ -1,4 +1,4 @@
-"""The hand-over of a connection: a subscriber takes the place of Uvicorn's protocol."""
+"""Hands a connection over: a subscriber replaces Uvicorn's protocol."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from broker.settings import Settings
 
 
 class ConnectionHandover:
-    """See ``live.handover.Handover``. Uvicorn's parser, cycle, task and scope are freed: an idle stream costs about two
-    kilobytes.
+    """Implements ``live.handover.Handover``. Uvicorn's parser, cycle, task and scope are freed, so that an idle stream
+    uses only about two kilobytes.
 
-    It holds the cycle of the stream's own request. The protocol's current cycle may be that of a request that was
-    pipelined behind ``GET /events``."""
+    This object keeps the cycle of the stream's own request, because the protocol's current cycle may belong to a
+    request that was pipelined after ``GET /events``."""
 
     def __init__(self, protocol: HttpToolsProtocol, cycle: RequestResponseCycle, settings: Settings) -> None:
         self._protocol = protocol
         self._cycle = cycle
         self._settings = settings
         self.chunked = cycle.scope["http_version"] != "1.0"
-        # As the client asked for. It is read now, because Uvicorn changes it when the server stops.
+        # Whether the client asked to close the connection after the response. ``keep_alive`` is read now, because
+        # Uvicorn changes it when the server stops.
         self.last_chunk = not cycle.keep_alive
 
     def take(self, subscriber: Subscriber) -> StreamTransport | None:
@@ -32,12 +33,13 @@ class ConnectionHandover:
             cycle.disconnected = True  # otherwise Uvicorn logs that a response was not completed
             return None
         paused = protocol.flow.write_paused
-        protocol.pipeline.clear()  # requests behind a response that does not end will never be answered
-        # Reading was paused for those. While it is, a connection that the client closes is not noticed.
+        protocol.pipeline.clear()  # requests after a response that does not end will never be answered
+        # Reading may have been paused because of those requests. While it is paused, the server does not notice if
+        # the client closes the connection.
         protocol.flow.resume_reading()
-        cycle.disconnected = True  # so that the cycle sends nothing more, and waits for nothing
+        cycle.disconnected = True  # so that the cycle sends nothing more, and does not wait any longer
         cycle.message_event.set()
-        # With an exception, because without one Uvicorn's protocol closes the transport.
+        # An exception is passed, because without one Uvicorn's protocol closes the transport.
         protocol.connection_lost(ConnectionError("handed over"))
         transport.set_protocol(subscriber)
         sock = transport.get_extra_info("socket")
@@ -47,7 +49,8 @@ class ConnectionHandover:
             paused = paused or transport.get_write_buffer_size() > 0
         else:
             transport.set_write_buffer_limits(high=self._settings.subscriber_buffer_bytes)
-        # Otherwise the kernel's buffer grows to megabytes before a slow reader shows. Unix sockets have no such option.
+        # Otherwise the kernel's buffer grows to megabytes before a slow reader is noticed. The option is set for TCP
+        # sockets only, not for Unix sockets.
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._settings.subscriber_sndbuf_bytes)
         return StreamTransport(transport, paused, _share(sock) if plain else None)
@@ -60,9 +63,9 @@ class ConnectionHandover:
 def _share(sock: socket.socket) -> socket.socket:
     """A second socket object for the descriptor of a transport's socket.
 
-    The subscriber that gets it detaches it in the end, and never closes it. If it were only dropped, Python would close
-    the descriptor, which may belong to the next connection by then."""
+    The subscriber that gets this object detaches it at the end, and never closes it. If the subscriber only dropped the
+    object, Python would close the descriptor, which may belong to another connection by then."""
     shared = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
-    # Otherwise it has the program's default timeout, and a socket that is full would stop the event loop for so long.
+    # Otherwise it has Python's default timeout for sockets, and a write to a full socket would block the event loop.
     shared.setblocking(False)
     return shared

@@ -1,4 +1,4 @@
-"""SIGHUP, which ends a process unless it is handled: Broker reads its TLS files anew, as servers do."""
+"""Handles SIGHUP: Broker reloads its TLS files, as servers usually do. Without a handler, it would end the process."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from contextlib import contextmanager
 
 
 def ignore_hangups() -> None:
-    """Until ``on_hangup``: what would be read anew has not been read yet."""
-    # Not a function that does nothing: when Python ends, it gives such signals back to the system, which ends the
-    # process, also in the middle of a clean stop.
+    """Ignores SIGHUP until ``on_hangup`` is used: before that, nothing has been read that could be reloaded."""
+    # SIG_IGN and not an empty handler: at exit, Python restores the default action of each signal that has a Python
+    # handler. A SIGHUP would then kill the process in the middle of a clean stop.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 @contextmanager
 def on_hangup(call: Callable[[], None]) -> Iterator[None]:
-    """``call`` is called in the running loop for each SIGHUP. In a thread nothing is done: the host has the signals."""
+    """Calls ``call`` in the running event loop for each SIGHUP.
+
+    Outside the main thread this does nothing: there, the program that contains Broker handles the signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""The sockets that connections come in by, and what a process needs for them."""
+"""Opens the sockets on which connections arrive, and raises the limit of open files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from broker.settings import Settings
 
 logger = logging.getLogger("broker.server")
 
-_PORTS_TRIED = 20  # a free port of one address may be in use at another
+_PORTS_TRIED = 20  # a port that is free on one address may be in use on another
 
 _Place = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 @contextlib.contextmanager
 def listening(settings: Settings, *, shared: bool = False) -> Iterator[list[socket.socket]]:
-    """What ``bind`` returns, closed in the end."""
+    """Yields the sockets that ``bind`` returns, and closes them at the end."""
     listeners = bind(settings, shared=shared)
     try:
         yield listeners
@@ -33,8 +33,10 @@ def listening(settings: Settings, *, shared: bool = False) -> Iterator[list[sock
 
 
 def bind(settings: Settings, *, shared: bool = False) -> list[socket.socket]:
-    """Sockets that do not listen yet, one for each address of the host, all with one port. ``shared``: with others on
-    this port, each of which gets its part of the connections. Raises SettingsError."""
+    """Returns sockets that do not listen yet: one for each address of the host, all on the same port.
+
+    With ``shared``, other processes can bind the same port, and the kernel distributes the connections among them.
+    Raises SettingsError."""
     places = _places(settings)
     for again in reversed(range(_PORTS_TRIED)):
         try:
@@ -46,8 +48,10 @@ def bind(settings: Settings, *, shared: bool = False) -> list[socket.socket]:
 
 
 def _places(settings: Settings) -> list[_Place]:
-    """A name may have several addresses. ``localhost`` has two (RFC 6761), whatever /etc/hosts says: some programs take
-    it for 127.0.0.1, and others for ::1."""
+    """Returns the addresses of the host. Raises SettingsError.
+
+    A name may have several addresses. ``localhost`` always has two here (RFC 6761), even if /etc/hosts differs: some
+    programs connect to 127.0.0.1 for it, and others to ::1."""
     hosts = ("127.0.0.1", "::1") if settings.host.lower() == "localhost" else (settings.host,)
     try:
         found = [
@@ -57,16 +61,16 @@ def _places(settings: Settings) -> list[_Place]:
                 host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
             )
         ]
-    except (socket.gaierror, ValueError):  # ValueError: not even a name, such as one of 70 letters without a dot
+    except (socket.gaierror, ValueError):  # ValueError: not a valid name, such as 70 letters without a dot
         raise SettingsError(
-            f"{settings.named('host')}: {settings.host[:100]!r} is no address, and no name that this machine knows; "
-            "give 127.0.0.1 for this machine alone, or 0.0.0.0 or :: for others, too"
+            f"{settings.named('host')}: {settings.host[:100]!r} is not an address, and not a name that this machine "
+            "knows; give 127.0.0.1 to serve this machine only, or 0.0.0.0 or :: to serve other machines, too"
         ) from None
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
 def _bind_all(settings: Settings, places: list[_Place], shared: bool) -> list[socket.socket]:
-    """Raises OSError if one is in use, or if there is none."""
+    """Raises OSError if one of the addresses is in use, or if this machine has none of them."""
     listeners: list[socket.socket] = []
     failed: OSError | None = None
     try:
@@ -94,9 +98,9 @@ def _bind(settings: Settings, family: socket.AddressFamily, address: tuple[Any, 
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # every connection has it from the listener
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # each accepted connection inherits this option
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.peer_timeout_s * 1000))
-        if address[0] == "::":  # IPv4, too, whatever this machine's setting (net.ipv6.bindv6only) is
+        if address[0] == "::":  # accept IPv4, too, even if net.ipv6.bindv6only is set on this machine
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
     except OSError:
@@ -109,11 +113,11 @@ def _refusal(settings: Settings, error: OSError) -> SettingsError:
     host, port = settings.named("host"), settings.named("port")
     what = f"cannot listen on {settings.host} port {settings.port}"
     if error.errno == errno.EADDRINUSE:
-        return SettingsError(f"{port}: {what}: another program does; stop that, or choose another --port")
+        return SettingsError(f"{port}: {what}: another program does; stop that program, or choose another --port")
     if error.errno in (errno.EACCES, errno.EPERM) and settings.port < 1024:
         return SettingsError(
-            f"{port}: {what}: a port below 1024 needs a right; choose another --port, such as 8080, behind a proxy, or "
-            "give the right (AmbientCapabilities=CAP_NET_BIND_SERVICE in systemd)"
+            f"{port}: {what}: a port below 1024 needs a privilege; choose another --port, such as 8080, behind a "
+            "proxy, or grant the privilege (AmbientCapabilities=CAP_NET_BIND_SERVICE in systemd)"
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return SettingsError(
@@ -121,12 +125,14 @@ def _refusal(settings: Settings, error: OSError) -> SettingsError:
             "or 0.0.0.0 or :: for all of its addresses"
         )
     if error.errno == errno.EAFNOSUPPORT:
-        return SettingsError(f"{host}: {what}: this machine has no such kind of addresses; give 127.0.0.1 or 0.0.0.0")
+        return SettingsError(
+            f"{host}: {what}: this machine does not support this kind of address; give 127.0.0.1 or 0.0.0.0"
+        )
     return SettingsError(f"{host}: {what}: {error.strerror}; choose another --host or --port")
 
 
 def address_of(settings: Settings, listeners: list[socket.socket]) -> str:
-    """For people to open, such as ``http://127.0.0.1:8080``."""
+    """Returns the URL under which people can open Broker, such as ``http://127.0.0.1:8080``."""
     host, port = listeners[0].getsockname()[:2]
     if len(listeners) > 1:
         host = settings.host
@@ -135,12 +141,12 @@ def address_of(settings: Settings, listeners: list[socket.socket]) -> str:
 
 
 def raise_file_limit() -> None:
-    """To the hard limit: each stream is an open file, and the usual soft limit is 1,024. Raises SettingsError if even
-    that lets nobody in."""
+    """Raises the soft limit of open files to the hard limit: each stream is an open file, and the usual soft limit is
+    only 1,024. Raises SettingsError if even the hard limit leaves no file for connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError) as error:  # macOS says "unlimited" and means less
+    except (ValueError, OSError) as error:  # macOS reports "unlimited", but does not allow it
         logger.warning("the limit of open files stays at %d: %s", soft, error)
     if file_limit() <= FILES_KEPT:
         raise SettingsError(

@@ -1,4 +1,6 @@
-"""What of a request is being received, and whether that is too large or too slow: arithmetic, time is an argument."""
+"""Tracks which part of a request is being received, and whether it is too large or too slow.
+
+This is pure arithmetic: there is no input or output, and the time is passed as an argument."""
 
 from __future__ import annotations
 
@@ -9,19 +11,21 @@ from broker.settings import Settings
 
 
 class Part(Enum):
-    """Of a request, in the order in which they come."""
+    """The parts of a request, in the order in which they arrive."""
 
-    NOTHING = 0  # the last request is complete, and nothing of another one has come
-    HEADERS = 1  # also right after the connection is made: a client that sends nothing is a slow one
+    NOTHING = 0  # the last request is complete, and no byte of the next one has arrived
+    HEADERS = 1  # also right after the connection is made: a client that sends nothing counts as slow
     BODY = 2
 
 
 class Receiving:
-    """One for each connection. Mutable state: the part that is being received, and since when; how many bytes of it
-    came since then; how many bytes the parser was given since it last understood some of them; and the size of the
-    headers that it understood.
+    """The progress of receiving. Each connection has one object of this class.
 
-    Times are seconds of one clock."""
+    Mutable state: the part that is being received (``part``), the time from which its speed is measured (``_since``),
+    how many bytes have arrived since then (``_bytes``), how many bytes were passed to the parser since it last reported
+    a piece of the body (``_unparsed``), and the size of the headers that the parser has reported (``_headers``).
+
+    Times are in seconds, all of the same clock."""
 
     __slots__ = ("_bytes", "_headers", "_settings", "_since", "_unparsed", "part")
 
@@ -39,39 +43,44 @@ class Receiving:
         self._bytes = self._unparsed = self._headers = 0
 
     def received(self, size: int, now: float) -> None:
-        """So many bytes came, and are given to the parser next."""
+        """Records that ``size`` bytes have arrived. They are passed to the parser after this call."""
         if self.part is Part.NOTHING:
             self.begin(Part.HEADERS, now)
         self._bytes += size
         self._unparsed += size
 
     def parsed(self) -> None:
-        """The parser found a piece of the body."""
+        """Records that the parser has found a piece of the body."""
         self._unparsed = 0
 
     def headers(self, size: int) -> None:
-        """The parser found a piece of the request's URL or headers. They may have come in one segment with all else."""
+        """Records that the parser has found a piece of the URL or of the headers, ``size`` bytes long.
+
+        These are counted separately, because the whole request may have arrived in one segment."""
         self._headers += size
 
     def complete(self) -> None:
         self.part = Part.NOTHING
 
     def restart_clock(self, now: float) -> None:
-        """The client could send nothing, because reading was paused."""
+        """Measures the speed from now on, because the client could not send while reading was paused."""
         self._since, self._bytes = now, 0
 
     @property
     def silent(self) -> bool:
-        """Whether a request is awaited of which nothing has come."""
+        """Whether a request is expected, and no byte of it has arrived."""
         return self.part is Part.HEADERS and self._bytes == 0
 
     def headers_too_large(self) -> BrokerError | None:
-        """When the headers are complete. All of them may have come at once, with a part of the body behind them."""
+        """Checks the size of the headers. To be called when they are complete.
+
+        All of them may have arrived at once, followed by a part of the body."""
         return self._too_large() if self._headers > self._settings.head_bytes_max else None
 
     def too_large(self) -> BrokerError | None:
-        """When the parser was given what came. Headers, trailers and the lines between the chunks of a body are kept
-        until they are complete."""
+        """Checks how much data the parser holds. To be called after the received data was passed to the parser.
+
+        The parser keeps headers, trailers and the lines between the chunks of a body until they are complete."""
         if self.part is Part.NOTHING or self._unparsed <= self._settings.head_bytes_max:
             return None
         return self._too_large()
@@ -81,8 +90,10 @@ class Receiving:
         return HeadTooLarge(f"the head of the request is larger than {limit} bytes (head_bytes_max)")
 
     def too_slow(self, now: float) -> BrokerError | None:
-        """A body may take as long as it likes, if it comes at the least rate, which is looked at every
-        ``head_timeout_s``."""
+        """Checks the speed of the client.
+
+        Headers must be complete within ``head_timeout_s``. A body may take any time, as long as it arrives at the
+        minimum rate (``body_rate_min``), which is checked every ``head_timeout_s``."""
         settings = self._settings
         passed_s = now - self._since
         if self.part is Part.NOTHING or passed_s <= settings.head_timeout_s:
@@ -90,6 +101,8 @@ class Receiving:
         if self.part is Part.HEADERS:
             return RequestTimeout(f"the head of the request took over {settings.head_timeout_s:g} seconds")
         if self._bytes < passed_s * settings.body_rate_min:
-            return RequestTimeout(f"the body comes slower than {settings.body_rate_min} bytes a second (body_rate_min)")
+            return RequestTimeout(
+                f"the body arrives slower than {settings.body_rate_min} bytes a second (body_rate_min)"
+            )
         self.restart_clock(now)
         return None

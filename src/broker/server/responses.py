@@ -1,4 +1,4 @@
-"""What Uvicorn's way to send a response lacks: one write for a small one, and HTTP/1.0."""
+"""Adds two features to the way Uvicorn sends responses: a small response is one write, and HTTP/1.0 is supported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from broker.errors import BrokerError
 
 
 class _Joined:
-    """The part of a transport that Uvicorn uses for a response. What is written to it is sent by ``flush``."""
+    """Has the methods of a transport that Uvicorn uses for a response. Written data is collected until ``flush``."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -34,7 +34,9 @@ class _Joined:
 
 
 def in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
-    """Uvicorn writes the headers and the body by themselves: two system calls, and the client is woken twice."""
+    """Returns an app that sends the headers and the first piece of the body in one write.
+
+    Uvicorn writes them separately, which takes two system calls, and wakes the client twice."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         head: Message | None = None
@@ -60,14 +62,15 @@ def in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
             await app(scope, receive, joined)
         except BrokerError:  # the store failed in the middle of a response, and has logged why
             cycle.disconnected = True
-            cycle.transport.abort()  # so that nobody takes half a response for a whole one
+            cycle.transport.abort()  # so that the client does not mistake a partial response for a complete one
 
     return wrapped
 
 
 def without_chunks(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
-    """HTTP/1.0 has no chunks, and Uvicorn sends them all the same. Without a length, the body ends with the
-    connection."""
+    """Returns an app that sends no chunks, because HTTP/1.0 does not have them, and Uvicorn would send them anyway.
+
+    If the response has no content length, the end of the connection marks the end of the body."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         async def plain(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Owns ``uvicorn.Server``: the order of start and stop."""
+"""Runs one process of the server: starts the parts of Broker and Uvicorn in order, and stops them in order."""
 
 from __future__ import annotations
 
@@ -29,29 +29,33 @@ logger = logging.getLogger("broker.server")
 
 
 def set_up_logging(*, verbose: bool = False, name: str = "") -> None:
-    """To standard error, unless the program that Broker is part of has set up its own. ``name``: which of several."""
+    """Logs to standard error, unless the program that contains Broker has already configured logging.
+
+    ``name`` is put before each message; it tells the log lines of several worker processes apart."""
     if logging.getLogger().handlers:
         return
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, format=f"%(asctime)s %(levelname)s {name and name + ': '}%(message)s")
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each client that speaks no HTTP
-    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of what cannot be tidied up on a lost connection
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns about each client that does not speak HTTP
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns when it cannot clean up a lost connection
 
 
 def tell(address: str, place: str, how: str = "") -> None:
     logger.info("Broker serves on %s%s (Ctrl-C stops it); data in %s", address, how, place)
-    logger.info("its API to read: %s/docs", address)
+    logger.info("API documentation: %s/docs", address)
 
 
 async def serve(settings: Settings, worker: str = "", serving: Callable[[str, str], None] = tell) -> None:
-    """Serves until SIGTERM or Ctrl-C. ``worker``: its name among those that share the port; ``serving`` is told the
-    address, and where the data is, when connections are accepted. Raises SettingsError."""
+    """Serves until SIGTERM or Ctrl-C. Raises SettingsError.
+
+    ``worker`` is the name of this process if several worker processes share the port, otherwise empty. ``serving`` is
+    called once connections are accepted, with the address of the server and the location of the data."""
     hung_up = asyncio.Event()
     with on_hangup(hung_up.set):
         raise_file_limit()
         context = server_context(settings)
-        gc.freeze()  # what is loaded by now stays: no need to look at it in each collection
+        gc.freeze()  # the objects loaded so far stay in memory: garbage collections need not visit them
         broker = Broker(settings)
         admission = Admission(settings, broker.hub)
         with listening(settings, shared=bool(worker)) as listeners:
@@ -84,14 +88,14 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
 
 
 async def _reload(config: uvicorn.Config, settings: Settings, hung_up: asyncio.Event) -> None:
-    """For ever: reads the TLS files at each SIGHUP. Connections that are open stay as they are."""
+    """Runs until it is cancelled: reads the TLS files again at each SIGHUP. Open connections are not affected."""
     while True:
         await hung_up.wait()
         hung_up.clear()
         try:
             config.ssl = server_context(settings)
         except SettingsError as error:
-            logger.error("SIGHUP: %s; what was loaded before stays in use", error)
+            logger.error("SIGHUP: %s; the certificate that was loaded before stays in use", error)
             continue
         if config.ssl is None:
             logger.info("SIGHUP: there is nothing to reload, as TLS is off; other settings need a restart")
@@ -100,7 +104,10 @@ async def _reload(config: uvicorn.Config, settings: Settings, hung_up: asyncio.E
 
 
 class Server(uvicorn.Server):
-    """Uvicorn waits for open connections before anything else, and a stream is never done: the hub goes first."""
+    """Uvicorn's server, with TLS connections accepted by ``Acceptor``, and with a stop that closes the streams first.
+
+    When Uvicorn stops, it waits until the open connections have ended. A stream does not end by itself, so this
+    class starts to close the streams before Uvicorn waits."""
 
     def __init__(
         self,
@@ -118,7 +125,7 @@ class Server(uvicorn.Server):
         self._serving = serving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As Uvicorn's, but for TLS: see ``acceptor.py``."""
+        """Does the same as Uvicorn's method, except that TLS connections are accepted by ``acceptor.py``."""
         for listener in sockets or ():
             if self.config.ssl is not None:
                 listener.listen(self.config.backlog)
@@ -139,12 +146,15 @@ class Server(uvicorn.Server):
         for listener in self.servers:
             listener.close()
         closing = asyncio.ensure_future(self._broker.close_streams())
-        await super().shutdown(sockets)  # requests under way are answered, within the grace
+        # Requests in progress are still answered, if that takes no longer than the grace period.
+        await super().shutdown(sockets)
         await closing
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """A stop by signal is a clean one: Uvicorn would raise the signal again afterwards."""
+        """Stops the server on SIGINT and SIGTERM, so that the process then ends normally.
+
+        Uvicorn's own method would raise the signal again after the stop."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

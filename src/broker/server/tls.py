@@ -1,4 +1,4 @@
-"""Certificates and keys in PEM files: checked so that a person learns which file is wrong, and loaded."""
+"""Loads certificates and keys from PEM files, after checks whose messages say which file is wrong, and why."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from broker.errors import SettingsError
 from broker.settings import Settings
 
 _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
-_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}  # the last: of another kind
+# NO_CERTIFICATE_ASSIGNED: the key and the certificate are of different types.
+_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 _CERTIFICATES = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
-    """What connections are served with, of the files as they are now; None without them. Raises SettingsError."""
+    """Returns the TLS context of the server, loaded from the files as they are now, or None if TLS is off.
+
+    Raises SettingsError."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     certificate = f"{settings.named('tls_certificate')}: {settings.tls_certificate}"
@@ -37,7 +40,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
         if error.reason and error.reason != "PEM_LIB":  # such as a key that is too short
             raise SettingsError(f"{certificate} and its key are refused by OpenSSL: {_words(error)}") from None
         raise SettingsError(
-            f"{key} is damaged, or of a kind that OpenSSL does not know; make or copy it again"
+            f"{key} is damaged, or of a type that OpenSSL does not support; make or copy it again"
         ) from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"{certificate} and its key cannot be loaded: {error}") from None
@@ -45,8 +48,10 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def client_context(ca: Path | None, source: str) -> ssl.SSLContext:
-    """What a server is checked with: by the authorities in the file ``ca``, which ``source`` named, else by the
-    system's. Raises SettingsError."""
+    """Returns the TLS context with which a client verifies a server. Raises SettingsError.
+
+    The trusted authorities are those in the file ``ca``, or else those of the system. ``source`` is the name of the
+    setting or option that gave the file, for messages."""
     if ca is None:
         return ssl.create_default_context()
     name = f"{source}: {ca}"
@@ -60,7 +65,7 @@ def client_context(ca: Path | None, source: str) -> ssl.SSLContext:
 
 def _read(name: str, file: Path) -> bytes:
     try:
-        if stat.S_ISFIFO(file.stat().st_mode):  # a shell's <(...), whose content can be read only once
+        if stat.S_ISFIFO(file.stat().st_mode):  # such as <(...) in a shell; its content can be read only once
             raise SettingsError(f"{name} is a pipe, and Broker reads it more than once; write its content to a file")
         return file.read_bytes()
     except FileNotFoundError:
@@ -89,7 +94,7 @@ def _check_certificate(name: str, content: bytes) -> None:
     if not _certificates(content):
         raise SettingsError(f"{name} {_other(content, 'a certificate', 'x509')}")
     first = re.search(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", content, re.DOTALL)
-    if first is None:  # in OpenSSL's own form, which it loads and this check does not
+    if first is None:  # in OpenSSL's own format, which OpenSSL loads, but this check cannot
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=first[0].decode("ascii", "replace"))
@@ -108,18 +113,18 @@ def _check_key(name: str, content: bytes) -> None:
 
 
 def _other(content: bytes, wanted: str, command: str) -> str:
-    """What a file has in place of what is wanted."""
+    """Describes what a file contains instead of the certificate or key that is wanted."""
     if labels := _labels(content):
         return f"has {' and '.join(sorted(labels))}, and no {wanted.removeprefix('a ')}; give the file that has it"
     if not content.strip():
         return f"is empty; give the PEM file with {wanted}"
     if content.startswith(b"\x30"):
-        return f"is no PEM file; if it is DER, write it anew: openssl {command} -inform DER -in FILE -out NEW"
-    return f"is no PEM file; give one with {wanted}"
+        return f"is not a PEM file; if it is DER, convert it: openssl {command} -inform DER -in FILE -out NEW"
+    return f"is not a PEM file; give one with {wanted}"
 
 
 def _no_pass_phrase() -> str:
-    """OpenSSL would ask on the terminal, and a service has none."""
+    """Prevents OpenSSL from asking for a pass phrase on the terminal: a service has no terminal."""
     raise ValueError("the key is encrypted")
 
 

@@ -1,4 +1,6 @@
-"""From settings to processes: one, or ``workers`` of them behind one port, each a node on the same PostgreSQL."""
+"""Starts the processes that the settings ask for: one, or several workers.
+
+Several workers share one port, and each of them is a node that uses the same PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -25,17 +27,17 @@ from broker.settings import Settings, read_settings
 
 logger = logging.getLogger("broker.workers")
 
-_PAUSE_S = 0.5  # before a worker is started again; twice as long each time that it does not come to serve
+_PAUSE_S = 0.5  # before a worker is started again; doubled after each start that fails
 _PAUSE_MAX_S = 5.0
-_PATIENCE_S = 3.0  # beyond the grace that a worker has itself
-# A SIGHUP for all of a group's processes may come before the rest is loaded.
+_PATIENCE_S = 3.0  # added to the grace period within which a worker stops by itself
+# SIGHUP is ignored first: one that is sent to all processes of a service may arrive before the modules are loaded.
 _WORK = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from broker.server.workers import work; work()"
 
 
 async def broker_run(*origins: str, **settings: Any) -> None:
-    """Serves until SIGTERM or Ctrl-C, for pages of the given origins.
+    """Serves until SIGTERM or Ctrl-C, for web pages of the given origins. Raises SettingsError.
 
-    ``settings`` are those of ``Settings``, by name; the rest comes from the environment. Raises SettingsError."""
+    ``settings`` are fields of ``Settings``, by name; the other settings are read from the environment."""
     set_up_logging()
     if origins:
         settings["origin"] = origins
@@ -49,10 +51,12 @@ async def run(settings: Settings) -> None:
         return
     raise_file_limit()
     server_context(settings)
-    # A port that is shared lets anybody in who shares it: so see first that nobody is there.
+    # Any program that also sets SO_REUSEPORT can share a shared port. So first check, without sharing, that no other
+    # program uses the port.
     with listening(settings):
         pass
-    # Bound and never listening, they get no connections: they hold the port while workers come and go.
+    # These sockets are bound but never listen, so they get no connections. They keep the port reserved while workers
+    # end and are started again.
     with listening(settings, shared=True) as reserved:
         await Supervisor(settings, reserved[0].getsockname()[1]).run()
 
@@ -60,7 +64,7 @@ async def run(settings: Settings) -> None:
 class Orders(msgspec.Struct):
     number: int
     verbose: bool
-    settings: Settings  # with their sources: a worker's refusal is the same as one process's
+    settings: Settings  # with their sources: so a worker reports a wrong setting in the same words as a single process
 
 
 class _News(msgspec.Struct):
@@ -70,7 +74,8 @@ class _News(msgspec.Struct):
 
 
 def pack_orders(orders: Orders) -> bytes:
-    """A line. JSON has no kind for a path, whose bytes need not be UTF-8."""
+    """Encodes the orders as one line of JSON. Paths are written in hexadecimal: JSON has no type for them, and their
+    bytes need not be UTF-8."""
     return msgspec.json.encode(orders, enc_hook=lambda path: os.fsencode(path).hex()) + b"\n"
 
 
@@ -79,9 +84,10 @@ def unpack_orders(line: bytes) -> Orders:
 
 
 class Supervisor:
-    """Starts the workers, starts one again that ends, stops all.
+    """Starts the workers, replaces each worker that ends, and stops all of them in the end.
 
-    Mutable state: whether it stops, the processes that run, and how often there was a SIGHUP."""
+    Mutable state: whether it is stopping (``_stop``), the process of each worker by the worker's number
+    (``_processes``), the numbers of the workers that serve (``_serving``), and how many SIGHUPs came (``_hangups``)."""
 
     def __init__(self, settings: Settings, port: int) -> None:
         self._settings = replace(settings, port=port)
@@ -91,22 +97,25 @@ class Supervisor:
         self._hangups = 0
 
     async def run(self) -> None:
-        """Until SIGTERM or Ctrl-C. Raises SettingsError if a worker cannot start at first."""
+        """Runs until SIGTERM or Ctrl-C. Raises SettingsError if a worker fails its first start."""
         with on_hangup(self._hang_up):
             await self._run()
 
     def _hang_up(self) -> None:
-        """SIGHUP: the workers reload their TLS files. One that is starting gets it when it serves."""
+        """Passes a SIGHUP on to the workers, which then reload their TLS files.
+
+        A worker that is still starting gets the signal once it serves: see ``_start``."""
         self._hangups += 1
         for number in self._serving:
             with contextlib.suppress(
                 ProcessLookupError
-            ):  # it has just ended, and another one reads them when it starts
+            ):  # the worker has just ended; the one that replaces it reads the files when it starts
                 self._processes[number].send_signal(signal.SIGHUP)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(ValueError, RuntimeError):  # in a thread: whoever called cancels
+        # Only the main thread can handle signals. In another thread, the caller cancels this task instead.
+        with contextlib.suppress(ValueError, RuntimeError):
             for each in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(each, self._stop.set)
         running = asyncio.create_task(self._keep_all())
@@ -126,7 +135,7 @@ class Supervisor:
                     loop.remove_signal_handler(each)
 
     async def _keep_all(self) -> None:
-        """For ever. Raises SettingsError."""
+        """Starts all workers, and keeps them running until it is cancelled. Raises SettingsError."""
         keepers: list[asyncio.Task[None]] = []
         try:
             for number in range(1, self._settings.workers + 1):
@@ -140,9 +149,9 @@ class Supervisor:
             await asyncio.gather(*keepers, return_exceptions=True)
 
     async def _start(self, number: int) -> _News:
-        """Returns when it serves. Raises SettingsError with the reason why it does not."""
-        # -P: no module of the folder that it is started in gets in the way. A session of its own: Ctrl-C is for the
-        # supervisor alone.
+        """Starts a worker, and returns when the worker serves. Raises SettingsError with the reason if that fails."""
+        # -P: modules in the current folder are not imported by mistake. The worker has its own session, so that Ctrl-C
+        # reaches the supervisor only.
         hangups = self._hangups
         process = self._processes[number] = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-c", _WORK,
@@ -151,8 +160,9 @@ class Supervisor:
         assert process.stdin is not None
         assert process.stdout is not None
         message = Orders(number, logger.isEnabledFor(logging.DEBUG), self._settings)
-        # Not in the arguments, which everybody on this machine can read: there are secrets among them. It stays open:
-        # its end tells the worker that nobody is left to stop it.
+        # The orders are not passed as arguments, because they contain secrets, and every user of this machine can read
+        # the arguments of a process. The pipe stays open: when it is closed, the worker knows that its supervisor is
+        # gone.
         process.stdin.write(pack_orders(message))
         line = await process.stdout.readline()
         if not line:
@@ -170,7 +180,7 @@ class Supervisor:
         while True:
             status = await self._processes[number].wait()
             self._serving.discard(number)
-            logger.error("worker %d ended with status %d; another takes its place", number, status)
+            logger.error("worker %d ended with status %d; it will be started again", number, status)
             pause_s = _PAUSE_S
             while True:
                 await asyncio.sleep(pause_s)
@@ -179,7 +189,7 @@ class Supervisor:
                     break
                 except SettingsError as error:
                     pause_s = min(2 * pause_s, _PAUSE_MAX_S)
-                    logger.error("worker %d does not start: %s; again in %g s", number, error, pause_s)
+                    logger.error("worker %d does not start: %s; next attempt in %g s", number, error, pause_s)
             logger.info("worker %d serves", number)
 
     async def _end(self, process: Process) -> None:
@@ -189,13 +199,15 @@ class Supervisor:
         try:
             await asyncio.wait_for(process.wait(), self._settings.shutdown_grace_s + _PATIENCE_S)
         except TimeoutError:
-            logger.error("worker with process id %d does not stop; it is killed", process.pid)
+            logger.error("worker with process id %d does not stop; killing it", process.pid)
             process.kill()
             await process.wait()
 
 
 def work() -> None:
-    """A worker process: its orders come as a line on standard input, and its news go as one to standard output."""
+    """Runs a worker process. It reads its orders as one line from standard input.
+
+    It then writes one line to standard output: that it serves, or why it cannot."""
     with open(0, "rb", buffering=0, closefd=False) as pipe:
         orders = unpack_orders(pipe.readline())
     set_up_logging(verbose=orders.verbose, name=f"worker {orders.number}")
