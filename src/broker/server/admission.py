@@ -25,7 +25,7 @@ def file_limit() -> float:
 
 
 class Checked(Protocol):
-    """A connection, as far as the regular check of all connections needs it."""
+    """The method that every connection must have for the regular check."""
 
     def check(self, now: float) -> None:
         """Ends the connection if it is too slow. ``now`` is in seconds of the loop's clock."""

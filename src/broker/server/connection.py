@@ -192,7 +192,7 @@ class Connection(HttpToolsProtocol):
             app = without_chunks(app, cycle)
         if not _may_be_a_stream(cycle):
             app = in_one_write(app, cycle)
-        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # Starlette and Uvicorn name the same type differently
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # two names for the same type
 
 
 def _may_be_a_stream(cycle: RequestResponseCycle) -> bool:
