@@ -15,27 +15,28 @@ RESULTS = DOCS / "clients" / "results.json"
 
 HEAD = """# Other people's libraries
 
-Any client of Server-Sent Events can read Broker's stream. The libraries on this page were tried on it, each with a
-program of about a screenful ([tests/clients](../tests/clients)) that does what the library's README says. `make test`
-tries six of them; `make soak ARGS="--clients --page"` tries all, and makes this page.
+Any client of Server-Sent Events can read Broker's stream. The libraries on this page were tested with it. For each
+library there is a short program ([tests/clients](../tests/clients)) that follows the library's README. `make test`
+tests six of the libraries. `make soak ARGS="--clients --page"` tests all of them, and generates this page.
 
 ## What came of it
 
-Each library had to read a snapshot with unusual events (emoji, blanks and a colon in the name; emoji, line breaks,
-U+2028, U+2029 and U+0085 in the data; a line of 900 KB), and then a stream that was idle for some heartbeats. After
-that, a full server (`subscribers_max`) refused the stream until there was room; the server ended after SIGTERM and was
-started again; it was killed (`kill -9`) and started again; and at last it was started with another log. Each time a
-record was inserted while the library was disconnected. The columns of the table say:
+First, each library had to read a snapshot with unusual events (emoji, blanks and a colon in the name; emoji, line
+breaks, U+2028, U+2029 and U+0085 in the data; a line of 900 KB). Then it had to read a stream that was idle for some
+heartbeats. After that, there were four interruptions, in this order: a full server (`subscribers_max`) refused the
+stream until there was room; the server stopped after SIGTERM and was started again; the server was killed (`kill -9`)
+and started again; and the server was started with another log. During each interruption, while the library was
+disconnected, a record was inserted. The columns of the table show:
 
-* **data**: whether names, ids and data are right to the character.
-* **900 KB**: whether the library reads so long a line, and the option that it needs for that.
-* **empty events**: when the library delivers an event that has no data, which by the standard is not an event. If it
-  does, check `data`, or the name, before `JSON.parse`. *Id alone* means an id without an event, which Broker sends on a
-  stream with a filter when other records were published; with `?heartbeat=event` it sends the event `$heartbeat` in its
-  place.
+* **data**: whether every character of names, ids and data is right.
+* **900 KB**: whether the library can read a line of this length, and the option that it needs for that.
+* **empty events**: when the library delivers an event that has no data. By the standard, this is not an event. If your
+  library delivers such events, check `data`, or the name, before `JSON.parse`. *Id alone* means an id without an event.
+  Broker sends it on a stream with a filter when other records were published. With `?heartbeat=event`, Broker sends the
+  event `$heartbeat` instead.
 * **full**, **SIGTERM**, **kill -9**: whether the library resumes by itself (or with the loop that it needs), so that
-  the missed record arrives once and nothing arrives twice. *Ends* means that it raises an error, or that its stream is
-  over: connect again with the last id.
+  the missed record arrives once and nothing arrives twice. *Ends* means that the library raises an error, or that its
+  stream ends. In this case, connect again with the last id.
 * **`$reset`**: whether the library continues with the other log, and delivers `$reset` first.
 
 No library received a record twice, or out of order.
@@ -47,16 +48,18 @@ _LANGUAGES = {"js": "JavaScript", "python": "Python", "go": "Go", "rust": "Rust"
 WRITE = """
 ## Clients that write
 
-Any HTTP client can sign up, log in and insert. The JDK's `HttpClient` (with its defaults, and so what is built on it)
-and `curl --http2` offer HTTP/2 with each request in clear text. Broker declines the offer, and answers over HTTP/1.1 on
-the same connection. `make test` has both of them send bodies in one piece and in many, chunked and not, and with
-`Expect: 100-continue` and without ([test_upgrade.py](../tests/web/test_upgrade.py)).
+Any HTTP client can sign up, log in and insert. With each request in clear text, `curl --http2` and the JDK's
+`HttpClient` offer HTTP/2. (`HttpClient` does so by default, and so do libraries that are built on it.) Broker declines
+the offer, and answers over HTTP/1.1 on the same connection. `make test` runs both clients. They send bodies in one
+piece and in many pieces, chunked and not chunked, and with and without `Expect: 100-continue`
+([test_upgrade.py](../tests/web/test_upgrade.py)).
 """
 
 KNOW = """
 ## What you need to know
 
-When a library reconnects by itself, it sends the last id. **Saved id** says how you give an id to its first request.
+When a library reconnects by itself, it sends the last id. The column **saved id** shows how to set an id for the first
+request. *Connects again by your own loop* means that your program must open the new connection in a loop.
 
 """
 
