@@ -26,7 +26,7 @@ class SettingTable:
     """The first group is what people set; the others are limits."""
 
     host: str = _set(
-        "127.0.0.1", "address or name", "the address to listen on; with a name, Broker listens on all addresses of that name",
+        "127.0.0.1", "address or name", "the address to listen on; a name means all addresses of that name",
         "by default only programs on this machine can connect; `0.0.0.0` lets every machine connect",
     )  # fmt: skip
     port: int = _set(
@@ -53,8 +53,7 @@ class SettingTable:
     )  # fmt: skip
     allow_header: tuple[str, ...] = _set(
         (), "header names", "request headers that pages may send, in addition to those that Broker knows (CORS)",
-        "some libraries add a header, such as `X-Requested-With` or `baggage`; without this setting the browser blocks the "
-        "request",
+        "some libraries add a header, such as `baggage` or `X-Requested-With`; otherwise the browser blocks the request",
     )  # fmt: skip
     tls_certificate: Path | None = _set(
         None, "PEM file", "the certificate; with it Broker serves https",
@@ -65,7 +64,7 @@ class SettingTable:
         "nobody is there to type a pass phrase when the server starts",
     )  # fmt: skip
     token_secret: str = _set(
-        "", "text", "the secret that signs tokens, 32 bytes or more; if it is not given, Broker makes one on the first start",
+        "", "text", "the secret that signs tokens, 32 bytes or more; if not given, Broker makes one on the first start",
         "whoever knows it can act as any user", repr=False,
     )  # fmt: skip
     token_ttl_s: int = _set(
@@ -129,12 +128,11 @@ class SettingTable:
     connections_per_address_max: int = _limit(
         2_000, "count",
         "open connections from one address, streams included; beyond: closed at once; not for `trusted_proxies`",
-        "prevents one client from using all of them; it is this large because many people in one office may share an address",
+        "prevents one client from using all; so large because many people in one office may share an address",
     )  # fmt: skip
     head_timeout_s: float = _limit(
         10.0, "seconds",
-        "the time from the start of a connection, or from the first byte of a later request, to the end of the request's "
-        "headers; beyond: 408",
+        "from the start of a connection, or the first byte of a later request, to the end of its headers; beyond: 408",
         "stops clients that keep connections busy by sending slowly (Slowloris)",
     )  # fmt: skip
     head_bytes_max: int = _limit(
@@ -181,8 +179,8 @@ class SettingTable:
     )  # fmt: skip
     commit_records_max: int = _limit(
         512, "count",
-        "records in one transaction; beyond, no further inserts are added to it, except that inserts which arrived in one "
-        "iteration of the event loop stay together",
+        "records in one transaction; beyond, no further inserts are added to it, but those that arrived in one "
+        "iteration of the event loop always stay together",
         "in a larger transaction the first insert would wait too long for the others",
     )  # fmt: skip
     event_names_max: int = _limit(
@@ -201,7 +199,7 @@ class SettingTable:
     )  # fmt: skip
     subscribers_per_address_max: int = _limit(
         1_000, "count", "open streams from one address; beyond: the new stream ends at once; not for `trusted_proxies`",
-        "prevents one client from using all of them; it is this large because many people in one office may share an address",
+        "prevents one client from using all; so large because many people in one office may share an address",
     )  # fmt: skip
     filters_max: int = _limit(
         100, "count", "`event` parameters of one stream; beyond: 400",
@@ -209,8 +207,8 @@ class SettingTable:
     )  # fmt: skip
     replay_max: int = _limit(
         10_000, "records",
-        "how many records a client may have missed and still receive all of them when it resumes; beyond: `$skipped`, then "
-        "the latest record of each event",
+        "how many missed records a client receives when it resumes; if it missed more: `$skipped`, then the latest "
+        "record of each event",
         "a page needs the current state soon, rather than every record that led to it",
     )  # fmt: skip
     replay_bytes_max: int = _limit(
@@ -228,8 +226,7 @@ class SettingTable:
     )  # fmt: skip
     subscriber_buffer_bytes: int = _limit(
         64 * KIB, "bytes", "bytes that this process buffers for one stream before the subscriber counts as slow",
-        "bounds memory; applies only with TLS or under another ASGI server; for other streams, `subscriber_sndbuf_bytes` "
-        "applies",
+        "bounds memory; only with TLS or under another ASGI server; other streams use `subscriber_sndbuf_bytes`",
     )  # fmt: skip
     subscriber_sndbuf_bytes: int = _limit(
         256 * KIB, "bytes", "bytes that the kernel buffers for one stream (SO_SNDBUF)",
@@ -240,8 +237,7 @@ class SettingTable:
         "bounds memory; one write for many records costs less than many writes",
     )  # fmt: skip
     retry_ms: int = _limit(
-        2_000, "milliseconds", "the time after which clients reconnect: a random time between half of this value and one and a half times this "
-        "value",
+        2_000, "milliseconds", "the time after which clients reconnect: at random, between 0.5 and 1.5 times this value",
         "after a restart, clients do not all reconnect at the same moment",
     )  # fmt: skip
 
@@ -252,14 +248,15 @@ class SettingTable:
     )  # fmt: skip
     database_answer_s: float = _limit(
         20.0, "seconds", "how long PostgreSQL may take for one answer; beyond: 503, and another connection",
-        "the largest answer, the snapshot, takes less time than this, so a database that takes longer does not respond at all",
+        "the largest answer, the snapshot, takes less time, so a database that takes longer is not working",
     )  # fmt: skip
     scheduler_sleep_max_s: float = _limit(
         30.0, "seconds", "the longest time that the scheduler sleeps",
         "if the clock of the machine is changed, the scheduler notices it after this time at the latest",
     )  # fmt: skip
     reader_threads: int = _limit(
-        4, "count", "reads of the store at the same time; further reads wait", "each read needs a thread and a connection"
+        4, "count", "reads of the store at the same time; further reads wait",
+        "each read needs a thread and a connection",
     )  # fmt: skip
     shutdown_grace_s: float = _limit(
         2.0, "seconds", "how long open requests may still take after SIGTERM",
