@@ -237,7 +237,7 @@ class SettingTable:
         "bounds memory; one write for many records costs less than many writes",
     )  # fmt: skip
     retry_ms: int = _limit(
-        2_000, "milliseconds", "the time after which clients reconnect: at random, between 0.5 and 1.5 times this value",
+        2_000, "milliseconds", "when clients reconnect: after a random time between 0.5 and 1.5 times this value",
         "after a restart, clients do not all reconnect at the same moment",
     )  # fmt: skip
 
