@@ -53,7 +53,7 @@ class SettingTable:
     )  # fmt: skip
     allow_header: tuple[str, ...] = _set(
         (), "header names", "request headers that pages may send, in addition to those that Broker knows (CORS)",
-        "some libraries add a header, such as `baggage` or `X-Requested-With`; otherwise the browser blocks the request",
+        "some libraries add a header, such as `baggage`; if it is not allowed, the browser blocks the request",
     )  # fmt: skip
     tls_certificate: Path | None = _set(
         None, "PEM file", "the certificate; with it Broker serves https",
