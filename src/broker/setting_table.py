@@ -30,8 +30,8 @@ class SettingTable:
         "by default only programs on this machine can connect; `0.0.0.0` lets every machine connect",
     )  # fmt: skip
     port: int = _set(
-        8080, "port", "the port to listen on; 0 takes a free one",
-        "the variable `PORT` is read too, as hosting platforms set it",
+        8080, "port", "the port to listen on; with 0, Broker takes a free port",
+        "the variable `PORT` is read too, because hosting platforms set it",
     )  # fmt: skip
     data: Path = _set(
         Path("./tmp"), "folder", "the folder of `broker.db` and of the token secret",
@@ -42,8 +42,8 @@ class SettingTable:
         "one PostgreSQL serves several nodes", repr=False,
     )  # fmt: skip
     workers: int = _set(
-        1, "count", "processes that share the port; more than one need `database`",
-        "one process uses one core; the limits below hold for each process",
+        1, "count", "processes that share the port; more than one process needs `database`",
+        "one process uses one core; the limits below apply to each process",
     )  # fmt: skip
     origin: tuple[str, ...] = _set(
         (), "origins",
@@ -128,7 +128,7 @@ class SettingTable:
     connections_per_address_max: int = _limit(
         2_000, "count",
         "open connections from one address, streams included; beyond: closed at once; not for `trusted_proxies`",
-        "prevents one client from using all; so large because many people in one office may share an address",
+        "prevents one client from using all; the limit is high because many people in one office may share an address",
     )  # fmt: skip
     head_timeout_s: float = _limit(
         10.0, "seconds",
@@ -199,7 +199,7 @@ class SettingTable:
     )  # fmt: skip
     subscribers_per_address_max: int = _limit(
         1_000, "count", "open streams from one address; beyond: the new stream ends at once; not for `trusted_proxies`",
-        "prevents one client from using all; so large because many people in one office may share an address",
+        "prevents one client from using all; the limit is high because many people in one office may share an address",
     )  # fmt: skip
     filters_max: int = _limit(
         100, "count", "`event` parameters of one stream; beyond: 400",
@@ -207,8 +207,8 @@ class SettingTable:
     )  # fmt: skip
     replay_max: int = _limit(
         10_000, "records",
-        "how many missed records a client receives when it resumes; if it missed more: `$skipped`, then the latest "
-        "record of each event",
+        "how many missed records a client receives at most when it resumes; if it missed more: `$skipped`, then the "
+        "latest record of each event",
         "a page needs the current state soon, rather than every record that led to it",
     )  # fmt: skip
     replay_bytes_max: int = _limit(
@@ -237,7 +237,7 @@ class SettingTable:
         "bounds memory; one write for many records costs less than many writes",
     )  # fmt: skip
     retry_ms: int = _limit(
-        2_000, "milliseconds", "when clients reconnect: after a random time between 0.5 and 1.5 times this value",
+        2_000, "milliseconds", "clients reconnect after a random time between 0.5 and 1.5 times this value",
         "after a restart, clients do not all reconnect at the same moment",
     )  # fmt: skip
 
