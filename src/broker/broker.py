@@ -70,7 +70,7 @@ class Statistics:
 
 
 class Broker:
-    """One node. ``start`` and ``stop`` are in the order of the road (docs/architecture.md).
+    """One node. ``start`` and ``stop`` are in the order of the path (docs/architecture.md).
 
     Mutable state: whether it runs, its tasks, and how many records of each user wait for a commit."""
 

@@ -1,4 +1,4 @@
-"""The table of settings: of each the name, type, default, unit, what it sets or limits, and why.
+"""The table of settings: each has a name, a type, a default, a unit, what it sets or limits, and the reason.
 
 ``docs/settings.md`` is made from this table, and ``settings.py`` adds the checks."""
 
@@ -26,24 +26,24 @@ class SettingTable:
     """The first group is what people set; the others are limits."""
 
     host: str = _set(
-        "127.0.0.1", "address or name", "the address to listen on; a name stands for all its addresses",
+        "127.0.0.1", "address or name", "the address to listen on; a name means all addresses of that name",
         "by default only programs on this machine can connect; `0.0.0.0` lets every machine connect",
     )  # fmt: skip
     port: int = _set(
-        8080, "port", "the port to listen on; 0 takes a free one",
-        "the variable `PORT` is read too, as hosting platforms set it",
+        8080, "port", "the port to listen on; with 0, Broker takes a free port",
+        "the variable `PORT` is read too, because hosting platforms set it",
     )  # fmt: skip
     data: Path = _set(
         Path("./tmp"), "folder", "the folder of `broker.db` and of the token secret",
-        "belongs on a disk that is backed up",
+        "put it on a disk that is backed up",
     )  # fmt: skip
     database: str = _set(
         "", "URL", "`postgresql://user@host/name` keeps the log in PostgreSQL; without it, SQLite keeps it in `data`",
         "one PostgreSQL serves several nodes", repr=False,
     )  # fmt: skip
     workers: int = _set(
-        1, "count", "processes that share the port; more than one need `database`",
-        "one process uses one core; the limits below hold for each process",
+        1, "count", "processes that share the port; more than one process needs `database`",
+        "one process uses one core; the limits below apply to each process",
     )  # fmt: skip
     origin: tuple[str, ...] = _set(
         (), "origins",
@@ -52,34 +52,35 @@ class SettingTable:
         "browsers hide the responses from pages of all other origins",
     )  # fmt: skip
     allow_header: tuple[str, ...] = _set(
-        (), "header names", "request headers that pages may send beyond those that Broker knows (CORS)",
-        "some libraries add a header, such as `X-Requested-With` or `baggage`, and the browser blocks the request",
+        (), "header names", "request headers that pages may send, in addition to those that Broker knows (CORS)",
+        "some libraries add a header, such as `baggage`; if it is not allowed, the browser blocks the request",
     )  # fmt: skip
     tls_certificate: Path | None = _set(
         None, "PEM file", "the certificate; with it Broker serves https",
-        "saves a proxy in front; after SIGHUP, new connections use the renewed file",
+        "no proxy is needed for https; after SIGHUP, new connections use the renewed file",
     )  # fmt: skip
     tls_key: Path | None = _set(
         None, "PEM file", "the key of `tls_certificate`, without a pass phrase",
-        "a server starts when nobody is there to type one",
+        "nobody is there to type a pass phrase when the server starts",
     )  # fmt: skip
     token_secret: str = _set(
-        "", "text", "the secret that signs tokens, 32 bytes or more; made on the first start if not given",
-        "who knows it can be any user", repr=False,
+        "", "text", "the secret that signs tokens, 32 bytes or more; if not given, Broker makes one on the first start",
+        "whoever knows it can act as any user", repr=False,
     )  # fmt: skip
     token_ttl_s: int = _set(
         86_400, "seconds", "how long a token is valid", "one login lasts a working day and the night after it",
     )  # fmt: skip
     signup: bool = _set(
-        True, "yes/no", "whether everybody can create a user; no: `POST /users` is a 403", "no, for a closed group",
+        True, "yes/no", "whether everybody can create a user; with `no`, `POST /users` is answered with 403",
+        "use `no` for a closed group",
     )  # fmt: skip
     events_public: bool = _set(
         True, "yes/no", "whether `GET /events` needs no token",
-        "a plain EventSource cannot send one; no keeps events to users",
+        "a plain EventSource cannot send a token; with `no`, only users can read events",
     )  # fmt: skip
     trusted_proxies: tuple[str, ...] = _set(
         ("127.0.0.1", "::1"), "addresses or networks",
-        "the proxies whose `X-Forwarded-For` is believed; `none` trusts nobody",
+        "the proxies whose `X-Forwarded-For` is trusted; with `none`, no proxy is trusted",
         "the limits for each address apply to the client behind a proxy, never to the proxy itself",
     )  # fmt: skip
     metrics_token: str = _set(
@@ -90,25 +91,28 @@ class SettingTable:
     # Limits of accounts
     user_age_max_s: float = _limit(
         5.0, "seconds", "how long a node uses a user from its cache",
-        "spares a look-up with each request; a user that is disabled is refused after this time at the latest",
+        "avoids a look-up for each request; a user that is disabled is refused after this time at the latest",
     )  # fmt: skip
     password_hashes_max: int = _limit(
-        32, "count", "password hashes that are computed or wait for it; beyond: 429",
-        "one takes some 20 ms and 19 MiB, so a login waits for a third of a second at most",
+        32, "count", "password hashes that are being computed or waiting to be computed; beyond: 429",
+        "one hash takes about 20 ms and 19 MiB, so a login waits for at most a third of a second",
     )  # fmt: skip
     login_attempts_per_user: str = _limit(
         "5/minute; 20/hour", "rates",
-        "logins from one address for one user name, counted anew after a right one; beyond: 429",
+        "attempts to log in from one address with one user name; the count starts again after a successful login; "
+        "beyond: 429",
         "stops a guesser who tries many passwords",
     )  # fmt: skip
     login_attempts_per_name: str = _limit(
         "100/hour", "rates",
-        "logins for one user name from all addresses where it never logged in, together; beyond: 429",
+        "attempts to log in with one user name, from all addresses together from which that user never logged in; "
+        "beyond: 429",
         "stops a guesser who has many addresses",
     )  # fmt: skip
     login_attempts_per_address: str = _limit(
         "60/minute", "rates",
-        "logins from one address for all user names, right or wrong; beyond: 429; not for `trusted_proxies`",
+        "attempts to log in from one address with any user name, successful or not; beyond: 429; not for "
+        "`trusted_proxies`",
         "stops a guesser who tries one password with many names",
     )  # fmt: skip
     signups_per_address: str = _limit(
@@ -119,12 +123,12 @@ class SettingTable:
     # Limits of connections
     connections_max: int = _limit(
         60_000, "count", "open connections, streams included; beyond: closed at once",
-        "bounds memory; the limit of open files, less 100 for the database and others, holds as well",
+        "bounds memory; the limit of open files minus 100 (for the database and other files) also applies",
     )  # fmt: skip
     connections_per_address_max: int = _limit(
         2_000, "count",
         "open connections from one address, streams included; beyond: closed at once; not for `trusted_proxies`",
-        "keeps one client from taking all; many people in one office may share an address",
+        "prevents one client from using all; the limit is high because many people in one office may share an address",
     )  # fmt: skip
     head_timeout_s: float = _limit(
         10.0, "seconds",
@@ -133,7 +137,7 @@ class SettingTable:
     )  # fmt: skip
     head_bytes_max: int = _limit(
         32 * KIB, "bytes", "the request line and the headers of one request; beyond: 431",
-        "bounds memory; nginx accepts as much",
+        "bounds memory; nginx has the same limit",
     )  # fmt: skip
     body_rate_min: int = _limit(
         1 * KIB, "bytes/s", "how fast a body must arrive on average, once `head_timeout_s` has passed; slower: 408",
@@ -142,7 +146,7 @@ class SettingTable:
     peer_timeout_s: float = _limit(
         60.0, "seconds",
         "how long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT); then the connection is closed",
-        "a peer that lost its network sends nothing more, not even an end",
+        "a peer that lost its network sends nothing more, and does not close the connection",
     )  # fmt: skip
     backlog: int = _limit(
         2_048, "count", "connections that the kernel completes before they are accepted",
@@ -158,16 +162,16 @@ class SettingTable:
         1 * MIB, "bytes", "the body of one request; beyond: 413", "a record is sent whole to every subscriber"
     )  # fmt: skip
     bodies_bytes_max: int = _limit(
-        64 * MIB, "bytes", "bodies that are arriving, all together; beyond: 503 for those over 64 KiB",
-        "bounds memory when many send large bodies at once; small ones still pass",
+        64 * MIB, "bytes", "all request bodies that are being received, together; beyond: 503 for bodies over 64 KiB",
+        "bounds memory when many clients send large bodies at once; small bodies are still accepted",
     )  # fmt: skip
     batch_records_max: int = _limit(
         1_000, "records", "records in one insert; beyond: 413",
-        "its transaction holds the lock of the log for some 20 ms, and all others wait",
+        "the transaction of such an insert holds the lock of the log for about 20 ms, and all other inserts wait",
     )  # fmt: skip
     insert_queue_max: int = _limit(
         10_000, "count", "records and cancels that wait for a commit; beyond: 503",
-        "they are some seconds of work: a client that waited longer would have given up",
+        "they take a few seconds to write; a client would not wait longer than that",
     )  # fmt: skip
     insert_queue_bytes_max: int = _limit(
         64 * MIB, "bytes", "the data of the records that wait for a commit; beyond: 503",
@@ -175,40 +179,41 @@ class SettingTable:
     )  # fmt: skip
     commit_records_max: int = _limit(
         512, "count",
-        "records in a transaction; beyond, it takes no further inserts, but those that arrived in one iteration of the "
-        "event loop stay together",
-        "a larger transaction would make its first insert wait for the others",
+        "records in one transaction; beyond, no further inserts are added to it, but those that arrived in one "
+        "iteration of the event loop always stay together",
+        "in a larger transaction the first insert would wait too long for the others",
     )  # fmt: skip
     event_names_max: int = _limit(
         100_000, "count", "different event names; beyond: 507",
-        "the latest record of each is in every snapshot, and in memory",
+        "the latest record of each event is in every snapshot, and in memory",
     )  # fmt: skip
     snapshot_bytes_max: int = _limit(
-        64 * MIB, "bytes", "the data of the latest record of every event together; beyond: 507",
+        64 * MIB, "bytes", "the data of the latest records of all events, together; beyond: 507",
         "every node keeps it in memory, and every new subscriber receives it",
     )  # fmt: skip
 
     # Limits of streams
     subscribers_max: int = _limit(
-        50_000, "count", "open streams; beyond: a stream that ends at once",
-        "leaves connections for requests below `connections_max`",
+        50_000, "count", "open streams; beyond: the new stream ends at once",
+        "is less than `connections_max`, so that some connections are left for other requests",
     )  # fmt: skip
     subscribers_per_address_max: int = _limit(
-        1_000, "count", "open streams from one address; beyond: a stream that ends at once; not for `trusted_proxies`",
-        "keeps one client from taking all; many people in one office may share an address",
+        1_000, "count", "open streams from one address; beyond: the new stream ends at once; not for `trusted_proxies`",
+        "prevents one client from using all; the limit is high because many people in one office may share an address",
     )  # fmt: skip
     filters_max: int = _limit(
         100, "count", "`event` parameters of one stream; beyond: 400",
-        "each is an entry in the index that every record looks up",
+        "each is an entry in the index that is searched for every record",
     )  # fmt: skip
     replay_max: int = _limit(
         10_000, "records",
-        "how far behind a resume gets every missed record; further: `$skipped`, then the latest of each event",
-        "a page needs the state sooner than all that led to it",
+        "how many missed records a client receives at most when it resumes; if it missed more: `$skipped`, then the "
+        "latest record of each event",
+        "a page needs the current state soon, rather than every record that led to it",
     )  # fmt: skip
     replay_bytes_max: int = _limit(
-        16 * MIB, "bytes", "the data of the records that a resume gets; further: `$skipped`",
-        "takes some seconds on a slow line",
+        16 * MIB, "bytes", "the data of the missed records that a client receives when it resumes; beyond: `$skipped`",
+        "as much as this takes some seconds on a slow line",
     )  # fmt: skip
     heartbeat_s: float = _limit(
         15.0, "seconds", "how long a stream is idle before it gets a heartbeat",
@@ -216,12 +221,12 @@ class SettingTable:
     )  # fmt: skip
     subscriber_stall_s: float = _limit(
         30.0, "seconds",
-        "how long a client may read nothing while there is something to read; beyond: its stream is cut off",
+        "how long a client may read nothing although there is something to read; beyond: its stream is closed",
         "a dead client must not keep memory",
     )  # fmt: skip
     subscriber_buffer_bytes: int = _limit(
         64 * KIB, "bytes", "bytes that this process buffers for one stream before the subscriber counts as slow",
-        "bounds memory; only with TLS or under another ASGI server, as plain streams have `subscriber_sndbuf_bytes`",
+        "bounds memory; only with TLS or under another ASGI server; other streams use `subscriber_sndbuf_bytes`",
     )  # fmt: skip
     subscriber_sndbuf_bytes: int = _limit(
         256 * KIB, "bytes", "bytes that the kernel buffers for one stream (SO_SNDBUF)",
@@ -229,29 +234,31 @@ class SettingTable:
     )  # fmt: skip
     turn_bytes_max: int = _limit(
         1 * MIB, "bytes", "live records that are joined into one write to each subscriber",
-        "bounds memory; one write for many costs less",
+        "bounds memory; one write for many records costs less than many writes",
     )  # fmt: skip
     retry_ms: int = _limit(
-        2_000, "milliseconds", "after how long clients reconnect: between half and one and a half of this, at random",
-        "after a restart they come spread over time",
+        2_000, "milliseconds", "clients reconnect after a random time between 0.5 and 1.5 times this value",
+        "after a restart, clients do not all reconnect at the same moment",
     )  # fmt: skip
 
     # Intervals and threads within the server
     relay_poll_s: float = _limit(
         5.0, "seconds", "how often a node looks for new records in the store without having been notified",
-        "a notification can get lost, and then delays its record by so much",
+        "a notification can get lost; its record is then delayed by at most this time",
     )  # fmt: skip
     database_answer_s: float = _limit(
         20.0, "seconds", "how long PostgreSQL may take for one answer; beyond: 503, and another connection",
-        "the largest answer, the snapshot, takes less; so a database that takes longer hangs",
+        "the largest answer, the snapshot, takes less time, so a database that takes longer is not working",
     )  # fmt: skip
     scheduler_sleep_max_s: float = _limit(
-        30.0, "seconds", "how long the scheduler sleeps at most",
-        "when the clock is set, it notices after this time at the latest",
+        30.0, "seconds", "the longest time that the scheduler sleeps",
+        "if the clock of the machine is changed, the scheduler notices it after this time at the latest",
     )  # fmt: skip
     reader_threads: int = _limit(
-        4, "count", "reads of the store at the same time; further ones wait", "each takes a thread and a connection"
+        4, "count", "reads of the store at the same time; further reads wait",
+        "each read needs a thread and a connection",
     )  # fmt: skip
     shutdown_grace_s: float = _limit(
-        2.0, "seconds", "how long open requests may take after SIGTERM", "supervisors kill a process that stops slowly"
+        2.0, "seconds", "how long open requests may still take after SIGTERM",
+        "a supervisor kills a process that takes too long to stop"
     )  # fmt: skip

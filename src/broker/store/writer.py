@@ -59,7 +59,7 @@ class _Write:
 class Writer:
     """Takes writes in the event loop, and carries them out in its thread.
 
-    The road of a write: ``_put`` counts it and gathers it; at the end of the iteration ``_hand_over`` gives all that
+    The path of a write: ``_put`` counts it and gathers it; at the end of the iteration ``_hand_over`` gives all that
     were gathered to the thread; ``_take`` and ``_transact`` commit them there; ``_done`` runs in the loop again, and
     sets the results. Each write that was counted gets to ``_done`` exactly once.
 
