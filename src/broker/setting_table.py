@@ -95,7 +95,7 @@ class SettingTable:
     )  # fmt: skip
     password_hashes_max: int = _limit(
         32, "count", "password hashes that are being computed or waiting to be computed; beyond: 429",
-        "one hash takes about 20 ms and 19 MiB, so a login waits for at most a third of a second",
+        "one hash takes about 20 ms and 19 MiB, two run at once, so a login waits at most a third of a second",
     )  # fmt: skip
     login_attempts_per_user: str = _limit(
         "5/minute; 20/hour", "rates",
@@ -105,8 +105,8 @@ class SettingTable:
     )  # fmt: skip
     login_attempts_per_name: str = _limit(
         "100/hour", "rates",
-        "attempts to log in with one user name, from all addresses together from which that user never logged in; "
-        "beyond: 429",
+        "attempts to log in with one user name, counted over all addresses together, except those from which this "
+        "user has logged in before; beyond: 429",
         "stops a guesser who has many addresses",
     )  # fmt: skip
     login_attempts_per_address: str = _limit(

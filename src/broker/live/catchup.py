@@ -90,8 +90,9 @@ class Catchup:
         """Returns the position to resume from, or None if the id does not belong to this log.
 
         The danger: an id may be ahead of this node's relay, because the client received it from another node or in the
-        response to an insert. A catch-up from there would be ahead of the relay. So this method first waits until the
-        relay has reached the id's position."""
+        response to an insert. A catch-up from there would start ahead of the relay, and could be sent the records
+        between the two a second time when the relay reaches them. So this method first waits until the relay has
+        reached the position of the id."""
         event_id = EventId.parse(last_id)
         if event_id is None:
             return None
@@ -99,6 +100,7 @@ class Catchup:
             if (await self._store.head()).epoch != self._relay.epoch:
                 # The store is in a new epoch already, and this id may belong to that epoch. The relay will soon notice
                 # the new epoch, and will close all streams, including this one. The client then reconnects and resumes.
+                # Until then this waits: no position is as large as LOOK.
                 await self._relay.reached(LOOK)
             return None
         ended = self._relay.epochs[event_id.epoch]

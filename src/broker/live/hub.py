@@ -31,8 +31,8 @@ class Group:
         self.members: dict[Subscriber, None] = {}
         self.written_at = now  # when something was last written to all members, in seconds of the loop's clock
         self.heartbeat_at = now  # when a heartbeat was last sent to all members
-        # The position of the last id that was written to all members. A subscriber that joined after that write has
-        # received the id of its own ``position`` instead.
+        # The highest position whose id was written to all who were members at that time. A subscriber that joined later
+        # has received the id of its own ``position`` instead.
         self.announced = 0
 
     def write(self, body: bytes) -> None:
@@ -126,8 +126,8 @@ class Hub:
             self._schedule()
 
     def committed(self) -> None:
-        """Called after each commit, when its frames are published. If a fan-out waits for commits and none is under
-        way any more, the fan-out is scheduled again without that wait."""
+        """Called after each commit, when its frames are published. If a fan-out waits for commits, and no commit is in
+        progress any more, the fan-out is scheduled again without that wait."""
         if self._waits_for_commits and not self._committing():
             self._schedule()
 
@@ -165,7 +165,8 @@ class Hub:
         self._pace.written(began, time.monotonic(), frames=len(turn))
 
     def _matching(self, event: str) -> Iterable[Group]:
-        """Returns the groups that receive an event. The cost does not depend on how many other filters there are."""
+        """Returns the groups that receive an event. The cost does not depend on the number of groups that do not
+        match."""
         if not self._by_name and not self._by_prefix:
             return self._everything
         groups = self._everything | self._by_name.get(event, set())
@@ -186,15 +187,15 @@ class Hub:
     def join(self, subscriber: Subscriber) -> None:
         """Makes the subscriber live.
 
-        The danger: the subscriber could receive frames twice. Its catch-up has written everything up to the relay's
-        position to it. The hub may still have to write the last of these frames to the live subscribers. If the
+        The danger: the subscriber could receive frames twice. Its catch-up has already sent it every frame up to the
+        relay's position. The hub may still have to write the last of these frames to the live subscribers. If the
         subscriber joined a group before that write, it would receive those frames again. So they are written first.
         Nothing here awaits: nothing can be published between the catch-up's last comparison with the relay's position
         and the moment when the subscriber is a member."""
         self.flush()
         if subscriber.closed or self.closing:
             return
-        assert subscriber.position == self.position, "only one that has everything can be live"
+        assert subscriber.position == self.position, "a subscriber without every frame cannot become live"
         group = self._groups.get(subscriber.subscription)
         if group is None:
             group = self._groups[subscriber.subscription] = Group(subscriber.subscription, self._loop.time())
@@ -249,8 +250,8 @@ class Hub:
 
     async def run_heartbeats(self) -> None:
         """Runs until it is cancelled: one timer for all groups. A group receives a heartbeat when nothing was written
-        to it for ``heartbeat_s``. A group that asked for heartbeats as events receives one every ``heartbeat_s``,
-        whatever else was written: its pages may listen to none of the other events."""
+        to it for ``heartbeat_s``. A group that asked for heartbeats as events receives one every ``heartbeat_s``, even
+        if other frames were written to it, because the pages that read these streams may listen to no other event."""
         every = self._settings.heartbeat_s
         while True:
             await asyncio.sleep(min(1.0, every / 4))

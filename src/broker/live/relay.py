@@ -83,7 +83,8 @@ class Relay:
         """Runs until it is cancelled: reads the new records when it is woken, and at least every ``relay_poll_s``. So a
         lost wake-up delays records, but never loses one."""
         while True:
-            self._wake.clear()  # before the read, which may miss a commit made during it; that commit's wake-up remains
+            # Cleared before the read: a commit made during the read may be missed by it, but its wake-up is kept.
+            self._wake.clear()
             try:
                 await self._read_tail()
             except Unavailable:

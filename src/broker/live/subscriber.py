@@ -35,8 +35,8 @@ class StreamTransport(NamedTuple):
     """The connection that a subscriber writes to, as it is when the subscriber becomes its protocol."""
 
     transport: Transport
-    # Whether the transport is full already. It has called ``pause_writing`` of its previous protocol, and will not call
-    # it again for the subscriber.
+    # Whether the transport is full already. If it is, it has called ``pause_writing`` on its previous protocol, and
+    # will not call it on the subscriber.
     paused: bool = False
     # The transport's socket, for sending directly on it. None, unless the transport sends bytes unchanged (no TLS), and
     # pauses as soon as it buffers any bytes. Never close this socket: its descriptor belongs to the transport.
@@ -102,7 +102,7 @@ class Subscriber(asyncio.Protocol):
 
     def advance(self, position: int) -> None:
         """Sets the position of a subscriber that is behind, just before or after the frames up to there are written.
-        The end of them may still be in ``_unwritten``."""
+        The last bytes of these frames may still be in ``_unwritten``."""
         self.position = position
 
     def go_live(self, group: object, subscription: Subscription) -> None:
@@ -170,9 +170,9 @@ class Subscriber(asyncio.Protocol):
                 self.cut_off()
 
     def _unsent(self) -> int:
-        """Returns how many bytes the reader has not acknowledged. They are here, in the transport, and in the kernel's
-        send buffer, which is counted where the system can tell its fill level. The kernel accepts more bytes only when
-        a large part of its buffer is free. So the progress of a slow reader is visible in the kernel's buffer long
+        """Returns how many bytes the reader has not acknowledged. They are in ``_unwritten``, in the transport's
+        buffer, and in the kernel's send buffer, which only Linux can be asked about. The kernel accepts more bytes only
+        when a large part of its buffer is free. So the progress of a slow reader is visible in the kernel's buffer long
         before ``_unwritten`` or the transport's buffer becomes smaller."""
         sock = self.transport.get_extra_info("socket")
         queued = 0

@@ -133,7 +133,7 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _PIPELINED_MAX:
             raise ValueError("too many requests at once")
         super().on_headers_complete()
-        # The task of this request has been created, but has not run yet.
+        # The task of this request has been created, but has not run yet, so its scope can still be changed.
         if _may_be_a_stream(self.cycle):
             offer = ConnectionHandover(self, self.cycle, self._admission.settings)
             self.scope["extensions"] = {EXTENSION: offer}  # type: ignore[dict-item] # ours
@@ -196,7 +196,8 @@ class Connection(HttpToolsProtocol):
 
 
 def _may_be_a_stream(cycle: RequestResponseCycle) -> bool:
-    """Whether the response may be a stream. This only saves work for other requests: the route decides in the end.
+    """Whether the response may be a stream. True may be wrong, because only the route decides. The check saves
+    work for requests that cannot be streams.
 
     It uses the path of the request itself, because the connection's ``url`` belongs to the request that was parsed
     last, which may have been pipelined after this one."""

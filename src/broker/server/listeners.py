@@ -16,7 +16,9 @@ from broker.settings import Settings
 
 logger = logging.getLogger("broker.server")
 
-_PORTS_TRIED = 20  # a port that is free on one address may be in use on another
+# With port 0 the system chooses a port that is free on the first address. If that is in use on another address, the
+# next one is tried.
+_PORTS_TRIED = 20
 
 _Place = tuple[socket.AddressFamily, tuple[Any, ...]]
 

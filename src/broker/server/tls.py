@@ -94,7 +94,7 @@ def _check_certificate(name: str, content: bytes) -> None:
     if not _certificates(content):
         raise SettingsError(f"{name} {_other(content, 'a certificate', 'x509')}")
     first = re.search(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", content, re.DOTALL)
-    if first is None:  # in OpenSSL's own format, which OpenSSL loads, but this check cannot
+    if first is None:  # in OpenSSL's own format, which it loads, and this check cannot read
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=first[0].decode("ascii", "replace"))

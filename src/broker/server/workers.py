@@ -29,7 +29,7 @@ logger = logging.getLogger("broker.workers")
 
 _PAUSE_S = 0.5  # before a worker is started again; doubled after each start that fails
 _PAUSE_MAX_S = 5.0
-_PATIENCE_S = 3.0  # added to the grace period within which a worker stops by itself
+_PATIENCE_S = 3.0  # a worker that still runs so long after its grace period is killed
 # SIGHUP is ignored first: one that is sent to all processes of a service may arrive before the modules are loaded.
 _WORK = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from broker.server.workers import work; work()"
 
@@ -64,7 +64,8 @@ async def run(settings: Settings) -> None:
 class Orders(msgspec.Struct):
     number: int
     verbose: bool
-    settings: Settings  # with their sources: so a worker reports a wrong setting in the same words as a single process
+    # They include where each value came from, so that a worker reports a wrong setting as a single process would.
+    settings: Settings
 
 
 class _News(msgspec.Struct):

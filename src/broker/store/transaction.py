@@ -142,8 +142,8 @@ class Transaction:
     ) -> list[tuple[Record, bool]] | BrokerError:
         """Appends all records of the batch, or none: if one is refused, the changes of those before it are undone.
 
-        ``by_uuid`` contains the known records that have a uuid of these batches. Each appended record with a given uuid
-        is added to it, so that a repeated insert is also recognised within one transaction."""
+        ``by_uuid`` contains the stored records whose uuids occur in these batches. Each appended record with a given
+        uuid is added to it, so that a repeated insert is also recognised within one transaction."""
         # A batch of one record needs no undo, because a record that is refused has changed nothing: see _append.
         undo = self._undo(batch) if len(batch) > 1 else None
         results: list[tuple[Record, bool]] = []
@@ -296,9 +296,10 @@ class Transaction:
     def _reserve(self, event: str, size: int, immediate: bool) -> None:
         """Reserves space for a record, so that the snapshot stays within its limits, whatever is published later.
 
-        The danger: the publication of a pending record cannot be refused, and could exceed a limit. So a pending record
-        counts from its insert on. An event without pending records reserves the size of its latest record. An event
-        with pending records reserves the largest size that its latest record may have in future.
+        The danger: the publication of a pending record cannot be refused, and could exceed a limit. So the space
+        for a pending record is reserved when it is inserted. An event without pending records reserves the size of its
+        latest record. An event with pending records reserves the largest size that its latest record may have in
+        future.
 
         If this raises InsufficientStorage, nothing was changed. The error messages name the setting, but contain no
         numbers, because numbers would tell a user how much other users have inserted."""
