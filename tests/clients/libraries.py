@@ -116,7 +116,7 @@ PYTHON = [
     Library(
         name="requests-sse",  language="python", program="requests_sse", quick=True,
         saved_id="`latest_event_id=id`",
-        notes="It raises when the server could not be reached six times in a row: raise `max_connect_retry`.",
+        notes="It raises an error after six failed attempts in a row: increase `max_connect_retry`.",
     ),
     Library(
         name="launchdarkly-eventsource", version="1.7.4", language="python", program="launchdarkly_eventsource",
@@ -128,16 +128,16 @@ PYTHON = [
         name="aiohttp-sse-client", version="0.2.1", language="python", program="aiohttp_sse_client",
         saved_id='`headers={"Last-Event-ID": id}`',
         large="`read_bufsize=`",
-        notes="It raises when the server ends, is full or cannot be reached: catch `aiohttp.ClientError` in a loop of "
-        "your own, and begin anew with the last id.",
+        notes="It raises an error when the server stops, is full or cannot be reached: catch `aiohttp.ClientError` "
+        "in a loop of your own, and connect again with the last id.",
         needs=("aiohttp-sse-client==0.2.1", "aiohttp==3.14.5"),
     ),
     Library(
         name="aiohttp-sse-client2", version="0.3.0", language="python", program="aiohttp_sse_client2",
         saved_id='`headers={"Last-Event-ID": id}`',
         large="`read_bufsize=`",
-        notes="It raises when the server ends, is full or cannot be reached: catch `aiohttp.ClientError` in a loop of "
-        "your own, and begin anew with the last id.",
+        notes="It raises an error when the server stops, is full or cannot be reached: catch `aiohttp.ClientError` "
+        "in a loop of your own, and connect again with the last id.",
         needs=("aiohttp-sse-client2==0.3.0", "aiohttp==3.14.5"),
     ),
     Library(

@@ -18,7 +18,7 @@ from tests.support.servers import ServerProcess, wait_for
 
 PAGE = ROOT / "docs" / "proxies.md"
 ABSENT_S = 1.0  # what has not happened by then is taken for not happening
-NEVER = ("not told", "waits", "hangs")  # what only the absence of anything else shows
+NEVER = ("not notified", "waits", "hangs")  # what only the absence of anything else shows
 
 # A plain EventSource for each proxy, and what it has seen.
 SCRIPT = """() => {
@@ -41,7 +41,7 @@ SCRIPT = """() => {
 class Row(NamedTuple):
     """What the page's table says of one proxy, in its words."""
 
-    stopped: str  # how a stream ends at SIGTERM: "cut", "clean" or "not told"
+    stopped: str  # how a stream ends at SIGTERM: "cut", "clean" or "not notified"
     killed: str  # and at SIGKILL
     down: str  # what a new stream gets while Broker is down: a status, with `retry` if that comes, or "waits"
     full: str  # how the answer of a full server ends
@@ -129,7 +129,7 @@ class Restarts:
             assert not any(stream.frames for stream in streams.values())
             ends = _observed(ends, lambda: {name: _end(stream) for name, stream in streams.items()})
             self._listen()
-            cut = {name for name, end in ends.items() if end != "not told"}
+            cut = {name for name, end in ends.items() if end != "not notified"}
             wait_for(lambda: all(self._seen()[name]["failed"] >= 2 for name in cut), what="new tries")
             assert not any(has["state"] == 2 or has["ready"] for has in self._seen().values())
             full.stop()
@@ -173,7 +173,7 @@ def _ready(name: str, stream: Stream) -> None:
 
 def _end(stream: Stream) -> str:
     if not stream.ended:
-        return "not told"
+        return "not notified"
     return "clean" if stream.ended == "cleanly" else "cut"
 
 
