@@ -220,6 +220,9 @@ class Scenario:
         lives = {listener: listener.lives for listener in self.listeners}
         yield
         live = self._live()
+        # A library that reconnects only now receives the live record before $ready. Without this wait, that $ready
+        # could arrive in the next step and be taken for its own.
+        self._all(lambda each: not each.has(LIVE, live) or each.has("$ready", since=begun[each]), "$ready of a return")
         for listener, report in self.reports.items():
             got = [each.data for each in listener.delivered[begun[listener] :] if not each.empty and not each.own]
             if got == [*self._missed, live]:
