@@ -124,7 +124,7 @@ def _bursts(found: Found) -> Rows:
 def _steady(found: Found) -> Rows:
     steady = found["steady"]
     return table(
-        ("subscribers", "published", "received by each", "p50 / p99 / most, ms", "insert answered p99, ms",
+        ("subscribers", "published", "received by each", "p50 / p99 / maximum, ms", "insert response p99, ms",
          "server CPU", "CPU for each delivery, µs", "load generator"),
         (
             (
@@ -143,13 +143,13 @@ def _steady(found: Found) -> Rows:
 
 
 MEMORY = {
-    "asyncio/runners.py": "the event loop's: uvloop's transport, libuv's handle, their buffer lists",
+    "asyncio/runners.py": "memory of the event loop: uvloop's transport, libuv's handle, their buffer lists",
     "protocols/utils.py": "the addresses of both ends, which uvloop keeps with the transport",
     "broker/server.py": "the socket object for direct sends",
     "broker/protocol.py": "the socket object for direct sends",
     "server/handover.py": "the socket object for direct sends",
-    "broker/hub.py": "its place in the set of all subscribers, and in its group",
-    "live/hub.py": "its place in the set of all subscribers, and in its group",
+    "broker/hub.py": "the subscriber's entries in the set of all subscribers and in its group",
+    "live/hub.py": "the subscriber's entries in the set of all subscribers and in its group",
     "python3.11/weakref.py": "uvloop's table of transports",
     "web/stream.py": "the subscriber itself",
     "broker/broker.py": "the subscriber itself",
@@ -173,7 +173,7 @@ def _memory(found: Found) -> Rows:
 def _singles(found: Found) -> Rows:
     rounds = found["singles"]["rounds"]
     return table(
-        ("server", "inserts/s", "CPU for each, µs", "answered p50 / p99, ms", "load generator"),
+        ("server", "inserts/s", "CPU for each insert, µs", "response p50 / p99, ms", "load generator"),
         (
             (
                 name_of(name),
@@ -189,7 +189,7 @@ def _singles(found: Found) -> Rows:
 
 def _batches(found: Found) -> Rows:
     return table(
-        ("records in a request", "clients", "answer", "records/s", "CPU for each record, µs"),
+        ("records in a request", "clients", "response", "records/s", "CPU for each record, µs"),
         (
             (f"{row['batch']:,}", row["clients"], row["answer"], span(row["per_s"], 0), span(row["us"], 1))
             for row in found["batches"]
@@ -206,7 +206,7 @@ def _schedule(found: Found) -> Rows:
             "early",
             "late p50, ms",
             "late p99, ms",
-            "the latest, ms",
+            "late maximum, ms",
             "live p99, ms",
             "server CPU",
         ),
@@ -235,13 +235,19 @@ def _schedule(found: Found) -> Rows:
 def _storm(found: Found) -> Rows:
     storm = found["storm"]
     return table(
-        ("what each gets", "CPU for each client, µs", "all ready after, ms", "bytes for each", "load generator"),
+        (
+            "what each client gets",
+            "CPU for each client, µs",
+            "all clients ready after, ms",
+            "bytes for each client",
+            "load generator",
+        ),
         (
             (
                 {
                     "snapshot": "the snapshot",
-                    "floor": "the same bytes, by the C floor",
-                    "resume of 100": "the 100 records it missed",
+                    "floor": "the same bytes, from the C floor",
+                    "resume of 100": "the 100 records that it missed",
                 }[name],
                 spread(rows, "us", 0),
                 f"{median(rows, 'ready_max_ms'):,.0f}",
@@ -255,7 +261,7 @@ def _storm(found: Found) -> Rows:
 
 def _filters(found: Found) -> Rows:
     return table(
-        ("different filters", "CPU for each event, insert included, µs"),
+        ("different filters", "CPU for each event, including its insert, µs"),
         ((f"{row['filters']:,}", span(row["us"], 0)) for row in found["filters"]),
     )
 
@@ -270,7 +276,7 @@ def _growth_subscribers(found: Found) -> Rows:
 def _growth_records(found: Found) -> Rows:
     part = found["growth_records"]
     return table(
-        ("records in the log", "CPU for each insert, µs", "× an empty log's", "inserts/s", "start, s"),
+        ("records in the log", "CPU for each insert, µs", "× an empty log", "inserts/s", "time of a start, s"),
         (
             (f"{row['held']:,}", span(row["us"], 0), span(row["ratio"]), span(row["per_s"], 0), span(start["s"]))
             for row, start in zip(part["inserts"], part["starts"], strict=True)

@@ -13,7 +13,7 @@ READERS = Settings().reader_threads
 
 def _inserts(found: Found) -> Iterable[str]:
     return table(
-        ("log", "clients", "records in a request", "records/s", "× SQLite", "answered p50 / p99, ms"),
+        ("log", "clients", "records in a request", "records/s", "× SQLite", "response p50 / p99, ms"),
         (
             (
                 name,
@@ -42,7 +42,7 @@ def _latency(found: Found) -> Iterable[str]:
 def _followers(found: Found) -> Iterable[str]:
     return table(
         ("nodes", "CPU of PostgreSQL for each insert, µs", "CPU of each other node, µs",
-         "connections to PostgreSQL for each", "memory of each, MiB"),
+         "connections to PostgreSQL for each node", "memory of each node, MiB"),
         (
             (row["nodes"], span(row["postgres_us"], 0), span(row["node_us"], 0) if row["nodes"] > 1 else "–",
              f"{row['connections']:.1f}", f"{row['memory_mb']:.0f}")
@@ -54,7 +54,7 @@ def _followers(found: Found) -> Iterable[str]:
 def _workers(found: Found) -> Iterable[str]:
     rounds = found["nodes_workers"]["rounds"]
     return table(
-        ("workers", "deliveries/s", "× one", "CPU for each delivery, µs", "load generator"),
+        ("workers", "deliveries/s", "× one worker", "CPU for each delivery, µs", "load generator"),
         (
             (
                 name,
@@ -81,13 +81,13 @@ def _million(found: Found) -> Iterable[str]:
     return table(
         ("what", "calculated", "from"),
         (
-            ("memory of the streams", f"{STREAMS * kib / 2**20:.1f} GiB in all", f"{kib:.2f} KiB for each"),
+            ("memory of the streams", f"{STREAMS * kib / 2**20:.1f} GiB in all", f"{kib:.2f} KiB for each stream"),
             (
                 "memory of the nodes themselves",
                 f"{nodes * rows[0]['memory_mb'] / 1024:.1f} GiB, and {nodes} times the snapshot",
-                f"{rows[0]['memory_mb']:.0f} MiB for each",
+                f"{rows[0]['memory_mb']:.0f} MiB for each node",
             ),
-            ("heartbeats", f"{STREAMS * idle:.1f} cores", f"{idle * 8_000:.2%} of a core for 8,000"),
+            ("heartbeats", f"{STREAMS * idle:.1f} cores", f"{idle * 8_000:.2%} of a core for 8,000 streams"),
             (
                 "one event to all",
                 f"{NODE_STREAMS * us / 1e6:.2f} s until the last one has it; {STREAMS * us / 1e6:.0f} s of CPU",
@@ -107,7 +107,7 @@ def _million(found: Found) -> Iterable[str]:
             (
                 "commits a second for each core of PostgreSQL",
                 f"{commits:.0f}",
-                f"{first_us:.0f} µs for each, and {follow_us:.0f} µs for each node that reads it",
+                f"{first_us:.0f} µs for each commit, and {follow_us:.0f} µs for each node that reads it",
             ),
         ),
     )

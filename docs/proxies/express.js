@@ -4,17 +4,19 @@ import express from "express";
 import { createProxyMiddleware } from "http-proxy-middleware";
 
 const app = express();
-app.use(compression()); // leaves streams alone, as Broker asks for it
+app.use(compression()); // does not compress streams, because Broker sends them with no-transform
 app.use(
-  "/live", // the page asks for /live/events, /live/insert and so on
+  "/live", // the page requests /live/events, /live/insert and so on
   createProxyMiddleware({
     target: "http://127.0.0.1:8080",
     on: {
-      // A stream that ends in the middle, because Broker was killed: version 3 by itself leaves the page waiting.
+      // When Broker is killed, a stream ends in the middle. Without this function, version 3 leaves the page's
+      // connection open, and the page does not notice the end.
       proxyRes(stream, _request, answer) {
         stream.on("close", () => stream.complete || answer.destroy());
       },
-      // While Broker is down. An EventSource gives up for good at anything but 200.
+      // This function is called while Broker is down. An EventSource never reconnects after any status except 200, so
+      // it gets 200 here.
       error(_error, request, answer) {
         if (!("writeHead" in answer) || answer.headersSent) answer.destroy();
         else if (request.headers.accept === "text/event-stream") {

@@ -3,16 +3,18 @@
 export default {
   server: {
     proxy: {
-      // The page asks for /live/events, /live/insert and so on.
+      // The page requests /live/events, /live/insert and so on.
       "/live": {
         target: "http://127.0.0.1:8080",
         rewrite: (path) => path.slice("/live".length),
         configure(proxy) {
-          // A stream that ends in the middle, because Broker was killed: Vite by itself leaves the page waiting.
+          // When Broker is killed, a stream ends in the middle. Without this handler, Vite leaves the page's connection
+          // open, and the page does not notice the end.
           proxy.on("proxyRes", (stream, _request, answer) => {
             stream.on("close", () => stream.complete || answer.destroy());
           });
-          // While Broker is down. An EventSource gives up for good at anything but 200; others get Vite's 502.
+          // Vite calls this handler while Broker is down. An EventSource never reconnects after any status except 200,
+          // so it gets 200 here. Other requests get Vite's 502.
           proxy.on("error", (_error, request, answer) => {
             if (!("writeHead" in answer) || answer.headersSent) answer.destroy();
             else if (request.headers.accept === "text/event-stream") {

@@ -6,15 +6,17 @@ export default {
   devServer: {
     proxy: [
       {
-        // The page asks for /live/events, /live/insert and so on.
+        // The page requests /live/events, /live/insert and so on.
         context: ["/live"],
         target: "http://127.0.0.1:8080",
         pathRewrite: { "^/live": "" },
-        // A stream that ends in the middle, because Broker was killed: version 5 by itself leaves the page waiting.
+        // When Broker is killed, a stream ends in the middle. Without this function, version 5 leaves the page's
+        // connection open, and the page does not notice the end.
         onProxyRes(stream, _request, answer) {
           stream.on("close", () => stream.complete || answer.destroy());
         },
-        // While Broker is down. An EventSource gives up for good at anything but 200.
+        // This function is called while Broker is down. An EventSource never reconnects after any status except 200, so
+        // it gets 200 here.
         onError(_error, request, answer) {
           if (answer.headersSent) answer.destroy();
           else if (request.headers.accept === "text/event-stream") {

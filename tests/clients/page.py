@@ -19,7 +19,7 @@ Any client of Server-Sent Events can read Broker's stream. The libraries on this
 library there is a short program ([tests/clients](../tests/clients)) that follows the library's README. `make test`
 tests six of the libraries. `make soak ARGS="--clients --page"` tests all of them, and generates this page.
 
-## What came of it
+## Results
 
 First, each library had to read a snapshot with unusual events (emoji, blanks and a colon in the name; emoji, line
 breaks, U+2028, U+2029 and U+0085 in the data; a line of 900 KB). Then it had to read a stream that was idle for some
@@ -28,15 +28,16 @@ stream until there was room; the server stopped after SIGTERM and was started ag
 and started again; and the server was started with another log. During each interruption, while the library was
 disconnected, a record was inserted. The columns of the table show:
 
-* **data**: whether every character of names, ids and data is right.
-* **900 KB**: whether the library can read a line of this length, and the option that it needs for that.
-* **empty events**: when the library delivers an event that has no data. By the standard, this is not an event. If your
-  library delivers such events, check `data`, or the name, before `JSON.parse`. *Id alone* means an id without an event.
-  Broker sends it on a stream with a filter when other records were published. With `?heartbeat=event`, Broker sends the
-  event `$heartbeat` instead.
-* **full**, **SIGTERM**, **kill -9**: whether the library resumes by itself (or with the loop that it needs), so that
-  the missed record arrives once and nothing arrives twice. *Ends* means that the library raises an error, or that its
-  stream ends. In this case, connect again with the last id.
+* **data**: whether the library delivers every character of names, ids and data correctly.
+* **900 KB**: whether the library can read a line of this length. If the library needs an option for that, the column
+  names the option, and says what happens without it.
+* **empty events**: in which cases the library delivers an event that has no data. By the standard, such a block of the
+  stream is not an event. If your library delivers such events, check `data`, or the name, before `JSON.parse`. *Id
+  alone* means a block that has only an id. Broker sends such a block on a stream with a filter after it has published
+  records that the filter leaves out. With `?heartbeat=event`, Broker sends the event `$heartbeat` instead.
+* **full**, **SIGTERM**, **kill -9**: whether the library resumes after this interruption (by itself, or in a loop of
+  your own), so that the missed record arrives once and nothing arrives twice. *Ends* means that the library raises an
+  error, or that its stream ends. In this case, connect again with the last id.
 * **`$reset`**: whether the library continues with the other log, and delivers `$reset` first.
 
 No library received a record twice, or out of order.
@@ -48,18 +49,19 @@ _LANGUAGES = {"js": "JavaScript", "python": "Python", "go": "Go", "rust": "Rust"
 WRITE = """
 ## Clients that write
 
-Any HTTP client can sign up, log in and insert. With each request in clear text, `curl --http2` and the JDK's
-`HttpClient` offer HTTP/2. (`HttpClient` does so by default, and so do libraries that are built on it.) Broker declines
-the offer, and answers over HTTP/1.1 on the same connection. `make test` runs both clients. They send bodies in one
-piece and in many pieces, chunked and not chunked, and with and without `Expect: 100-continue`
+Any HTTP client can sign up, log in and insert. In each request without TLS, `curl --http2` and the JDK's `HttpClient`
+offer to use HTTP/2. (`HttpClient` does so by default, and so do libraries that are built on it.) Broker declines the
+offer, and answers over HTTP/1.1 on the same connection. `make test` runs both clients. They send bodies in one piece
+and in many pieces, chunked and not chunked, and with and without `Expect: 100-continue`
 ([test_upgrade.py](../tests/web/test_upgrade.py)).
 """
 
 KNOW = """
 ## What you need to know
 
-When a library reconnects by itself, it sends the last id. The column **saved id** shows how to set an id for the first
-request. *Connects again by your own loop* means that your program must open the new connection in a loop.
+When a library reconnects by itself, it sends the last id that it received. The column **saved id** shows how to set an
+id for the first request. *By your own loop* means that the library reads only one response, so your program must open
+each new connection, in a loop, and must send the last id.
 
 """
 
@@ -120,7 +122,8 @@ def _large(library: Library, result: dict[str, Any]) -> str:
         return str(result["large"])
     if result["without_option"] == YES:
         return "yes"
-    return f"{result['large']}; else it {result['without_option']}" if library.large != NO_OPTION else "no"
+    without = f"without it, the library {result['without_option']}"
+    return f"{result['large']}; {without}" if library.large != NO_OPTION else "no"
 
 
 def _empty(counts: dict[str, int]) -> str:
@@ -135,7 +138,7 @@ def _empty(counts: dict[str, int]) -> str:
 
 
 def _notes(results: dict[str, Any]) -> Iterator[str]:
-    yield "| library | connects again | saved id | lines over 64 KiB | and |"
+    yield "| library | reconnects | saved id | lines over 64 KiB | what else to know |"
     yield "|---|---|---|---|---|"
     for library in LIBRARIES:
         if library.program not in results:

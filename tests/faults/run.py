@@ -168,8 +168,8 @@ class Run:
         insert.acknowledged = True
         insert.position = int(record["id"].rpartition("-")[2]) if record["id"] else None
         self.counts["inserts acknowledged"] += 1
-        self.counts["of these scheduled"] += insert.due_us is not None
-        self.counts["of these had been stored when they were sent again"] += status == 200
+        self.counts["inserts acknowledged, of scheduled records"] += insert.due_us is not None
+        self.counts["inserts acknowledged, stored before they were sent again"] += status == 200
 
     async def _cancel(self, client: Client, insert: Insert) -> None:
         status, answer = await self._insist(client, f"/cancel/{insert.uuid}", b"{}")
@@ -213,7 +213,7 @@ class Run:
                         for frame in frames:
                             last_id = _take(frame, view) or last_id
                         if dice.random() < 0.002:
-                            self.counts["rests of a reader"] += 1
+                            self.counts["pauses of a reader"] += 1
                             await asyncio.sleep(dice.uniform(0, 2))
                         if dice.random() < leaves and not self._stop:
                             view.left = True

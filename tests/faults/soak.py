@@ -138,8 +138,8 @@ def shown(reports: dict[str, Any]) -> str:
 def _lines(what: str, report: dict[str, Any]) -> list[str]:
     return [
         f"{what}, {report['date']}, {report['minutes']} minutes, {report['publishers']} publishers, "
-        f"{report['subscribers']} subscribers that resume and {report['newcomers']} that begin anew again and again, "
-        f"seed {report['seed']}:",
+        f"{report['subscribers']} subscribers that resume and {report['newcomers']} that disconnect again and again "
+        f"and start with a new snapshot, seed {report['seed']}:",
         "",
         "| what | how many |",
         "|---|---|",
