@@ -287,7 +287,8 @@ def test_a_forwarded_address_of_a_stranger_is_not_believed(tmp_path: Path) -> No
         first.wait("$ready")
         with streaming(server, headers="X-Forwarded-For: 203.0.113.7\r\n") as refused:
             wait_for(lambda: refused.ended)
-            assert (refused.retry, refused.frames) == ("2000", [])
+            assert refused.frames == []
+            assert 1000 <= int(refused.retry) <= 3000  # retry_ms, and at random up to half of it more or less
 
 
 def test_one_user_cannot_take_all_of_the_queue(tmp_path: Path) -> None:

@@ -353,10 +353,12 @@ def test_a_full_server_answers_a_stream_that_ends(tmp_path: Path) -> None:
         with stream_of(server) as second:
             wait_for(lambda: second.ended)
             assert second.head.startswith("HTTP/1.1 200 OK\r\n")
-            assert (second.retry, second.ended, second.empty) == ("2000", "between chunks", [])
+            assert (second.ended, second.empty) == ("between chunks", [])
+            assert 1000 <= int(second.retry) <= 3000  # retry_ms, and at random up to half of it more or less
         with stream_of(server, headers="Connection: close\r\n") as proxied:
             wait_for(lambda: proxied.ended)
-            assert (proxied.retry, proxied.ended) == ("2000", "cleanly")
+            assert proxied.ended == "cleanly"
+            assert 1000 <= int(proxied.retry) <= 3000
         with stream_of(server, version="1.0") as third:
             wait_for(lambda: third.ended)
             assert (third.retry, third.ended) == ("2000", "cleanly")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
@@ -71,9 +70,6 @@ class Catchup:
             subscriber.abort()
 
     async def _connect(self, subscriber: Subscriber, last_id: str | None) -> None:
-        retry_ms = self._settings.retry_ms
-        # A random delay, so that after a restart of the server its clients do not all reconnect at the same moment.
-        subscriber.write(sse.retry(random.randint(retry_ms // 2, retry_ms * 3 // 2)))  # noqa: S311 (no secret)
         snapshot_end: int | None = None
         if last_id is None:
             snapshot_end = self._relay.position

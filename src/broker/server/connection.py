@@ -21,32 +21,6 @@ from broker.server.responses import in_one_write, without_chunks
 _PIPELINED_MAX = 32  # requests that wait after an unanswered one; the connection is closed if there are more
 
 
-class _Parser(httptools.HttpRequestParser):
-    """Ignores every offer to switch to another protocol (RFC 9110, section 7.8: a server may ignore ``Upgrade``).
-
-    Java's HttpClient and ``curl --http2`` make such an offer with each request that is not encrypted. httptools treats
-    the offer as accepted: it skips the body, and stops after the headers. So the headers are rebuilt without the offer,
-    and parsed again as if the client had not made it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._reset()
-
-    def _reset(self) -> None:
-        super().__init__(self._connection)
-        # As in Uvicorn: after a request with ``Connection: close``, the client may already have pipelined another one.
-        self.set_dangerous_leniencies(lenient_data_after_close=True)
-
-    def feed_data(self, data: bytes) -> None:  # type: ignore[override] # asyncio's transports give bytes
-        while True:
-            try:
-                super().feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as offer:  # its argument: how many bytes of the data were read
-                data = self._connection.headers_without_offer() + data[offer.args[0] :]
-                self._reset()  # otherwise the parser ignores all data after an HTTP/1.0 request
-
-
 class Connection(HttpToolsProtocol):
     """Handles a connection from its first byte to its end, or until it is handed over to a subscriber.
 
@@ -57,7 +31,6 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, admission: Admission, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.parser = _Parser(self)
         self._admission = admission
         self._address: str | None = None  # None: the connection is not counted
         self._receiving = Receiving(admission.settings, self.loop.time())
@@ -95,14 +68,34 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._receiving.received(len(data), self.loop.time())
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.logger.warning("%s: the data received is not HTTP/1.1", self.client)
+            self._refuse(self._refusal or BadRequest("the data received is not HTTP/1.1; the connection is closed"))
+            return
         # The parser is None if the connection was handed over or lost in the meantime.
         if self.parser is not None and (problem := self._receiving.too_large()):
             self._refuse(problem)
 
-    def on_url(self, url: bytes) -> None:
-        self._receiving.headers(len(url))
-        super().on_url(url)
+    def _parse(self, data: bytes) -> None:
+        """Gives the data to the parser, and ignores every offer of the client to switch to another protocol (RFC 9110,
+        section 7.8: a server may ignore ``Upgrade``).
+
+        Java's HttpClient and ``curl --http2`` make such an offer with each request that is not encrypted. httptools
+        treats the offer as accepted: it skips the body, and stops after the headers. So the headers are rebuilt without
+        the offer, and parsed again as if the client had not made it."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:  # its argument: how many bytes of the data were read
+                data = self._headers_without_offer() + data[offer.args[0] :]
+            # A new parser, because the old one ignores all data after an HTTP/1.0 request.
+            self.parser = httptools.HttpRequestParser(self)
+            # As in Uvicorn: after a request with ``Connection: close``, the client may have pipelined another one.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def on_message_begin(self) -> None:
         if self._receiving.part is not Part.HEADERS:  # a request that is pipelined after another one
@@ -111,19 +104,21 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._receiving.part is Part.HEADERS:  # trailers, which come after the body, are ignored
-            self._receiving.headers(len(name) + len(value))
             super().on_header(name, value)
 
-    def headers_without_offer(self) -> bytes:
+    def _headers_without_offer(self) -> bytes:
         """Returns the request line and the headers that were just read, without ``Upgrade``, so without the offer."""
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join([*lines, b"", b""])
 
     def on_headers_complete(self) -> None:
-        self._refusal = self._receiving.headers_too_large()
+        # The whole request may have arrived in one segment, so the size of the segment says nothing about the headers.
+        self._refusal = self._receiving.headers_too_large(
+            len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        )
         if self._refusal is not None:
-            raise ValueError("too large")  # stops the parser, and Uvicorn calls send_400_response
+            raise ValueError("too large")  # stops the parser: see data_received
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":  # httptools treats CONNECT as such an offer, too
                 self._refusal = BadRequest("CONNECT is for proxies, and Broker is not a proxy")
@@ -168,10 +163,6 @@ class Connection(HttpToolsProtocol):
             else:
                 self._refuse(problem)
 
-    def send_400_response(self, msg: str) -> None:
-        """Responds with an error in the usual form. Uvicorn calls this when the parser has stopped."""
-        self._refuse(self._refusal or BadRequest("the data received is not HTTP/1.1; the connection is closed"))
-
     def _refuse(self, problem: BrokerError) -> None:
         """Closes the connection. Responds with the problem first, unless that would disturb another response."""
         free = self.cycle is None or self.cycle.response_complete
@@ -190,9 +181,7 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # wider
         if cycle.scope["http_version"] == "1.0":
             app = without_chunks(app, cycle)
-        if not _may_be_a_stream(cycle):
-            app = in_one_write(app, cycle)
-        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # two names for the same type
+        super()._start_asgi_task(cycle, in_one_write(app, cycle))  # type: ignore[arg-type] # two names for the same type
 
 
 def _may_be_a_stream(cycle: RequestResponseCycle) -> bool:

@@ -22,12 +22,12 @@ class Receiving:
     """The progress of receiving. Each connection has one object of this class.
 
     Mutable state: the part that is being received (``part``), the time from which its speed is measured (``_since``),
-    how many bytes have arrived since then (``_bytes``), how many bytes were passed to the parser since it last reported
-    a piece of the body (``_unparsed``), and the size of the headers that the parser has reported (``_headers``).
+    how many bytes have arrived since then (``_bytes``), and how many bytes were passed to the parser since it last
+    reported a piece of the body (``_unparsed``).
 
     Times are in seconds, all of the same clock."""
 
-    __slots__ = ("_bytes", "_headers", "_settings", "_since", "_unparsed", "part")
+    __slots__ = ("_bytes", "_settings", "_since", "_unparsed", "part")
 
     def __init__(self, settings: Settings, now: float) -> None:
         self._settings = settings
@@ -35,12 +35,11 @@ class Receiving:
         self._since = now
         self._bytes = 0
         self._unparsed = 0
-        self._headers = 0
 
     def begin(self, part: Part, now: float) -> None:
         self.part = part
         self._since = now
-        self._bytes = self._unparsed = self._headers = 0
+        self._bytes = self._unparsed = 0
 
     def received(self, size: int, now: float) -> None:
         """Records that ``size`` bytes have arrived. They are passed to the parser after this call."""
@@ -52,12 +51,6 @@ class Receiving:
     def parsed(self) -> None:
         """Records that the parser has found a piece of the body."""
         self._unparsed = 0
-
-    def headers(self, size: int) -> None:
-        """Records that the parser has found a piece of the URL or of the headers, ``size`` bytes long.
-
-        These are counted separately, because the whole request may have arrived in one segment."""
-        self._headers += size
 
     def complete(self) -> None:
         self.part = Part.NOTHING
@@ -71,11 +64,9 @@ class Receiving:
         """Whether a request is expected, and no byte of it has arrived."""
         return self.part is Part.HEADERS and self._bytes == 0
 
-    def headers_too_large(self) -> BrokerError | None:
-        """Checks the size of the headers. To be called when they are complete.
-
-        All of them may have arrived at once, followed by a part of the body."""
-        return self._too_large() if self._headers > self._settings.head_bytes_max else None
+    def headers_too_large(self, size: int) -> BrokerError | None:
+        """Checks the size of the URL and the headers, in bytes. To be called when they are complete."""
+        return self._too_large() if size > self._settings.head_bytes_max else None
 
     def too_large(self) -> BrokerError | None:
         """Checks how much data the parser holds. To be called after the received data was passed to the parser.

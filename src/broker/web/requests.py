@@ -82,7 +82,8 @@ class Parameters:
     among the words in ``mistaken`` that other servers use for it."""
 
     def __init__(self, *names: str, mistaken: Mapping[str, Sequence[str]], strict: bool = True) -> None:
-        self._names = {_folded(name): name for name in names}
+        # The names as they are documented come first, because most requests use them.
+        self._names = {name: name for name in names} | {_folded(name): name for name in names}
         self._mistaken = {word: name for name, words in mistaken.items() for word in words}
         self._strict = strict
 
@@ -100,6 +101,9 @@ class Parameters:
         parameters: list[tuple[str, str]] = []
         unknown = 0
         for sent_name, value in pairs:
+            if name := self._names.get(sent_name):
+                parameters.append((name, value))
+                continue
             folded = _folded(sent_name)
             if (name := self._names.get(folded)) and "[" not in sent_name:
                 parameters.append((name, value))
@@ -111,7 +115,7 @@ class Parameters:
             elif (unknown := unknown + 1) > _UNKNOWN_MAX:
                 raise BadRequest(f"the query has more than {_UNKNOWN_MAX} unknown parameters")
             elif (meant := self._meant(folded)) or self._strict:
-                right = meant or ", ".join(self._names.values())
+                right = meant or ", ".join(dict.fromkeys(self._names.values()))
                 raise BadRequest(f"{sent_name[:50]}: there is no such parameter; use {right}")
         return parameters
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import MutableMapping
 from typing import Any, cast
@@ -59,14 +60,18 @@ class Stream:
         heartbeat_events = _heartbeat_events([value for name, value in parameters if name == "heartbeat"])
         # EventSource sends the header whenever it reconnects, so the header's id is newer than the one in the URL.
         last_id = _last(header(scope, b"last-event-id") or "")
-        last_id = last_id or _last(",".join(value for name, value in parameters if name == "last_event_id"))
+        last_id = last_id or _last(",".join([value for name, value in parameters if name == "last_event_id"]))
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
-        extensions = cast(MutableMapping[str, Any], scope.get("extensions") or {})
-        handover: Handover | None = extensions.get(EXTENSION)
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
-        elif refused:
-            await self._refuse(send, handover)
+            return
+        # ``retry:`` is sent together with the headers, which saves a system call, and a client that is refused needs it
+        # as well.
+        await send({"type": "http.response.body", "body": _retry(broker.settings.retry_ms), "more_body": True})
+        extensions = cast(MutableMapping[str, Any], scope.get("extensions") or {})
+        handover: Handover | None = extensions.get(EXTENSION)
+        if refused:
+            await _refuse(send, handover)
         elif handover is not None:
             subscription = Subscription(filter, heartbeat_events, handover.chunked, handover.last_chunk)
             broker.subscribe(subscription, address(scope), last_id or None, handover.take)
@@ -75,13 +80,18 @@ class Stream:
             broker.subscribe(Subscription(filter, heartbeat_events), address(scope), last_id or None, transport.take)
             await transport.run(receive, send)
 
-    async def _refuse(self, send: Send, handover: Handover | None) -> None:
-        """A temporary refusal is a stream that ends at once, because EventSource tries again only after a 200."""
-        body = sse.retry(self._broker.settings.retry_ms)
-        cut_short = handover is not None and not handover.last_chunk
-        await send({"type": "http.response.body", "body": body, "more_body": cut_short})
-        if handover is not None and cut_short:
-            handover.cut_short()
+
+async def _refuse(send: Send, handover: Handover | None) -> None:
+    """A temporary refusal is a stream that ends at once, because EventSource tries again only after a 200."""
+    if handover is not None and not handover.last_chunk:
+        handover.cut_short()
+    else:
+        await send({"type": "http.response.body"})
+
+
+def _retry(milliseconds: int) -> bytes:
+    """A random delay, so that after a restart of the server its clients do not all reconnect at the same moment."""
+    return sse.retry(random.randint(milliseconds // 2, milliseconds * 3 // 2))  # noqa: S311 (no secret)
 
 
 def _heartbeat_events(values: list[str]) -> bool:
@@ -93,6 +103,8 @@ def _heartbeat_events(values: list[str]) -> bool:
 def _last(ids: str) -> str:
     """The last of several ids. A library that was given a saved id in a header sends its own, newer id in a second
     header of the same name. The two are joined by a comma (RFC 9110, section 5.3), which no id contains."""
+    if "," not in ids:
+        return ids.strip()
     return next((event_id for part in reversed(ids.split(",")) if (event_id := part.strip())), "")
 
 
