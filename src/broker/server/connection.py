@@ -34,15 +34,16 @@ class _Parser(httptools.HttpRequestParser):
 
     def _reset(self) -> None:
         super().__init__(self._connection)
-        # As in Uvicorn: after a request with ``Connection: close``, the client may already have pipelined another one.
+        # Uvicorn sets this option on its own parser, too: after a request with ``Connection: close``, the client may
+        # already have pipelined another one.
         self.set_dangerous_leniencies(lenient_data_after_close=True)
 
-    def feed_data(self, data: bytes) -> None:  # type: ignore[override] # asyncio's transports give bytes
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override] # asyncio passes only bytes
         while True:
             try:
                 super().feed_data(data)
                 return
-            except httptools.HttpParserUpgrade as offer:  # its argument: how many bytes of the data were read
+            except httptools.HttpParserUpgrade as offer:  # its argument is the number of bytes that were parsed
                 data = self._connection.headers_without_offer() + data[offer.args[0] :]
                 self._reset()  # otherwise the parser ignores all data after an HTTP/1.0 request
 
@@ -66,7 +67,7 @@ class Connection(HttpToolsProtocol):
 
     # Start and end
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as Uvicorn's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # the same type as in Uvicorn's method
         super().connection_made(transport)
         if self.client is not None:
             # A socket that listens on both IPv6 and IPv4 reports an IPv4 address as ::ffff:192.0.2.1. It is converted
@@ -105,7 +106,8 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_message_begin(self) -> None:
-        if self._receiving.part is not Part.HEADERS:  # a request that is pipelined after another one
+        # The part is HEADERS already, unless this request arrived together with the end of the request before it.
+        if self._receiving.part is not Part.HEADERS:
             self._receiving.begin(Part.HEADERS, self.loop.time())
         super().on_message_begin()
 
@@ -125,7 +127,7 @@ class Connection(HttpToolsProtocol):
         if self._refusal is not None:
             raise ValueError("too large")  # stops the parser, and Uvicorn calls send_400_response
         if self.parser.should_upgrade():
-            if self.parser.get_method() == b"CONNECT":  # httptools treats CONNECT as such an offer, too
+            if self.parser.get_method() == b"CONNECT":  # httptools treats CONNECT as an offer, too
                 self._refusal = BadRequest("CONNECT is for proxies, and Broker is not a proxy")
                 raise ValueError("no proxy")
             return  # the headers will be parsed again: see _Parser
@@ -136,7 +138,7 @@ class Connection(HttpToolsProtocol):
         # The task of this request has been created, but has not run yet, so its scope can still be changed.
         if _may_be_a_stream(self.cycle):
             offer = ConnectionHandover(self, self.cycle, self._admission.settings)
-            self.scope["extensions"] = {EXTENSION: offer}  # type: ignore[dict-item] # ours
+            self.scope["extensions"] = {EXTENSION: offer}  # type: ignore[dict-item] # Uvicorn's type for an extension is a dict
 
     def on_body(self, body: bytes) -> None:
         self._receiving.parsed()
@@ -187,17 +189,17 @@ class Connection(HttpToolsProtocol):
 
     # Sending a response
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # wider
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # Starlette's type for an app, not Uvicorn's
         if cycle.scope["http_version"] == "1.0":
             app = without_chunks(app, cycle)
         if not _may_be_a_stream(cycle):
             app = in_one_write(app, cycle)
-        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # two names for the same type
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # Starlette and Uvicorn name the types of an app differently
 
 
 def _may_be_a_stream(cycle: RequestResponseCycle) -> bool:
-    """Whether the response may be a stream. True may be wrong, because only the route decides. The check saves
-    work for requests that cannot be streams.
+    """Returns whether the response may be a stream. True does not mean that it is a stream, because only the route
+    decides that. The check saves work for requests that cannot be streams.
 
     It uses the path of the request itself, because the connection's ``url`` belongs to the request that was parsed
     last, which may have been pipelined after this one."""
