@@ -30,10 +30,11 @@ environment and with `--set`, a list is separated by commas, and `none` is the e
 ignored, such as the line break at the end of a secret's file; around a path, only line breaks at its end are. Quotation
 marks around a value are refused.
 
-An empty variable is ignored. Only an empty `BROKER_DATABASE` is refused, because Broker would serve another log, an
-empty one, in place of yours. A variable `BROKER_...` that is not a setting, mostly a typing error, is ignored, and the
-log warns of it and names the most similar setting. `BROKER_PORT=tcp://10.96.0.12:8080`, which Kubernetes sets for a
-Service that is named `broker`, is ignored with a warning as well. `DATABASE_URL` is not read.
+An empty variable is ignored, as if it were not set. The exception is an empty `BROKER_DATABASE`, which is refused: if
+Broker ignored it, Broker would not serve your log in PostgreSQL, but the log in the folder `data`. A variable
+`BROKER_...` that is not a setting, mostly a typing error, is ignored, and the log warns of it and names the most
+similar setting. `BROKER_PORT=tcp://10.96.0.12:8080`, which Kubernetes sets for a Service that is named `broker`, is
+ignored with a warning as well. `DATABASE_URL` is not read.
 
 ## What people set
 

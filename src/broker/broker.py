@@ -1,4 +1,5 @@
-"""The use cases, which are all that web/ and a library caller use; and the start and stop of the parts."""
+"""The class Broker: the use cases, which are all that ``web`` and the callers of the library use, and the start and
+stop of all parts of a node."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ _LOG_PAGE_BYTES = 1 * MIB
 
 
 def wall_clock_us() -> int:
-    """Microseconds since the epoch."""
+    """Returns the time of this machine in microseconds since 1970."""
     return time.time_ns() // 1_000
 
 
@@ -63,19 +64,20 @@ class Statistics:
     """Figures of a node, as of one moment."""
 
     subscribers: int  # open streams
-    live: int  # of these, those that have everything up to the hub's position
-    position: int  # of the newest record that was handed to the streams
+    live: int  # of these, the streams to which everything up to the hub's position was written
+    position: int  # the position of the newest record that was handed to the streams
     deliveries: int  # frames that were written to live subscribers since the start
-    writes_waiting: int  # records and other writes that are accepted and not committed yet
+    writes_waiting: int  # records and other writes that are accepted, and not committed yet
 
 
 class Broker:
-    """One node. ``start`` and ``stop`` are in the order of the path (docs/architecture.md).
+    """One node. ``start`` starts its parts in the order in which a record passes through them (docs/architecture.md),
+    and ``stop`` stops them in the reverse order.
 
     Mutable state: whether it runs, its tasks, and how many records of each user wait for a commit."""
 
     def __init__(self, settings: Settings, clock: Callable[[], int] | None = None) -> None:
-        """``clock`` returns microseconds since the epoch; it replaces this machine's clock and the database's."""
+        """``clock`` returns microseconds since 1970; it replaces this machine's clock and the database's."""
         self.settings = settings
         self.clock = clock or wall_clock_us
         self.store = _make_store(settings, clock)
@@ -136,7 +138,7 @@ class Broker:
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """For a host application's own lifespan."""
+        """Starts Broker, and stops it at the end. A host application uses this in its own lifespan."""
         await self.start()
         try:
             yield
@@ -144,11 +146,14 @@ class Broker:
             await self.stop()
 
     def _watch(self, task: asyncio.Task[None]) -> None:
-        """No task ends while Broker runs. If one does, it has failed, and ``ready`` raises from then on."""
+        """Logs the error of a task that has ended. No task ends while Broker runs, unless it has failed. From then on
+        ``ready`` raises Unavailable."""
         if not task.cancelled() and (error := task.exception()):
             logger.critical("the %s failed; restart Broker", task.get_name(), exc_info=error)
 
     def _committed(self, commit: Commit) -> None:
+        """Passes the hint of a commit to the parts of the node. The relay is the first, because ``Hub.committed`` is
+        called when the frames of the commit are published."""
         self.relay.hint(commit)
         self.hub.committed()
         self.scheduler.hint(commit)
@@ -156,10 +161,10 @@ class Broker:
     # The log
 
     async def insert(self, records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
-        """Inserts all records or none; they are all of one user. Returns each record with True, or, for a repeated
-        insert, the first record with False.
+        """Inserts all records or none. All of them must be of one user. Returns a pair for each record: the record and
+        True, or, for a repeated insert, the first record and False.
 
-        Raises BadRequest, Conflict or InsufficientStorage with the index of the first record at fault; and Unavailable
+        Raises BadRequest, Conflict or InsufficientStorage with the index of the first record at fault, and Unavailable
         and TooManyRequests."""
         checked: str | None = None
         for index, new in enumerate(records):
@@ -192,8 +197,8 @@ class Broker:
     async def log_page(
         self, event: str, after: UUID | None, records_max: int | None, descending: bool
     ) -> tuple[LogPage, AsyncIterator[list[Record]]]:
-        """Where the page ends, and its records in portions of about a mebibyte. ``after`` is the uuid of the record
-        that the page follows. Raises BadRequest if the event has no such record."""
+        """Returns where the page ends, and the page's records in portions of about a mebibyte. ``after`` is the uuid of
+        the record that the page follows. Raises BadRequest if the event has no such record."""
         check_name(event)
         start = None
         if after is not None:
@@ -214,7 +219,7 @@ class Broker:
     # The stream
 
     def full(self, address: str) -> bool:
-        """Whether another stream of a client with this address would exceed a limit now."""
+        """Returns whether another stream of a client with this address would exceed a limit now."""
         return self.hub.full(address)
 
     def subscribe(
@@ -224,8 +229,9 @@ class Broker:
         last_id: str | None,
         connect: Callable[[Subscriber], StreamTransport | None],
     ) -> None:
-        """Opens a stream that resumes after ``last_id``, or begins with the snapshot if that is None. ``connect`` gives
-        the new subscriber its connection, or returns None if the client has closed it meanwhile."""
+        """Opens a stream. It resumes after ``last_id``, or begins with the snapshot if ``last_id`` is None. ``connect``
+        gives the new subscriber its connection, or returns None if the client has closed the connection in the
+        meantime."""
         subscriber = Subscriber(self.hub, subscription, client_key(address))
         connection = connect(subscriber)
         if connection is not None:
@@ -234,7 +240,7 @@ class Broker:
             self.catchup.connect(subscriber, last_id)
 
     def statistics(self) -> Statistics:
-        """Figures of this node, as of now."""
+        """Returns figures of this node, as of now."""
         return Statistics(
             subscribers=len(self.hub.subscribers),
             live=self.hub.live,

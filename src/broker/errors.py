@@ -8,18 +8,19 @@ import msgspec
 
 
 class BrokerError(Exception):
-    """The root: something went wrong in the server.
+    """The base class of all errors. An error of this class itself means that something went wrong in the server.
 
-    ``detail`` is for the person at the other end: what was wrong, where, and what to do. ``index`` is that of the
-    record at fault in its batch. ``retry_after_s``: after so many seconds the same request may succeed."""
+    ``detail`` is for the person who made the request: what was wrong, where, and what to do. ``index`` is the index, in
+    its batch, of the record at fault. ``retry_after_s`` is the number of seconds after which the same request may
+    succeed."""
 
     code = "internal"
     status = 500
     title = "Internal error"
 
     def __init_subclass__(cls, *, status: int = 0, code: str = "", title: str = "") -> None:
-        """``code`` is the end of the problem's type URN, which clients rely on; ``title`` is the status's own if it is
-        left out. A subclass without arguments is the same problem to a client as its base."""
+        """``code`` is the end of the problem's type URN, which clients rely on. ``title`` is the phrase of the HTTP
+        status if it is left out. To a client, a subclass without arguments is the same problem as its base class."""
         if status:
             cls.status, cls.code = status, code
             cls.title = title or HTTPStatus(status).phrase.capitalize()
@@ -40,7 +41,7 @@ class Unauthorized(BrokerError, status=401, code="unauthorized"):
 
 
 class Forbidden(BrokerError, status=403, code="forbidden"):
-    """The caller is known, or need not be, and may not do this."""
+    """This is not allowed to the caller, whether or not it is known who the caller is."""
 
 
 class NotFound(BrokerError, status=404, code="not-found"):
@@ -48,7 +49,7 @@ class NotFound(BrokerError, status=404, code="not-found"):
 
 
 class MethodNotAllowed(BrokerError, status=405, code="method-not-allowed"):
-    """The path has no such method. ``allow`` is the value of the header ``Allow``."""
+    """This method is not allowed for the path. ``allow`` is the value of the header ``Allow``."""
 
     def __init__(self, method: str, allow: str) -> None:
         super().__init__(f"{method} is not allowed here; use {allow}")
@@ -76,7 +77,7 @@ class UnsupportedEncoding(UnsupportedMediaType):
 
 
 class TooManyRequests(BrokerError, status=429, code="too-many-requests"):
-    """This client, or this user, has exceeded a rate or a limit of its own."""
+    """This client, or this user, has exceeded a limit that applies to each client or user separately."""
 
 
 class HeadTooLarge(BrokerError, status=431, code="head-too-large"):
@@ -101,7 +102,7 @@ class SettingsError(BrokerError, status=500, code="settings", title="Settings"):
 
 def encode_problem(problem: BrokerError) -> bytes:
     """The body of an ``application/problem+json`` response (RFC 9457)."""
-    # The detail may contain a name that came as half a surrogate pair, which UTF-8 cannot express.
+    # The detail may quote a name that contains half a surrogate pair, which UTF-8 cannot express.
     detail = problem.detail.encode(errors="replace").decode()
     document = {
         "type": f"urn:broker:problem:{problem.code}",

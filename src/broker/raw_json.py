@@ -13,14 +13,14 @@ import msgspec
 
 from broker.errors import BadRequest
 
-# Parsers recurse, and many fail or crash at a depth of about 1,000. No page needs JSON of that depth.
+# Many JSON parsers are recursive, and fail or crash at a depth of about 1,000. No page needs JSON of that depth.
 DEPTH_MAX = 256
 _TOO_DEEP = f"the JSON is nested more than {DEPTH_MAX} deep; send it flatter, or as a string"
 
-_SENTENCE_MAX = 200  # characters of a message
+_SENTENCE_MAX = 200  # the longest message, in characters
 
-# The quantifier is possessive and the closing quote optional. So a match never fails, and no hostile text makes the
-# regular expression scan it again and again.
+# The quantifier is possessive, and the closing quote is optional. So a match never fails, and no hostile text can make
+# the regular expression scan the same bytes again and again.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 # The escape of half a surrogate pair is valid JSON (RFC 8259, section 8.2), and JavaScript writes it, but msgspec
 # refuses it. The alternatives are, in order: a whole pair, a lone half (the group), any other escape.
@@ -45,8 +45,8 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes, what: str = "the body
 
     Raises BadRequest that names the field and what is wrong with it. ``what`` is what the message calls the body."""
     _check_utf8(body, what)
-    # Counting brackets is cheap, and shows for nearly every body that it is not too deep. Only for the others the
-    # brackets within strings have to be left out.
+    # Counting brackets is cheap, and shows for nearly every body that it is not nested too deep. Only for the other
+    # bodies, the brackets within strings must be excluded, which takes longer.
     if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _deep_at(body, DEPTH_MAX) is not None:
         raise BadRequest(_TOO_DEEP)
     try:
@@ -62,11 +62,12 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes, what: str = "the body
 
 
 def decode_array(decoder: msgspec.json.Decoder[list[_T]], body: bytes) -> tuple[list[_T], Compact] | None:
-    """Parses all elements of an array in one call, which takes a third of the time. Returns them, and the function for
-    their ``msgspec.Raw`` fields, which raises BadRequest if a field is nested too deep.
+    """Parses all elements of an array in one call, which takes a third of the time that one call for each would take.
+    Returns the elements, and the function for their ``msgspec.Raw`` fields, which raises BadRequest if a field is
+    nested too deep.
 
     Returns None if an element has to be refused, or is valid only for ``decode``. The caller then has to ``split`` the
-    array and ``decode`` each element by itself, which finds out which one and why."""
+    array and ``decode`` each element by itself, which finds out which element is at fault, and why."""
     _check_utf8(body, "the body")
     try:
         return decoder.decode(body), _compact_flat
@@ -75,7 +76,7 @@ def decode_array(decoder: msgspec.json.Decoder[list[_T]], body: bytes) -> tuple[
 
 
 def decode_lines(decoder: msgspec.json.Decoder[_T], lines: list[bytes]) -> tuple[list[_T], Compact] | None:
-    """The same as ``decode_array``, for lines that ``split_lines`` returned."""
+    """Does the same as ``decode_array``, for lines that ``split_lines`` returned."""
     try:
         b"\n".join(lines).decode()
         return [decoder.decode(line) for line in lines], _compact_flat
@@ -84,7 +85,7 @@ def decode_lines(decoder: msgspec.json.Decoder[_T], lines: list[bytes]) -> tuple
 
 
 def split(body: bytes) -> list[bytes]:
-    """The elements of an array, each as it was sent. Raises BadRequest if the body is not JSON."""
+    """Returns the elements of an array, each as it was sent. Raises BadRequest if the body is not JSON."""
     try:
         if _may_have_halves(body):
             mark = _mark()
@@ -99,7 +100,7 @@ def split(body: bytes) -> list[bytes]:
 
 
 def split_lines(body: bytes) -> list[bytes]:
-    """The lines that are not blank."""
+    """Returns the lines that are not blank."""
     return [line for line in body.split(b"\n") if line.strip(b" \t\r")]
 
 
@@ -112,8 +113,8 @@ def _compact(raw: bytes) -> bytes:
 
 
 def _compact_flat(raw: bytes) -> bytes:
-    """``_compact``, for a field of a record that was parsed with others. The record itself is one level of the depth.
-    Raises BadRequest if it is too deep."""
+    """Does the same as ``_compact``, for a field of a record that was parsed together with others. The record itself is
+    one level of the depth. Raises BadRequest if the field is nested too deep."""
     if (
         len(raw) > DEPTH_MAX
         and raw.count(b"[") + raw.count(b"{") >= DEPTH_MAX
@@ -124,7 +125,7 @@ def _compact_flat(raw: bytes) -> bytes:
 
 
 def _may_have_halves(body: bytes) -> bool:
-    """Whether there is an escape of a surrogate, which may be a lone half."""
+    """Returns whether the body has an escape of a surrogate, which may be a lone half."""
     return b"\\ud" in body or b"\\uD" in body
 
 
@@ -138,7 +139,8 @@ def _hide_halves(body: bytes, mark: bytes) -> bytes:
 
 
 def _decode_halves(decoder: msgspec.json.Decoder[_T], body: bytes, what: str) -> tuple[_T, Compact]:
-    """``decode``, for a body with escapes of half a surrogate pair. The function that it returns restores them."""
+    """Does the same as ``decode``, for a body with escapes of half a surrogate pair. The function that it returns
+    restores them."""
     mark = _mark()
     try:
         value = decoder.decode(_hide_halves(body, mark))
@@ -161,8 +163,8 @@ def _check_utf8(body: bytes, what: str) -> None:
 
 
 def _deep_at(text: bytes, depth_max: int) -> int | None:
-    """The index of the first element of the outermost array, or object, within which the depth exceeds ``depth_max``;
-    None if there is none."""
+    """Returns the index of the first element of the outermost array, or object, within which the depth exceeds
+    ``depth_max``. Returns None if there is none."""
     depth = index = 0
     for byte in _STRING.sub(b"", text).translate(None, _NEITHER_BRACKET_NOR_COMMA):
         if byte in b"[{":
@@ -177,10 +179,11 @@ def _deep_at(text: bytes, depth_max: int) -> int | None:
 
 
 def _other_encoding(what: str, body: bytes) -> BadRequest | None:
-    """The refusal of a text in another encoding, if its first bytes show which one it is."""
+    """Returns the error for a text in another encoding, if the first bytes of the text show which encoding it is."""
     if body.startswith(b"\x1f\x8b"):
         return BadRequest(f"{what} is compressed (gzip); send it as it is")
-    if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in body[:4]:  # ASCII characters have zero bytes there
+    # In UTF-16 and UTF-32, ASCII characters have zero bytes.
+    if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in body[:4]:
         return BadRequest(f"{what} is UTF-16 or UTF-32; send it as UTF-8")
     return None
 
@@ -192,10 +195,10 @@ def _not_json(what: str, body: bytes, error: msgspec.DecodeError) -> BadRequest:
 
 
 def _sentence(message: str) -> str:
-    """The message of msgspec, with the field first: ``Expected `str`, got `int` - at `$.event``` becomes ``event:
+    """Returns msgspec's message with the field first: ``Expected `str`, got `int` - at `$.event``` becomes ``event:
     expected `str`, got `int```."""
     text, _, path = message.partition(" - at `$.")
     text = text[0].lower() + text[1:]
-    if len(text) > _SENTENCE_MAX:  # it may contain the name of an unknown field, which has any length
+    if len(text) > _SENTENCE_MAX:  # it may contain the name of an unknown field, which may be long
         text = text[:_SENTENCE_MAX] + "…"
     return f"{path.rstrip('`')}: {text}" if path else text

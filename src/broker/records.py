@@ -15,12 +15,13 @@ from broker.errors import BadRequest
 
 TIMESTAMP_MIN = -62135596800  # 0001-01-01T00:00:00Z, seconds
 TIMESTAMP_MAX = 253402300799  # 9999-12-31T23:59:59Z, seconds; a time of today in milliseconds is far larger
-TIMESTAMP_TEXT_MAX = 64  # characters; a microsecond needs 19
+TIMESTAMP_TEXT_MAX = 64  # characters; a time in whole microseconds needs at most 19
 
 _NUMBER = re.compile(r"-?\d")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _EVENT_ID = re.compile(r"([0-9a-f]{8})-(0|[1-9][0-9]{0,17})\Z")
-# Enough digits for every number of TIMESTAMP_TEXT_MAX characters between the bounds: only the last step rounds.
+# The precision is enough for every number of TIMESTAMP_TEXT_MAX characters between the two limits. So nothing is
+# rounded before the last step.
 _EXACT = Context(prec=2 * TIMESTAMP_TEXT_MAX)
 
 
@@ -35,23 +36,23 @@ class EventId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> EventId | None:
-        """None if ``text`` cannot be an id of any Broker."""
+        """Returns None if ``text`` cannot be an id of any Broker."""
         match = _EVENT_ID.match(text)
         return cls(match[1], int(match[2])) if match else None
 
 
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
-    """What a publisher asks to append. ``data`` is compact JSON. ``timestamp`` is the number as it was sent, or None
-    for now."""
+    """What a publisher asks to append. ``data`` is compact JSON. ``timestamp`` is the number as the publisher sent it,
+    or None if the record is due at once."""
 
     uuid: UUID
     event: str
     data: bytes
     user: str
     timestamp: str | None = None
-    due_us: int | None = None  # ``timestamp`` in microseconds since the epoch, rounded up; None for now
+    due_us: int | None = None  # ``timestamp`` in microseconds since 1970, rounded up; None: at once
     log_only: bool = False
-    uuid_given: bool = False  # whether the publisher chose the uuid: only then it can be a repeated insert
+    uuid_given: bool = False  # whether the publisher chose the uuid; only then the insert may be a repeated one
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):
@@ -63,7 +64,7 @@ class Published(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One version of an event, as the log holds it. Times are integer microseconds since the epoch."""
+    """One version of an event, as it is in the log. Times are whole microseconds since 1970."""
 
     uuid: UUID
     event: str
@@ -77,11 +78,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     position: int | None = None
     published_us: int | None = None
     number: int = 0
-    epoch: str = ""  # the log's, when this was read or written
+    epoch: str = ""  # the epoch of the log at the time when the record was read or written
 
     @property
     def id(self) -> str | None:
-        """The id on the stream; None until it is published, and for ever if it never is."""
+        """The record's SSE id. It is None as long as the record is not published."""
         return None if self.position is None else f"{self.epoch}-{self.position}"
 
 
@@ -129,19 +130,19 @@ def encode_record(record: Record) -> bytes:
 
 
 def encode_receipt(record: Record) -> bytes:
-    """The short response of ``Prefer: return=minimal``."""
+    """Returns the short response to a request with ``Prefer: return=minimal``."""
     return _encode({"uuid": record.uuid, "id": record.id})
 
 
 def seconds_text(microseconds: int) -> str:
-    """Microseconds since the epoch as a JSON number of seconds, without rounding: ``1700000000.5``."""
+    """Returns microseconds since 1970 as a JSON number of seconds, without rounding: ``1700000000.5``."""
     sign, magnitude = ("-", -microseconds) if microseconds < 0 else ("", microseconds)
     whole, fraction = divmod(magnitude, 1_000_000)
     return f"{sign}{whole}.{fraction:06d}".rstrip("0").rstrip(".")
 
 
 def parse_timestamp(text: str) -> int:
-    """Microseconds since the epoch, from a JSON number of seconds. They are rounded up, so that a record is never
+    """Returns the microseconds since 1970 for a JSON number of seconds. They are rounded up, so that a record is never
     published early.
 
     Raises BadRequest for anything but a number between the years 1 and 9999."""
@@ -161,7 +162,8 @@ def parse_timestamp(text: str) -> int:
 
 
 def _other_unit(seconds: Decimal) -> str:
-    """The end of the message for a number that is too large: the unit in which it would be a sensible time."""
+    """Returns the end of the message about a number that is too large. If the number would be a sensible time in
+    another unit, it names that unit."""
     for unit, divisor in (("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9)):
         if seconds <= TIMESTAMP_MAX * divisor:
             return f", and that looks like {unit}: divide by {divisor}"
@@ -169,17 +171,17 @@ def _other_unit(seconds: Decimal) -> str:
 
 
 def parse_uuid(text: str) -> UUID:
-    """Raises BadRequest for anything but the form of 36 characters (RFC 9562, section 4)."""
+    """Returns the uuid. Raises BadRequest for anything but the form of 36 characters (RFC 9562, section 4)."""
     if not _UUID.match(text):
         raise BadRequest("uuid: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057")
     return UUID(text)
 
 
 class _Uuids:
-    """Makes uuids. It is called by the event loop alone, because it is not safe for threads.
+    """Makes uuids. Only the event loop may call it, because it is not safe for several threads.
 
-    Mutable state: the last millisecond, and how many uuids were made in it; and random numbers in stock, because a
-    system call for each would cost more than everything else here."""
+    Mutable state: the millisecond of the last uuid, and how many uuids were made in that millisecond; and a stock of
+    random numbers, because a system call for each uuid would cost more than everything else here."""
 
     def __init__(self) -> None:
         self._milliseconds = 0
@@ -187,10 +189,10 @@ class _Uuids:
         self._random: list[int] = []
 
     def make(self, milliseconds: int) -> UUID:
-        """A uuid of version 7 (RFC 9562, section 5.7), with the counter of section 6.2, method 1.
+        """Returns a uuid of version 7 (RFC 9562, section 5.7), with the counter of section 6.2, method 1.
 
-        Later uuids are larger, so that the store's unique index grows at its end, which is faster. A clock that steps
-        back, and the 4,097th uuid of one millisecond, break that order, which costs a little time and nothing else."""
+        Later uuids are larger, so that the store's unique index grows at its end, which is faster. A clock that is set
+        back, and the 4,097th uuid of one millisecond, break that order. This costs a little time and nothing else."""
         self._count = self._count + 1 if milliseconds == self._milliseconds else 0
         self._milliseconds = milliseconds
         if not self._random:

@@ -23,9 +23,10 @@ logger = logging.getLogger("broker.settings")
 
 TABLE: tuple[Field[Any], ...] = fields(SettingTable)
 _KNOWN = {setting.name: setting for setting in TABLE}
-# An empty variable is mostly a mistake, and is ignored. For this setting, Broker would then serve another log, an empty
-# one, so it is refused.
-_EMPTY = {"database": "give postgresql://user@host/name; for SQLite in data, unset the variable"}
+# An empty variable is usually a mistake, and is ignored, as if it were not set. But if an empty BROKER_DATABASE were
+# ignored, Broker would serve the SQLite log in the folder ``data``, and not the operator's log in PostgreSQL. So it is
+# refused. The text is a part of the message "database (BROKER_DATABASE): empty; ..., or leave it out".
+_EMPTY = {"database": "give postgresql://user@host/name; to keep the log in SQLite instead, unset the variable"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,7 @@ def test_a_port_in_use_is_said_with_the_source_of_the_port(stack: ExitStack) -> 
     port = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
     settings = Settings(port=port, sources={"port": "BROKER_PORT"})
     assert refusal(settings) == (
-        f"port (BROKER_PORT): cannot listen on 127.0.0.1 port {port}: another program does; "
+        f"port (BROKER_PORT): cannot listen on 127.0.0.1 port {port}: another program uses it; "
         "stop that program, or choose another --port"
     )
 
@@ -121,7 +121,7 @@ def test_a_free_port_is_free_at_all_addresses(stack: ExitStack, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("host", "says"),
     [
-        ("192.0.2.1", "this machine has no such address"),
+        ("192.0.2.1", "this machine does not have this address"),
         ("no-such-name.invalid", "not a name that this machine knows"),
         ("a b", "not a name that this machine knows"),
         ("x" * 70, "not a name that this machine knows"),

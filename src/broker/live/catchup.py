@@ -1,5 +1,5 @@
-"""Brings one subscriber from its position to the relay's. This is the slow path: each subscriber that is behind has a
-task of its own."""
+"""Brings a subscriber that is behind up to the relay's position, by writing all records that it lacks. This is the slow
+path: each subscriber that is behind has a task of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Catchup:
 
     A subscriber that is behind costs one task and the memory of at most one slice, however slow it is.
 
-    Mutable state: the running tasks. The progress of each is the position of its subscriber."""
+    Mutable state: the running tasks. The progress of a task is not stored here: it is the position of its
+    subscriber."""
 
     def __init__(self, store: Store, relay: Relay, hub: Hub, settings: Settings) -> None:
         self._store = store
@@ -41,8 +42,8 @@ class Catchup:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connect(self, subscriber: Subscriber, last_id: str | None) -> None:
-        """Starts the catch-up of a new stream. It resumes after ``last_id``, or starts with the snapshot if that is
-        None."""
+        """Starts the catch-up of a new stream. The stream resumes after ``last_id``, the last SSE id that the client
+        has received. If ``last_id`` is None, the stream starts with the snapshot."""
         self._start(subscriber, self._connect(subscriber, last_id))
 
     def resume(self, subscriber: Subscriber) -> None:
@@ -85,18 +86,19 @@ class Catchup:
     async def _position_of(self, last_id: str) -> int | None:
         """Returns the position to resume from, or None if the id does not belong to this log.
 
-        The danger: an id may be ahead of this node's relay, because the client received it from another node or in the
-        response to an insert. A catch-up from there would start ahead of the relay, and could be sent the records
-        between the two a second time when the relay reaches them. So this method first waits until the relay has
-        reached the position of the id."""
+        The danger: the id may belong to a position that this node's relay has not reached yet, because the client
+        received the id from another node, or in the response to an insert. If the catch-up started there at once, the
+        subscriber would be ahead of the relay, and the client would receive some of its records a second time. So this
+        method first waits until the relay has reached the position of the id."""
         event_id = EventId.parse(last_id)
         if event_id is None:
             return None
         if event_id.epoch not in self._relay.epochs:
             if (await self._store.head()).epoch != self._relay.epoch:
-                # The store is in a new epoch already, and this id may belong to that epoch. The relay will soon notice
-                # the new epoch, and will close all streams, including this one. The client then reconnects and resumes.
-                # Until then this waits: no position is as large as LOOK.
+                # The store has already begun a new epoch, which this node's relay has not noticed yet, and the id may
+                # belong to that epoch. When the relay notices the new epoch, it closes all streams, including this one,
+                # and the client reconnects and resumes. Until then this task waits. It waits for the position LOOK,
+                # which the relay never reaches, because no position is that large.
                 await self._relay.reached(LOOK)
             return None
         ended = self._relay.epochs[event_id.epoch]
@@ -151,7 +153,9 @@ class Catchup:
             if page is not None and len(page[0]) <= _SLICE:
                 chunk, reached = page
                 subscriber.advance(reached)
-                if chunk:  # empty if later records have replaced all on the page; an empty chunk would end the response
+                # The chunk is empty if each record of the page has been replaced by a later record of its event. There
+                # is nothing to write then.
+                if chunk:
                     subscriber.write_framed(chunk)
                 return
         frames, reached = snapshot.walk(subscription.filter, subscriber.position, upto)
@@ -159,7 +163,9 @@ class Catchup:
         await self._send(subscriber, b"".join(frames))
 
     async def _too_far(self, subscriber: Subscriber) -> bool:
-        """Returns whether the subscriber has missed more records, or more bytes, than a replay may have."""
+        """Returns whether the subscriber has missed more records, or more bytes, than a replay may have. The bytes are
+        counted only if the records are not in memory any more, because the frames in memory have a limit of bytes of
+        their own."""
         upto = self._relay.position
         if upto - subscriber.position > self._settings.replay_max:
             return True
@@ -185,7 +191,9 @@ class Catchup:
             subscriber.advance(records[-1].position)
             frames = [self._relay.frame(record) for record in records if filter.matches(record.event)]
             payload = b"".join(frames)
-            del records, frames  # a slow reader may need long for the payload; keep one copy of the data, not three
+            # A slow reader may take long to receive the payload. Until then this task keeps only one copy of the data
+            # in memory, and not three.
+            del records, frames
             await self._send(subscriber, payload)
 
     async def _send(self, subscriber: Subscriber, payload: bytes) -> None:

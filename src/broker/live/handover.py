@@ -1,4 +1,5 @@
-"""A server's offer to give a stream's connection away: what ``web`` asks for, and Broker's own server grants."""
+"""How a stream takes over its connection from the server. ``web`` uses this interface, and Broker's own server
+implements it (``server/handover.py``). Other ASGI servers cannot hand their connections over."""
 
 from __future__ import annotations
 
@@ -6,22 +7,28 @@ from typing import Protocol
 
 from broker.live.subscriber import StreamTransport, Subscriber
 
-EXTENSION = "broker.handover"  # the key of the offer among an ASGI scope's extensions
+EXTENSION = "broker.handover"  # the server puts its offer under this key into the extensions of the ASGI scope
 
 
 class Handover(Protocol):
-    """Streams leave HTTP behind: once the headers are written, the socket belongs to a subscriber."""
+    """The server's offer to hand over the connection of one request.
+
+    A stream needs HTTP only until its headers are written. From then on the connection can belong to a subscriber,
+    which writes to it directly."""
 
     chunked: bool  # whether the response is framed in chunks
-    # Whether the response ends with its last chunk. Several libraries take that for the end of the data, and would not
-    # open the stream again; but of a stream that ends without it, proxies that are made of Node's http-proxy never
-    # notify their client. They ask for the connection to be closed, which the libraries do not (docs/decisions/0007).
+    # Whether the response ends with the last chunk (RFC 9112, section 7.1), which marks the end of the data. Several
+    # client libraries do not reconnect after a last chunk, so streams usually end without it. But proxies that are
+    # based on Node's http-proxy never notify their client of the end of a stream that has no last chunk. These proxies
+    # can be recognised, because they ask for the connection to be closed, and the libraries do not. So their streams
+    # end with the last chunk (docs/decisions/0007).
     last_chunk: bool
 
     def take(self, subscriber: Subscriber) -> StreamTransport | None:
-        """Makes the subscriber the protocol of the connection; None if the client has gone already."""
+        """Makes the subscriber the asyncio protocol of the connection, and returns the connection. Returns None if the
+        client has closed the connection already."""
         ...
 
     def cut_short(self) -> None:
-        """Closes the connection behind what was sent, without the last chunk."""
+        """Closes the connection after the bytes that were written before, without the last chunk."""
         ...

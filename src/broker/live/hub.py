@@ -14,13 +14,14 @@ from broker.live.subscriber import Subscriber
 from broker.live.subscription import Subscription
 from broker.settings import Settings
 
-_HEARTBEATS_PER_TURN = 100  # writing that many takes about a millisecond
+_HEARTBEATS_PER_TURN = 100  # heartbeats in one iteration of the event loop; they take about a millisecond
 
 
 class Group:
     """The live subscribers with equal subscriptions. Their frames are joined and framed once for the whole group.
 
-    Mutable state: the members, and what was last written to all of them. Only the hub changes it."""
+    Mutable state: the members, when something and when a heartbeat was last written to all of them, and which SSE id
+    they all have received (``announced``). Only the hub changes it."""
 
     __slots__ = ("announced", "heartbeat_at", "members", "subscription", "written_at")
 
@@ -31,8 +32,8 @@ class Group:
         self.members: dict[Subscriber, None] = {}
         self.written_at = now  # when something was last written to all members, in seconds of the loop's clock
         self.heartbeat_at = now  # when a heartbeat was last sent to all members
-        # The highest position whose id was written to all who were members at that time. A subscriber that joined later
-        # has received the id of its own ``position`` instead.
+        # All subscribers that were members when this was last set have received the SSE id of this position, or of a
+        # later one. A subscriber that joined afterwards received the id of its own ``position`` in ``$ready``.
         self.announced = 0
 
     def write(self, body: bytes) -> None:
@@ -238,7 +239,7 @@ class Hub:
                         del index[key]
 
     def _index(self, group: Group) -> list[set[Group]]:
-        """Returns the sets of the index that contain this group, or have to contain it."""
+        """Returns the sets of the index that contain this group, or must contain it when it is added."""
         filter = group.subscription.filter
         if filter.everything:
             return [self._everything]
@@ -249,9 +250,11 @@ class Hub:
     # Time
 
     async def run_heartbeats(self) -> None:
-        """Runs until it is cancelled: one timer for all groups. A group receives a heartbeat when nothing was written
-        to it for ``heartbeat_s``. A group that asked for heartbeats as events receives one every ``heartbeat_s``, even
-        if other frames were written to it, because the pages that read these streams may listen to no other event."""
+        """Sends the heartbeats of all groups, with one timer for all of them, until it is cancelled.
+
+        A group receives a heartbeat when nothing was written to it for ``heartbeat_s``. A group that asked for
+        heartbeats as events receives one every ``heartbeat_s``, even if other frames were written to it, because the
+        pages that read these streams may listen to no other event."""
         every = self._settings.heartbeat_s
         while True:
             await asyncio.sleep(min(1.0, every / 4))
@@ -263,14 +266,18 @@ class Hub:
                     await self._send_heartbeats(group)
 
     async def _send_heartbeats(self, group: Group) -> None:
-        """Writes to a limited number of subscribers in each iteration of the event loop, so that a group of thousands
-        does not delay other work."""
+        """Writes a heartbeat to each member of the group. It writes to a limited number of subscribers in each
+        iteration of the event loop, so that a group of thousands does not delay other work."""
         members = list(group.members)
+        # The hub's position may advance before the last heartbeat is written. The id that all members have received for
+        # certain is that of the position before the first heartbeat.
         announced = self.position
         for start in range(0, len(members), _HEARTBEATS_PER_TURN):
-            # A heartbeat may tell the reader the hub's position. This is correct only if every frame up to there has
-            # been written to that subscriber. So the position is read and written without an ``await`` in between, and
-            # subscribers that have left the group during an earlier iteration are left out.
+            # On a stream with a filter, a heartbeat may contain the SSE id of the hub's position, and the client
+            # resumes from that id later. The danger: if a frame up to that position was not written to the subscriber,
+            # the client would never receive it. Every such frame was written if the subscriber is live, and if the
+            # position is read and the heartbeat is written without an ``await`` in between. So members that left the
+            # group during an earlier iteration of the event loop are skipped.
             for subscriber in members[start : start + _HEARTBEATS_PER_TURN]:
                 if subscriber.group is group:
                     body = self._heartbeat(group, subscriber)
@@ -279,12 +286,16 @@ class Hub:
         group.announced = max(group.announced, announced)
 
     def _heartbeat(self, group: Group, subscriber: Subscriber) -> bytes:
-        """Returns a heartbeat. If the stream shows only a part of the log, the heartbeat also moves the reader's last
-        id forward. Without that, a reader whose filter matches few events would keep an old id, and more records might
-        follow that id than can be replayed when the reader resumes."""
+        """Returns the heartbeat for this subscriber. On a stream with a filter, it also moves the client's last id
+        forward to the hub's position.
+
+        Without that, a client whose filter matches few events would keep an old id. When such a client resumed, more
+        records might have been published since that id than can be replayed, although the client has missed none of its
+        own events."""
         partial = group.subscription.partial
         if group.subscription.heartbeat_events:
             return sse.heartbeat(self._clock(), self._id_of(self.position) if partial else None)
+        # If the client has the id of the hub's position already, an empty comment is enough.
         if partial and max(group.announced, subscriber.position) < self.position:
             return sse.moved_on(self._id_of(self.position))
         return sse.HEARTBEAT

@@ -1,4 +1,4 @@
-"""The newest frames, in memory, so that many clients can reconnect at once without the store."""
+"""Keeps the newest frames in memory, so that many clients can reconnect at once without a read of the store."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from broker.names import Filter
 
 
 class RecentFrames:
-    """As many as a resume may replay. Positions have no holes, so a frame's index follows from its position::
+    """Holds as many frames as a client that resumes may receive. Positions have no gaps, so the index of a frame
+    follows from its position::
 
-        position     before   before + 1   before + 2   ...        ``_before`` is the last one that is not held
+        position     before   before + 1   before + 2   ...        ``_before`` is the last position that is not held
         _frames                  [0]          [1]       ...
-        _ends                    [0]          [1]       ...        bytes of all frames up to and with this one
+        _ends                    [0]          [1]       ...        the bytes of all frames up to and including this one
 
-    Frames that are the latest of their event are shared with the snapshot. Memory is given back in large portions, so
-    for a while up to twice the bounds are held.
+    A frame that is the latest of its event is in the snapshot as well. Both refer to the same object, so it needs
+    memory only once. Frames are removed in large portions, because a removal moves all frames that stay. So for a while
+    up to twice as many frames or bytes are held as the limits say.
 
-    Owned by the relay, which puts each record in as its position moves past it."""
+    Owned by the relay, which adds the frame of each record when its position advances to that record."""
 
     def __init__(self, position: int, records_max: int, bytes_max: int) -> None:
         self._records_max = records_max
@@ -29,7 +31,7 @@ class RecentFrames:
         self._ends: list[int] = []
 
     def put(self, event: str, frame: bytes) -> None:
-        """The frame of the next position."""
+        """Adds the frame of the next position."""
         self._events.append(event)
         self._frames.append(frame)
         self._ends.append(len(frame) + (self._ends[-1] if self._ends else 0))
@@ -37,11 +39,13 @@ class RecentFrames:
             self._drop_oldest()
 
     def holds(self, after: int) -> bool:
-        """Whether every record behind the position ``after`` is here."""
+        """Returns whether the frames of all positions after ``after`` are held."""
         return after >= self._before
 
     def read(self, filter: Filter, after: int, upto: int, bytes_max: int) -> tuple[list[bytes], int]:
-        """The frames that match with ``after`` < position <= ``upto``, as many as fit, and the position reached."""
+        """Returns the frames that match the filter, with ``after`` < position <= ``upto``, and the position that was
+        reached. It stops when the frames that it has examined would exceed ``bytes_max``, but it examines at least one
+        frame."""
         first = after - self._before
         base = self._ends[first - 1] if first else 0
         last = min(upto - self._before, max(first + 1, bisect_right(self._ends, base + bytes_max)))
@@ -52,7 +56,8 @@ class RecentFrames:
         return frames, self._before + last
 
     def _drop_oldest(self) -> None:
-        """Down to the bounds. It moves all that stays, and is done rarely."""
+        """Removes the oldest frames until the limits are kept. This moves all frames that stay, so it is done
+        rarely."""
         dropped = max(len(self._frames) - self._records_max, bisect_right(self._ends, self._ends[-1] - self._bytes_max))
         self._before += dropped
         del self._events[:dropped], self._frames[:dropped]

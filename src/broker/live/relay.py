@@ -34,7 +34,7 @@ class Relay:
         self._hub = hub
         self._settings = settings
         self.epoch = ""
-        self.epochs: dict[str, int | None] = {}  # the log's epochs, each with the position at which it ended
+        self.epochs: dict[str, int | None] = {}  # each epoch of the log, and the position at which it ended
         self.position = 0
         self.snapshot = Snapshot()
         self.recent: RecentFrames
@@ -58,7 +58,7 @@ class Relay:
             self.snapshot.put(record.position, record.event, self.frame(record))
 
     def id_of(self, position: int) -> bytes:
-        """The SSE id of a position in the current epoch."""
+        """Returns the SSE id of a position in the current epoch."""
         return b"%b%d" % (self._id_prefix, position)
 
     def frame(self, record: Published) -> bytes:
@@ -70,9 +70,10 @@ class Relay:
         commit.
 
         If the commit's records start at the relay's next position, in the relay's epoch, they are passed on without
-        reading the store. In every other case the hint only wakes the relay, which then reads the store. A commit of
-        another epoch wakes it even if its head is not above the relay's position: after a fail-over the head of the new
-        epoch may be lower than that."""
+        reading the store. Otherwise, if records may be missing, the hint only wakes the relay, which then reads the
+        store. A commit of another epoch wakes the relay even if its head is not above the relay's position: after a
+        fail-over, the head of the new epoch may be lower than that position. The hints of other nodes do not say their
+        epoch (it is ""), so only the heads are compared."""
         ours = commit.epoch == self.epoch
         if ours and commit.published and commit.published[0].position == self.position + 1:
             self._advance(commit.published)
@@ -83,7 +84,8 @@ class Relay:
         """Runs until it is cancelled: reads the new records when it is woken, and at least every ``relay_poll_s``. So a
         lost wake-up delays records, but never loses one."""
         while True:
-            # Cleared before the read: a commit made during the read may be missed by it, but its wake-up is kept.
+            # The wake-up is cleared before the read. A commit that happens during the read may not be seen by that
+            # read, but it wakes the relay again.
             self._wake.clear()
             try:
                 await self._read_tail()

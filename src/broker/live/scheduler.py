@@ -1,4 +1,5 @@
-"""Sleeps until the next due time, and asks the store to publish what is due: one more writer of the log."""
+"""Publishes records when they are due: it sleeps until the next due time, and then asks the store to publish all
+records that are due. So it is another writer of the log."""
 
 from __future__ import annotations
 
@@ -12,15 +13,16 @@ from broker.store.base import Commit, Store
 logger = logging.getLogger("broker.scheduler")
 
 _RETRY_S = 1.0
-_EARLY_S = 0.001  # until the next try if the store's clock says that a record is not due yet
+# The pause before the next attempt, if the store has found that a record is not due yet by its own clock.
+_EARLY_S = 0.001
 
 
 class Scheduler:
-    """A timer decides nothing. Whether a record is due is decided by the store, by its own clock, in the transaction
-    that publishes it: a timer that fires early publishes nothing, and one that fires late finds that an insert has done
-    its work.
+    """The scheduler does not decide whether a record is due. The store decides that by its own clock, in the
+    transaction that publishes the record. So a timer that fires too early publishes nothing, and a timer that fires too
+    late may find that the transaction of an insert has published the record already.
 
-    Mutable state: the next due time, as far as it is known."""
+    Mutable state: the next due time, as far as this node knows it (``_next_due_us``)."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -33,9 +35,12 @@ class Scheduler:
         self._learn(commit.next_due_us)
 
     def _learn(self, next_due_us: int | None) -> None:
-        """The hints of several nodes, and a read that was under way meanwhile, come in any order. So of two times in
-        the future the earlier one counts. If nothing is due then after all, that costs an empty transaction; a later
-        time in its place would delay a record."""
+        """Updates the next due time.
+
+        Several nodes send hints, and a read of the next due time may be in progress at the same time. They arrive in
+        any order, so it is not known which of them is the newest. Therefore, of two times in the future the earlier one
+        is kept. If no record turns out to be due at that time, this costs only an empty transaction. If the later time
+        were kept, a record could be published too late."""
         known_us = self._next_due_us
         if known_us is not None and known_us > self._store.clock() and (next_due_us is None or next_due_us >= known_us):
             return
@@ -44,7 +49,7 @@ class Scheduler:
             self._wake.set()
 
     async def run(self) -> None:
-        """For ever."""
+        """Asks the store for the next due time, and publishes at each due time, until it is cancelled."""
         while True:
             try:
                 self._learn(await self._store.next_due())
@@ -54,8 +59,9 @@ class Scheduler:
                 await asyncio.sleep(_RETRY_S)
 
     async def _publish_when_due(self) -> None:
-        """Publishes at each due time. Returns when it has slept for so long that the store should be asked again: hints
-        may be lost, and clocks may be set."""
+        """Publishes at each due time. Returns after it has slept for ``scheduler_sleep_max_s`` without being woken. The
+        caller then asks the store for the next due time again, because a hint may have been lost, or a clock may have
+        been changed."""
         while True:
             self._wake.clear()
             wait_s = self._settings.scheduler_sleep_max_s
@@ -63,8 +69,11 @@ class Scheduler:
                 until_due_s = (self._next_due_us - self._store.clock()) / 1e6
                 if until_due_s <= 0:
                     due_us = self._next_due_us
-                    await self._store.publish_due()  # before it returns, its commit has hinted at the next due time
-                    if self._next_due_us == due_us:  # by the store's clock, which is another one, it is not due yet
+                    # When this returns, the hint of its commit has updated the next due time already.
+                    await self._store.publish_due()
+                    # The next due time is still the same, so the record is not due yet by the store's clock. That clock
+                    # may be slightly behind ``clock()``, which on PostgreSQL only estimates it.
+                    if self._next_due_us == due_us:
                         await asyncio.sleep(_EARLY_S)
                     continue
                 wait_s = min(wait_s, until_due_s)

@@ -1,4 +1,5 @@
-"""The latest of every event as ready bytes, in position order, as of the relay's position."""
+"""Keeps the latest record of every event in memory, as encoded frames in position order. It has the state of the log at
+the relay's position."""
 
 from __future__ import annotations
 
@@ -8,40 +9,49 @@ from broker import sse
 from broker.names import EVERYTHING, Filter
 from broker.settings import KIB
 
-_SCAN_MAX = 2_000  # entries that are looked at in one iteration of the event loop: about a millisecond
+# Entries that one call examines before other tasks have their turn. This takes about a millisecond.
+_SCAN_MAX = 2_000
 
 
 class Page:
-    """The frames with ``after`` < position <= ``upto``, as one HTTP chunk that all who need it share."""
+    """The frames with ``after`` < position <= ``upto``, as one HTTP chunk, which all subscribers that need it share."""
 
     __slots__ = ("after", "chunk", "upto")
 
     def __init__(self, after: int, upto: int, chunk: bytes | None) -> None:
         self.after = after
         self.upto = upto
-        self.chunk = chunk  # None: it has to be made again, because one of its records was superseded
+        # None if one of the page's records has been superseded. The chunk is then encoded again when it is needed.
+        self.chunk = chunk
 
 
 class Snapshot:
-    """A subscriber walks through it by position, and keeps nothing but the position that it has reached, so a slow one
-    costs no memory. A version that is superseded before a walk comes to it is left out. Its successor has a position
-    beyond the walk's end, and the catch-up, which continues to there, delivers it.
+    """A subscriber reads the snapshot in the order of positions. Nothing is stored for the subscriber but the position
+    that it has reached, so a slow subscriber costs no memory. A record that is superseded before the subscriber reaches
+    it is left out. The record that has superseded it has a position after the end of the subscriber's snapshot. The
+    catch-up writes that record later, because it continues to the relay's position.
 
-    Walks without a filter share pages, so that a thousand new connections cost little more than their system calls. A
-    new record invalidates the page on which the event's latest was, and the next walk makes that page again. The
-    positions at which pages begin and end stay the same, so that walks that are under way find the next page.
+    Subscribers without a filter share pages, so that a thousand new connections cost little more than their system
+    calls. When a record of a page is superseded, the encoded chunk of the page is dropped, and the next subscriber that
+    needs the page has it encoded again. The positions at which a page begins and ends stay the same, so that
+    subscribers which are in the middle of the snapshot find their next page.
 
-    Owned by the relay, which puts each record in as its position moves past it."""
+    Owned by the relay, which adds each record when its position advances to that record."""
 
     def __init__(self, page_bytes: int = 64 * KIB - 16) -> None:
-        self._page_bytes = page_bytes  # with the chunk's framing, 64 KiB: what is written at a time
+        # With the framing of the HTTP chunk, a page has at most 64 KiB, the amount that is written at a time, unless it
+        # consists of a single larger frame.
+        self._page_bytes = page_bytes
         self._latest: dict[str, tuple[int, bytes]] = {}
-        # In ascending order. An entry is stale once its event has a later position; they are removed when most are.
+        # Positions and event names, in ascending order. An entry is stale when its event has a later position. Stale
+        # entries are removed all together, when they are the majority.
         self._order: list[tuple[int, str]] = []
-        # Pages that are full, from position 0 on; each begins where the one before it ends.
+        # Only full pages are in this list. The first begins at position 0, and each later one where the one before it
+        # ends.
         self._pages: list[Page] = []
 
     def put(self, position: int, event: str, frame: bytes) -> None:
+        """Adds a record, which supersedes the latest record of its event."""
         before = self._latest.get(event)
         if before is not None and self._pages and before[0] <= self._pages[-1].upto:
             self._pages[bisect_left(self._pages, before[0], key=lambda page: page.upto)].chunk = None
@@ -49,14 +59,13 @@ class Snapshot:
         self._order.append((position, event))
         if len(self._order) > 2 * len(self._latest) + 1_000:
             self._order = [(at, name) for at, name in self._order if self._latest[name][0] == at]
-            self._pages = []  # they are half empty by now
+            self._pages = []  # most of their records were superseded, so the pages are far from full
 
     def page(self, after: int, upto: int) -> tuple[bytes, int] | None:
-        """A full page that begins behind ``after`` and ends at or before ``upto``: its chunk, and where it ends. None
-        if there is none; then ``walk``.
+        """Returns the chunk of the full page that begins right after ``after``, and the position at which the page
+        ends. Returns None if there is no such page that ends at ``upto`` or before; the caller then uses ``walk``.
 
-        The chunk is empty if every record of the page is superseded. It must not be sent then, since an empty chunk
-        ends a response."""
+        The chunk is empty if every record of the page has been superseded. The caller then has nothing to send."""
         index = bisect_right(self._pages, after, key=lambda page: page.after) - 1
         if index >= 0 and self._pages[index].after == after:
             page = self._pages[index]
@@ -76,15 +85,16 @@ class Snapshot:
         return page.chunk, page.upto
 
     def walk(self, filter: Filter, after: int, upto: int) -> tuple[list[bytes], int]:
-        """The frames that match with ``after`` < position <= ``upto``, about a page, and the position reached."""
+        """Returns the frames that match the filter, with ``after`` < position <= ``upto``, and the position that was
+        reached. It returns at most about a page."""
         frames, reached, _ = self._scan(filter, after, upto)
         return frames, reached
 
     def _scan(self, filter: Filter, after: int, upto: int) -> tuple[list[bytes], int, bool]:
-        """The same as ``walk``, and whether more could follow up to ``upto``."""
+        """Does the work of ``walk``. It also returns whether there may be more frames up to ``upto``."""
         if filter.prefixes or filter.everything:
             order = self._order
-        else:  # exact names alone, which can be looked up
+        else:  # the filter has only exact names, so each of them can be looked up
             order = sorted((self._latest[name][0], name) for name in filter.names if name in self._latest)
         start = bisect_right(order, after, key=lambda entry: entry[0])
         frames: list[bytes] = []

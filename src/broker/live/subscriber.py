@@ -1,4 +1,5 @@
-"""One open stream. After the response headers are written, it is the asyncio protocol of its own socket."""
+"""One open stream. After the response headers are written, the subscriber is the asyncio protocol of the stream's
+connection, and writes to it directly."""
 
 from __future__ import annotations
 
@@ -75,14 +76,14 @@ class Subscriber(asyncio.Protocol):
 
     def __init__(self, owner: Owner, subscription: Subscription, client_key: str = "") -> None:
         self._owner = owner
-        self.client_key = client_key  # the client whose number of streams is limited
+        self.client_key = client_key  # the key under which the hub counts the streams of this client
         self.subscription = subscription
         self.transport: Transport
         self._direct: socket.socket | None = None
-        # While it is behind: every frame up to this position was written. While it is live: the position at which it
-        # became live.
+        # While the subscriber is behind, every frame up to this position was written to it. While the subscriber is
+        # live, this is the position at which it became live.
         self.position = 0
-        self.group: object | None = None  # its group while it is live; only the hub knows the type
+        self.group: object | None = None  # the subscriber's group while it is live; only the hub knows the type
         self.paused = False
         self.closed = False
         self._drained: asyncio.Future[None] | None = None
@@ -112,7 +113,7 @@ class Subscriber(asyncio.Protocol):
         self.subscription = subscription
 
     def leave_group(self) -> object | None:
-        """Removes and returns the reference to its group. Returns None if it is not live."""
+        """Removes and returns the reference to the subscriber's group. Returns None if the subscriber is not live."""
         group, self.group = self.group, None
         return group
 
@@ -124,13 +125,13 @@ class Subscriber(asyncio.Protocol):
         self.write_framed(sse.chunk(payload) if self.subscription.chunked else payload)
 
     def write_framed(self, payload: bytes) -> None:
-        """Writes bytes that are framed already. This is the hot path: most payloads cost one system call only."""
+        """Writes bytes that are framed already. This is the hot path: most payloads cost only one system call."""
         if self._ended:
             return
         sent = 0
-        # Sent directly on the socket, because ``transport.write`` adds about a sixth to the cost of ``send(2)``. The
-        # danger: while the transport is paused, it still holds earlier bytes, and bytes that are sent directly would
-        # overtake them. So nothing is sent directly then.
+        # The payload is sent directly on the socket, because ``transport.write`` adds about a sixth to the cost of
+        # ``send(2)``. The danger: while the transport is paused, it still holds earlier bytes, and bytes that are sent
+        # directly would overtake them. So nothing is sent directly then.
         if self._direct is not None and not self.paused:
             try:
                 sent = self._direct.send(payload)
@@ -221,10 +222,13 @@ class Subscriber(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        """Ignored: the response of a stream does not end, so a request pipelined after it is never answered."""
+        """Ignores the data: the response of a stream does not end, so a request that is pipelined after it is never
+        answered."""
 
     def eof_received(self) -> bool:
-        return False  # the transport closes: no client closes its sending side and then continues to read the stream
+        # False makes the transport close the connection. No client closes its sending side and then continues to read
+        # the stream.
+        return False
 
     def pause_writing(self) -> None:
         self.paused = True

@@ -1,4 +1,4 @@
-"""What a stream was asked for."""
+"""What a client asked for when it opened its stream."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from broker.names import EVERYTHING, Filter
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Streams with equal subscriptions receive the same bytes, which are put together once for all of them."""
+    """Streams with equal subscriptions receive the same bytes, which are encoded once for all of them."""
 
     filter: Filter = EVERYTHING
-    heartbeat_events: bool = False  # heartbeats are events that a page can receive
-    chunked: bool = False  # HTTP/1.1; HTTP/1.0 has no chunks, and other ASGI servers make their own
-    last_chunk: bool = False  # the response ends with its last chunk: see live/handover.py
+    heartbeat_events: bool = False  # whether heartbeats are sent as events, which a page can receive
+    # Whether Broker frames the response in chunks, as HTTP/1.1 needs it. HTTP/1.0 has no chunks, and other ASGI servers
+    # frame the response themselves.
+    chunked: bool = False
+    last_chunk: bool = False  # whether the response ends with the last chunk: see live/handover.py
 
     @property
     def partial(self) -> bool:
-        """Whether it shows only a part of the log, so that positions may pass of which its reader receives nothing."""
+        """Whether the stream has a filter. The client of such a stream receives nothing for the positions of other
+        events."""
         return not self.filter.everything

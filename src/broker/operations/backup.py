@@ -16,15 +16,16 @@ from broker.store.sqlite.file import connect, locked, open_database
 
 _PAGES = 1_000  # pages of 4 KiB that are copied in one step; between two steps the server can write
 
-Progress = Callable[[int, int], None]  # is called with how much is done, and of how much
+Progress = Callable[[int, int], None]  # is called with the number of pages that are done, and the number of all pages
 
 
 def backup(source: Path, target: Path, progress: Progress, *, also_moved: bool = False) -> int:
-    """Makes a consistent copy of ``source``, in one file, by SQLite's backup API. Returns how many records it has.
+    """Makes a consistent copy of ``source``, in one file, by SQLite's backup API. Returns how many records the copy
+    has.
 
-    Raises SettingsError; also if the log is damaged, because such a copy would be of no use, and, without
-    ``also_moved``, if the log has moved away, because a command that runs every night would continue to keep a log that
-    nobody writes to."""
+    Raises SettingsError. It does so also if the log is damaged, because a copy of it would be of no use, and, unless
+    ``also_moved`` is set, if the log has moved away. Otherwise a command that runs every night would continue to back
+    up a log to which nobody writes any more."""
     advice = f"no backup was made, keep those that you have; `broker verify` says more; {RESTORE}"
     if not also_moved and (relocation := _relocation(source, advice)):
         raise SettingsError(f"{relocation}. Back that one up; with --moved, what this one had then")
@@ -33,21 +34,21 @@ def backup(source: Path, target: Path, progress: Progress, *, also_moved: bool =
 
 
 def _relocation(file: Path, advice: str) -> str:
-    """Says where the log is now, if it has moved away; otherwise empty."""
+    """Returns a sentence that says where the log is now, if it has moved away, and otherwise an empty text."""
     with reading(file, advice) as log:
         if not any(name == "moved" for _, name, *_ in log.execute("PRAGMA table_info(state)")):
-            return ""  # an older Broker wrote it, which could not move logs
+            return ""  # an older Broker, which could not move logs, wrote this one
         moved, arrived = log.execute("SELECT moved, arrived FROM state").fetchone() or (None, 0)
     return relocated_to(str(file.parent), moved, bool(arrived)) if moved is not None else ""
 
 
 def restore(source: Path, target: Path, progress: Progress) -> int:
-    """Puts a backup in place of a log that is not there any more. Returns how many records it has.
+    """Puts a backup in the place of a log that is not there any more. Returns how many records it has.
 
-    It opens a new epoch: what was published after the backup is lost, and a page that has seen it must not take the
-    records to come for its continuation. For the same reason a backup of a log that has moved may be restored, too.
-    Raises SettingsError."""
-    with reading(source):  # refuses what is no log before a folder is made for it
+    It opens a new epoch. The records that were published after the backup are lost, and a page that has received them
+    must not take the records to come for their continuation. Because of the new epoch, a backup of a log that has moved
+    may be restored, too. Raises SettingsError."""
+    with reading(source):  # a file that is no log is refused before a folder is made for it
         pass
     with locked(target):
         for file in (target, target.with_name(target.name + "-wal")):
@@ -66,14 +67,15 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
 
 def _copy(source: Path, part: Path, progress: Progress, advice: str) -> int:
     with reading(source, advice) as log, contextlib.closing(connect(part)) as copy:
-        # A read transaction around all steps. Without it, each insert of the server would start the copy anew.
+        # One read transaction surrounds all steps. Without it, each insert of the server would make the copy start
+        # again.
         log.execute("BEGIN")
         (records,) = log.execute("SELECT (SELECT count(*) FROM records) FROM state").fetchone() or (0,)
         try:
             log.backup(copy, pages=_PAGES, progress=lambda status, left, total: progress(total - left, total))
         except sqlite3.Error as error:
             if meaning_of(error) is Meaning.DAMAGED:
-                raise  # it is the source that is damaged, and ``reading`` says so
+                raise  # the source is damaged, and ``reading`` raises the error that says so
             raise SettingsError(f"cannot write {part}: {error}") from error
         (result,) = copy.execute("PRAGMA quick_check(1)").fetchone()
         if result != "ok":
@@ -90,8 +92,9 @@ def open_epoch(log: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """An empty file to fill. It gets the name ``target`` at the end, when it is complete and on disk; if anything
-    fails, nothing is left. Only this user can read it, because password hashes are in it. Raises SettingsError."""
+    """Yields the path of an empty file to fill. The file gets the name ``target`` at the end, when it is complete and
+    on disk. If anything fails, nothing is left. Only this user can read the file, because it may contain password
+    hashes. Raises SettingsError."""
     with refusing(f"write {target}"):
         if target.exists():
             raise SettingsError(f"{target} is there already; give another name")
@@ -109,7 +112,8 @@ def new_file(target: Path) -> Iterator[Path]:
         try:
             sync(target.parent)
         except OSError:
-            # The name may not survive a power cut. Whoever gets an error must not find a file that looks complete.
+            # The name may not be on disk, and would then not survive a power cut. So the file is removed, because
+            # whoever gets an error must not find a file that looks complete.
             target.unlink()
             raise
 

@@ -9,8 +9,9 @@ from broker.store.transaction import Counters
 
 AGAIN = "run the same `broker move` command again; it checks what was done, and finishes the rest"
 
-# Each table's columns, with PostgreSQL's types, in an order in which no row refers to one that comes later. Rows travel
-# in SQLite's form: a uuid is 16 bytes. What ``epochs`` and ``state`` have is in Content.
+# The columns of each table, with PostgreSQL's types. The tables are in an order in which no row refers to a row of a
+# later table. Rows are passed on in SQLite's form, in which a uuid is 16 bytes. The content of ``epochs`` and ``state``
+# is in Content.
 COPIED: dict[str, dict[str, str]] = {
     "users": {
         "id": "text", "username": "text", "username_key": "text", "info": "text", "password_hash": "text",
@@ -28,16 +29,16 @@ COPIED: dict[str, dict[str, str]] = {
 
 
 class Content(NamedTuple):
-    """What must be the same in the target when all was copied."""
+    """What must be the same in source and target when everything was copied."""
 
-    rows: dict[str, int]  # how many each table has
+    rows: dict[str, int]  # how many rows each table has
     data_bytes: int
     counters: Counters
     epochs: dict[str, int | None]
 
     def continues(self, other: Content) -> bool:
-        """Whether this is the log that ``other`` describes, unchanged or with later records. Epochs are random, so two
-        logs do not share one by accident."""
+        """Returns whether this is the log that ``other`` describes, unchanged or with later records. Epochs are random,
+        so two logs do not have the same one by accident."""
         return (
             self.epochs.keys() >= other.epochs.keys()
             and self.counters.last_number >= other.counters.last_number
@@ -46,11 +47,11 @@ class Content(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What a log's ``state`` says about a move. A log with ``moved`` is read-only."""
+    """What a log's ``state`` says about a move. A log that has a value in ``moved`` is read-only."""
 
-    moved: str | None  # where the log moves to, or has moved to; None: it is here
-    arrived: bool  # whether it is known to be there
+    moved: str | None  # where the log moves to, or has moved to; None: it does not move
+    arrived: bool  # whether it is known that the log is there
 
 
 class NotCommitted(SettingsError):
-    """The target's commit failed, and it is certain that nothing of it is there."""
+    """The target's commit failed, and it is certain that nothing of the log is in the target."""

@@ -23,14 +23,14 @@ from broker.store.sqlite.file import locked, open_database, roll_back
 from broker.users import check_username, username_key
 
 FORMAT = 1
-_REPORT_EVERY = 1_000  # records, of which the progress is reported
+_REPORT_EVERY = 1_000  # records; the progress is reported each time that this many are done
 _FAULTS_MAX = 3  # how many faults an import reports: an early one often causes the others
 
-Done = Callable[[int], None]  # is called with how many more records are done
+Done = Callable[[int], None]  # is called with the number of records that were done since its last call
 
 _T = TypeVar("_T")
 
-# The integers that SQLite can store; msgspec's own bounds can be no larger either.
+# The integers that SQLite can store. msgspec does not support larger bounds either.
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Ordinal = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 _Microseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -38,7 +38,7 @@ _Epoch = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
 
 
 class Head(msgspec.Struct, forbid_unknown_fields=True):
-    """The first line, which says what follows."""
+    """The first line of an export, which says what follows."""
 
     broker: int
     epochs: dict[_Epoch, _Count | None]
@@ -47,7 +47,7 @@ class Head(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class UserLine(msgspec.Struct, forbid_unknown_fields=True):
-    """A line for each user."""
+    """The line of a user."""
 
     user: str
     id: str
@@ -64,7 +64,7 @@ class UserLine(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RecordLine(msgspec.Struct, forbid_unknown_fields=True):
-    """A line for each record, in the order of their numbers. ``data`` is written as it was sent."""
+    """The line of a record. The lines are in the order of the records' numbers. ``data`` is written as it was sent."""
 
     number: _Ordinal
     uuid: UUID
@@ -104,9 +104,9 @@ _record = msgspec.json.Decoder(RecordLine)
 
 
 def export_log(file: Path, done: Done) -> Iterator[bytes]:
-    """Yields the lines, with their line feeds. All are of one moment, also while a server writes. Raises
+    """Yields the lines, with their line feeds. All of them are of one moment, even while a server writes. Raises
     SettingsError."""
-    place = "the first line"  # where the export is, for the message about a row that cannot be read
+    place = "the first line"  # the row that is being exported, for the message if it cannot be read
     try:
         with reading(file) as log:
             log.execute("BEGIN")
@@ -151,7 +151,7 @@ def export_file(source: Path, target: Path, done: Done) -> None:
 
 def read_head(lines: Iterator[bytes]) -> Head:
     """Reads the first line. Raises SettingsError."""
-    line = next(lines, b"").removeprefix(BOM_UTF8)  # some editors put the mark at the beginning of a file
+    line = next(lines, b"").removeprefix(BOM_UTF8)  # some editors put a byte order mark at the beginning of a file
     if not line:
         raise SettingsError("the end of the file, and it has no line; give what `broker export` wrote")
     head, _ = _decoded(_head, 1, line)
@@ -161,8 +161,8 @@ def read_head(lines: Iterator[bytes]) -> Head:
 
 
 def import_log(file: Path, head: Head, lines: Iterator[bytes], done: Done) -> None:
-    """Imports all of it, or nothing, into a log that is empty. It opens a new epoch, because the log that was exported
-    may have got further records since, at positions that this one will give to others.
+    """Imports the whole log, or nothing, into a log that is empty. It opens a new epoch: the log that was exported may
+    have got further records since then, at positions that the imported log will give to other records.
 
     Raises SettingsError, which names the line."""
     with locked(file), contextlib.closing(open_database(file)) as log:
@@ -171,7 +171,8 @@ def import_log(file: Path, head: Head, lines: Iterator[bytes], done: Done) -> No
             if any(log.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("records", "users")):  # noqa: S608
                 raise SettingsError(f"{file} is not empty; import into another --data folder")
             _fill(log, head, lines, done)
-            # Each line was checked by itself. This checks the log as a whole, and what was derived from the lines.
+            # Each line was checked by itself. This check is for the log as a whole, and for what was derived from the
+            # lines.
             if faults := list(islice(find_faults(log, lambda _: None), _FAULTS_MAX)):
                 raise SettingsError(f"{'; '.join(map(str, faults))}; nothing was stored")
             open_epoch(log)
@@ -239,8 +240,8 @@ def _store_record(log: sqlite3.Connection, record: RecordLine, data: str) -> Non
 
 
 def _derive(log: sqlite3.Connection) -> None:
-    """Fills the tables that follow from the log's own rows: publications (their sums of bytes), pending, events and
-    state. The schema in ``migrations`` says what they mean."""
+    """Fills the tables whose rows follow from the imported rows: publications (with their sums of bytes), pending,
+    events and state. The schema in ``migrations`` says what they mean."""
     log.execute(
         """INSERT INTO publications
            SELECT position, number, published_us, sum(length(CAST(data AS BLOB))) OVER (ORDER BY position)
@@ -278,14 +279,14 @@ def _cut_short(what: str, read: int, expected: int) -> SettingsError:
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], number: int, line: bytes) -> tuple[_T, raw_json.Compact]:
-    """Decodes a line as the body of a request is decoded, with the same limits of depth and of characters."""
+    """Decodes a line in the same way as the body of a request, with the same limits of depth and of characters."""
     with _line(number):
         return raw_json.decode(decoder, line, "it")
 
 
 @contextlib.contextmanager
 def _line(number: int) -> Iterator[None]:
-    """Has an error name the line that is refused."""
+    """Makes an error name the line that is refused."""
     try:
         yield
     except BadRequest as error:

@@ -19,20 +19,20 @@ from broker.store.transaction import Counters
 # The command reports each failure once, as an error. Without a handler, Python would also print psycopg's warnings.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
-# A move may take long, so no timeout of the role's may end it. Only for the lock it does not wait long. Compare SET_UP
-# in store/postgres/database.py, which the nodes use.
+# A move may take long, so the timeouts of the role must not end it. But it waits for the lock for 5 s only. The nodes
+# use SET_UP in store/postgres/database.py instead.
 _SET_UP = """SELECT set_config('idle_in_transaction_session_timeout', '0', true),
     set_config('statement_timeout', '0', true), set_config('lock_timeout', '5s', true),
     set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)"""
 
 
 class PostgresLog:
-    """See ``move.Source`` and ``move.Target``.
+    """Implements ``move.Source`` and ``move.Target``.
 
     Mutable state: the connection, with the one transaction that reads the source, or fills the target."""
 
     def __init__(self, url: str, *, new: bool) -> None:
-        """``new``: its tables are made if there are none."""
+        """``new`` says whether the tables of a log are made if there are none."""
         self._database = Database(url)
         self._new = new
         self.address = self._database.address
@@ -40,7 +40,7 @@ class PostgresLog:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Holds LOCK, so that no node writes, until the transaction ends; and MOVE_LOCK until the session ends."""
+        """Holds LOCK until the transaction ends, so that no node writes, and MOVE_LOCK until the session ends."""
         with self._refusing():
             self._db, _ = open_log(self._database, new=self._new)
         with contextlib.closing(self._db):
@@ -119,8 +119,8 @@ class PostgresLog:
         try:
             self._db.commit()
         except psycopg.Error as error:
-            # IDLE says that the server has answered, and that the answer was a refusal. If the connection was lost, the
-            # commit may have happened.
+            # IDLE means that the server has responded, and that its response was an error. If the connection was lost
+            # instead, the commit may have succeeded.
             if self._db.info.transaction_status == TransactionStatus.IDLE:
                 raise NotCommitted(str(self._database.refusal(error))) from error
             raise SettingsError(f"{self._database.refusal(error)}; {AGAIN}") from error
@@ -139,5 +139,5 @@ class PostgresLog:
 
 
 def _name(table: str, column: str) -> str:
-    """The column's name on PostgreSQL, where ``user`` is a reserved word."""
+    """Returns the column's name on PostgreSQL, where ``user`` is a reserved word."""
     return "username" if column == "user" and table != "users" else column

@@ -20,13 +20,15 @@ from broker.store.sqlite.statements import SQLiteTables
 
 
 class SQLiteSource:
-    """See ``move.Source``. Mutable state: the connection, with the one transaction that reads and marks."""
+    """Implements ``move.Source``.
+
+    Mutable state: the connection, with the one transaction that reads the log and sets the mark."""
 
     def __init__(self, folder: Path) -> None:
         self.address = str(folder.resolve())
         self._folder = folder
         self._log: sqlite3.Connection
-        with reading(folder / "broker.db"):  # refuses what is no log before anything is made in the target
+        with reading(folder / "broker.db"):  # a folder without a log is refused before anything is made in the target
             pass
 
     @contextlib.contextmanager
@@ -51,7 +53,7 @@ class SQLiteSource:
 
     def secret(self) -> str | None:
         file = self._folder / "token-secret"
-        return read_secret(file) if file.exists() else None  # the server may have one as a setting
+        return read_secret(file) if file.exists() else None  # the server may have been given a secret as a setting
 
     def rows(self, table: str) -> Generator[tuple[Any, ...]]:
         with self._refusing("`broker verify` says more"):
@@ -69,8 +71,8 @@ class SQLiteSource:
 
 
 class SQLiteTarget:
-    """See ``move.Target``. It fills a new file, which gets its name at the commit, so that only this can still fail
-    then.
+    """Implements ``move.Target``. It fills a new file under another name. The commit gives the file its name, so that
+    this is the only step that can still fail then.
 
     Mutable state: the connection, and the new file."""
 
@@ -78,7 +80,7 @@ class SQLiteTarget:
         self.address = str(folder.resolve())
         self._folder = folder
         self._file = folder / "broker.db"
-        self._new = contextlib.ExitStack()  # closed without an error, it gives the file its name
+        self._new = contextlib.ExitStack()  # when it is closed without an error, the new file gets its name
         self._log: sqlite3.Connection | None = None
 
     @contextlib.contextmanager
@@ -89,7 +91,7 @@ class SQLiteTarget:
     def existing(self) -> Content | None:
         if not self._file.exists():
             wal = self._file.with_name(self._file.name + "-wal")
-            if wal.exists():  # SQLite would take it for the write-ahead log of the new file
+            if wal.exists():  # SQLite would use it as the write-ahead log of the new file
                 raise SettingsError(
                     f"{wal} is there, of another log: move it to that log's broker.db, or give another folder"
                 )
@@ -135,7 +137,7 @@ class SQLiteTarget:
         try:
             self._new.close()
         except SettingsError as error:
-            if not self._file.exists():  # certain, because the folder's lock is held
+            if not self._file.exists():  # this is certain, because the folder's lock is held
                 raise NotCommitted(str(error)) from error
             raise SettingsError(f"{error}; {AGAIN}") from error
 

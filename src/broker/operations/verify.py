@@ -24,14 +24,14 @@ from broker.users import check_username, username_key
 
 RESTORE = "put your last good backup in its place with `broker restore`"
 
-_REPORT_EVERY = 1_000  # records, of which the progress is reported
+_REPORT_EVERY = 1_000  # records; the progress is reported each time that this many are checked
 _TABLES = frozenset({"records", "publications", "cancellations", "pending", "events", "state", "epochs", "users"})
 _MAGIC = b"SQLite format 3\0"
-# What is raised when the values of a damaged row are read.
+# The exceptions that are raised when the values of a damaged row are read.
 _UNREADABLE = (BadRequest, ValueError, TypeError, AttributeError)
 
-# The form in which argon2 writes a hash (its memory below 1 GiB). With any other text each login of that user would
-# fail with an internal error.
+# The form in which argon2 writes a hash (with less than 1 GiB of memory). If a user had any other text as the hash,
+# each login of that user would fail with an internal error.
 _PASSWORD_HASH = re.compile(
     r"\$argon2(?:id|i|d)\$v=(?:16|19)\$m=([1-9][0-9]{0,5}),t=[1-9][0-9]{0,2},p=([1-9][0-9]?)"
     r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{6,86})\Z"
@@ -39,9 +39,9 @@ _PASSWORD_HASH = re.compile(
 
 _json = msgspec.json.Decoder(msgspec.Raw)
 
-# Each query finds what must never be, and returns a row for each fault, which says where it is.
+# Each query finds rows that must never exist. It returns one row for each fault, which says where the fault is.
 _FAULTS = (
-    ("a record is log-only neither with 0 nor with 1",
+    ("the column log_only of a record is neither 0 nor 1",
      "SELECT number FROM records WHERE log_only NOT IN (0, 1)"),
     ("a record is published and cancelled",
      "SELECT number FROM publications JOIN cancellations USING (number)"),
@@ -73,10 +73,10 @@ _FAULTS = (
      """SELECT event FROM events LEFT JOIN
         (SELECT r.event, count(*) AS waiting FROM pending p JOIN records r USING (number) GROUP BY r.event)
         USING (event) WHERE pending != coalesce(waiting, 0)"""),
-    ("an event has records that go out, and no row",
+    ("an event has published or pending records, but no row in the table events",
      "SELECT DISTINCT event FROM records WHERE NOT log_only AND event NOT IN (SELECT event FROM events) "
      "AND number NOT IN (SELECT number FROM cancellations)"),
-    ("an event has a row, and no record that goes out",
+    ("an event has a row in the table events, but no published or pending record",
      "SELECT event FROM events WHERE position IS NULL AND pending = 0"),
     # ``reserved`` is the latest record's size when nothing is pending. Otherwise it is the largest size seen since the
     # first pending record was inserted. That record may have been cancelled or superseded, so all that can be checked
@@ -110,7 +110,7 @@ _FAULTS = (
         OR reserved_bytes != (SELECT coalesce(sum(reserved), 0) FROM events)"""),
 )  # fmt: skip
 
-# One row for each column of each table, and for each column of each index.
+# This query returns one row for each column of each table, and for each column of each index.
 _SCHEMA = """
     SELECT m.type, m.name, c.name, c.type || iif(c."notnull", ' NOT NULL', '') || iif(c.pk, ' KEY ' || c.pk, '')
     FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
@@ -121,27 +121,27 @@ _SCHEMA = """
 
 
 class Fault(NamedTuple):
-    """What is wrong, and where."""
+    """A fault: what is wrong, and where it is."""
 
     what: str
     where: str
 
     def __str__(self) -> str:
-        # A damaged file may have text in it that is not UTF-8, and cannot be printed as it is.
+        # A damaged file may contain text that is not UTF-8, and that cannot be printed as it is.
         return f"{self.what}: {self.where}".encode(errors="backslashreplace").decode()
 
 
 def count(file: Path) -> int:
-    """How many records a log has. Raises SettingsError."""
+    """Returns how many records a log has. Raises SettingsError."""
     with reading(file) as log:
         return int(log.execute("SELECT count(*) FROM records").fetchone()[0])
 
 
 def verify(file: Path, done: Callable[[int], None]) -> Iterator[Fault]:
-    """Yields all that is wrong. ``done`` is called with the number of records that were checked since its last call.
+    """Yields all faults of a log. ``done`` is called with the number of records that were checked since its last call.
     Raises SettingsError if the file cannot be read."""
     with reading(file) as log:
-        # One read transaction, so that all checks see the log at one moment, also while a server writes.
+        # One read transaction is used, so that all checks see the log at one moment, even while a server writes.
         log.execute("BEGIN")
         for (text,) in log.execute("PRAGMA integrity_check(20)"):
             if text != "ok":
@@ -151,7 +151,7 @@ def verify(file: Path, done: Callable[[int], None]) -> Iterator[Fault]:
 
 
 def find_faults(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterator[Fault]:
-    """Yields what is wrong with the rows, within the transaction that the connection has begun."""
+    """Yields the faults in the rows, within the transaction that the connection has begun."""
     yield from _walk_users(log)
     yield from _walk_records(log, done)
     yield from _walk_positions(log)
@@ -161,7 +161,7 @@ def find_faults(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterato
 
 
 def check_account(username: str, password_hash: str) -> None:
-    """Raises BadRequest."""
+    """Raises BadRequest if a user's name or password hash cannot be right."""
     check_username(username)
     match = _PASSWORD_HASH.match(password_hash)
     if not match or int(match[1]) < 8 * int(match[2]) or not (_is_base64(match[3]) and _is_base64(match[4])):
@@ -169,7 +169,8 @@ def check_account(username: str, password_hash: str) -> None:
 
 
 def check_times(timestamp: str | None, due_us: int, inserted_us: int) -> None:
-    """A record is due at its timestamp, or, if it has none, when it is inserted. Raises BadRequest."""
+    """Checks that a record is due at its timestamp, or, if it has no timestamp, when it was inserted. Raises
+    BadRequest."""
     if timestamp is None:
         if due_us != inserted_us:
             raise BadRequest(f"timestamp: there is none, and due_us ({due_us}) is not inserted_us ({inserted_us})")
@@ -182,8 +183,8 @@ def check_times(timestamp: str | None, due_us: int, inserted_us: int) -> None:
 
 
 def _compare_schema(log: sqlite3.Connection) -> Iterator[Fault]:
-    """Compares the schema with what the migrations make, up to the version that the log says it has. A column or an
-    index that the log has beyond that does no harm."""
+    """Compares the schema with the one that the migrations make, up to the version that the log says it has. Further
+    columns or indexes that the log has do no harm."""
     (version,) = log.execute("PRAGMA user_version").fetchone()
     if not 0 < version <= MIGRATIONS.newest:
         yield Fault(f"the schema's version is none that this Broker knows (1 to {MIGRATIONS.newest})", str(version))
@@ -199,13 +200,13 @@ def _compare_schema(log: sqlite3.Connection) -> Iterator[Fault]:
 
 def _is_json(text: str) -> bool:
     try:
-        return bytes(_json.decode(text)).decode() == text  # decoding removes white space around it, so compare
+        return bytes(_json.decode(text)).decode() == text  # decoding removes white space around the text
     except msgspec.DecodeError:
         return False
 
 
 def _is_base64(text: str) -> bool:
-    """Whether argon2 takes it: Base64 without padding, and without bits left over at its end."""
+    """Returns whether argon2 accepts the text: Base64 without padding, and without bits left over at its end."""
     try:
         return base64.b64encode(base64.b64decode(text + "=" * (-len(text) % 4))).decode().rstrip("=") == text
     except ValueError:
@@ -267,14 +268,14 @@ def _walk_positions(log: sqlite3.Connection) -> Iterator[Fault]:
 
 @contextlib.contextmanager
 def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
-    """A connection that only reads. Raises SettingsError if the file cannot be read.
+    """Yields a connection that only reads. Raises SettingsError if the file cannot be read.
 
-    ``advice`` is added only if the file is damaged: a backup must not be put in place of a log which is merely
-    unreadable for this user, or of a file that never was a log."""
+    ``advice`` is added to the message only if the file is damaged. Otherwise the operator could be led to put a backup
+    in place of a log that this user only has no permission to read, or of a file that never was a log."""
     magic = _magic(file)
     try:
         with contextlib.closing(connect(file)) as log:
-            # Text that is not UTF-8 is a fault to be reported, and must not end the reading.
+            # Text that is not UTF-8 is a fault that is reported, and must not end the reading.
             log.text_factory = lambda text: text.decode(errors="surrogateescape")
             log.execute("PRAGMA query_only = ON")
             tables = {name for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -295,7 +296,8 @@ def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
 
 
 def _magic(file: Path) -> bytes:
-    """The file's first bytes. Python's errors say why a file cannot be opened; SQLite's do not, so this comes first."""
+    """Returns the first bytes of the file. This is called before SQLite opens the file, because Python's errors say why
+    a file cannot be opened, and SQLite's errors do not."""
     try:
         with file.open("rb") as content:
             return content.read(len(_MAGIC))

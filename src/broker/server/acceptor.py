@@ -15,10 +15,10 @@ _FULL_S = 0.1  # pause before the next attempt, if accepting failed because the 
 
 
 class Acceptor:
-    """Replaces the event loop's own TLS server, which reports a connection only after its handshake.
+    """Replaces the event loop's own TLS server, which reports a connection only after its TLS handshake.
 
-    With that one, thousands of connections that never complete a handshake would not be counted, and would use up all
-    open files.
+    With the event loop's server, a connection would not be counted before its handshake is complete. So thousands of
+    connections that never complete it could use up all open files, in spite of the limits.
 
     Mutable state: the task that accepts connections, and a task for each handshake in progress."""
 

@@ -15,7 +15,7 @@ from broker.settings import Settings
 
 _SWEEP_S = 1.0
 _SWEPT_PER_TURN = 1_000  # connections checked before other tasks get a turn; takes under a millisecond
-FILES_KEPT = 100  # for the database and other open files of the process
+FILES_KEPT = 100  # open files that are reserved for the database and other files, so that connections cannot use them
 
 
 def file_limit() -> float:

@@ -39,7 +39,7 @@ class Connection(HttpToolsProtocol):
 
     # Start and end
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as Uvicorn's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # the same type as in Uvicorn's method
         super().connection_made(transport)
         if self.client is not None:
             # A socket that listens on both IPv6 and IPv4 reports an IPv4 address as ::ffff:192.0.2.1. It is converted
@@ -72,8 +72,9 @@ class Connection(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            self.logger.warning("%s: the data received is not HTTP/1.1", self.client)
-            self._refuse(self._refusal or BadRequest("the data received is not HTTP/1.1; the connection is closed"))
+            refusal = self._refusal or BadRequest("the data received is not HTTP/1.1; the connection is closed")
+            self.logger.warning("a request is refused: %s", refusal)
+            self._refuse(refusal)
             return
         # The parser is None if the connection was handed over or lost in the meantime.
         if self.parser is not None and (problem := self._receiving.too_large()):
@@ -98,7 +99,8 @@ class Connection(HttpToolsProtocol):
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def on_message_begin(self) -> None:
-        if self._receiving.part is not Part.HEADERS:  # a request that is pipelined after another one
+        # The part is HEADERS already, unless this request arrived together with the end of the request before it.
+        if self._receiving.part is not Part.HEADERS:
             self._receiving.begin(Part.HEADERS, self.loop.time())
         super().on_message_begin()
 
@@ -120,10 +122,10 @@ class Connection(HttpToolsProtocol):
         if self._refusal is not None:
             raise ValueError("too large")  # stops the parser: see data_received
         if self.parser.should_upgrade():
-            if self.parser.get_method() == b"CONNECT":  # httptools treats CONNECT as such an offer, too
+            if self.parser.get_method() == b"CONNECT":  # httptools treats CONNECT as an offer, too
                 self._refusal = BadRequest("CONNECT is for proxies, and Broker is not a proxy")
                 raise ValueError("no proxy")
-            return  # the headers will be parsed again: see _Parser
+            return  # the headers will be parsed again: see _parse
         self._receiving.begin(Part.BODY, self.loop.time())
         if len(self.pipeline) >= _PIPELINED_MAX:
             raise ValueError("too many requests at once")
@@ -131,7 +133,7 @@ class Connection(HttpToolsProtocol):
         # The task of this request has been created, but has not run yet, so its scope can still be changed.
         if _may_be_a_stream(self.cycle):
             offer = ConnectionHandover(self, self.cycle, self._admission.settings)
-            self.scope["extensions"] = {EXTENSION: offer}  # type: ignore[dict-item] # ours
+            self.scope["extensions"] = {EXTENSION: offer}  # type: ignore[dict-item] # Uvicorn's type for an extension is a dict
 
     def on_body(self, body: bytes) -> None:
         self._receiving.parsed()
@@ -178,15 +180,16 @@ class Connection(HttpToolsProtocol):
 
     # Sending a response
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # wider
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # Starlette's type
         if cycle.scope["http_version"] == "1.0":
             app = without_chunks(app, cycle)
-        super()._start_asgi_task(cycle, in_one_write(app, cycle))  # type: ignore[arg-type] # two names for the same type
+        joined = in_one_write(app, cycle)
+        super()._start_asgi_task(cycle, joined)  # type: ignore[arg-type] # Starlette and Uvicorn have a type each
 
 
 def _may_be_a_stream(cycle: RequestResponseCycle) -> bool:
-    """Whether the response may be a stream. True may be wrong, because only the route decides. The check saves
-    work for requests that cannot be streams.
+    """Returns whether the response may be a stream. True does not mean that it is a stream, because only the route
+    decides that. The check saves work for requests that cannot be streams.
 
     It uses the path of the request itself, because the connection's ``url`` belongs to the request that was parsed
     last, which may have been pipelined after this one."""

@@ -45,12 +45,14 @@ class ConnectionHandover:
         sock = transport.get_extra_info("socket")
         plain = transport.get_extra_info("sslcontext") is None
         if plain:
+            # The subscriber sends directly on the socket only if the transport pauses as soon as it buffers any bytes:
+            # see StreamTransport.
             transport.set_write_buffer_limits(high=0)
             paused = paused or transport.get_write_buffer_size() > 0
         else:
             transport.set_write_buffer_limits(high=self._settings.subscriber_buffer_bytes)
-        # Otherwise the kernel's buffer grows to megabytes before a slow reader is noticed. The option is set for TCP
-        # sockets only, not for Unix sockets.
+        # Without this limit, the kernel's send buffer would grow to megabytes before the server notices that a reader
+        # is slow. The option is set for TCP sockets only, not for Unix sockets.
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._settings.subscriber_sndbuf_bytes)
         return StreamTransport(transport, paused, _share(sock) if plain else None)
@@ -61,11 +63,11 @@ class ConnectionHandover:
 
 
 def _share(sock: socket.socket) -> socket.socket:
-    """A second socket object for the descriptor of a transport's socket.
+    """Returns a second socket object for the descriptor of a transport's socket.
 
     The subscriber that gets this object detaches it at the end, and never closes it. If the subscriber only dropped the
     object, Python would close the descriptor, which may belong to another connection by then."""
     shared = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
-    # Otherwise it has Python's default timeout for sockets, and a write to a full socket would block the event loop.
+    # A new socket object has Python's default timeout, which lets a write to a full socket block the event loop.
     shared.setblocking(False)
     return shared

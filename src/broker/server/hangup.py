@@ -1,4 +1,5 @@
-"""Handles SIGHUP: Broker reloads its TLS files, as servers usually do. Without a handler, it would end the process."""
+"""Handles SIGHUP: Broker reloads its TLS files, as servers usually do. Without a handler, SIGHUP would end the
+process."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from broker.settings import Settings
 
 logger = logging.getLogger("broker.server")
 
-# With port 0 the system chooses a port that is free on the first address. If that is in use on another address, the
-# next one is tried.
+# With port 0, the system chooses a port that is free on the first address of the host. If another address of the host
+# already uses that port, the system is asked for another port. This is how often it is asked at most.
 _PORTS_TRIED = 20
 
 _Place = tuple[socket.AddressFamily, tuple[Any, ...]]
@@ -72,7 +72,8 @@ def _places(settings: Settings) -> list[_Place]:
 
 
 def _bind_all(settings: Settings, places: list[_Place], shared: bool) -> list[socket.socket]:
-    """Raises OSError if one of the addresses is in use, or if this machine has none of them."""
+    """Returns a socket for each address. Addresses that this machine does not have are skipped. Raises OSError if one
+    of the addresses is in use, or if this machine has none of them."""
     listeners: list[socket.socket] = []
     failed: OSError | None = None
     try:
@@ -84,7 +85,7 @@ def _bind_all(settings: Settings, places: list[_Place], shared: bool) -> list[so
             except OSError as error:
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     raise
-                failed = failed or error  # this machine has no IPv6, or none on its loopback interface
+                failed = failed or error  # for example, this machine has no IPv6, or no IPv6 on its loopback interface
         if not listeners and failed is not None:
             raise failed
     except OSError:
@@ -115,7 +116,7 @@ def _refusal(settings: Settings, error: OSError) -> SettingsError:
     host, port = settings.named("host"), settings.named("port")
     what = f"cannot listen on {settings.host} port {settings.port}"
     if error.errno == errno.EADDRINUSE:
-        return SettingsError(f"{port}: {what}: another program does; stop that program, or choose another --port")
+        return SettingsError(f"{port}: {what}: another program uses it; stop that program, or choose another --port")
     if error.errno in (errno.EACCES, errno.EPERM) and settings.port < 1024:
         return SettingsError(
             f"{port}: {what}: a port below 1024 needs a privilege; choose another --port, such as 8080, behind a "
@@ -123,8 +124,8 @@ def _refusal(settings: Settings, error: OSError) -> SettingsError:
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return SettingsError(
-            f"{host}: {what}: this machine has no such address; give one of its own, 127.0.0.1 for this machine alone, "
-            "or 0.0.0.0 or :: for all of its addresses"
+            f"{host}: {what}: this machine does not have this address; give an address that it has, 127.0.0.1 to "
+            "serve this machine only, or 0.0.0.0 or :: to listen on all of its addresses"
         )
     if error.errno == errno.EAFNOSUPPORT:
         return SettingsError(

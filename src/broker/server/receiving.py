@@ -14,7 +14,7 @@ class Part(Enum):
     """The parts of a request, in the order in which they arrive."""
 
     NOTHING = 0  # the last request is complete, and no byte of the next one has arrived
-    HEADERS = 1  # also right after the connection is made: a client that sends nothing counts as slow
+    HEADERS = 1  # also right after the connection is made, so that a client that sends nothing counts as slow
     BODY = 2
 
 
@@ -65,11 +65,14 @@ class Receiving:
         return self.part is Part.HEADERS and self._bytes == 0
 
     def headers_too_large(self, size: int) -> BrokerError | None:
-        """Checks the size of the URL and the headers, in bytes. To be called when they are complete."""
+        """Checks the size of the URL and the headers, in bytes. The caller calls this when the headers are complete.
+
+        ``too_large`` alone would miss them if all of them arrived at once, followed by a part of the body."""
         return self._too_large() if size > self._settings.head_bytes_max else None
 
     def too_large(self) -> BrokerError | None:
-        """Checks how much data the parser holds. To be called after the received data was passed to the parser.
+        """Checks how much data the parser holds. The caller calls this after it has passed the received data to the
+        parser.
 
         The parser keeps headers, trailers and the lines between the chunks of a body until they are complete."""
         if self.part is Part.NOTHING or self._unparsed <= self._settings.head_bytes_max:

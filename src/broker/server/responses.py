@@ -1,4 +1,5 @@
-"""Adds two features to the way Uvicorn sends responses: a small response is one write, and HTTP/1.0 is supported."""
+"""Adds two features to the way Uvicorn sends responses: a small response is sent in one write, and HTTP/1.0 is
+supported."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from broker.errors import BrokerError
 
 
 class _Joined:
-    """Has the methods of a transport that Uvicorn uses for a response. Written data is collected until ``flush``."""
+    """Replaces the transport while Uvicorn sends a part of a response. It has the methods of a transport that Uvicorn
+    uses for that, and collects the written data until ``flush``."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -50,7 +52,7 @@ def in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
             else:
                 transport, start = cycle.transport, head
                 head = None
-                cycle.transport = both = _Joined(transport)  # type: ignore[assignment] # all that a cycle uses of it
+                cycle.transport = both = _Joined(transport)  # type: ignore[assignment] # it has all methods that a cycle uses
                 try:
                     await send(start)
                     await send(message)
@@ -77,6 +79,8 @@ def without_chunks(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
             if message["type"] == "http.response.start":
                 if not any(name.lower() == b"content-length" for name, _ in message["headers"]):
                     cycle.chunked_encoding = False
+            # Uvicorn raises an error if a body is longer than the content length that it expects. This response has
+            # none, so the length of each piece is set as the expected one.
             elif cycle.chunked_encoding is False and cycle.expected_content_length == 0:
                 cycle.expected_content_length = len(message.get("body", b""))
             await send(message)

@@ -31,17 +31,18 @@ logger = logging.getLogger("broker.server")
 def set_up_logging(*, verbose: bool = False, name: str = "") -> None:
     """Logs to standard error, unless the program that contains Broker has already configured logging.
 
-    ``name`` is put before each message; it tells the log lines of several worker processes apart."""
+    ``name`` is put before each message, so that the log shows which of several worker processes has logged it."""
     if logging.getLogger().handlers:
         return
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, format=f"%(asctime)s %(levelname)s {name and name + ': '}%(message)s")
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns about each client that does not speak HTTP
-    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns when it cannot clean up a lost connection
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # Uvicorn warns about each client that does not speak HTTP
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # psycopg warns when it cannot clean up a lost connection
 
 
 def tell(address: str, place: str, how: str = "") -> None:
+    """Logs that Broker serves: at which address, and where its data is. ``how`` is added to the address."""
     logger.info("Broker serves on %s%s (Ctrl-C stops it); data in %s", address, how, place)
     logger.info("API documentation: %s/docs", address)
 
@@ -55,7 +56,8 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
     with on_hangup(hung_up.set):
         raise_file_limit()
         context = server_context(settings)
-        gc.freeze()  # the objects loaded so far stay in memory: garbage collections need not visit them
+        # The objects that exist by now stay in memory until the end, so garbage collections need not visit them.
+        gc.freeze()
         broker = Broker(settings)
         admission = Admission(settings, broker.hub)
         with listening(settings, shared=bool(worker)) as listeners:
@@ -76,7 +78,7 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
                 config.load()
                 config.ssl = context
                 server = Server(config, broker, admission, address_of(settings, listeners), serving)
-                sweep = asyncio.create_task(admission.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # of our Connection
+                sweep = asyncio.create_task(admission.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # every protocol is a Connection, which has ``check``
                 reload = asyncio.create_task(_reload(config, settings, hung_up))
                 try:
                     await server.serve(listeners)
@@ -129,7 +131,7 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             if self.config.ssl is not None:
                 listener.listen(self.config.backlog)
-                self.servers.append(Acceptor(listener, lambda: self.config.ssl, self._admission, self._connection))  # type: ignore[arg-type] # it is only closed
+                self.servers.append(Acceptor(listener, lambda: self.config.ssl, self._admission, self._connection))  # type: ignore[arg-type] # Uvicorn only closes it, and waits until it is closed
             else:
                 loop = asyncio.get_running_loop()
                 self.servers.append(

@@ -94,7 +94,8 @@ def _check_certificate(name: str, content: bytes) -> None:
     if not _certificates(content):
         raise SettingsError(f"{name} {_other(content, 'a certificate', 'x509')}")
     first = re.search(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", content, re.DOTALL)
-    if first is None:  # in OpenSSL's own format, which it loads, and this check cannot read
+    # The certificate is in another format than this check can read, such as OpenSSL's own. OpenSSL itself can load it.
+    if first is None:
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=first[0].decode("ascii", "replace"))
@@ -107,8 +108,8 @@ def _check_key(name: str, content: bytes) -> None:
         raise SettingsError(f"{name} {_other(content, 'a private key', 'pkey')}")
     if "ENCRYPTED PRIVATE KEY" in _labels(content) or b"Proc-Type: 4,ENCRYPTED" in content:
         raise SettingsError(
-            f"{name} is encrypted, and Broker asks nobody for a pass phrase; "
-            "write the key without one: openssl pkey -in KEY -out NEW, and let only Broker's user read it"
+            f"{name} is encrypted, and nobody can type its pass phrase when Broker starts; decrypt it with "
+            "openssl pkey -in KEY -out NEW, and let only the user that Broker runs as read the new file"
         )
 
 

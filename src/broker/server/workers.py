@@ -30,7 +30,8 @@ logger = logging.getLogger("broker.workers")
 _PAUSE_S = 0.5  # before a worker is started again; doubled after each start that fails
 _PAUSE_MAX_S = 5.0
 _PATIENCE_S = 3.0  # a worker that still runs so long after its grace period is killed
-# SIGHUP is ignored first: one that is sent to all processes of a service may arrive before the modules are loaded.
+# The worker ignores SIGHUP before it does anything else. A SIGHUP that is sent to all processes of a service may arrive
+# before the modules are loaded, and would end the worker.
 _WORK = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from broker.server.workers import work; work()"
 
 
@@ -51,8 +52,9 @@ async def run(settings: Settings) -> None:
         return
     raise_file_limit()
     server_context(settings)
-    # Any program that also sets SO_REUSEPORT can share a shared port. So first check, without sharing, that no other
-    # program uses the port.
+    # The workers bind the port with SO_REUSEPORT, which lets several processes share it. But then another program that
+    # uses this option for the same port would share it, too, and get some of the connections. So the port is first
+    # bound without the option, which fails if any other program listens on it, and is freed again.
     with listening(settings):
         pass
     # These sockets are bound but never listen, so they get no connections. They keep the port reserved while workers
@@ -62,13 +64,18 @@ async def run(settings: Settings) -> None:
 
 
 class Orders(msgspec.Struct):
+    """What the supervisor sends to a worker that it starts."""
+
     number: int
     verbose: bool
-    # They include where each value came from, so that a worker reports a wrong setting as a single process would.
+    # The settings include where each value came from, so that a worker reports a wrong setting as a single process
+    # would.
     settings: Settings
 
 
 class _News(msgspec.Struct):
+    """What a worker reports: the address and the location of the data if it serves, or the reason why it cannot."""
+
     address: str = ""
     place: str = ""
     refusal: str = ""
@@ -124,7 +131,7 @@ class Supervisor:
         try:
             await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
-                await running  # raises
+                await running  # raises the error of the worker that failed
             logger.info("stopping")
         finally:
             for task in (running, stopping):
@@ -151,8 +158,8 @@ class Supervisor:
 
     async def _start(self, number: int) -> _News:
         """Starts a worker, and returns when the worker serves. Raises SettingsError with the reason if that fails."""
-        # -P: modules in the current folder are not imported by mistake. The worker has its own session, so that Ctrl-C
-        # reaches the supervisor only.
+        # With the option -P, Python does not import modules of the current folder by mistake. The worker has a session
+        # of its own, so that Ctrl-C reaches the supervisor only.
         hangups = self._hangups
         process = self._processes[number] = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-c", _WORK,
@@ -162,8 +169,8 @@ class Supervisor:
         assert process.stdout is not None
         message = Orders(number, logger.isEnabledFor(logging.DEBUG), self._settings)
         # The orders are not passed as arguments, because they contain secrets, and every user of this machine can read
-        # the arguments of a process. The pipe stays open: when it is closed, the worker knows that its supervisor is
-        # gone.
+        # the arguments of a process. The pipe stays open as long as the supervisor runs: when the pipe is closed, the
+        # worker knows that its supervisor has ended.
         process.stdin.write(pack_orders(message))
         line = await process.stdout.readline()
         if not line:
@@ -225,9 +232,12 @@ async def _work(settings: Settings, number: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     loop = asyncio.get_running_loop()
+    # The pipe from the supervisor becomes readable when the supervisor has ended, and at no other time, because the
+    # orders were read already.
     loop.add_reader(0, alone)
     await serve(settings, number, lambda address, place: _tell(_News(address, place)))
 
 
 def _tell(news: _News) -> None:
+    """Sends the news to the supervisor, which reads them from this process's standard output."""
     os.write(1, msgspec.json.encode(news) + b"\n")

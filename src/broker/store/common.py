@@ -1,4 +1,4 @@
-"""What the stores on both databases share: all that writes, and when calls are accepted."""
+"""What the stores on both databases share: the calls that write, and the check whether calls are accepted."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from broker.users import User, username_key
 
 
 class CommonStore(ABC):
-    """A store whose writes all go through one ``Writer``. See ``store/base.py`` for what the calls promise; what
-    differs from one database to the other (start, stop, and all that reads) is in its subclasses.
+    """A store whose writes all go through one ``Writer``. ``store/base.py`` says what the calls promise. What differs
+    from one database to the other (start, stop, and all calls that read) is in the subclasses.
 
-    Mutable state: whether it runs. A subclass sets that in ``start``, as soon as the writer runs, and takes it back at
-    the beginning of ``stop``: from then on no write is accepted, so that the writer can finish."""
+    Mutable state: whether the store runs (``_running``). A subclass sets this in ``start``, as soon as the writer runs,
+    and clears it at the beginning of ``stop``. From then on no write is accepted, so that the writer can finish."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -54,9 +54,9 @@ class CommonStore(ABC):
 
     @abstractmethod
     async def _user(self, column: str, value: str) -> User | None:
-        """The user with this value in this column, which is unique."""
+        """Returns the user with this value in this column, or None. No two users have the same value in this column."""
 
     def _check_running(self) -> None:
-        """Called first by every call. Raises Unavailable."""
+        """Raises Unavailable if the store does not run. Every call of the store first calls this."""
         if not self._running:
             raise Unavailable("the server is stopping; ask again in a moment")

@@ -1,4 +1,4 @@
-"""The numbered SQL scripts that make a log's schema, one folder for each kind of database."""
+"""The numbered SQL scripts that make the schema of a log. Each kind of database has a folder of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from broker.errors import SettingsError
 
 
 class Migrations:
-    """The scripts of one kind of database, in order. Script number n makes version n of the schema out of n - 1."""
+    """The scripts of one kind of database, in order. Script number n turns version n - 1 of the schema into version
+    n."""
 
     def __init__(self, package: str) -> None:
         """``package`` has a folder ``migrations``, whose files begin with their numbers: 0001, 0002, ..."""
@@ -19,22 +20,23 @@ class Migrations:
 
     @property
     def newest(self) -> int:
-        """The version that this Broker writes."""
+        """The newest version of the schema, which this Broker writes."""
         return len(self._scripts)
 
     def after(self, version: int) -> Iterator[tuple[int, str]]:
-        """The number and the text of each script that a log of this version lacks."""
+        """Yields the number and the text of each script that a log with this version of the schema still needs."""
         yield from enumerate(self._scripts[version:], version + 1)
 
     def upto(self, version: int) -> list[str]:
-        """The texts of the scripts that made a log of this version."""
+        """Returns the texts of the scripts that made a log with this version of the schema."""
         return self._scripts[:version]
 
     def check(self, version: int, name: str, advice: str = "update Broker") -> None:
-        """Raises SettingsError for the log ``name`` if a newer Broker has written it.
+        """Raises SettingsError if a newer Broker has written the log ``name``.
 
-        It may have tables or columns that this Broker knows nothing of. Who only reads it would silently leave them
-        out, also of a backup, and who writes to it might break what they promise."""
+        Such a log may have tables or columns that this Broker does not know. A command that only reads would silently
+        leave them out, for example of an export, and a program that writes might break the rules that the newer Broker
+        relies on."""
         if version > self.newest:
             raise SettingsError(
                 f"{name} was written by a newer Broker (schema {version}, this one knows {self.newest}); {advice}"

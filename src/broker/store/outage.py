@@ -1,4 +1,4 @@
-"""What the operator reads in the log when a store fails, and what callers may know about it."""
+"""What the operator reads in the server's log when a store fails, and which errors the callers get."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NO_DRIVER = f"for PostgreSQL, install its driver: {sys.executable} -m pip instal
 
 
 class Outage:
-    """Logs once that a store fails, instead of for each request, and once that it works again.
+    """Logs once that a store fails, instead of once for each request, and once that it works again.
 
-    Mutable state: the advice that was logged last. Several threads set it without a lock; the worst that comes of that
-    is a line which is logged twice."""
+    Mutable state: the advice that was logged last. Several threads set it without a lock. The worst consequence is that
+    a line is logged twice."""
 
     def __init__(self, store_name: str) -> None:
         self._store_name = store_name
@@ -32,38 +32,40 @@ class Outage:
             logger.error("%s: %s: %s; %s", self._store_name, type(error).__name__, text, advice)
 
     def over(self) -> None:
-        """Called after each transaction that was committed."""
+        """Logs that the store works again, if a failure was logged before. It is called after each transaction that was
+        committed."""
         if self._last_advice:
             self._last_advice = ""
             logger.warning("%s: it works again", self._store_name)
 
 
 def full() -> InsufficientStorage:
-    """For callers: the write was refused, and nothing of it is stored."""
+    """Returns the error for callers: the write was refused, and nothing of it is stored."""
     return InsufficientStorage("the disk is full; send this again when there is space", retry_after_s=10)
 
 
 def unreachable() -> Unavailable:
-    """For callers: the write failed, or its commit was not confirmed."""
+    """Returns the error for callers: the write failed, or its commit was not confirmed."""
     return Unavailable("the store cannot be used for now; send this again in a moment (it may have been stored)")
 
 
 def fault(error: Exception) -> BrokerError:
-    """For callers: the store refused a value, or this program has a mistake.
+    """Returns the error for callers if the store refused a value, or this program has a mistake.
 
-    The store itself is well, so no outage is reported, and a repetition would not help."""
+    The store itself works, so no outage is reported, and it would not help to repeat the request."""
     logger.error("a query failed, although the store can be used", exc_info=error)
     return BrokerError("something went wrong in the server; its log says what")
 
 
 def relocated() -> Unavailable:
-    """For callers: it does not say where the log is now, because only the operator may know that."""
+    """Returns the error for callers if the log has moved. It does not say where the log is now, because only the
+    operator may know that."""
     return Unavailable("the log has moved to another store, and this one is read-only; ask the server there")
 
 
 def relocated_to(name: str, address: str, arrived: bool) -> str:
-    """For the operator of the log ``name``, which ``broker move`` has moved to ``address``. ``arrived`` says whether it
-    is known to be there."""
+    """Returns the message for the operator of the log ``name``, which ``broker move`` has moved to ``address``.
+    ``arrived`` says whether it is known that the log is there; if not, the move was interrupted."""
     there = shlex.quote(address)
     if not arrived:
         return (

@@ -19,17 +19,19 @@ from broker.settings import MIB, Settings
 from broker.store.base import Commit
 from broker.users import User, username_key
 
-# The limits of one page of due records in memory, and of the records in a hint. If a commit publishes more than a hint
-# may have, the relay reads the records from the store, page by page.
+# Due records are read from the database in pages, and these are the limits of one page. They are also the limits of the
+# published records that a transaction passes to the relay, in the wake-up hint ``Commit``. If the transaction publishes
+# more records, the hint has none of them, and the relay reads the records from the store, page by page.
 _PAGE_RECORDS_MAX = 1_000
 _PAGE_BYTES_MAX = 8 * MIB
 
 Due = tuple[int, int, str, bytes]  # a pending record's due time, number, event and data
-EventRow = tuple[str, int | None, int, int, int]  # a row of ``events``
+# A row of the table ``events``: the event's name, position, bytes, pending and reserved (see _Event).
+EventRow = tuple[str, int | None, int, int, int]
 
 
 class Counters(NamedTuple):
-    """The row of ``state``."""
+    """The one row of the table ``state``."""
 
     last_number: int
     head: int

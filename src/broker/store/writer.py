@@ -1,7 +1,7 @@
-"""Group commit: one thread writes, and puts everything that is waiting into one transaction.
+"""Group commit: one thread writes, and puts all writes that are waiting into one transaction.
 
-A commit costs a sync of the disk or a round trip to PostgreSQL, whatever its size. While one is under way, further
-writes gather, and share the next one: so the more there is to write, the less each write costs."""
+A commit costs a sync of the disk or a round trip to PostgreSQL, whatever the size of the transaction. During a commit,
+further writes gather, and share the next transaction. So the more there is to write, the less each write costs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from broker.store.transaction import Transaction
 
 logger = logging.getLogger("broker.store")
 
-# Bytes of data at which nothing more is added to a transaction. Writes that came in one iteration of the event loop are
-# never divided, so it can be exceeded.
+# No further writes are added to a transaction that has this many bytes of data. Writes that arrived in one iteration of
+# the event loop are never divided, so a transaction may exceed this size.
 _COMMIT_BYTES_MAX = 16 * MIB
 
-# What a write does: records to append, or a call on the transaction. Records are not such a call, because all that come
-# together are appended in one go, with one look-up of their uuids.
+# A write consists either of records to append, or of a function that is called with the transaction. Records are not
+# appended by such a function, because all records of a transaction are appended by one call, with one look-up of their
+# uuids.
 _Work = Sequence[NewRecord] | Callable[[Transaction], Any]
 
 _T = TypeVar("_T")
@@ -37,10 +38,11 @@ class Session(Protocol):
     """The writer thread's connection to its database."""
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
-        """Runs ``work`` in a transaction that holds the write lock, and returns what it returned when that is on disk.
+        """Runs ``work`` in a transaction that holds the write lock. Returns what ``work`` returned, after the
+        transaction is on disk.
 
-        Raises only a BrokerError, which callers may be given: then nothing was stored, or, if it is Unavailable, that
-        is not known. The session can be used again after any error."""
+        Raises only BrokerErrors, which may be passed on to callers. After an error nothing was stored; but after
+        Unavailable it is not known whether anything was stored. The session can be used again after any error."""
         ...
 
     def close(self) -> None: ...
@@ -51,49 +53,51 @@ class _Write:
     """One call that is waiting for its transaction."""
 
     work: _Work
-    count: int  # of records; a call on the transaction counts as one
-    bytes: int  # of data
-    future: asyncio.Future[Any]  # the result, for the caller
+    count: int  # the number of records; a function counts as one
+    bytes: int  # the size of the records' data
+    future: asyncio.Future[Any]  # gets the result, for which the caller waits
 
 
 class Writer:
-    """Takes writes in the event loop, and carries them out in its thread.
+    """Accepts writes in the event loop, and carries them out in its thread.
 
-    The path of a write: ``_put`` counts it and gathers it; at the end of the iteration ``_hand_over`` gives all that
-    were gathered to the thread; ``_take`` and ``_transact`` commit them there; ``_done`` runs in the loop again, and
-    sets the results. Each write that was counted gets to ``_done`` exactly once.
+    The path of a write: ``_put`` counts the write, and gathers it with the other writes of this iteration of the event
+    loop. At the end of the iteration ``_hand_over`` gives all of them to the thread. There ``_take`` and ``_transact``
+    commit them. ``_done`` runs in the event loop again, and sets the results. Each write that was counted reaches
+    ``_done`` exactly once.
 
-    Mutable state: the counters and the gathered writes, which belong to the event loop, and the queue between the loop
-    and the thread. The session belongs to the thread."""
+    Mutable state: the counters and the gathered writes, which belong to the event loop, and the queue between the event
+    loop and the thread. The session belongs to the thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # Belongs to the event loop
+        # What belongs to the event loop
         self._loop: asyncio.AbstractEventLoop
         self._on_commit: Callable[[Commit], None]
-        self.waiting = 0  # records and calls that were accepted and have no result yet
-        self._waiting_bytes = 0  # of their data
-        self._gathered: list[_Write] = []  # in this iteration of the event loop
-        # Shared with the thread; None asks it to stop
+        self.waiting = 0  # records and functions that were accepted, and have no result yet
+        self._waiting_bytes = 0  # the bytes of their data
+        self._gathered: list[_Write] = []  # the writes of this iteration of the event loop
+        # The queue is shared with the thread. None in it asks the thread to stop.
         self._writes: queue.SimpleQueue[list[_Write] | None] = queue.SimpleQueue()
         self._thread: threading.Thread
 
     def start(self, session: Session, on_commit: Callable[[Commit], None]) -> None:
-        """The session belongs to the thread from here on, which closes it at its end."""
+        """Starts the thread. From here on the session belongs to the thread, which closes it at its end."""
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
         self._thread = threading.Thread(target=self._run, args=(session,), name="broker-writer", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
-        """Finishes what was accepted. The caller makes sure that nothing more is submitted."""
+        """Finishes the writes that were accepted. The caller makes sure that no more writes are submitted."""
         self._hand_over()
         self._writes.put(None)
         await asyncio.to_thread(self._thread.join)
-        # The thread queued the last results in the loop before it ended, so they are set before this task continues.
+        # Before the thread ended, it scheduled the last call of ``_done`` in the event loop. So that call is made
+        # before this task continues.
         assert self.waiting == 0, "a write was neither done nor refused"
 
-    # In the loop
+    # These methods run in the event loop
 
     async def append(self, new_records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
         size = sum(len(new.data) for new in new_records)
@@ -101,12 +105,14 @@ class Writer:
         return appended
 
     async def call(self, work: Callable[[Transaction], Any]) -> Any:
-        """Raises what ``work`` raises. It must have changed nothing then: its transaction continues, and is committed
-        with the other writes."""
+        """Calls ``work`` with a transaction, and returns its result. If ``work`` raises a BrokerError, that is raised
+        here. In this case ``work`` must have changed nothing, because its transaction continues, and is committed with
+        the other writes."""
         return await self._submit(work, 1, 0)
 
     async def publish_due(self) -> None:
-        """Is never refused because of a full queue: what is pending must be published also under overload."""
+        """Commits a transaction, which publishes the records that are due. It is never refused because of a full queue:
+        pending records must be published also under overload."""
         await self._put(lambda transaction: None, 1, 0)
 
     def _submit(self, work: _Work, count: int, size: int) -> asyncio.Future[Any]:
@@ -128,21 +134,22 @@ class Writer:
         return future
 
     def _hand_over(self) -> None:
-        """Gives the thread all writes of this iteration at once: to wake it for each would cost more than
-        the commit."""
+        """Gives all writes of this iteration to the thread at once. Waking the thread for each write would cost more
+        than the commit."""
         if self._gathered:
             self._writes.put(self._gathered)
             self._gathered = []
 
     def _done(self, writes: list[_Write], results: list[Any], commit: Commit | None) -> None:
-        """Reports one transaction. The hint comes first, so that subscribers are written what is durable without delay;
-        then the callers."""
+        """Reports the end of one transaction. The hint comes first, so that durable records are written to the
+        subscribers without delay. Then the callers get their results."""
         self.waiting -= sum(write.count for write in writes)
         self._waiting_bytes -= sum(write.bytes for write in writes)
         if commit is not None:
             try:
                 self._on_commit(commit)
-            except Exception:  # it was only a hint, and the callers are waiting for their results
+            # A lost hint only delays records, and the callers are still waiting for their results.
+            except Exception:
                 logger.exception("a wake-up hint failed; the relay finds the records at its next poll")
         for write, result in zip(writes, results, strict=True):
             if write.future.cancelled():  # the caller does not wait any more; the write is committed all the same
@@ -152,7 +159,7 @@ class Writer:
             else:
                 write.future.set_result(result)
 
-    # In the thread
+    # These methods run in the thread
 
     def _run(self, session: Session) -> None:
         stop = False
@@ -164,8 +171,8 @@ class Writer:
         session.close()
 
     def _take(self) -> tuple[list[_Write], bool]:
-        """Waits for a write, and takes what else is there, until it is enough for a transaction. With it, whether to
-        stop afterwards."""
+        """Waits for writes, and takes those that are in the queue until they are enough for a transaction. Returns
+        them, and whether the thread must stop after them."""
         writes: list[_Write] = []
         count = size = 0
         try:
@@ -182,11 +189,11 @@ class Writer:
 
 
 def _transact(session: Session, writes: list[_Write]) -> tuple[list[Any], Commit | None]:
-    """Carries out the writes in one transaction. Returns one result, or error, for each. There is no Commit if the
-    transaction failed: then nothing was stored, or that is not known."""
+    """Carries out the writes in one transaction. Returns one result or error for each write. If the transaction failed,
+    there is no Commit: then nothing was stored, or it is not known whether it was."""
 
     def work(transaction: Transaction) -> tuple[list[Any], Commit]:
-        # In this order: see Transaction.
+        # The docstring of Transaction says why the calls have this order.
         transaction.publish_due()
         appended = iter(transaction.append([write.work for write in writes if not callable(write.work)]))
         results = [_attempt(write.work, transaction) if callable(write.work) else next(appended) for write in writes]
@@ -195,13 +202,14 @@ def _transact(session: Session, writes: list[_Write]) -> tuple[list[Any], Commit
     try:
         return session.run(work)
     except BrokerError as refusal:
-        # Each is raised in a request of its own, which adds its own traceback to it.
+        # Each request gets a copy of the error, because raising it in a request adds the traceback of that request to
+        # it.
         return [copy.copy(refusal) for _ in writes], None
 
 
 def _attempt(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
-    """The result, or the refusal, of one call: a refusal concerns no other write. What is not a BrokerError is raised,
-    and ends the transaction."""
+    """Returns the result of one function, or the error with which it refused its write. That error does not concern the
+    other writes. Any exception that is not a BrokerError is raised, and ends the transaction."""
     try:
         return work(transaction)
     except BrokerError as error:

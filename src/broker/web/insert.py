@@ -33,7 +33,7 @@ _array_decoder = msgspec.json.Decoder(list[InsertBody])
 
 
 def _new_record(username: str, now_ms: int, body: InsertBody, compact: raw_json.Compact) -> NewRecord:
-    """Raises BadRequest."""
+    """Returns the record that the client asks to append. Raises BadRequest."""
     sent = bytes(body.timestamp).decode()
     timestamp = sent if sent not in ("", "null") else None
     return NewRecord(
@@ -52,7 +52,7 @@ _Make = Callable[[InsertBody, raw_json.Compact], NewRecord]
 
 
 class Insert:
-    """A batch is stored whole or not at all."""
+    """The endpoint. A batch is stored whole or not at all."""
 
     def __init__(self, broker: Broker, bodies: Bodies) -> None:
         self._broker = broker
@@ -82,10 +82,11 @@ class Insert:
         return result
 
     def _read_batch(self, media: bytes, body: bytes, make: _Make) -> list[NewRecord]:
-        """Raises TooLarge; and BadRequest, with the index of the first bad record if one of them is at fault.
+        """Returns the records of a batch. Raises TooLarge, and BadRequest, with the index of the first bad record if a
+        record is at fault.
 
         The batch is decoded at once, which is three times as fast as record by record. If anything is wrong with it,
-        each record is decoded by itself, which finds out which one is at fault and why."""
+        each record is decoded by itself, which finds out which record is at fault, and why."""
         lines = raw_json.split_lines(body) if media == NDJSON else None
         decoded = (
             raw_json.decode_array(_array_decoder, body) if lines is None else raw_json.decode_lines(_decoder, lines)
@@ -100,14 +101,16 @@ class Insert:
         return self._make_each(lines, make, "the line")
 
     def _make_each(self, parts: list[bytes], make: _Make, what: str) -> list[NewRecord]:
-        """Each record is accepted or refused exactly as if it had been sent by itself. ``what`` is what a refusal calls
-        it."""
+        """Decodes each record by itself. It is accepted or refused exactly as if it had been sent alone. ``what`` is
+        what a refusal calls the record."""
         self._check_count(parts)
         records: list[NewRecord] = []
         try:
             for part in parts:
                 new = make(*raw_json.decode(_decoder, part, what))
-                check_name(new.event)  # Broker.insert checks it again; here, the first of two bad records is reported
+                # Broker.insert checks the names again. They are checked here, too, so that the first of two bad records
+                # is reported.
+                check_name(new.event)
                 records.append(new)
         except BadRequest as error:
             error.index = len(records)

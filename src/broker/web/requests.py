@@ -30,9 +30,11 @@ Header = tuple[bytes, bytes]
 JSON = b"application/json"
 NDJSON = b"application/x-ndjson"
 NO_STORE: tuple[Header, ...] = ((b"cache-control", b"no-store"),)
+# Bodies up to this size are accepted even while too many large bodies are arriving.
 _SMALL = 64 * KIB
-_PARAMETERS_MAX = 1_000  # in a query
-_UNKNOWN_MAX = 50  # in a query: to look for a name that is similar to an unknown one takes up to 0.1 ms
+_PARAMETERS_MAX = 1_000  # parameters in one query
+# Unknown parameters in one query. For each of them, the search for a similar name takes up to 0.1 ms.
+_UNKNOWN_MAX = 50
 # How similar (difflib's ratio) an unknown name must be to a parameter's to count as a misspelling: `evnet`, `last_id`.
 _SIMILAR = 0.7
 # The labels of UTF-8 (WHATWG Encoding, section 4.2): many clients write utf8.
@@ -60,13 +62,14 @@ class Methods:
 
 
 def address(scope: Scope) -> str:
-    """The client's address. If a trusted proxy passed the request on, it is the address that the proxy reports."""
+    """Returns the client's address. If a trusted proxy passed the request on, it is the address that the proxy
+    reports."""
     return canonical(scope["client"][0]) if scope.get("client") else ""
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """A header's value without white space around it. Several lines of one header are joined by commas (RFC 9110,
-    sections 5.3 and 5.5)."""
+    """Returns a header's value without white space around it. Several lines of one header are joined by commas (RFC
+    9110, sections 5.3 and 5.5)."""
     value: bytes | None = None
     for key, line in scope["headers"]:
         if key == name:
@@ -88,9 +91,10 @@ class Parameters:
         self._strict = strict
 
     def read(self, scope: Scope) -> list[tuple[str, str]]:
-        """The known parameters, under the names that were given to ``__init__``, with their values.
+        """Returns the known parameters, under the names that were given to ``__init__``, with their values.
 
-        Raises BadRequest for unknown ones, for a token, for a query that is not UTF-8, and for too many."""
+        Raises BadRequest for unknown parameters, for a token in the query, for a query that is not UTF-8, and for too
+        many parameters."""
         query: bytes = scope["query_string"]
         if query.count(b"&") >= _PARAMETERS_MAX:
             raise BadRequest(f"the query has more than {_PARAMETERS_MAX} parameters")
@@ -120,7 +124,7 @@ class Parameters:
         return parameters
 
     def _meant(self, folded: str) -> str | None:
-        """The parameter that an unknown name was probably meant to be."""
+        """Returns the parameter that an unknown name was probably meant to be, or None."""
         similar = get_close_matches(folded, [*self._names, *self._mistaken], 1, _SIMILAR)
         return (self._names | self._mistaken)[similar[0]] if similar else None
 
@@ -131,8 +135,8 @@ def _folded(name: str) -> str:
 
 
 def media_type(scope: Scope, *supported: bytes) -> bytes:
-    """The media type of the body. Raises UnsupportedMediaType if it is none of the supported ones, or if its charset is
-    not UTF-8."""
+    """Returns the media type of the body. Raises UnsupportedMediaType if it is none of the supported ones, or if its
+    charset is not UTF-8."""
     mime, *parameters = (header(scope, b"content-type") or "").lower().split(";")
     media = mime.strip().encode("latin-1")
     if media not in supported:
@@ -147,7 +151,7 @@ def media_type(scope: Scope, *supported: bytes) -> bytes:
 
 
 def prefers_minimal(scope: Scope) -> bool:
-    """Whether the request has ``Prefer: return=minimal`` (RFC 7240)."""
+    """Returns whether the request has ``Prefer: return=minimal`` (RFC 7240)."""
     value = header(scope, b"prefer")
     if value is None:
         return False
@@ -156,7 +160,8 @@ def prefers_minimal(scope: Scope) -> bool:
 
 
 class Bodies:
-    """Reads the bodies of requests, and limits their size: that of each, and that of all which are arriving.
+    """Reads the bodies of requests. It limits the size of each body, and the size of all bodies together that are
+    arriving.
 
     Mutable state: how many bytes of incomplete bodies are in memory, of all requests together."""
 
@@ -166,15 +171,15 @@ class Bodies:
         self._arriving = 0
 
     async def read_json(self, scope: Scope, receive: Receive) -> bytes:
-        """The body. Raises UnsupportedMediaType, and what ``read`` raises."""
+        """Returns the body. Raises UnsupportedMediaType, and what ``read`` raises."""
         media_type(scope, JSON)
         return await self.read(scope, receive)
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """The body, without the byte order mark that some systems put in front (RFC 8259, section 8.1).
+        """Returns the body, without the byte order mark that some systems put in front (RFC 8259, section 8.1).
 
-        Raises TooLarge before more than the limit is in memory; UnsupportedEncoding; Unavailable if too much is
-        arriving; and Disconnected."""
+        Raises TooLarge before more than the limit is in memory; UnsupportedEncoding; Unavailable if too many large
+        bodies are arriving; and Disconnected."""
         coding = header(scope, b"content-encoding")
         if coding and coding.lower() != "identity":
             raise UnsupportedEncoding(f"Content-Encoding: {coding[:50]} is not supported; send the body uncompressed")
@@ -219,12 +224,13 @@ async def respond(
 
 
 async def respond_json(send: Send, status: int, json: bytes, headers: tuple[Header, ...] = ()) -> None:
-    """Sends JSON with a line feed behind it, without which the prompt of a shell would stand on the same line."""
+    """Sends JSON and a line feed. Without the line feed, the prompt of a shell would stand on the same line as the
+    JSON."""
     await respond(send, status, json + b"\n", JSON, headers)
 
 
 async def caller(scope: Scope, broker: Broker) -> User:
-    """The user whose token the request carries. Raises Unauthorized."""
+    """Returns the user whose token the request carries. Raises Unauthorized."""
     value = header(scope, b"authorization")
     if value is None:
         raise Unauthorized("this needs a token: log in, then send the header Authorization: Bearer <jwt>")

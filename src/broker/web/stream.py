@@ -20,7 +20,7 @@ from broker.names import Filter
 from broker.web.requests import Header, Parameters, address, caller, header
 
 _HEADERS: tuple[Header, ...] = (
-    # The charset is always UTF-8 here, but some libraries assume Latin-1 for a text without one.
+    # The charset of a stream is always UTF-8, but some libraries assume Latin-1 for a text whose charset is not given.
     (b"content-type", b"text/event-stream; charset=utf-8"),
     # Compressing a stream delays its events. The middleware of many development servers compresses every response
     # unless this header forbids transformations (RFC 9111, section 5.2.2.6).
@@ -28,9 +28,9 @@ _HEADERS: tuple[Header, ...] = (
     (b"x-accel-buffering", b"no"),  # nginx would buffer events
 )
 
-# EventSource never tries again after a refusal. So unknown parameters are ignored here, because proxies and libraries
-# add some (``_=1700000000``). Only those that look like a filter or an id are refused: ignored, they would give the
-# client another stream than it asked for.
+# EventSource never reconnects after a refusal. So unknown parameters are ignored here, because proxies and libraries
+# add some (``_=1700000000``). Only parameters that look like a filter or an id are refused: if they were ignored, the
+# client would receive another stream than it asked for.
 _PARAMETERS = Parameters(
     "event", "last_event_id", "heartbeat", strict=False,
     mistaken={
@@ -82,7 +82,8 @@ class Stream:
 
 
 async def _refuse(send: Send, handover: Handover | None) -> None:
-    """A temporary refusal is a stream that ends at once, because EventSource tries again only after a 200."""
+    """Refuses a stream for now. The response is a stream that ends at once, because EventSource reconnects only after a
+    response with status 200."""
     if handover is not None and not handover.last_chunk:
         handover.cut_short()
     else:
@@ -101,8 +102,8 @@ def _heartbeat_events(values: list[str]) -> bool:
 
 
 def _last(ids: str) -> str:
-    """The last of several ids. A library that was given a saved id in a header sends its own, newer id in a second
-    header of the same name. The two are joined by a comma (RFC 9110, section 5.3), which no id contains."""
+    """Returns the last of several ids. A library that was given a saved id in a header sends its own, newer id in a
+    second header of the same name. The two are joined by a comma (RFC 9110, section 5.3), which no id contains."""
     if "," not in ids:
         return ids.strip()
     return next((event_id for part in reversed(ids.split(",")) if (event_id := part.strip())), "")
@@ -111,8 +112,9 @@ def _last(ids: str) -> str:
 class SendTransport:
     """A subscriber's transport on top of ASGI's ``send``, for servers that cannot hand their connections over.
 
-    Mutable state: the subscriber, and the bytes that were written and are not sent yet. Like a socket's transport it
-    pauses the subscriber when these exceed ``high`` bytes, and resumes it when a quarter of that is left."""
+    Mutable state: the subscriber, and the bytes that were written and are not sent yet. Like the transport of a socket,
+    it pauses the subscriber when more than ``high`` bytes are not sent yet, and resumes it when only a quarter of
+    ``high`` is left."""
 
     def __init__(self, high: int) -> None:
         self._subscriber: Subscriber

@@ -18,17 +18,17 @@ from broker.store.postgres.statements import NEXT_DUE
 
 logger = logging.getLogger("broker.store")
 
-_NUMBER = re.compile(r"[0-9]{1,18}")  # of at most 18 digits: it fits into 64 bits
-_TEST_S = 2.0  # for so long ``start`` waits for its own notification
+_NUMBER = re.compile(r"[0-9]{1,18}")  # a number of at most 18 digits fits into 64 bits
+_TEST_S = 2.0  # how long ``start`` waits for its own notification
 _WAIT_S = 0.5  # the longest that ``stop`` waits for the thread
 _RETRY_S = 1.0
 
 
 class Listener:
-    """Calls ``on_commit`` for what other nodes have committed. These are hints: the relay's poll finds the records of
-    those that get lost.
+    """Calls ``on_commit`` when another node has committed. These calls are only hints: if a notification is lost, the
+    relay finds the records when it next polls the store.
 
-    Mutable state: whether to stop. The connection belongs to the thread."""
+    Mutable state: whether the thread must stop. The connection belongs to the thread."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -38,7 +38,8 @@ class Listener:
         self._thread: threading.Thread
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
-        """Tests whether a NOTIFY arrives, and logs it if none does. Broker works without, only slower."""
+        """Starts the thread, and tests whether a notification arrives. If none does, this is logged. Broker works
+        without notifications, but the records of other nodes arrive later."""
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
         received = asyncio.Event()
@@ -67,24 +68,27 @@ class Listener:
 
     def _listen(self, connection: Connection[Any], received: asyncio.Event) -> None:
         connection.execute(f"LISTEN {CHANNEL}")
-        # The test is sent on another connection: what this one sends itself it receives through every proxy.
+        # The test is sent on another connection, because a notification that this connection sends to itself arrives
+        # through every proxy.
         with self._database.connect() as other:
             other.execute("SELECT pg_notify(%s, %s)", (CHANNEL, f"{self._database.node} test"))
-        # Something may have been committed while nobody listened. The head is not compared, because after a fail-over
-        # the log may be another one, with a head far behind.
+        # Another node may have committed while this node did not listen. The hint has the head LOOK, so that the relay
+        # reads the store in any case. The real head would not do, because after a fail-over it may be far behind the
+        # relay's position.
         (due_us,) = connection.execute(NEXT_DUE).fetchone() or (None,)
         self._notify(Commit([], LOOK, due_us))
         while not self._stop.is_set():
             for notify in connection.notifies(timeout=_WAIT_S):
                 match notify.payload.split(" "):
                     case [self._database.node, "test"]:
-                        # No proxy pools transactions here, as LISTEN would not have survived its transaction.
+                        # The test has arrived, so there is no proxy that pools transactions: with such a proxy, LISTEN
+                        # would have ended together with its transaction.
                         self._database.prepares = True
                         self._loop.call_soon_threadsafe(received.set)
                     case [self._database.node, _, _]:
                         pass  # this node's own commit, which the relay has been notified of already
-                    # Everybody who may connect to the database can send anything here. The worst that a hint does is to
-                    # have the relay read the store.
+                    # Everybody who may connect to the database can send notifications with any content. They do no
+                    # harm: at worst, the relay reads the store, or the scheduler runs an empty transaction.
                     case [_, head, due] if _NUMBER.fullmatch(head):
                         self._notify(Commit([], int(head), int(due) if _NUMBER.fullmatch(due) else None))
                 if self._stop.is_set():

@@ -1,7 +1,8 @@
 """The writer's connection to PostgreSQL, and the database's clock.
 
-A transaction is one pipeline: its statements are sent one behind the other, and only where it needs a row it waits for
-PostgreSQL. Each wait is a round trip, during which the lock is held and all nodes wait."""
+A transaction is one pipeline: its statements are sent one after the other, without waiting for the responses. The
+writer waits for PostgreSQL only where it needs a row. Each wait is a round trip, during which the lock is held and the
+other nodes wait."""
 
 from __future__ import annotations
 
@@ -20,9 +21,10 @@ from broker.store.transaction import Counters, Transaction
 
 _T = TypeVar("_T")
 
-CHANNEL = "broker"  # of NOTIFY
+CHANNEL = "broker"  # the channel of LISTEN and NOTIFY
 _CLOCK_WINDOW_S = 60.0  # in this time two machines' clocks drift apart by a few milliseconds
-# A response that comes so much later than others is rare. Rather the database's clock was set back.
+# If a time is behind the expected one by this much, the response was hardly so slow. It is more likely that the
+# database's clock was set back.
 _SET_BACK_US = 1_000_000
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _BEGIN = f"""SELECT {NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}), moved,
@@ -34,21 +36,23 @@ class NotBegun(Exception):
 
 
 class StoreClock:
-    """The database's clock, as well as it is known without asking the database.
+    """An estimate of the database's clock, which needs no request to the database.
 
-    Mutable state: how far that clock is ahead of this machine's monotonic one, and when that was received. They are one
-    tuple, which is replaced as a whole, because several threads read and write it."""
+    Mutable state: how far the database's clock is ahead of this machine's monotonic clock, and when that was measured.
+    The two are one tuple, which is replaced as a whole, because several threads read and write it."""
 
     def __init__(self, override: Callable[[], int] | None) -> None:
-        """``override``: a clock to use instead, which returns microseconds since the epoch."""
+        """``override`` is a clock to use instead of the database's; it returns microseconds since 1970."""
         self._override = override
-        self._offset: tuple[int, float] | None = None  # microseconds ahead, and the seconds at which that was received
+        # How many microseconds the database's clock is ahead, and the monotonic time in seconds at which that was
+        # measured.
+        self._offset: tuple[int, float] | None = None
 
     def received(self, now_us: int) -> int:
-        """Takes the time that the database has just sent, and returns it.
+        """Updates the estimate with the time that the database has just sent, and returns that time.
 
-        A time is late by as long as it was on its way. So of several the one that is the furthest ahead is the best,
-        until it is too old, or the database's clock was set back."""
+        A time arrives late, by as long as the response was on its way. So of several measurements, the one that is the
+        furthest ahead is the best. It is replaced when it is too old, or when the database's clock was set back."""
         if self._override is not None:
             return self._override()
         received_s = time.monotonic()
@@ -66,10 +70,10 @@ class StoreClock:
 
 
 class PostgresSession:
-    """See ``writer.Session``. It connects again by itself when the connection is lost.
+    """Implements ``writer.Session``. It reconnects by itself when the connection is lost.
 
-    Mutable state: the connection and the clock. The writer's thread changes them, and before that thread runs, whoever
-    opens the session; the event loop reads the clock."""
+    Mutable state: the connection, which the writer's thread changes, or, before that thread runs, the caller of
+    ``open``; and the clock, which several threads read and update."""
 
     def __init__(self, database: Database, clock: Callable[[], int] | None, settings: Settings) -> None:
         self._database = database
@@ -78,19 +82,20 @@ class PostgresSession:
         self.clock = StoreClock(clock)
 
     def open(self, *, new: bool = False) -> LogState:
-        """``new``: a log is made if there is none. Only the first time: if the log is not there when the connection is
-        opened again, it was lost, or is being restored, and a new one in its place would begin at position 1."""
+        """Opens the connection, and returns the state of the log. ``new`` says whether a log is made if there is none,
+        which is right only at the first start. If the log is not there when the connection is opened again, it was
+        lost, or is being restored, and a new log in its place would begin at position 1."""
         self._connection, state = open_log(self._database, new=new)
         return state
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
         try:
             result = self._run(work)
-        # Whatever it is: the callers must get an error, and the writer's thread must live on.
+        # Every exception is caught: the callers must get an error, and the writer's thread must continue to run.
         except Exception as error:
             if self._connection is not None:
-                # The next transaction gets a new connection. In whatever state this one is, the server rolls back its
-                # transaction, unless COMMIT was sent: then it is not known whether the write was stored.
+                # The next transaction gets a new connection. Whatever state this one is in, PostgreSQL rolls back its
+                # transaction, unless COMMIT was sent. If it was, it is not known whether the write was stored.
                 self._connection.close()
             raise self._database.translate(error) from error
         self._database.outage.over()
@@ -110,23 +115,26 @@ class PostgresSession:
         return with_lock(connection, lambda: self._transact(connection, work))
 
     def _transact(self, connection: Connection[Any], work: Callable[[Transaction], _T]) -> _T:
-        """The danger is a second attempt after the first has written. So NotBegun is raised only where nothing but the
-        lock was asked for, and ``with_lock`` tries again only if the lock was not available."""
+        """Runs ``work`` in one transaction.
+
+        The danger: if a transaction were repeated after its first attempt had written something, it could be stored
+        twice. So NotBegun is raised only as long as nothing but the lock was asked for, and ``with_lock`` repeats a
+        transaction only if the lock was not available."""
         self._database.set_prepares(connection)
         with connection.pipeline():
             try:
                 connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
                 connection.execute(SET_UP)
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-                # The clock is read in this statement, which comes after the lock. A time that was read before could be
-                # earlier than that of a transaction which got the lock first.
+                # The database's clock is read by this statement, which runs after the lock was taken. A time that was
+                # read before could be earlier than the time of a transaction that got the lock first.
                 db_now_us, *counters, next_due_us, new_address, epoch = one_row(connection, _BEGIN)
             except psycopg.OperationalError as error:
                 if connection.closed:
                     raise NotBegun from error
                 raise
-            # This is read under the lock, too. `broker move` marks the log while it holds the lock, so that nothing can
-            # be written behind the mark.
+            # Whether the log has moved is read under the lock, too. `broker move` marks the log while it holds the
+            # lock, so nothing can be written after the mark.
             if new_address is not None:
                 self._database.outage.report(relocated(), f"stop this server, and start with {new_address}")
                 raise relocated()
@@ -134,14 +142,15 @@ class PostgresSession:
             before = Counters(*counters)
             transaction = Transaction(PostgresTables(connection, before, next_due_us), now_us, self._settings, epoch)
             result = work(transaction)
-            # PostgreSQL sends it to the other nodes with the commit, and never without it.
+            # PostgreSQL delivers this notification to the other nodes when the transaction commits, and never without
+            # the commit.
             if transaction.head != before.head or transaction.next_due_us != next_due_us:
                 connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._hint(transaction)))
             connection.execute("COMMIT")
         return result
 
     def _hint(self, transaction: Transaction) -> str:
-        """Parsed by ``Listener``."""
+        """Returns the text of the notification, which ``Listener`` parses."""
         due = "" if transaction.next_due_us is None else transaction.next_due_us
         return f"{self._database.node} {transaction.head} {due}"
 

@@ -18,8 +18,9 @@ RECORD_COLUMNS = """
     r.uuid, r.event, convert_to(r.data, 'UTF8'), r.username, r.timestamp, r.due_us, r.log_only, r.inserted_us,
     c.number IS NOT NULL, p.position, p.published_us, r.number, (SELECT epoch FROM broker.epochs WHERE ended IS NULL)
 """
-# These make one index look-up for each row. The planner's statistics lag behind a log that grows, so it might carry out
-# a plain join by reading the whole table. OFFSET 0 keeps it from joining in any other way.
+# With these joins PostgreSQL makes one index look-up for each row. Its statistics lag behind a log that grows, so for a
+# plain join the planner might decide to read the whole table. OFFSET 0 keeps the planner from turning the subquery into
+# a plain join.
 RECORD_JOINS = """
     LEFT JOIN LATERAL (SELECT * FROM broker.publications WHERE number = r.number OFFSET 0) p ON true
     LEFT JOIN broker.cancellations c ON c.number = r.number
@@ -28,8 +29,8 @@ RECORD_OF = "CROSS JOIN LATERAL (SELECT * FROM broker.records WHERE number = p.n
 SIZE = f"(octet_length(data) + {RECORD_BYTES})"
 NEXT_DUE = "SELECT min(due_us) FROM broker.pending"
 
-# The columns of rows that are sent as one JSON document. Parameters for each value, or the driver's own arrays, would
-# take six times as long, most of it in Python.
+# The columns of the tables, and their types. Rows are sent as one JSON document. A parameter for each value, or the
+# driver's own arrays, would take six times as long, most of it in Python.
 _RECORD = {
     "number": "bigint", "uuid": "uuid", "event": "text", "username": "text", "timestamp": "text", "due_us": "bigint",
     "log_only": "boolean", "inserted_us": "bigint", "data": "text",
@@ -40,13 +41,16 @@ _EVENT = {"event": "text", **dict.fromkeys(("position", "bytes", "pending", "res
 
 
 class PostgresTables:
-    """See ``transaction.Tables``. It works in a pipeline, so whatever returns no rows does not wait for a response."""
+    """Implements ``transaction.Tables``, which says what the methods do. It works in a pipeline, so a statement that
+    returns no rows does not wait for its response."""
 
     def __init__(self, connection: Connection[Any], counters: Counters, next_due: int | None) -> None:
-        """``counters`` and ``next_due``: what was read when the lock was taken, which spares a round trip for each."""
+        """``counters`` and ``next_due`` are the values that were read when the lock was taken. To read them again here
+        would cost a round trip for each."""
         self._db = connection
         self._counters = counters
-        # It is correct only until something is written. The first call uses it up; later ones ask the database.
+        # The value is correct only until something is written. So only the first call of ``next_due`` uses it, and
+        # later calls ask the database.
         self._next_due: tuple[int | None] | None = (next_due,)
 
     def counters(self) -> Counters:
@@ -139,13 +143,14 @@ class PostgresTables:
 
 
 def _rows_of(columns: dict[str, str]) -> str:
-    """A query for the rows of a JSON document, its one parameter."""
+    """Returns a query for the rows of a JSON document, which is the only parameter of the query."""
     types = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     return f"SELECT * FROM json_to_recordset(%s::json) AS listed({types})"  # noqa: S608 (constants only)
 
 
 def _document(columns: dict[str, str], values: Sequence[Any]) -> str:
-    """The JSON document of these rows, whose values are given one row behind the other."""
+    """Returns the JSON document of these rows. ``values`` has the values of the first row, then those of the second,
+    and so on."""
     names, width = list(columns), len(columns)
     return _json([dict(zip(names, values[n : n + width], strict=True)) for n in range(0, len(values), width)])
 

@@ -30,18 +30,18 @@ logger = logging.getLogger("broker.store")
 
 _T = TypeVar("_T")
 
-_LOG_RECORDS_MAX = 500  # in one page of an event's log
+_LOG_RECORDS_MAX = 500  # records that one call of ``log`` returns at most
 _HEAD = "SELECT epoch, head FROM broker.state, broker.epochs WHERE ended IS NULL"
 _USER_COLUMNS = "id, username, convert_to(info, 'UTF8'), password_hash, gen, disabled"
 
 
 class PostgresStore(CommonStore):
-    """See ``store/base.py`` for what it promises.
+    """``store/base.py`` says what a store promises.
 
     Mutable state: whether it runs, and the list of the readers' connections, each of which belongs to its thread."""
 
     def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
-        """``clock``: a clock to use instead of the database's; it returns microseconds since the epoch."""
+        """``clock`` is a clock to use instead of the database's; it returns microseconds since 1970."""
         super().__init__(settings)
         self._database = Database(url, settings.database_answer_s)
         self._session = PostgresSession(self._database, clock, settings)
@@ -63,7 +63,7 @@ class PostgresStore(CommonStore):
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
         self._writer.start(self._session, on_commit)
         self._running = True
-        await self._writer.call(lambda transaction: None)  # its transaction asks for the database's time
+        await self._writer.call(lambda transaction: None)  # its transaction reads the database's time, for ``clock``
         await self._listener.start(on_commit)
 
     async def stop(self) -> None:
@@ -92,7 +92,8 @@ class PostgresStore(CommonStore):
     async def next_due(self) -> int | None:
         def read(db: Connection[Any]) -> int | None:
             now_us, due_us = one_row(db, f"SELECT {NOW_US}, ({NEXT_DUE})")
-            self._session.clock.received(now_us)  # on a node that does not write, only this call learns the time
+            # On a node that does not write, only this call reads the database's time.
+            self._session.clock.received(now_us)
             return due_us if due_us is None else int(due_us)
 
         return await self._read(read)
@@ -119,7 +120,7 @@ class PostgresStore(CommonStore):
                         ) p {RECORD_OF}
                     ) ON true ORDER BY p.position""",  # noqa: S608
                 binary=True,
-            ).fetchall()  # one statement sees the database at one moment
+            ).fetchall()  # one statement sees the state of the database at one moment
             return _head_and_records(rows)
 
         return await self._read(read)
@@ -159,7 +160,7 @@ class PostgresStore(CommonStore):
         where = f"WHERE event = %s AND (%s::bigint IS NULL OR number {beyond} %s)"
 
         def read(db: Connection[Any]) -> LogPage:
-            if records_max is None:  # the last of all is the first from the other end
+            if records_max is None:  # the last record is the first one in the opposite order
                 select = f"SELECT number, uuid FROM broker.records {where} ORDER BY number {other} LIMIT 1"  # noqa: S608
                 rows = db.execute(select, (event, after, after)).fetchall()
                 more = False
@@ -202,12 +203,14 @@ class PostgresStore(CommonStore):
         try:
             try:
                 return await self._loop.run_in_executor(self._readers, self._run_read, work)
-            except TakenOver:  # if nobody inserts, only an empty transaction of our own begins the new epoch
+            # The next write begins the new epoch. If nobody inserts, that is this empty transaction.
+            except TakenOver:
                 await self._writer.publish_due()
                 return await self._loop.run_in_executor(self._readers, self._run_read, work)
         except (psycopg.Error, OSError, TakenOver) as error:
-            refusal = self._database.translate(error)  # also logs it
-            # The words for writes would be wrong here: nothing "may have been stored".
+            refusal = self._database.translate(error)  # ``translate`` also logs the error
+            # The error is about writes, and says that the write "may have been stored". A read needs an error of its
+            # own.
             if isinstance(refusal, Unavailable | InsufficientStorage):
                 refusal = Unavailable("the store cannot be read for now; ask again in a moment")
             raise refusal from error
@@ -217,17 +220,21 @@ class PostgresStore(CommonStore):
         if connection is not None and not connection.closed:
             try:
                 return work(connection)
-            except psycopg.OperationalError:  # it may have been lost long ago, while it was idle; try once on a new one
+            # The connection may have been lost long ago, while it was idle. So the read is tried once more, on a new
+            # connection.
+            except psycopg.OperationalError:
                 connection.close()
         connection = self._database.connect()
         check_cluster(connection)
         self._local.connection = connection
-        # In one assignment, because several threads do this. If two do it at once, the connection of one is missing
-        # here, and is closed only when its thread has ended.
+        # The list is replaced in one assignment, because several threads do this without a lock. If two threads do it
+        # at the same time, the connection of one of them is missing from the list, and is closed only when its thread
+        # has ended.
         self._connections = [other for other in self._connections if not other.closed] + [connection]
         return work(connection)
 
 
 def _head_and_records(rows: list[Any]) -> tuple[Head, list[Published]]:
-    """The rows of one statement, and so of one moment. There is at least one: without records, it has only the head."""
+    """Returns the head and the records in the rows of one statement, which are of one moment. There is at least one
+    row: if there are no records, it has only the head."""
     return Head(*rows[0][:2]), [Published(*row[2:]) for row in rows if row[2] is not None]

@@ -1,4 +1,5 @@
-"""What SQLite's errors mean, and what an operator can do about each: one table for all that uses an SQLite file."""
+"""What SQLite's errors mean, and what an operator can do about each: one table for all code that uses an SQLite
+file."""
 
 from __future__ import annotations
 
@@ -16,14 +17,15 @@ class Meaning(Enum):
 
     DAMAGED = auto()
     FULL = auto()
-    NOT_WRITTEN = auto()  # a write failed: for want of space, too, if that is a quota's or a limit of file size
+    # A write failed. The reason may also be missing space, if a quota or a limit of the file size is exhausted.
+    NOT_WRITTEN = auto()
     LOCKED = auto()
     READ_ONLY = auto()
     NOT_OPENED = auto()
     OTHER = auto()
 
 
-# By SQLite's primary result codes (https://www.sqlite.org/rescode.html).
+# The keys are SQLite's primary result codes (https://www.sqlite.org/rescode.html).
 _MEANINGS = {
     sqlite3.SQLITE_CORRUPT: Meaning.DAMAGED,
     sqlite3.SQLITE_NOTADB: Meaning.DAMAGED,
@@ -35,7 +37,7 @@ _MEANINGS = {
     sqlite3.SQLITE_PERM: Meaning.NOT_OPENED,
     sqlite3.SQLITE_AUTH: Meaning.NOT_OPENED,
 }
-# For the operator of a server that runs. Whatever has no advice of its own may pass by itself.
+# The advice for the operator of a running server. An error that has no advice here may pass by itself.
 _ADVICE = {
     Meaning.DAMAGED: "stop Broker, check the log with `broker verify`, and restore your last backup",
     Meaning.FULL: FULL_ADVICE,
@@ -46,21 +48,23 @@ _DEFAULT_ADVICE = "inserts continue by themselves when the database can be writt
 
 
 def meaning_of(error: Exception) -> Meaning:
-    """``OTHER`` for an error that is not SQLite's."""
+    """Returns what an error means. An error that does not come from SQLite has the meaning ``OTHER``."""
     if not isinstance(error, sqlite3.Error):
         return Meaning.OTHER
-    # The upper bits say more about the code in the lowest eight. The module's own errors have no code at all.
+    # The lowest eight bits are the primary result code, and the upper bits give details. Errors that Python's sqlite3
+    # module raises by itself have no code at all.
     code = getattr(error, "sqlite_errorcode", None) or 0
     return _MEANINGS.get(code & 0xFF, Meaning.OTHER)
 
 
 def advice_for(meaning: Meaning) -> str:
-    """What the operator of a running server can do."""
+    """Returns what the operator of a running server can do."""
     return _ADVICE.get(meaning, _DEFAULT_ADVICE)
 
 
 def damage(text: str) -> sqlite3.DatabaseError:
-    """An error that means the same as SQLite's own about a damaged file, for damage that only Broker can see."""
+    """Returns an error that means the same as SQLite's own error about a damaged file. It is for damage that only
+    Broker can recognise."""
     error = sqlite3.DatabaseError(text)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error
@@ -68,8 +72,8 @@ def damage(text: str) -> sqlite3.DatabaseError:
 
 @contextlib.contextmanager
 def refusing(action: str, advice: str = "", *, if_damaged: str = "") -> Iterator[None]:
-    """For what an operator asks for: raises SettingsError, "cannot <action>: <reason>; <advice>", in place of SQLite's
-    errors and the system's. ``if_damaged`` is the advice for a damaged file."""
+    """For what an operator asks for. It replaces SQLite's errors and the system's errors by a SettingsError with the
+    message "cannot <action>: <reason>; <advice>". ``if_damaged`` is the advice for a damaged file."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:

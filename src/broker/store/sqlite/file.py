@@ -1,4 +1,4 @@
-"""An SQLite file: how it is opened, locked, migrated and watched, and what becomes of its errors."""
+"""An SQLite file: how it is opened, locked, migrated and watched, and how its errors are reported."""
 
 from __future__ import annotations
 
@@ -25,26 +25,31 @@ MIGRATIONS = Migrations("broker.store.sqlite")
 
 _SQLITE_MIN = (3, 35, 0)
 _PROBE_BYTES = 64 * KIB
-_BUSY_MS = 5_000  # another program (a backup, a shell) may hold the lock for so long before a write is refused
+_BUSY_MS = 5_000  # how long a write waits for a lock of another program (a backup, a shell) before it is refused
 
 
 def connect(file: Path) -> sqlite3.Connection:
-    """Never makes the file: in place of a log that was removed, an empty one would only hide that."""
+    """Opens a file that exists, and never makes one. If a log was removed, an empty file in its place would only hide
+    that."""
     return sqlite3.connect(
-        f"file://{quote(str(file.absolute()))}?mode=rw",  # // and no host before the path, which may begin with // too
+        # The URL has // and an empty host before the path, because the path may begin with // itself.
+        f"file://{quote(str(file.absolute()))}?mode=rw",
         uri=True,
         isolation_level=None,
-        check_same_thread=False,  # one thread uses it, and another closes it after that one has ended
+        # One thread uses the connection, and after that thread has ended, another thread closes it.
+        check_same_thread=False,
         timeout=_BUSY_MS / 1000,
-        # There is a statement for each number of rows, which are more than the 128 that sqlite3 keeps by default.
+        # The statements differ by the number of their rows, so there may be more of them than the 128 that sqlite3
+        # keeps by default.
         cached_statements=512,
     )
 
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Holds the folder's lock, so that one server, import, restore or move works on the log at a time: none of them
-    expects another writer. The system releases the lock with the process, however that ends. Raises SettingsError."""
+    """Holds the folder's lock, so that only one server, import, restore or move works on the log at a time: none of
+    them expects another writer. The system releases the lock when the process ends, in whatever way it ends. Raises
+    SettingsError if another process holds the lock, or if the folder cannot be used."""
     path = file.with_name("broker.lock")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -64,9 +69,9 @@ def locked(file: Path) -> Iterator[None]:
 
 
 def open_database(file: Path, *, also_moved: bool = False) -> sqlite3.Connection:
-    """The writer's connection, to a log of the newest schema. Makes the file if there is none.
+    """Returns the writer's connection, to a log with the newest schema. Makes the file if there is none.
 
-    Raises SettingsError if the file cannot be used; also, without ``also_moved``, if the log has moved away."""
+    Raises SettingsError if the file cannot be used, and, unless ``also_moved`` is set, if the log has moved away."""
     if sqlite3.sqlite_version_info < _SQLITE_MIN:
         raise SettingsError(f"SQLite is {sqlite3.sqlite_version}; Broker needs 3.35 or newer")
     if_damaged = (
@@ -75,7 +80,8 @@ def open_database(file: Path, *, also_moved: bool = False) -> sqlite3.Connection
     )
     with refusing(f"use {file}", if_damaged=if_damaged), contextlib.ExitStack() as on_failure:
         file.parent.mkdir(parents=True, exist_ok=True)
-        # For this user alone, because password hashes are in it. SQLite gives its other files the same mode.
+        # Only this user can read the file, because it contains password hashes. SQLite gives its other files the same
+        # mode.
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
         connection = connect(file)
         on_failure.callback(connection.close)
@@ -91,9 +97,9 @@ def open_database(file: Path, *, also_moved: bool = False) -> sqlite3.Connection
 
 def _set_up(connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA page_count").fetchone() == (0,):
-        # Lets the file shrink when rows are removed from it, a little at a time. SQLite heeds this only before the
-        # first page is written, which the next statement does. Not on a log that exists: it would be written to before
-        # it was checked, and a damaged file must stay as it is for those who examine it.
+        # This setting lets the file shrink in small steps when rows are removed. SQLite accepts it only before the
+        # first page is written, which the next statement does. It is not set on a log that exists: that would write to
+        # the log before it was checked, and a damaged file must stay as it is for those who examine it.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     # Each commit is synced before it returns, so that what is acknowledged also survives a power cut.
@@ -101,7 +107,8 @@ def _set_up(connection: sqlite3.Connection) -> None:
 
 
 def _check_ends(connection: sqlite3.Connection) -> None:
-    """Compares the counters with the ends of the log, which takes no time. ``broker verify`` checks all of it."""
+    """Compares the counters with the last record and the last publication, which takes hardly any time. ``broker
+    verify`` checks the whole log."""
     last_number, head, top_number, top_position = connection.execute(
         """SELECT last_number, head, (SELECT coalesce(max(number), 0) FROM records),
                   (SELECT coalesce(max(position), 0) FROM publications) FROM state"""
@@ -113,14 +120,14 @@ def _check_ends(connection: sqlite3.Connection) -> None:
 
 
 class Identity:
-    """Which files a connection writes to. Linux continues to write into a file that was removed or replaced, so what is
-    acknowledged from then on would be lost when the process ends."""
+    """Which files a connection writes to. If a file is removed or replaced, Linux lets the connection continue to write
+    into the old file, so whatever is acknowledged from then on would be lost when the process ends."""
 
     def __init__(self, file: Path) -> None:
         self._inodes = {path: _inode(path) for path in (file, file.with_name(file.name + "-wal"))}
 
     def check(self) -> None:
-        """Raises Replaced if the paths lead to other files now. It costs two system calls."""
+        """Raises Replaced if the paths no longer lead to the same files. It costs two system calls."""
         for path, inode in self._inodes.items():
             if _inode(path) != inode:
                 raise Replaced(
@@ -128,6 +135,7 @@ class Identity:
                 )
 
     def holds(self) -> bool:
+        """Returns whether the paths still lead to the same files."""
         return all(_inode(path) == inode for path, inode in self._inodes.items())
 
 
@@ -144,14 +152,15 @@ def _inode(path: Path) -> tuple[int, int] | None:
 
 
 def schema_version(connection: sqlite3.Connection, file: Path) -> int:
-    """The version of the log's schema. Raises SettingsError if a newer Broker has written it."""
+    """Returns the version of the log's schema. Raises SettingsError if a newer Broker has written the log."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     MIGRATIONS.check(version, str(file), "update Broker, or give another --data folder")
     return int(version)
 
 
 def _migrate(connection: sqlite3.Connection, file: Path) -> None:
-    """All that is missing in one transaction: a crash leaves the version that was there, or the newest."""
+    """Runs all missing scripts in one transaction, so that a crash leaves either the old version of the schema or the
+    newest."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         for number, script in MIGRATIONS.after(schema_version(connection, file)):
@@ -166,7 +175,7 @@ def _migrate(connection: sqlite3.Connection, file: Path) -> None:
 
 
 def _statements(script: str) -> Iterable[str]:
-    """The script's statements one by one, because ``executescript`` would first commit the transaction."""
+    """Yields the script's statements one by one, because ``executescript`` would first commit the transaction."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -176,7 +185,8 @@ def _statements(script: str) -> Iterable[str]:
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
-    """Ends the transaction, if there is one. Raises nothing: the caller has an error of its own to raise."""
+    """Rolls back the transaction, if there is one. Raises nothing, because the caller may have an error of its own to
+    raise."""
     if connection.in_transaction:
         try:
             connection.execute("ROLLBACK")
@@ -185,8 +195,11 @@ def roll_back(connection: sqlite3.Connection) -> None:
 
 
 class SQLiteOutage(Outage):
-    """Mutable state, beside that of ``Outage``: the error that showed that the database is damaged. Several threads set
-    it; any one of their errors will do."""
+    """Translates and reports the failures of an SQLite file.
+
+    Mutable state, in addition to that of ``Outage``: the files that are watched, and the error that showed that the
+    database is damaged. Several threads set that error without a lock, because it does not matter which of their errors
+    is kept."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(str(file))
@@ -195,18 +208,18 @@ class SQLiteOutage(Outage):
         self._identity: Identity | None = None
 
     def watch(self, identity: Identity) -> None:
-        """From now on damage is remembered as long as these are the files. If another file was put in their place for a
-        time, its damage does not matter."""
+        """From now on, damage is remembered if the paths still lead to these files. If another file was put in their
+        place for a time, its damage does not matter."""
         self._identity = identity
 
     def check(self) -> None:
-        """Raises the error again that showed damage. A damaged database does not heal, and whatever would still be
-        acknowledged in it would be lost with it."""
+        """If an error has shown that the database is damaged, raises that error again. A damaged database does not
+        repair itself, and whatever would still be acknowledged in it would be lost with it."""
         if self._damage is not None:
             raise self._damage.with_traceback(None)
 
     def translate(self, error: Exception) -> BrokerError:
-        """Returns what a caller may know about a failure. The details are in the log."""
+        """Returns the error that a caller gets after a failure, and reports the details in the server's log."""
         if isinstance(error, sqlite3.DataError | sqlite3.IntegrityError | ValueError | TypeError | OverflowError):
             return fault(error)
         meaning = meaning_of(error)
@@ -219,10 +232,11 @@ class SQLiteOutage(Outage):
         return unreachable()
 
     def _has_room(self) -> bool:
-        """Whether a file can still grow. SQLite reports an exhausted quota or a limit of file size as it reports any
-        other write that failed, so only a write of our own can tell them apart."""
+        """Returns whether a file can still grow. SQLite reports an exhausted quota, or a limit of the file size, in the
+        same way as any other write that failed, so only an attempt to write can distinguish them."""
         try:
-            # The probe must be as long as the largest of the files, or a limit of file size does not concern it.
+            # A limit of the file size affects only a file that reaches it, so the probe must be as long as the largest
+            # of the files.
             end = max(path.stat().st_size for path in self._file.parent.glob(self._file.name + "*"))
             with tempfile.TemporaryFile(dir=self._file.parent) as probe:
                 probe.seek(end)

@@ -1,4 +1,4 @@
-"""The secret that signs the tokens of a server on SQLite: a file beside its log."""
+"""The secret that signs the tokens of a server on SQLite. It is in a file beside the log."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _SECRET_BYTES_MIN = 32  # RFC 7518, section 3.2: at least as long as the hash
 
 
 def read_secret(file: Path) -> str:
-    """Returns the secret in ``file``, which is made if there is none. Raises SettingsError if the file cannot be used,
-    or if its secret is too short to be safe."""
+    """Returns the secret in ``file``. If there is no file, makes one with a new secret. Raises SettingsError if the
+    file cannot be used, or if its secret is too short to be safe."""
     try:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -28,8 +28,8 @@ def read_secret(file: Path) -> str:
 
 
 def keep_secret(file: Path, secret: str) -> None:
-    """Makes ``file`` with this secret if there is none. Raises SettingsError if it has another one: the tokens of the
-    log that the secret comes from would not be valid there."""
+    """Makes ``file`` with this secret if there is no file. Raises SettingsError if the file has another secret, because
+    the tokens that were signed with this secret would not be valid there."""
     try:
         if not file.exists():
             _write_secret(file, secret)
@@ -40,9 +40,10 @@ def keep_secret(file: Path, secret: str) -> None:
 
 
 def _write_secret(file: Path, secret: str) -> None:
-    """The file is complete, private and on disk before it gets its name, so a crash leaves none of it or all of it."""
-    # mkstemp makes a new name, and mode 0600. A name with the process id would not be new: in a container that is the
-    # same at each start.
+    """Makes a file with the secret. The file is complete, private and on disk before it gets its name, so after a crash
+    there is either no file or a complete one."""
+    # mkstemp finds a name that is not in use, and gives the file the mode 0600. A name that contains the process id
+    # could be in use: in a container, the process id is the same at each start.
     descriptor, name = tempfile.mkstemp(prefix=f"{file.name}.", dir=file.parent)
     new = Path(name)
     with os.fdopen(descriptor, "w", encoding="utf-8") as output:
@@ -50,7 +51,9 @@ def _write_secret(file: Path, secret: str) -> None:
         output.flush()
         os.fsync(output.fileno())
     try:
-        os.link(new, file)  # unlike a rename, it fails if another process was first: then that one's secret counts
+        # Unlike a rename, this fails if another process has made the file first. Then the secret of that process is
+        # used.
+        os.link(new, file)
     except FileExistsError:
         pass
     finally:

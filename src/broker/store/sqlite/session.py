@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class SQLiteSession:
-    """See ``writer.Session``. It is used by the writer's thread alone."""
+    """Implements ``writer.Session``. Only the writer's thread uses it."""
 
     def __init__(
         self,
@@ -28,25 +28,27 @@ class SQLiteSession:
         self._connection = connection
         self._identity = identity
         self._outage = outage
-        self._clock = clock  # returns microseconds since the epoch
+        self._clock = clock  # returns microseconds since 1970
         self._settings = settings
-        # It does not change while this process has the folder's lock: only a restore or an import begins another one.
+        # The epoch does not change while this process has the folder's lock: only a restore or an import begins a new
+        # one, and both need the lock.
         (self._epoch,) = connection.execute("SELECT epoch FROM epochs WHERE ended IS NULL").fetchone()
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
         connection = self._connection
         try:
             self._outage.check()
-            # IMMEDIATE takes the write lock now. A transaction that first reads, and takes the lock for its first
-            # write, fails if somebody else has written in between.
+            # IMMEDIATE takes the write lock now. A transaction that begins with a read, and takes the lock for its
+            # first write, would fail if another program had written in between.
             connection.execute("BEGIN IMMEDIATE")
-            # The clock is read under the lock. A time that was read before could be earlier than that of a transaction
-            # which got the lock first, and due times would be judged out of order.
+            # The clock is read under the lock. A time that was read before could be earlier than the time of a
+            # transaction that got the lock first, so the log's times would go backwards.
             result = work(Transaction(SQLiteTables(connection), self._clock(), self._settings, self._epoch))
-            # As late as possible: whatever is committed to a file that was removed or replaced is lost.
+            # The files are checked as late as possible, because whatever is committed to a file that was removed or
+            # replaced is lost.
             self._identity.check()
             connection.execute("COMMIT")
-        # Whatever it is: the callers must get an error, and the writer's thread must live on.
+        # Every exception is caught: the callers must get an error, and the writer's thread must continue to run.
         except Exception as error:
             roll_back(connection)
             raise self._outage.translate(error) from error

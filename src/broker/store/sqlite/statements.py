@@ -11,8 +11,9 @@ from broker.records import Record
 from broker.store.transaction import Counters, Due, EventRow
 from broker.users import User, username_key
 
-# How many rows one statement takes: the largest of these that fits, and below the last of them as many as there are. So
-# there are few different statements, which stay prepared. SQLite takes 32,766 values at most in one.
+# How many rows one statement has. Many rows are divided into portions of 512 rows, then into portions of 128 rows, and
+# the rows that are left, fewer than 128, are one portion. So the number of different statements is limited, and they
+# stay prepared. SQLite allows at most 32,766 values in one statement.
 _ROWS = (512, 128)
 _NEXT_DUE = "SELECT min(due_us) FROM pending"
 
@@ -28,7 +29,7 @@ RECORD_TABLES = """
 
 
 def record_of(row: Sequence[Any]) -> Record:
-    """The record in a row of RECORD_COLUMNS."""
+    """Returns the record in a row of RECORD_COLUMNS."""
     number, uuid, event, user, timestamp, due_us, log_only, inserted_us, data, *state = row
     position, published_us, cancelled, epoch = state
     return Record(
@@ -38,7 +39,7 @@ def record_of(row: Sequence[Any]) -> Record:
 
 
 class SQLiteTables:
-    """See ``transaction.Tables``."""
+    """Implements ``transaction.Tables``, which says what the methods do."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
@@ -70,7 +71,7 @@ class SQLiteTables:
     def events(self, names: Sequence[str]) -> Iterable[EventRow]:
         for some in _portions(names):
             yield from self._db.execute(
-                f"SELECT * FROM events WHERE event IN ({_marks(len(some))})",  # noqa: S608 (marks only)
+                f"SELECT * FROM events WHERE event IN ({_marks(len(some))})",  # noqa: S608 (placeholders only)
                 some,
             )
 
@@ -121,15 +122,15 @@ class SQLiteTables:
         )
 
     def _write(self, insert: str, columns: int, values: Sequence[Any]) -> None:
-        """Inserts many rows with each statement. A statement releases the GIL, and to get it back this thread may have
-        to wait as long as the event loop is busy."""
+        """Inserts many rows with each statement, so that there are few statements. Each statement releases the GIL, and
+        to get it back, this thread may have to wait as long as the event loop is busy."""
         row = f"({_marks(columns)})"
         for some in _portions(values, columns):
             self._db.execute(f"{insert} VALUES {','.join([row] * (len(some) // columns))}", some)
 
 
 def _portions(values: Sequence[_T], columns: int = 1) -> Iterable[Sequence[_T]]:
-    """Cuts the values into portions, each of as many rows as one statement takes."""
+    """Divides the values into portions, each with as many rows as one statement has."""
     start = 0
     for rows in _ROWS:
         size = rows * columns
@@ -141,5 +142,5 @@ def _portions(values: Sequence[_T], columns: int = 1) -> Iterable[Sequence[_T]]:
 
 
 def _marks(count: int) -> str:
-    """Placeholders for so many values."""
+    """Returns the placeholders for this many values."""
     return ",".join("?" * count)

@@ -30,7 +30,7 @@ _USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled"
 
 
 class SQLiteStore(CommonStore):
-    """See ``store/base.py`` for what it promises.
+    """``store/base.py`` says what a store promises.
 
     Mutable state: whether it runs, and the queue of the readers' connections that no thread uses at the moment."""
 
@@ -39,10 +39,10 @@ class SQLiteStore(CommonStore):
         self._file = file
         self._clock = clock
         self._outage = SQLiteOutage(file)
-        self._lock: contextlib.ExitStack  # of the folder, from start to stop
+        self._lock: contextlib.ExitStack  # holds the folder's lock, from start to stop
         self._loop: asyncio.AbstractEventLoop
         self._readers: ThreadPoolExecutor
-        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()  # as many as reader threads
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()  # as many as there are reader threads
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -50,7 +50,8 @@ class SQLiteStore(CommonStore):
             lock.enter_context(locked(self._file))
             connection = await asyncio.to_thread(open_database, self._file)
             self._lock = lock.pop_all()
-        # The readers are opened together with the writer: later the path may lead to another file.
+        # The readers' connections are opened together with the writer's connection. If they were opened later, the path
+        # might lead to another file.
         for _ in range(self._settings.reader_threads):
             self._idle.put(_open_reader(self._file))
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
@@ -113,7 +114,8 @@ class SQLiteStore(CommonStore):
 
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
         def read(db: sqlite3.Connection) -> tuple[Head, list[Published]]:
-            # The head comes first. Were it read after the records, it might be ahead of some that are not among them.
+            # The head is read first. If it were read after the records, it might include records that were published in
+            # between and are not among those that are returned.
             head = Head(*db.execute(_HEAD).fetchone())
             rows = db.execute(
                 """SELECT p.position, r.event, CAST(r.data AS BLOB) FROM publications p
@@ -142,7 +144,7 @@ class SQLiteStore(CommonStore):
         where, order = _direction(after, descending)
 
         def read(db: sqlite3.Connection) -> LogPage:
-            if records_max is None:  # the last of all is the first from the other end
+            if records_max is None:  # the last record is the first one in the opposite order
                 other = "ASC" if descending else "DESC"
                 select = f"SELECT number, uuid FROM records WHERE event = ? {where} ORDER BY number {other} LIMIT 1"  # noqa: S608
                 rows = db.execute(select, [event, *_bound(after)]).fetchall()
@@ -186,11 +188,12 @@ class SQLiteStore(CommonStore):
             self._outage.check()
             return await self._loop.run_in_executor(self._readers, self._run_read, work)
         except sqlite3.Error as error:
-            self._outage.translate(error)  # logs it; its words for writes would be wrong here
+            # ``translate`` logs the error. The error that it returns is about writes, so it is not raised here.
+            self._outage.translate(error)
             raise Unavailable("the store cannot be read for now; ask again in a moment") from error
 
     def _run_read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """In a reader thread. There are as many connections as threads, so this never waits for one."""
+        """Runs in a reader thread. There are as many connections as threads, so it never waits for a connection."""
         connection = self._idle.get()
         try:
             return work(connection)
@@ -206,7 +209,7 @@ def _open_reader(file: Path) -> sqlite3.Connection:
 
 
 def _page(items: Iterable[Any], bytes_max: int) -> list[Any]:
-    """At least one of the items, if there is one, and then as many as fit."""
+    """Returns the first items, until their bytes reach ``bytes_max``; at least one item, if there is one."""
     page, size = [], 0
     for item in items:
         page.append(item)
@@ -217,7 +220,7 @@ def _page(items: Iterable[Any], bytes_max: int) -> list[Any]:
 
 
 def _direction(after: int | None, descending: bool, number: str = "number") -> tuple[str, str]:
-    """A further condition for what is behind ``after``, and the order."""
+    """Returns the SQL condition for the records after the number ``after``, and the sort order."""
     where = "" if after is None else f"AND {number} {'<' if descending else '>'} ?"
     return where, "DESC" if descending else "ASC"
 
