@@ -21,8 +21,8 @@ from broker.live.relay import Relay
 from broker.live.scheduler import Scheduler
 from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
-from broker.names import check_name
-from broker.records import NewRecord, Record
+from broker.names import Filter, check_name
+from broker.records import Cancel, NewRecord, Record
 from broker.settings import MIB, Settings
 from broker.store.base import Commit, LogPage, Store
 from broker.store.outage import NO_DRIVER
@@ -160,7 +160,7 @@ class Broker:
 
     # The log
 
-    async def insert(self, records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+    async def insert(self, records: Sequence[NewRecord | Cancel]) -> list[tuple[Record, bool]]:
         """Inserts all records or none. All of them must be of one user. Returns a pair for each record: the record and
         True, or, for a repeated insert, the first record and False.
 
@@ -168,7 +168,7 @@ class Broker:
         and TooManyRequests."""
         checked: str | None = None
         for index, new in enumerate(records):
-            if new.event != checked:  # often all records of a batch have the same name
+            if isinstance(new, NewRecord) and new.event != checked:  # often all records of a batch have the same name
                 try:
                     checked = check_name(new.event)
                 except BadRequest as error:
@@ -228,6 +228,7 @@ class Broker:
         address: str,
         last_id: str | None,
         connect: Callable[[Subscriber], StreamTransport | None],
+        new: Filter | None = None,
     ) -> None:
         """Opens a stream. It resumes after ``last_id``, or begins with the snapshot if ``last_id`` is None. ``connect``
         gives the new subscriber its connection, or returns None if the client has closed the connection in the
@@ -237,7 +238,7 @@ class Broker:
         if connection is not None:
             subscriber.connected(connection)
             self.hub.add(subscriber)
-            self.catchup.connect(subscriber, last_id)
+            self.catchup.connect(subscriber, last_id, new)
 
     def statistics(self) -> Statistics:
         """Returns figures of this node, as of now."""

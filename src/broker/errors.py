@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
@@ -30,6 +31,8 @@ class BrokerError(Exception):
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.index: int | None = None
+        # Further members of the problem document (RFC 9457, section 3.2): their names, and their JSON.
+        self.members: dict[str, bytes] = {}
 
 
 class BadRequest(BrokerError, status=400, code="bad-request"):
@@ -62,6 +65,22 @@ class RequestTimeout(BrokerError, status=408, code="request-timeout"):
 
 class Conflict(BrokerError, status=409, code="conflict"):
     """The state of the log or of the users does not allow this: the name is taken, the record is published."""
+
+
+class Late(Conflict, status=409, code="late"):
+    """The time of the record has passed, and the insert asked to be refused in this case."""
+
+
+class PreconditionFailed(BrokerError, status=412, code="not-latest", title="Precondition failed"):
+    """The event's latest version is not the one that the insert names in ``if_latest``.
+
+    ``latest`` is the record that is the latest now. It is None if the event has no latest record. Its type is
+    ``records.Record``, which this module cannot import."""
+
+    def __init__(self, detail: str, event: str) -> None:
+        super().__init__(detail)
+        self.event = event
+        self.latest: Any = None
 
 
 class TooLarge(BrokerError, status=413, code="too-large", title="Too large"):
@@ -104,7 +123,7 @@ def encode_problem(problem: BrokerError) -> bytes:
     """The body of an ``application/problem+json`` response (RFC 9457)."""
     # The detail may quote a name that contains half a surrogate pair, which UTF-8 cannot express.
     detail = problem.detail.encode(errors="replace").decode()
-    document = {
+    document: dict[str, Any] = {
         "type": f"urn:broker:problem:{problem.code}",
         "title": problem.title,
         "status": problem.status,
@@ -112,4 +131,5 @@ def encode_problem(problem: BrokerError) -> bytes:
     }
     if problem.index is not None:
         document |= {"detail": f"record {problem.index}: {detail}", "index": problem.index}
+    document |= {name: msgspec.Raw(json) for name, json in problem.members.items()}
     return msgspec.json.encode(document) + b"\n"

@@ -6,7 +6,7 @@ import re
 import secrets
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,9 @@ TIMESTAMP_MAX = 253402300799  # 9999-12-31T23:59:59Z, seconds; a time of today i
 TIMESTAMP_TEXT_MAX = 64  # characters; a time in whole microseconds needs at most 19
 
 _NUMBER = re.compile(r"-?\d")
+# The data that removes an event: it has no state afterwards.
+REMOVAL = b"null"
+
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _EVENT_ID = re.compile(r"([0-9a-f]{8})-(0|[1-9][0-9]{0,17})\Z")
 # The precision is enough for every number of TIMESTAMP_TEXT_MAX characters between the two limits. So nothing is
@@ -41,6 +44,11 @@ class EventId(NamedTuple):
         return cls(match[1], int(match[2])) if match else None
 
 
+# The version that must be the latest, so that an insert is accepted: its id or its uuid, or "none" for an event without
+# state. None: the insert has no condition.
+IfLatest = EventId | UUID | Literal["none"] | None
+
+
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
     """What a publisher asks to append. ``data`` is compact JSON. ``timestamp`` is the number as the publisher sent it,
     or None if the record is due at once."""
@@ -53,14 +61,17 @@ class NewRecord(msgspec.Struct, frozen=True, gc=False):
     due_us: int | None = None  # ``timestamp`` in microseconds since 1970, rounded up; None: at once
     log_only: bool = False
     uuid_given: bool = False  # whether the publisher chose the uuid; only then the insert may be a repeated one
+    until: str | None = None  # when the version ends, as a number of seconds; None: it does not end by itself
+    until_us: int | None = None  # ``until`` in microseconds since 1970, rounded up
+    if_latest: IfLatest = None
+    late_refused: bool = False  # refuse the record if its time has passed, instead of publishing it late
 
 
-class Published(msgspec.Struct, frozen=True, gc=False):
-    """The part of a published record that the stream needs."""
+class Cancel(msgspec.Struct, frozen=True, gc=False):
+    """An item of a batch that cancels a pending record."""
 
-    position: int
-    event: str
-    data: bytes
+    uuid: UUID
+    user: str
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -79,6 +90,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     published_us: int | None = None
     number: int = 0
     epoch: str = ""  # the epoch of the log at the time when the record was read or written
+    until: str | None = None
+    until_us: int | None = None
+    ends: UUID | None = None  # the version that this record ends, because its ``until`` has come
 
     @property
     def id(self) -> str | None:
@@ -92,6 +106,8 @@ class RecordView(msgspec.Struct):
     uuid: UUID
     event: str
     timestamp: msgspec.Raw
+    until: msgspec.Raw | msgspec.UnsetType
+    ends: UUID | msgspec.UnsetType
     published: bool
     cancelled: bool
     data: msgspec.Raw
@@ -118,6 +134,8 @@ def encode_record(record: Record) -> bytes:
             record.uuid,
             record.event,
             timestamp,
+            msgspec.UNSET if record.until is None else msgspec.Raw(record.until.encode()),
+            msgspec.UNSET if record.ends is None else record.ends,
             record.log_only or record.cancelled or record.position is not None,
             record.cancelled,
             msgspec.Raw(record.data),
@@ -125,6 +143,44 @@ def encode_record(record: Record) -> bytes:
             record.user,
             inserted_at,
             published_at,
+        )
+    )
+
+
+class PublishedView(msgspec.Struct):
+    """The JSON of a record in a stream (docs/http.md)."""
+
+    id: str
+    uuid: UUID
+    event: str
+    user: str | msgspec.UnsetType
+    timestamp: msgspec.Raw
+    until: msgspec.Raw | msgspec.UnsetType
+    published_at: msgspec.Raw
+    data: msgspec.Raw
+
+
+def published_json(
+    event_id: str,
+    uuid: UUID,
+    event: str,
+    user: str | None,
+    timestamp: str,
+    until: str | None,
+    published_us: int,
+    data: bytes,
+) -> bytes:
+    """Returns the JSON of a published record, as streams with record frames show it."""
+    return _encode(
+        PublishedView(
+            event_id,
+            uuid,
+            event,
+            msgspec.UNSET if user is None else user,
+            msgspec.Raw(timestamp.encode()),
+            msgspec.UNSET if until is None else msgspec.Raw(until.encode()),
+            _seconds(published_us),
+            msgspec.Raw(data),
         )
     )
 
@@ -141,23 +197,23 @@ def seconds_text(microseconds: int) -> str:
     return f"{sign}{whole}.{fraction:06d}".rstrip("0").rstrip(".")
 
 
-def parse_timestamp(text: str) -> int:
+def parse_timestamp(text: str, field: str = "timestamp") -> int:
     """Returns the microseconds since 1970 for a JSON number of seconds. They are rounded up, so that a record is never
     published early.
 
     Raises BadRequest for anything but a number between the years 1 and 9999."""
     if not _NUMBER.match(text):
-        raise BadRequest(f"timestamp: expected a number of seconds since 1970, got {text[:20]}")
+        raise BadRequest(f"{field}: expected a number of seconds since 1970, got {text[:20]}")
     if len(text) > TIMESTAMP_TEXT_MAX:
-        raise BadRequest(f"timestamp: a number of {len(text)} characters; at most {TIMESTAMP_TEXT_MAX}")
+        raise BadRequest(f"{field}: a number of {len(text)} characters; at most {TIMESTAMP_TEXT_MAX}")
     try:
         seconds = Decimal(text)
     except InvalidOperation:  # the exponent is too large for Decimal
-        raise BadRequest(f"timestamp: {text} has a huge exponent; write the seconds without one") from None
+        raise BadRequest(f"{field}: {text} has a huge exponent; write the seconds without one") from None
     if seconds > TIMESTAMP_MAX:
-        raise BadRequest(f"timestamp: {text} is after the year 9999; it is in seconds{_other_unit(seconds)}")
+        raise BadRequest(f"{field}: {text} is after the year 9999; it is in seconds{_other_unit(seconds)}")
     if seconds < TIMESTAMP_MIN:
-        raise BadRequest(f"timestamp: {text} is before the year 1")
+        raise BadRequest(f"{field}: {text} is before the year 1")
     return int(_EXACT.multiply(seconds, Decimal(1_000_000)).to_integral_value(ROUND_CEILING))
 
 
@@ -177,8 +233,8 @@ def parse_uuid(text: str) -> UUID:
     return UUID(text)
 
 
-class _Uuids:
-    """Makes uuids. Only the event loop may call it, because it is not safe for several threads.
+class Uuids:
+    """Makes uuids. Each thread needs an object of its own, because it is not safe for several threads.
 
     Mutable state: the millisecond of the last uuid, and how many uuids were made in that millisecond; and a stock of
     random numbers, because a system call for each uuid would cost more than everything else here."""
@@ -201,7 +257,7 @@ class _Uuids:
         return UUID(int=milliseconds << 80 | 7 << 76 | (self._count & 0xFFF) << 64 | 2 << 62 | random)
 
 
-make_uuid = _Uuids().make
+make_uuid = Uuids().make  # for the event loop
 
 
 @lru_cache(maxsize=16)  # all records of a transaction have the same times

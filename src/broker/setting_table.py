@@ -191,6 +191,11 @@ class SettingTable:
         64 * MIB, "bytes", "the data of the latest records of all events, together; beyond: 507",
         "every node keeps it in memory, and every new subscriber receives it",
     )  # fmt: skip
+    removals_kept: int = _limit(
+        100_000, "count",
+        "removals that are known for clients which were away; a client that missed more receives the whole snapshot",
+        "each is kept in memory and in the database, although the event has no state any more",
+    )  # fmt: skip
 
     # Limits of streams
     subscribers_max: int = _limit(

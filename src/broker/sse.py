@@ -17,6 +17,11 @@ def frame(event_id: bytes, event: str, data: bytes) -> bytes:
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (event_id, event.encode(), data)
 
 
+def message(event_id: bytes, json: bytes) -> bytes:
+    """A record as a message without a name, which EventSource passes to ``onmessage``."""
+    return b"id: %b\ndata: %b\n\n" % (event_id, json)
+
+
 def control(name: str, data: bytes, event_id: bytes | None = None) -> bytes:
     """Returns one of Broker's own events (``$ready``, ``$skipped``, ``$reset``, ``$heartbeat``). Without an id the
     client keeps its last id."""
@@ -36,9 +41,15 @@ def skipped(positions: int) -> bytes:
     return control("skipped", b'{"positions":%d}' % positions)
 
 
-def reset() -> bytes:
-    """Returns ``$reset``: the client's id is unknown, so the client must forget its state. The snapshot follows."""
-    return control("reset", b'{"reason":"unknown-id"}')
+def reset(reason: str = "unknown-id") -> bytes:
+    """The client must forget its state: the snapshot follows. The reason is ``unknown-id``, or ``too-old`` if some
+    removals since the client's id are not known any more."""
+    return control("reset", b'{"reason":"%b"}' % reason.encode())
+
+
+def passed(positions: int, event_id: bytes) -> bytes:
+    """So many positions follow here whose records no stream shows. The id is that of the last of them."""
+    return control("passed", b'{"positions":%d}' % positions, event_id)
 
 
 def retry(milliseconds: int) -> bytes:

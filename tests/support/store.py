@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from broker.records import NewRecord, Published, Record, make_uuid
+from broker.records import NewRecord, Record, make_uuid
 from broker.settings import Settings
 from broker.store.base import Commit, Store
 from broker.store.postgres.store import PostgresStore
@@ -53,13 +53,13 @@ async def append(store: Store, new: NewRecord) -> tuple[Record, bool]:
 
 async def read(
     store: Store, after: int, upto: int = 10**9, records_max: int = 10_000, bytes_max: int = 10**9
-) -> list[Published]:
+) -> list[Record]:
     head, records = await store.read(after, upto, records_max, bytes_max)
     assert head == await store.head()
     return records
 
 
-async def positions(store: Store) -> list[int]:
+async def positions(store: Store) -> list[int | None]:
     return [record.position for record in await read(store, 0)]
 
 

@@ -10,9 +10,11 @@ from typing import TypeVar
 
 from broker import sse
 from broker.errors import Unavailable
+from broker.live.frames import encode_all
 from broker.live.hub import Hub
 from broker.live.relay import PAGE_RECORDS_MAX, Relay
 from broker.live.subscriber import Subscriber
+from broker.names import Filter
 from broker.records import EventId
 from broker.settings import KIB, Settings
 from broker.store.base import LOOK, Store
@@ -41,10 +43,10 @@ class Catchup:
         self._settings = settings
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def connect(self, subscriber: Subscriber, last_id: str | None) -> None:
+    def connect(self, subscriber: Subscriber, last_id: str | None, new: Filter | None = None) -> None:
         """Starts the catch-up of a new stream. The stream resumes after ``last_id``, the last SSE id that the client
         has received. If ``last_id`` is None, the stream starts with the snapshot."""
-        self._start(subscriber, self._connect(subscriber, last_id))
+        self._start(subscriber, self._connect(subscriber, last_id, new))
 
     def resume(self, subscriber: Subscriber) -> None:
         """Starts the catch-up of a subscriber that was live and fell behind. It starts from the subscriber's
@@ -70,7 +72,7 @@ class Catchup:
             logger.exception("a catch-up failed; its stream is closed, and the client will reconnect and resume")
             subscriber.abort()
 
-    async def _connect(self, subscriber: Subscriber, last_id: str | None) -> None:
+    async def _connect(self, subscriber: Subscriber, last_id: str | None, new: Filter | None) -> None:
         snapshot_end: int | None = None
         if last_id is None:
             snapshot_end = self._relay.position
@@ -78,10 +80,22 @@ class Catchup:
             position = await self._ask_store(subscriber, lambda: self._position_of(last_id))
             if position is not None:
                 subscriber.advance(position)
+                if new is not None:
+                    await self._send_new(subscriber, new, position)
             else:
                 subscriber.write(sse.reset())
                 snapshot_end = self._relay.position
         await self._run(subscriber, snapshot_end)
+
+    async def _send_new(self, subscriber: Subscriber, new: Filter, upto: int) -> None:
+        """Writes the latest records, up to the position from which the stream resumes, of the events that are new to
+        the client. They have no ``id:`` line, because the client resumes from its own id. If an event has a later
+        record, the client receives that with the records that it has missed."""
+        reached, form = 0, subscriber.subscription.form
+        while reached < upto and not subscriber.closed:
+            frames, reached = self._relay.snapshot.walk(new, reached, upto, form, ids=False)
+            await self._send(subscriber, b"".join(frames))
+            await asyncio.sleep(0)
 
     async def _position_of(self, last_id: str) -> int | None:
         """Returns the position to resume from, or None if the id does not belong to this log.
@@ -117,10 +131,11 @@ class Catchup:
 
         The relay's position may change during every ``await``. So each round of the loop reads the position again,
         writes one part of the missing records, and never writes a record after that position."""
+        removals = False  # the client of a first snapshot has no state from which an event could be removed
         while not subscriber.closed:
             await subscriber.drained(self._settings.subscriber_stall_s)
             if snapshot_end is not None:
-                await self._send_snapshot(subscriber, snapshot_end)
+                await self._send_snapshot(subscriber, snapshot_end, removals=removals)
                 if subscriber.position == snapshot_end:
                     snapshot_end = None
                 else:
@@ -139,17 +154,25 @@ class Catchup:
                 # writes ``$ready`` again in a later round.
             elif await self._ask_store(subscriber, lambda: self._too_far(subscriber)):
                 snapshot_end = self._relay.position
-                subscriber.write(sse.skipped(snapshot_end - subscriber.position))
+                # A client that has state must receive the removals in it. If some of them are not known any more, the
+                # client must forget its state, because it may hold what was removed.
+                removals = subscriber.position > 0
+                if removals and subscriber.position < self._relay.snapshot.removals_floor:
+                    subscriber.write(sse.reset("too-old"))
+                    subscriber.advance(0)
+                    removals = False
+                else:
+                    subscriber.write(sse.skipped(snapshot_end - subscriber.position))
             else:
                 await self._replay(subscriber)
 
-    async def _send_snapshot(self, subscriber: Subscriber, upto: int) -> None:
-        """Writes one page of the snapshot. Chunked streams without a filter share the pages, which are stored as HTTP
-        chunks ready to be sent."""
+    async def _send_snapshot(self, subscriber: Subscriber, upto: int, *, removals: bool) -> None:
+        """Writes one page of the snapshot, with the removals in it if ``removals`` is true. Chunked streams without a
+        filter share the pages, which are stored as HTTP chunks ready to be sent."""
         snapshot = self._relay.snapshot
         subscription = subscriber.subscription
-        if subscription.chunked and not subscription.partial:
-            page = snapshot.page(subscriber.position, upto)
+        if subscription.chunked and not subscription.partial and not removals:
+            page = snapshot.page(subscriber.position, upto, subscription.form)
             if page is not None and len(page[0]) <= _SLICE:
                 chunk, reached = page
                 subscriber.advance(reached)
@@ -158,7 +181,9 @@ class Catchup:
                 if chunk:
                     subscriber.write_framed(chunk)
                 return
-        frames, reached = snapshot.walk(subscription.filter, subscriber.position, upto)
+        frames, reached = snapshot.walk(
+            subscription.filter, subscriber.position, upto, subscription.form, removals=removals
+        )
         subscriber.advance(reached)
         await self._send(subscriber, b"".join(frames))
 
@@ -182,15 +207,16 @@ class Catchup:
         if recent.holds(after):
             frames, reached = recent.read(filter, after, upto, _SLICE)
             subscriber.advance(reached)
-            await self._send(subscriber, b"".join(frames))
+            await self._send(subscriber, b"".join(encode_all(frames, subscriber.subscription.form)))
             if subscriber.position < upto:
                 await asyncio.sleep(0)
             return
         _, records = await self._ask_store(subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, _SLICE))
         if records:
-            subscriber.advance(records[-1].position)
-            frames = [self._relay.frame(record) for record in records if filter.matches(record.event)]
-            payload = b"".join(frames)
+            frames = [self._relay.frame(record) for record in records]
+            subscriber.advance(frames[-1].position)
+            frames = [frame for frame in frames if filter.matches(frame.event)]
+            payload = b"".join(encode_all(frames, subscriber.subscription.form))
             # A slow reader may take long to receive the payload. Until then this task keeps only one copy of the data
             # in memory, and not three.
             del records, frames

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from broker import sse
 from broker.addresses import client_key
+from broker.live.frames import Encoder, Frame
 from broker.live.pace import Pace
 from broker.live.subscriber import Subscriber
 from broker.live.subscription import Subscription
@@ -71,7 +72,7 @@ class Hub:
         self._by_name: dict[str, set[Group]] = {}
         self._by_prefix: dict[str, set[Group]] = {}
         # The frames that are not written yet
-        self._turn: list[tuple[str, bytes]] = []
+        self._turn: list[Frame] = []
         self._turn_bytes = 0
         self._turn_position = 0
         self._timer: asyncio.Handle | None = None  # for the next fan-out
@@ -115,12 +116,12 @@ class Hub:
 
     # Fan-out
 
-    def publish(self, position: int, event: str, frame: bytes) -> None:
+    def publish(self, frame: Frame) -> None:
         """Adds the next frame to those that are not written yet. All frames of this iteration of the event loop are
         written together at its end, or under load some milliseconds later (see ``Pace``)."""
-        self._turn.append((event, frame))
-        self._turn_bytes += len(frame)
-        self._turn_position = position
+        self._turn.append(frame)
+        self._turn_bytes += len(frame.named)
+        self._turn_position = frame.position
         if self._turn_bytes >= self._settings.turn_bytes_max:
             self.flush()
         elif self._timer is None:
@@ -152,17 +153,18 @@ class Hub:
         # socket did not accept), so with an older position the subscriber would receive these frames twice.
         # Therefore ``self.position`` is set to the position of the turn's last frame before the first write.
         self.position = self._turn_position
-        parts: dict[Group, list[bytes]] = {}
-        for position, (event, frame) in enumerate(turn, self.position - len(turn) + 1):
-            for group in self._matching(event):
+        parts: dict[Group, list[Frame]] = {}
+        for frame in turn:
+            for group in self._matching(frame.event):
                 parts.setdefault(group, []).append(frame)
-                group.announced = position
+                group.announced = frame.position
         now = self._loop.time()
         began = time.monotonic()
+        encoder = Encoder()
         for group, frames in parts.items():
             self.deliveries += len(frames) * len(group.members)
             group.written_at = now
-            group.write(b"".join(frames))
+            group.write(b"".join(encoder.encode(frames, group.subscription.form)))
         self._pace.written(began, time.monotonic(), frames=len(turn))
 
     def _matching(self, event: str) -> Iterable[Group]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import accumulate
 
+from broker.live.frames import Frame
 from broker.names import Filter
 
 
@@ -26,15 +27,13 @@ class RecentFrames:
         self._records_max = records_max
         self._bytes_max = bytes_max
         self._before = position
-        self._events: list[str] = []
-        self._frames: list[bytes] = []
+        self._frames: list[Frame] = []
         self._ends: list[int] = []
 
-    def put(self, event: str, frame: bytes) -> None:
+    def put(self, frame: Frame) -> None:
         """Adds the frame of the next position."""
-        self._events.append(event)
         self._frames.append(frame)
-        self._ends.append(len(frame) + (self._ends[-1] if self._ends else 0))
+        self._ends.append(len(frame.named) + (self._ends[-1] if self._ends else 0))
         if len(self._frames) > 2 * self._records_max or self._ends[-1] > 2 * self._bytes_max:
             self._drop_oldest()
 
@@ -42,7 +41,7 @@ class RecentFrames:
         """Returns whether the frames of all positions after ``after`` are held."""
         return after >= self._before
 
-    def read(self, filter: Filter, after: int, upto: int, bytes_max: int) -> tuple[list[bytes], int]:
+    def read(self, filter: Filter, after: int, upto: int, bytes_max: int) -> tuple[list[Frame], int]:
         """Returns the frames that match the filter, with ``after`` < position <= ``upto``, and the position that was
         reached. It stops when the frames that it has examined would exceed ``bytes_max``, but it examines at least one
         frame."""
@@ -51,8 +50,7 @@ class RecentFrames:
         last = min(upto - self._before, max(first + 1, bisect_right(self._ends, base + bytes_max)))
         frames = self._frames[first:last]
         if not filter.everything:
-            events = self._events[first:last]
-            frames = [frame for event, frame in zip(events, frames, strict=True) if filter.matches(event)]
+            frames = [frame for frame in frames if filter.matches(frame.event)]
         return frames, self._before + last
 
     def _drop_oldest(self) -> None:
@@ -60,5 +58,5 @@ class RecentFrames:
         rarely."""
         dropped = max(len(self._frames) - self._records_max, bisect_right(self._ends, self._ends[-1] - self._bytes_max))
         self._before += dropped
-        del self._events[:dropped], self._frames[:dropped]
-        self._ends = list(accumulate(map(len, self._frames)))
+        del self._frames[:dropped]
+        self._ends = list(accumulate(len(frame.named) for frame in self._frames))

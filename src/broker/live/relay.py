@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 
-from broker import sse
 from broker.errors import Unavailable
+from broker.live.frames import Frame, make_frame
 from broker.live.hub import Hub
 from broker.live.recent_frames import RecentFrames
 from broker.live.snapshot import Snapshot
-from broker.records import Published
+from broker.records import Record
 from broker.settings import MIB, Settings
 from broker.store.base import LOOK, Commit, Store
 
@@ -36,7 +36,7 @@ class Relay:
         self.epoch = ""
         self.epochs: dict[str, int | None] = {}  # each epoch of the log, and the position at which it ended
         self.position = 0
-        self.snapshot = Snapshot()
+        self.snapshot: Snapshot
         self.recent: RecentFrames
         self._id_prefix = b""
         self._wake = asyncio.Event()
@@ -45,25 +45,26 @@ class Relay:
     async def start(self) -> None:
         """Reads the current state of the log. After a fail-over this is called again, and replaces the old state."""
         epochs = await self._store.epochs()
-        head, latest = await self._store.snapshot()
-        while head.epoch not in epochs:  # a new epoch began between the two calls
+        state = await self._store.snapshot()
+        while state.head.epoch not in epochs:  # a new epoch began between the two calls
             epochs = await self._store.epochs()
-            head, latest = await self._store.snapshot()
+            state = await self._store.snapshot()
+        head = state.head
         # There is no ``await`` from here on. Otherwise another task could see the new position with the old snapshot.
         self.epochs, self.epoch, self.position = epochs, head.epoch, head.position
-        self.snapshot = Snapshot()
         self.recent = RecentFrames(self.position, self._settings.replay_max, self._settings.replay_bytes_max)
         self._id_prefix = f"{self.epoch}-".encode()
-        for record in latest:
-            self.snapshot.put(record.position, record.event, self.frame(record))
+        latest = [self.frame(record) for record in state.latest]
+        self.snapshot = Snapshot(latest, state.removals_floor, self._settings.removals_kept)
 
     def id_of(self, position: int) -> bytes:
         """Returns the SSE id of a position in the current epoch."""
         return b"%b%d" % (self._id_prefix, position)
 
-    def frame(self, record: Published) -> bytes:
-        """Returns the record as an SSE event."""
-        return sse.frame(self.id_of(record.position), record.event, record.data)
+    def frame(self, record: Record) -> Frame:
+        """Returns the record as streams receive it."""
+        assert record.position is not None
+        return make_frame(record, self.id_of(record.position))
 
     def hint(self, commit: Commit) -> None:
         """Called in the event loop after each commit of this node, and after each notification of another node's
@@ -76,7 +77,7 @@ class Relay:
         epoch (it is ""), so only the heads are compared."""
         ours = commit.epoch == self.epoch
         if ours and commit.published and commit.published[0].position == self.position + 1:
-            self._advance(commit.published)
+            self._advance([self.frame(record) for record in commit.published])
         if commit.head > self.position or not (ours or commit.epoch == ""):
             self._wake.set()
 
@@ -112,7 +113,8 @@ class Relay:
                 continue
             # The danger: while the store was read, a hint may have passed on some of these records already, and they
             # would be passed on twice. So only the records after the relay's position are used.
-            self._advance([record for record in records if record.position > self.position])
+            frames = [self.frame(record) for record in records]
+            self._advance([frame for frame in frames if frame.position > self.position])
             if head.position <= self.position:
                 return
 
@@ -127,16 +129,15 @@ class Relay:
         self._hub.reset(self.position)
         logger.warning("the log continues in the epoch %s at position %d", self.epoch, self.position)
 
-    def _advance(self, records: list[Published]) -> None:
-        """Passes records on to the snapshot, the recent frames and the hub. It has no ``await``, so every other task
+    def _advance(self, frames: list[Frame]) -> None:
+        """Passes frames on to the snapshot, the recent frames and the hub. It has no ``await``, so every other task
         finds these three and the relay's position in agreement."""
-        for record in records:
-            assert record.position == self.position + 1, "the store's positions have a gap"
-            frame = self.frame(record)
-            self.position = record.position
-            self.snapshot.put(record.position, record.event, frame)
-            self.recent.put(record.event, frame)
-            self._hub.publish(record.position, record.event, frame)
+        for frame in frames:
+            assert frame.position == self.position + 1, "the store's positions have a gap"
+            self.position = frame.position
+            self.snapshot.put(frame)
+            self.recent.put(frame)
+            self._hub.publish(frame)
         for position, future in self._awaited:
             if position <= self.position and not future.done():
                 future.set_result(None)

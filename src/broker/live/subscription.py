@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.live.frames import Form
 from broker.names import EVERYTHING, Filter
 
 
@@ -12,6 +13,7 @@ class Subscription:
     """Streams with equal subscriptions receive the same bytes, which are encoded once for all of them."""
 
     filter: Filter = EVERYTHING
+    form: Form = Form.NAMED
     heartbeat_events: bool = False  # whether heartbeats are sent as events, which a page can receive
     # Whether Broker frames the response in chunks, as HTTP/1.1 needs it. HTTP/1.0 has no chunks, and other ASGI servers
     # frame the response themselves.

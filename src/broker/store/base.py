@@ -7,7 +7,7 @@
 * **One order.** Positions are 1, 2, 3 … without gaps. A record gets its position in the transaction that publishes it,
   under the store's write lock, which also excludes the writers of other nodes.
 * **Never early.** No record is published before it is due. Every writing transaction first publishes all records that
-  are due by the store's clock, in the order of (due time, number).
+  are due by the store's clock, and the endings of the versions whose ``until`` has come, in the order of their times.
 * **Once.** A record is published at most once, and a cancelled record never.
 * **All or nothing.** A call that raises anything but ``Unavailable`` has stored nothing. After ``Unavailable`` it is
   not known whether the write was stored, unless the error was raised because the store does not run or its queue is
@@ -31,11 +31,11 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from broker.records import NewRecord, Published, Record
+from broker.records import Cancel, NewRecord, Record
 from broker.users import User
 
-# The head of a Commit whose head is not known. It is larger than any position, so a relay that compares it with its own
-# position finds that records may be missing, and reads the store.
+# A Commit has this value as its ``head`` if the real head is not known. It is larger than any position, so a relay that
+# compares it with its own position finds that records may be missing, and reads the store.
 LOOK = 2**62
 # How many bytes a record needs in memory in addition to its data. Limits in bytes include them; otherwise a page of
 # tiny records could have millions of records.
@@ -59,11 +59,21 @@ class Commit:
     hint for a while. So a hint may be imprecise, but it must never contain a record that is not on disk."""
 
     # All records that the transaction published, in position order. The list is empty if there were too many of them.
-    published: list[Published]
+    published: list[Record]
     head: int  # the head after the transaction, or LOOK
-    next_due_us: int | None  # microseconds since 1970, of the earliest pending record; None: nothing is pending
+    next_due_us: int | None  # microseconds since 1970, of the earliest pending record or ending; None: there is none
     # The epoch of these positions. It is empty if it is not known, as in the hint of another node's commit.
     epoch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of the log at one moment."""
+
+    head: Head
+    # Removals up to this position may not be known any more. Those of later positions are among ``latest``.
+    removals_floor: int
+    latest: list[Record]  # the latest record of every event, in position order, removals included
 
 
 class Store(Protocol):
@@ -80,8 +90,8 @@ class Store(Protocol):
         ...
 
     def clock(self) -> int:
-        """Returns the time by which the store decides whether a record is due, in microseconds since 1970, as exactly
-        as it is known without asking the store. On PostgreSQL it is the database's time, which may differ from this
+        """Returns the current time of the clock that decides whether a record is due, in microseconds since 1970. The
+        database is not asked for it, so on PostgreSQL it is an estimate. The database's time may differ from this
         machine's."""
         ...
 
@@ -97,13 +107,17 @@ class Store(Protocol):
         once."""
         ...
 
-    async def append(self, new_records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
-        """Appends all of the records in one transaction, or none of them. The records that are published at once get
-        contiguous positions, in the order given.
+    async def append(self, items: Sequence[NewRecord | Cancel]) -> list[tuple[Record, bool]]:
+        """Carries out all items, in this order and in one transaction, or none of them. The records that are published
+        at once get contiguous positions, in the order given.
 
-        Returns a pair for each record: the record and True, or, if the same insert was made before with this uuid, the
-        first record and False. Raises Conflict if a uuid belongs to a record with other content, or
-        InsufficientStorage. Both have the ``index`` of the first record that is refused."""
+        Returns a pair for each item: the record and True, or, if the same insert was made before with this uuid, the
+        first record and False. For a cancellation it returns the cancelled record and False.
+
+        Raises Conflict if a uuid belongs to a record with other content, if a record to cancel is published, due or
+        log-only, or, in a batch that inserts new records, if it is cancelled already; NotFound if there is no record to
+        cancel; Late; PreconditionFailed; BadRequest; and InsufficientStorage if a limit on what is kept is exceeded.
+        These errors have the ``index`` of the first item that is refused."""
         ...
 
     async def cancel(self, uuid: UUID, user: str) -> Record:
@@ -112,13 +126,13 @@ class Store(Protocol):
         ...
 
     async def publish_due(self) -> None:
-        """Commits a writing transaction that has no write of its own, and so only publishes the records that are due.
-        It is never refused because of a full queue."""
+        """Commits a writing transaction that has no write of its own, and so only publishes what is due. It is never
+        refused because of a full queue."""
         ...
 
     async def next_due(self) -> int | None:
-        """Returns the due time of the earliest pending record, in microseconds since 1970. Returns None if nothing is
-        pending."""
+        """Returns the time of the earliest pending record or ending, in microseconds since 1970. Returns None if there
+        is none."""
         ...
 
     async def token_secret(self) -> str:
@@ -139,11 +153,11 @@ class Store(Protocol):
         exactly one, has None as its end."""
         ...
 
-    async def snapshot(self) -> tuple[Head, list[Published]]:
-        """Returns the head, and the latest record of every event, in position order. Both are of the same moment."""
+    async def snapshot(self) -> State:
+        """Returns the state of the log as it is now."""
         ...
 
-    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
+    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Record]]:
         """Returns the head, and the published records with ``after`` < position <= ``upto`` in position order: as many
         as the two limits allow, but at least one if there is one.
 

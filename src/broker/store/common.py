@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from uuid import UUID
 
-from broker.errors import Unavailable
-from broker.records import NewRecord, Record
+from broker.errors import BrokerError, Unavailable
+from broker.records import Cancel, NewRecord, Record
 from broker.settings import Settings
 from broker.store.writer import Writer
 from broker.users import User, username_key
@@ -29,13 +29,16 @@ class CommonStore(ABC):
     def waiting(self) -> int:
         return self._writer.waiting
 
-    async def append(self, new_records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+    async def append(self, items: Sequence[NewRecord | Cancel]) -> list[tuple[Record, bool]]:
         self._check_running()
-        return await self._writer.append(new_records)
+        return await self._writer.append(items)
 
     async def cancel(self, uuid: UUID, user: str) -> Record:
-        self._check_running()
-        record: Record = await self._writer.call(lambda transaction: transaction.cancel(uuid, user))
+        try:
+            ((record, _),) = await self.append([Cancel(uuid, user)])
+        except BrokerError as error:
+            error.index = None  # the caller has no batch
+            raise
         return record
 
     async def publish_due(self) -> None:

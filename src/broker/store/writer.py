@@ -18,7 +18,7 @@ from broker.errors import BrokerError, Unavailable
 from broker.records import NewRecord, Record
 from broker.settings import MIB, Settings
 from broker.store.base import Commit
-from broker.store.transaction import Transaction
+from broker.store.transaction import Item, Transaction
 
 logger = logging.getLogger("broker.store")
 
@@ -26,10 +26,10 @@ logger = logging.getLogger("broker.store")
 # the event loop are never divided, so a transaction may exceed this size.
 _COMMIT_BYTES_MAX = 16 * MIB
 
-# A write consists either of records to append, or of a function that is called with the transaction. Records are not
-# appended by such a function, because all records of a transaction are appended by one call, with one look-up of their
-# uuids.
-_Work = Sequence[NewRecord] | Callable[[Transaction], Any]
+# A write consists either of the items of a batch, or of a function that is called with the transaction. Items are not
+# carried out by such a function, because all items of a transaction are carried out by one call, with one look-up of
+# their uuids.
+_Work = Sequence[Item] | Callable[[Transaction], Any]
 
 _T = TypeVar("_T")
 
@@ -53,8 +53,8 @@ class _Write:
     """One call that is waiting for its transaction."""
 
     work: _Work
-    count: int  # the number of records; a function counts as one
-    bytes: int  # the size of the records' data
+    count: int  # the number of items; a function counts as one
+    bytes: int  # the size of the new records' data
     future: asyncio.Future[Any]  # gets the result, for which the caller waits
 
 
@@ -99,9 +99,9 @@ class Writer:
 
     # These methods run in the event loop
 
-    async def append(self, new_records: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
-        size = sum(len(new.data) for new in new_records)
-        appended: list[tuple[Record, bool]] = await self._submit(new_records, len(new_records), size)
+    async def append(self, items: Sequence[Item]) -> list[tuple[Record, bool]]:
+        size = sum(len(item.data) for item in items if isinstance(item, NewRecord))
+        appended: list[tuple[Record, bool]] = await self._submit(items, len(items), size)
         return appended
 
     async def call(self, work: Callable[[Transaction], Any]) -> Any:

@@ -28,10 +28,11 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
     """Every route. They are tried in this order, so the busiest stand first."""
     bodies = Bodies(broker.settings)
     accounts = Accounts(broker, bodies)
+    stream = Stream(broker, bodies)
     log, cancel = Methods(GET=Log(broker).read), Cancel(broker).cancel
     return [
         Route("/insert", Methods(POST=Insert(broker, bodies).insert)),
-        Route("/events", Methods(GET=Stream(broker).open)),
+        Route("/events", Methods(GET=stream.open, POST=stream.open_by_body)),
         Route("/login", Methods(POST=accounts.log_in)),
         Route("/users", Methods(POST=accounts.sign_up)),
         Route("/users/me", Methods(GET=accounts.me)),

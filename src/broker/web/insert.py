@@ -5,15 +5,28 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from broker import raw_json
 from broker.broker import Broker
-from broker.errors import BadRequest, BrokerError, TooLarge
+from broker.errors import BadRequest, BrokerError, PreconditionFailed, TooLarge
 from broker.names import check_name
-from broker.records import NewRecord, Record, encode_receipt, encode_record, make_uuid, parse_timestamp, parse_uuid
+from broker.records import (
+    REMOVAL,
+    Cancel,
+    EventId,
+    IfLatest,
+    NewRecord,
+    Record,
+    encode_receipt,
+    encode_record,
+    make_uuid,
+    parse_timestamp,
+    parse_uuid,
+)
 from broker.web.requests import JSON, NDJSON, Bodies, caller, media_type, prefers_minimal, respond_json
 
 
@@ -26,9 +39,19 @@ class InsertBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     timestamp: msgspec.Raw = msgspec.Raw()
     published: bool | None = False
     uuid: str | None = None
+    until: msgspec.Raw = msgspec.Raw()
+    if_latest: str | None = None
+    late: Literal["publish", "refuse"] | None = None
+
+
+class CancelBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An item of a batch that cancels a pending record."""
+
+    cancel: str
 
 
 _decoder = msgspec.json.Decoder(InsertBody)
+_cancel_decoder = msgspec.json.Decoder(CancelBody)
 _array_decoder = msgspec.json.Decoder(list[InsertBody])
 
 
@@ -36,7 +59,7 @@ def _new_record(username: str, now_ms: int, body: InsertBody, compact: raw_json.
     """Returns the record that the client asks to append. Raises BadRequest."""
     sent = bytes(body.timestamp).decode()
     timestamp = sent if sent not in ("", "null") else None
-    return NewRecord(
+    new = NewRecord(
         uuid=make_uuid(now_ms) if body.uuid is None else parse_uuid(body.uuid),
         event=body.event,
         data=compact(bytes(body.data)),
@@ -46,6 +69,46 @@ def _new_record(username: str, now_ms: int, body: InsertBody, compact: raw_json.
         log_only=bool(body.published),
         uuid_given=body.uuid is not None,
     )
+    until = bytes(body.until)
+    if body.if_latest is None and body.late is None and until in (b"", b"null"):
+        return new
+    return _with_conditions(new, body, until.decode())
+
+
+def _with_conditions(new: NewRecord, body: InsertBody, until: str) -> NewRecord:
+    """Adds the fields that few inserts have. Raises BadRequest if they contradict each other."""
+    until_us = None if until in ("", "null") else parse_timestamp(until, "until")
+    if until_us is not None:
+        if new.log_only:
+            raise BadRequest("until: a log-only record (published) is never the latest, so it has no end; leave it out")
+        if new.data == REMOVAL:
+            raise BadRequest("until: null removes the event at once, so there is nothing to end; leave it out")
+        if new.due_us is not None and until_us <= new.due_us:
+            raise BadRequest("until: the end must be later than the timestamp")
+    if_latest = None if body.if_latest is None else _if_latest(body.if_latest)
+    if if_latest is not None and new.log_only:
+        raise BadRequest("if_latest: a log-only record (published) never becomes the latest; leave it out")
+    return msgspec.structs.replace(
+        new,
+        until=None if until_us is None else until,
+        until_us=until_us,
+        if_latest=if_latest,
+        late_refused=body.late == "refuse",
+    )
+
+
+def _if_latest(text: str) -> IfLatest:
+    if text == "none":
+        return "none"
+    if event_id := EventId.parse(text):
+        return event_id
+    try:
+        return parse_uuid(text)
+    except BadRequest:
+        raise BadRequest(
+            'if_latest: expected the id or the uuid of the version that must be the latest, or "none" for an event '
+            "that must have no state"
+        ) from None
 
 
 _Make = Callable[[InsertBody, raw_json.Compact], NewRecord]
@@ -65,11 +128,15 @@ class Insert:
         body = await self._bodies.read(scope, receive)
         make = partial(_new_record, user.username, broker.clock() // 1_000)
         encode = encode_receipt if prefers_minimal(scope) else encode_record
-        if media == JSON and body.lstrip()[:1] != b"[":
-            record, created = await self._insert_one(make(*raw_json.decode(_decoder, body)))
-            await respond_json(send, 201 if created else 200, encode(record))
-            return
-        results = await broker.insert(self._read_batch(media, body, make))
+        try:
+            if media == JSON and body.lstrip()[:1] != b"[":
+                record, created = await self._insert_one(make(*raw_json.decode(_decoder, body)))
+                await respond_json(send, 201 if created else 200, encode(record))
+                return
+            results = await broker.insert(self._read_batch(media, body, make, user.username))
+        except PreconditionFailed as error:
+            error.members["latest"] = b"null" if error.latest is None else encode(error.latest)
+            raise
         array = b"[%b]" % b",".join([encode(record) for record, _ in results])
         await respond_json(send, 201 if any(created for _, created in results) else 200, array)
 
@@ -81,8 +148,8 @@ class Insert:
             raise
         return result
 
-    def _read_batch(self, media: bytes, body: bytes, make: _Make) -> list[NewRecord]:
-        """Returns the records of a batch. Raises TooLarge, and BadRequest, with the index of the first bad record if a
+    def _read_batch(self, media: bytes, body: bytes, make: _Make, username: str) -> Sequence[NewRecord | Cancel]:
+        """Returns the items of a batch. Raises TooLarge, and BadRequest, with the index of the first bad record if a
         record is at fault.
 
         The batch is decoded at once, which is three times as fast as record by record. If anything is wrong with it,
@@ -97,16 +164,20 @@ class Insert:
             with contextlib.suppress(BadRequest):  # raised again below, with the index
                 return [make(insert_body, compact) for insert_body in bodies]
         if lines is None:
-            return self._make_each(raw_json.split(body), make, "the record")
-        return self._make_each(lines, make, "the line")
+            return self._make_each(raw_json.split(body), make, "the record", username)
+        return self._make_each(lines, make, "the line", username)
 
-    def _make_each(self, parts: list[bytes], make: _Make, what: str) -> list[NewRecord]:
+    def _make_each(self, parts: list[bytes], make: _Make, what: str, username: str) -> list[NewRecord | Cancel]:
         """Decodes each record by itself. It is accepted or refused exactly as if it had been sent alone. ``what`` is
         what a refusal calls the record."""
         self._check_count(parts)
-        records: list[NewRecord] = []
+        records: list[NewRecord | Cancel] = []
         try:
             for part in parts:
+                if b'"cancel"' in part:
+                    with contextlib.suppress(msgspec.MsgspecError):  # it is read as a record below
+                        records.append(Cancel(parse_uuid(_cancel_decoder.decode(part).cancel), username))
+                        continue
                 new = make(*raw_json.decode(_decoder, part, what))
                 # Broker.insert checks the names again. They are checked here, too, so that the first of two bad records
                 # is reported.

@@ -6,18 +6,21 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Any, cast
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
-from broker import sse
+from broker import raw_json, sse
 from broker.broker import Broker
 from broker.errors import BadRequest, Unavailable
+from broker.live.frames import Form
 from broker.live.handover import EXTENSION, Handover
 from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
 from broker.names import Filter
-from broker.web.requests import Header, Parameters, address, caller, header
+from broker.web.requests import Bodies, Header, Parameters, address, caller, header
 
 _HEADERS: tuple[Header, ...] = (
     # The charset of a stream is always UTF-8, but some libraries assume Latin-1 for a text whose charset is not given.
@@ -28,11 +31,11 @@ _HEADERS: tuple[Header, ...] = (
     (b"x-accel-buffering", b"no"),  # nginx would buffer events
 )
 
-# EventSource never reconnects after a refusal. So unknown parameters are ignored here, because proxies and libraries
-# add some (``_=1700000000``). Only parameters that look like a filter or an id are refused: if they were ignored, the
-# client would receive another stream than it asked for.
+# EventSource never tries again after a refusal. So unknown parameters are ignored here, because proxies and libraries
+# add some (``_=1700000000``). Only those that look like a filter or an id are refused: ignored, they would give the
+# client another stream than it asked for.
 _PARAMETERS = Parameters(
-    "event", "last_event_id", "heartbeat", strict=False,
+    "event", "new", "last_event_id", "frames", "heartbeat", strict=False,
     mistaken={
         "event": ("events", "topic", "topics", "channel", "channels", "filter", "filters"),
         "last_event_id": ("since", "cursor", "id", "eventid", "lastid"),
@@ -40,27 +43,77 @@ _PARAMETERS = Parameters(
 )  # fmt: skip
 
 
+class StreamBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The parameters of ``GET /events`` as JSON, for clients with more names than fit into a URL."""
+
+    event: str | list[str] = msgspec.field(default_factory=list)
+    new: str | list[str] = msgspec.field(default_factory=list)
+    last_event_id: str | None = None
+    frames: str | None = None
+    heartbeat: str | None = None
+
+
+_decoder = msgspec.json.Decoder(StreamBody)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the client asked for, before it is checked. Every parameter may have been given more than once."""
+
+    event: list[str]
+    new: list[str]
+    last_event_id: list[str]
+    frames: list[str]
+    heartbeat: list[str]
+
+    @classmethod
+    def by_query(cls, scope: Scope) -> _Asked:
+        values: dict[str, list[str]] = {name: [] for name in cls.__slots__}
+        for name, value in _PARAMETERS.read(scope):
+            values[name].append(value)
+        return cls(**values)
+
+    @classmethod
+    def by_body(cls, body: bytes) -> _Asked:
+        sent, _ = raw_json.decode(_decoder, body)
+        values = (sent.event, sent.new, sent.last_event_id, sent.frames, sent.heartbeat)
+        return cls(*([] if value is None else [value] if isinstance(value, str) else value for value in values))
+
+
 class Stream:
     """The endpoint. It hands the connection over to a subscriber, or gives it a transport on top of ``send``."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, bodies: Bodies) -> None:
         self._broker = broker
+        self._bodies = bodies
 
     async def open(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._open(_Asked.by_query(scope), scope, receive, send)
+
+    async def open_by_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await self._bodies.read_json(scope, receive)
+        await self._open(_Asked.by_body(body), scope, receive, send)
+
+    async def _open(self, asked: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
         refused = broker.full(address(scope))
-        if not broker.settings.events_public:
+        records = _only(
+            asked.frames, "frames", "record", "sends every record as a message, with all that is public of it"
+        )
+        form = Form.RECORD if records else Form.NAMED
+        if not broker.settings.events_public or (records and header(scope, b"authorization") is not None):
             try:
                 await caller(scope, broker)
             except Unavailable:  # the store, which has the users, is unreachable for now
                 refused = True
-        parameters = _PARAMETERS.read(scope)
-        patterns = [value for name, value in parameters if name == "event"]
-        filter = Filter.parse(patterns, broker.settings.filters_max)
-        heartbeat_events = _heartbeat_events([value for name, value in parameters if name == "heartbeat"])
+            form = Form.RECORD_WITH_USER if records else Form.NAMED
+        filter = Filter.parse(asked.event, broker.settings.filters_max)
+        heartbeat_events = _only(
+            asked.heartbeat, "heartbeat", "event", "sends heartbeats as events that a page can receive"
+        )
         # EventSource sends the header whenever it reconnects, so the header's id is newer than the one in the URL.
-        last_id = _last(header(scope, b"last-event-id") or "")
-        last_id = last_id or _last(",".join([value for name, value in parameters if name == "last_event_id"]))
+        last_id = _last(header(scope, b"last-event-id") or "") or _last(",".join(asked.last_event_id))
+        new = _new(asked, last_id, broker.settings.filters_max)
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
@@ -73,12 +126,24 @@ class Stream:
         if refused:
             await _refuse(send, handover)
         elif handover is not None:
-            subscription = Subscription(filter, heartbeat_events, handover.chunked, handover.last_chunk)
-            broker.subscribe(subscription, address(scope), last_id or None, handover.take)
+            subscription = Subscription(filter, form, heartbeat_events, handover.chunked, handover.last_chunk)
+            broker.subscribe(subscription, address(scope), last_id or None, handover.take, new)
         else:
             transport = SendTransport(broker.settings.subscriber_buffer_bytes)
-            broker.subscribe(Subscription(filter, heartbeat_events), address(scope), last_id or None, transport.take)
+            subscription = Subscription(filter, form, heartbeat_events)
+            broker.subscribe(subscription, address(scope), last_id or None, transport.take, new)
             await transport.run(receive, send)
+
+
+def _new(asked: _Asked, last_id: str, patterns_max: int) -> Filter | None:
+    """The part of the filter that is new to a client that resumes. Raises BadRequest."""
+    if not asked.new:
+        return None
+    if not last_id:
+        raise BadRequest("new: it needs the id from which the stream resumes; without an id all events are sent anyway")
+    if missing := [name for name in asked.new if name not in asked.event]:
+        raise BadRequest(f"new: {missing[0][:100]} is not among the values of event; give it there, too")
+    return Filter.parse(asked.new, patterns_max)
 
 
 async def _refuse(send: Send, handover: Handover | None) -> None:
@@ -95,9 +160,10 @@ def _retry(milliseconds: int) -> bytes:
     return sse.retry(random.randint(milliseconds // 2, milliseconds * 3 // 2))  # noqa: S311 (no secret)
 
 
-def _heartbeat_events(values: list[str]) -> bool:
-    if any(value != "event" for value in values):
-        raise BadRequest("heartbeat: expected event, for heartbeats that a page can receive; or leave it out")
+def _only(values: list[str], name: str, value: str, effect: str) -> bool:
+    """Whether a parameter with only one possible value was given. Raises BadRequest for any other value."""
+    if any(each != value for each in values):
+        raise BadRequest(f"{name}: the only possible value is {value}, which {effect}; otherwise leave it out")
     return bool(values)
 
 

@@ -27,7 +27,8 @@ _CLOCK_WINDOW_S = 60.0  # in this time two machines' clocks drift apart by a few
 # database's clock was set back.
 _SET_BACK_US = 1_000_000
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-_BEGIN = f"""SELECT {NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, ({NEXT_DUE}), moved,
+_BEGIN = f"""SELECT {NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, removals, removals_floor,
+    ({NEXT_DUE}), moved,
     (SELECT epoch FROM broker.epochs WHERE ended IS NULL) FROM broker.state"""  # noqa: S608 (constants only)
 
 

@@ -11,23 +11,30 @@ from psycopg import Connection
 
 from broker.records import Record
 from broker.store.base import RECORD_BYTES
-from broker.store.transaction import Counters, Due, EventRow
+from broker.store.transaction import Counters, Ending, EventRow
 from broker.users import User, username_key
 
 RECORD_COLUMNS = """
     r.uuid, r.event, convert_to(r.data, 'UTF8'), r.username, r.timestamp, r.due_us, r.log_only, r.inserted_us,
-    c.number IS NOT NULL, p.position, p.published_us, r.number, (SELECT epoch FROM broker.epochs WHERE ended IS NULL)
+    c.number IS NOT NULL, p.position, p.published_us, r.number, (SELECT epoch FROM broker.epochs WHERE ended IS NULL),
+    e.until, e.until_us, e.ends
 """
 # With these joins PostgreSQL makes one index look-up for each row. Its statistics lag behind a log that grows, so for a
 # plain join the planner might decide to read the whole table. OFFSET 0 keeps the planner from turning the subquery into
 # a plain join.
-RECORD_JOINS = """
-    LEFT JOIN LATERAL (SELECT * FROM broker.publications WHERE number = r.number OFFSET 0) p ON true
-    LEFT JOIN broker.cancellations c ON c.number = r.number
+_JOINS = """
+    LEFT JOIN LATERAL (SELECT * FROM broker.cancellations WHERE number = r.number OFFSET 0) c ON true
+    LEFT JOIN LATERAL (SELECT * FROM broker.endings WHERE number = r.number OFFSET 0) e ON true
 """
+RECORD_JOINS = f"""
+    LEFT JOIN LATERAL (SELECT * FROM broker.publications WHERE number = r.number OFFSET 0) p ON true {_JOINS}
+"""  # noqa: S608 (constants only)
 RECORD_OF = "CROSS JOIN LATERAL (SELECT * FROM broker.records WHERE number = p.number OFFSET 0) r"
+# The same for published records only, which are looked up by their positions: p is a row of publications.
+PUBLISHED_JOINS = f"{RECORD_OF} {_JOINS}"
 SIZE = f"(octet_length(data) + {RECORD_BYTES})"
-NEXT_DUE = "SELECT min(due_us) FROM broker.pending"
+NEXT_DUE = """SELECT least((SELECT min(due_us) FROM broker.pending),
+    (SELECT min(until_us) FROM broker.events WHERE until_us IS NOT NULL))"""
 
 # The columns of the tables, and their types. Rows are sent as one JSON document. A parameter for each value, or the
 # driver's own arrays, would take six times as long, most of it in Python.
@@ -37,7 +44,12 @@ _RECORD = {
 }  # fmt: skip
 _PUBLICATION = dict.fromkeys(("position", "number", "published_us", "total_bytes"), "bigint")
 _PENDING = dict.fromkeys(("due_us", "number"), "bigint")
-_EVENT = {"event": "text", **dict.fromkeys(("position", "bytes", "pending", "reserved"), "bigint")}
+_ENDING = {"number": "bigint", "until": "text", "until_us": "bigint", "ends": "uuid"}
+_CANCELLATION = {"number": "bigint", "username": "text", "cancelled_us": "bigint"}
+_EVENT = {
+    "event": "text", **dict.fromkeys(("position", "bytes", "pending", "reserved"), "bigint"), "removed": "boolean",
+    "until_us": "bigint",
+}  # fmt: skip
 
 
 class PostgresTables:
@@ -61,21 +73,35 @@ class PostgresTables:
         (due_us,) = self._db.execute(NEXT_DUE).fetchone() or (None,) if first is None else first
         return due_us
 
-    def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Due]:
-        return self._db.execute(
-            f"""SELECT due_us, number, event, convert_to(data, 'UTF8') FROM (
-                   SELECT p.due_us, p.number, r.event, r.data,
-                       sum({SIZE}) OVER (ORDER BY p.due_us, p.number) - {SIZE} AS before
+    def epochs(self) -> dict[str, int | None]:
+        return dict(self._db.execute("SELECT epoch, ended FROM broker.epochs").fetchall())
+
+    def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Record]:
+        rows = self._db.execute(
+            f"""SELECT {RECORD_COLUMNS} FROM (
+                   SELECT r.*, sum({SIZE}) OVER (ORDER BY p.due_us, p.number) - {SIZE} AS before
                    FROM (SELECT * FROM broker.pending WHERE due_us <= %s ORDER BY due_us, number LIMIT %s) p
-                   {RECORD_OF}) AS due
-               WHERE before < %s ORDER BY due_us, number""",  # noqa: S608 (constants only)
+                   {RECORD_OF}) AS r {RECORD_JOINS}
+               WHERE before < %s ORDER BY r.due_us, r.number""",  # noqa: S608 (constants only)
             (now_us, records_max, bytes_max),
             binary=True,
         )
+        return (Record(*row) for row in rows)
+
+    def endings(self, now_us: int) -> Iterable[Ending]:
+        rows = self._db.execute(
+            f"""SELECT l.until_us, r.number, l.position, l.event, r.uuid, r.username
+               FROM (SELECT * FROM broker.events WHERE until_us <= %s OFFSET 0) l
+               CROSS JOIN LATERAL (SELECT * FROM broker.publications WHERE position = l.position OFFSET 0) p
+               {RECORD_OF}""",  # noqa: S608 (constants only)
+            (now_us,),
+            binary=True,
+        )
+        return (Ending(*row) for row in rows)
 
     def events(self, names: Sequence[str]) -> Iterable[EventRow]:
         return self._db.execute(
-            """SELECT event, position, bytes, pending, reserved FROM broker.events
+            """SELECT event, position, bytes, pending, reserved, removed, until_us FROM broker.events
                WHERE event IN (SELECT json_array_elements_text(%s::json))""",
             (_json(names),),
         )
@@ -89,6 +115,15 @@ class PostgresTables:
             binary=True,
         )
         return (Record(*row) for row in rows)
+
+    def record_at(self, position: int) -> Record | None:
+        row = self._db.execute(
+            f"""SELECT {RECORD_COLUMNS} FROM (SELECT * FROM broker.publications WHERE position = %s) p
+                {PUBLISHED_JOINS}""",  # noqa: S608 (constants only)
+            (position,),
+            binary=True,
+        ).fetchone()
+        return None if row is None else Record(*row)
 
     def has_user(self, key: str) -> bool:
         return self._db.execute("SELECT 1 FROM broker.users WHERE username_key = %s", (key,)).fetchone() is not None
@@ -111,8 +146,13 @@ class PostgresTables:
     def add_pending(self, values: Sequence[Any]) -> None:
         self._db.execute(f"INSERT INTO broker.pending {_rows_of(_PENDING)}", (_document(_PENDING, values),))
 
-    def add_cancellation(self, number: int, user: str, now_us: int) -> None:
-        self._db.execute("INSERT INTO broker.cancellations VALUES (%s, %s, %s)", (number, user, now_us))
+    def add_endings(self, values: Sequence[Any]) -> None:
+        self._db.execute(f"INSERT INTO broker.endings {_rows_of(_ENDING)}", (_document(_ENDING, values),))
+
+    def add_cancellations(self, values: Sequence[Any]) -> None:
+        self._db.execute(
+            f"INSERT INTO broker.cancellations {_rows_of(_CANCELLATION)}", (_document(_CANCELLATION, values),)
+        )
 
     def remove_pending(self, pending: Sequence[tuple[int, int]]) -> None:
         values = [value for pair in pending for value in pair]
@@ -124,8 +164,9 @@ class PostgresTables:
     def put_events(self, values: Sequence[Any]) -> None:
         self._db.execute(
             f"""INSERT INTO broker.events {_rows_of(_EVENT)} ON CONFLICT (event) DO UPDATE
-                SET position = excluded.position, bytes = excluded.bytes,
-                    pending = excluded.pending, reserved = excluded.reserved""",  # noqa: S608 (constants only)
+                SET position = excluded.position, bytes = excluded.bytes, pending = excluded.pending,
+                    reserved = excluded.reserved, removed = excluded.removed,
+                    until_us = excluded.until_us""",  # noqa: S608 (constants only)
             (_document(_EVENT, values),),
         )
 
@@ -134,10 +175,19 @@ class PostgresTables:
             "DELETE FROM broker.events WHERE event IN (SELECT json_array_elements_text(%s::json))", (_json(names),)
         )
 
+    def drop_removals(self, count: int) -> int:
+        (floor,) = self._db.execute(
+            """SELECT position FROM broker.events WHERE removed AND pending = 0
+               ORDER BY position LIMIT 1 OFFSET %s""",
+            (count - 1,),
+        ).fetchone() or (0,)
+        self._db.execute("DELETE FROM broker.events WHERE removed AND pending = 0 AND position <= %s", (floor,))
+        return int(floor)
+
     def put_counters(self, counters: Counters) -> None:
         self._db.execute(
             """UPDATE broker.state SET last_number = %s, head = %s, total_bytes = %s, event_names = %s,
-               reserved_bytes = %s""",
+               reserved_bytes = %s, removals = %s, removals_floor = %s""",
             counters,
         )
 

@@ -15,15 +15,15 @@ import psycopg
 from psycopg import Connection
 
 from broker.errors import InsufficientStorage, SettingsError, Unavailable
-from broker.records import Published, Record
+from broker.records import Record
 from broker.settings import Settings
-from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
+from broker.store.base import RECORD_BYTES, Commit, Head, LogPage, State
 from broker.store.common import CommonStore
 from broker.store.outage import relocated, relocated_to
 from broker.store.postgres.database import Database, TakenOver, check_cluster, one_row
 from broker.store.postgres.listener import Listener
 from broker.store.postgres.session import NOW_US, PostgresSession
-from broker.store.postgres.statements import NEXT_DUE, RECORD_COLUMNS, RECORD_JOINS, RECORD_OF, SIZE
+from broker.store.postgres.statements import NEXT_DUE, PUBLISHED_JOINS, RECORD_COLUMNS, RECORD_JOINS, SIZE
 from broker.users import User
 
 logger = logging.getLogger("broker.store")
@@ -109,28 +109,30 @@ class PostgresStore(CommonStore):
     async def epochs(self) -> dict[str, int | None]:
         return dict(await self._read(lambda db: db.execute("SELECT epoch, ended FROM broker.epochs").fetchall()))
 
-    async def snapshot(self) -> tuple[Head, list[Published]]:
-        def read(db: Connection[Any]) -> tuple[Head, list[Published]]:
+    async def snapshot(self) -> State:
+        def read(db: Connection[Any]) -> State:
+            # One statement sees the state of the database at one moment.
             rows = db.execute(
-                f"""SELECT head.epoch, head.head, p.position, r.event, convert_to(r.data, 'UTF8')
+                f"""SELECT head.epoch, head.head, (SELECT removals_floor FROM broker.state), {RECORD_COLUMNS}
                     FROM ({_HEAD}) AS head LEFT JOIN (
-                        broker.events e
+                        broker.events l
                         CROSS JOIN LATERAL (
-                            SELECT * FROM broker.publications WHERE position = e.position OFFSET 0
-                        ) p {RECORD_OF}
+                            SELECT * FROM broker.publications WHERE position = l.position OFFSET 0
+                        ) p {PUBLISHED_JOINS}
                     ) ON true ORDER BY p.position""",  # noqa: S608
                 binary=True,
-            ).fetchall()  # one statement sees the state of the database at one moment
-            return _head_and_records(rows)
+            ).fetchall()
+            head, latest = _head_and_records([(*row[:2], *row[3:]) for row in rows])
+            return State(head, rows[0][2], latest)
 
         return await self._read(read)
 
-    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
-        def read(db: Connection[Any]) -> tuple[Head, list[Published]]:
+    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Record]]:
+        def read(db: Connection[Any]) -> tuple[Head, list[Record]]:
             rows = db.execute(
-                f"""SELECT head.epoch, head.head, p.position, r.event, convert_to(r.data, 'UTF8')
+                f"""SELECT head.epoch, head.head, {RECORD_COLUMNS}
                    FROM ({_HEAD}) AS head
-                   LEFT JOIN (broker.publications p {RECORD_OF})
+                   LEFT JOIN (broker.publications p {PUBLISHED_JOINS})
                    ON p.position > %(after)s AND p.position <= %(upto)s
                    AND p.total_bytes - octet_length(r.data) + {RECORD_BYTES} * (p.position - %(after)s - 1) < %(bytes)s
                        + coalesce((SELECT total_bytes FROM broker.publications WHERE position = %(after)s), 0)
@@ -234,7 +236,7 @@ class PostgresStore(CommonStore):
         return work(connection)
 
 
-def _head_and_records(rows: list[Any]) -> tuple[Head, list[Published]]:
+def _head_and_records(rows: list[Any]) -> tuple[Head, list[Record]]:
     """Returns the head and the records in the rows of one statement, which are of one moment. There is at least one
     row: if there are no records, it has only the head."""
-    return Head(*rows[0][:2]), [Published(*row[2:]) for row in rows if row[2] is not None]
+    return Head(*rows[0][:2]), [Record(*row[2:]) for row in rows if row[2] is not None]

@@ -8,33 +8,41 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from broker.records import Record
-from broker.store.transaction import Counters, Due, EventRow
+from broker.store.transaction import Counters, Ending, EventRow
 from broker.users import User, username_key
 
 # How many rows one statement has. Many rows are divided into portions of 512 rows, then into portions of 128 rows, and
 # the rows that are left, fewer than 128, are one portion. So the number of different statements is limited, and they
 # stay prepared. SQLite allows at most 32,766 values in one statement.
 _ROWS = (512, 128)
-_NEXT_DUE = "SELECT min(due_us) FROM pending"
+NEXT_DUE = """
+    SELECT min(us) FROM (SELECT min(due_us) AS us FROM pending
+                         UNION ALL SELECT min(until_us) FROM events WHERE until_us IS NOT NULL)
+"""
 
 _T = TypeVar("_T")
 
 RECORD_COLUMNS = """
     r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.log_only, r.inserted_us, CAST(r.data AS BLOB),
-    p.position, p.published_us, c.number IS NOT NULL, (SELECT epoch FROM epochs WHERE ended IS NULL)
+    p.position, p.published_us, c.number IS NOT NULL, (SELECT epoch FROM epochs WHERE ended IS NULL),
+    e.until, e.until_us, e.ends
 """
-RECORD_TABLES = """
-    records r LEFT JOIN publications p ON p.number = r.number LEFT JOIN cancellations c ON c.number = r.number
+_JOINS = """
+    LEFT JOIN cancellations c ON c.number = r.number LEFT JOIN endings e ON e.number = r.number
 """
+RECORD_TABLES = f"records r LEFT JOIN publications p ON p.number = r.number {_JOINS}"
+# The same for published records only, which are looked up by their positions.
+PUBLISHED_TABLES = f"publications p JOIN records r ON r.number = p.number {_JOINS}"
 
 
 def record_of(row: Sequence[Any]) -> Record:
     """Returns the record in a row of RECORD_COLUMNS."""
     number, uuid, event, user, timestamp, due_us, log_only, inserted_us, data, *state = row
-    position, published_us, cancelled, epoch = state
+    position, published_us, cancelled, epoch, until, until_us, ends = state
     return Record(
         UUID(bytes=uuid), event, data, user, timestamp, due_us, bool(log_only), inserted_us,
-        bool(cancelled), position, published_us, number, epoch,
+        bool(cancelled), position, published_us, number, epoch, until, until_us,
+        None if ends is None else UUID(bytes=ends),
     )  # fmt: skip
 
 
@@ -47,33 +55,56 @@ class SQLiteTables:
     def counters(self) -> Counters:
         return Counters(
             *self._db.execute(
-                "SELECT last_number, head, total_bytes, event_names, reserved_bytes FROM state"
+                """SELECT last_number, head, total_bytes, event_names, reserved_bytes, removals, removals_floor
+                   FROM state"""
             ).fetchone()
         )
 
+    def epochs(self) -> dict[str, int | None]:
+        return dict(self._db.execute("SELECT epoch, ended FROM epochs"))
+
     def next_due(self) -> int | None:
-        (due_us,) = self._db.execute(_NEXT_DUE).fetchone()
+        (due_us,) = self._db.execute(NEXT_DUE).fetchone()
         return due_us if due_us is None else int(due_us)
 
-    def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Due]:
+    def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Record]:
         size = 0
         for row in self._db.execute(
-            """SELECT p.due_us, p.number, r.event, CAST(r.data AS BLOB)
-               FROM pending p JOIN records r ON r.number = p.number
-               WHERE p.due_us <= ? ORDER BY p.due_us, p.number LIMIT ?""",
+            f"""SELECT {RECORD_COLUMNS}
+               FROM (SELECT * FROM pending WHERE due_us <= ? ORDER BY due_us, number LIMIT ?) w
+               JOIN records r ON r.number = w.number LEFT JOIN publications p ON p.number = r.number {_JOINS}
+               ORDER BY w.due_us, w.number""",  # noqa: S608 (constants)
             (now_us, records_max),
         ):
-            yield row
-            size += len(row[3])
+            record = record_of(row)
+            yield record
+            size += len(record.data)
             if size > bytes_max:
                 return
+
+    def endings(self, now_us: int) -> Iterable[Ending]:
+        for until_us, number, position, event, uuid, user in self._db.execute(
+            """SELECT e.until_us, r.number, e.position, e.event, r.uuid, r.user FROM events e
+               JOIN publications p ON p.position = e.position JOIN records r ON r.number = p.number
+               WHERE e.until_us <= ?""",
+            (now_us,),
+        ):
+            yield Ending(until_us, number, position, event, UUID(bytes=uuid), user)
 
     def events(self, names: Sequence[str]) -> Iterable[EventRow]:
         for some in _portions(names):
             yield from self._db.execute(
-                f"SELECT * FROM events WHERE event IN ({_marks(len(some))})",  # noqa: S608 (placeholders only)
+                f"""SELECT event, position, bytes, pending, reserved, removed, until_us FROM events
+                    WHERE event IN ({_marks(len(some))})""",  # noqa: S608 (placeholders only)
                 some,
             )
+
+    def record_at(self, position: int) -> Record | None:
+        row = self._db.execute(
+            f"SELECT {RECORD_COLUMNS} FROM {PUBLISHED_TABLES} WHERE p.position = ?",  # noqa: S608 (constants only)
+            (position,),
+        ).fetchone()
+        return None if row is None else record_of(row)
 
     def records(self, uuids: Sequence[UUID]) -> Iterable[Record]:
         for some in _portions([uuid.bytes for uuid in uuids]):
@@ -104,21 +135,35 @@ class SQLiteTables:
     def add_pending(self, values: Sequence[Any]) -> None:
         self._write("INSERT INTO pending", 2, values)
 
-    def add_cancellation(self, number: int, user: str, now_us: int) -> None:
-        self._db.execute("INSERT INTO cancellations VALUES (?, ?, ?)", (number, user, now_us))
+    def add_endings(self, values: Sequence[Any]) -> None:
+        values = list(values)
+        values[3::4] = [None if uuid is None else uuid.bytes for uuid in values[3::4]]
+        self._write("INSERT INTO endings", 4, values)
+
+    def add_cancellations(self, values: Sequence[Any]) -> None:
+        self._write("INSERT INTO cancellations", 3, values)
 
     def remove_pending(self, pending: Sequence[tuple[int, int]]) -> None:
         self._db.executemany("DELETE FROM pending WHERE due_us = ? AND number = ?", pending)
 
     def put_events(self, values: Sequence[Any]) -> None:
-        self._write("REPLACE INTO events", 5, values)
+        self._write("REPLACE INTO events", 7, values)
 
     def remove_events(self, names: Sequence[str]) -> None:
         self._db.executemany("DELETE FROM events WHERE event = ?", [(name,) for name in names])
 
+    def drop_removals(self, count: int) -> int:
+        (floor,) = self._db.execute(
+            "SELECT position FROM events WHERE removed AND NOT pending ORDER BY position LIMIT 1 OFFSET ?", (count - 1,)
+        ).fetchone()
+        self._db.execute("DELETE FROM events WHERE removed AND NOT pending AND position <= ?", (floor,))
+        return int(floor)
+
     def put_counters(self, counters: Counters) -> None:
         self._db.execute(
-            "UPDATE state SET last_number = ?, head = ?, total_bytes = ?, event_names = ?, reserved_bytes = ?", counters
+            """UPDATE state SET last_number = ?, head = ?, total_bytes = ?, event_names = ?, reserved_bytes = ?,
+               removals = ?, removals_floor = ?""",
+            counters,
         )
 
     def _write(self, insert: str, columns: int, values: Sequence[Any]) -> None:

@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from broker.errors import Unavailable
-from broker.records import Published, Record
+from broker.records import Record
 from broker.settings import Settings
-from broker.store.base import RECORD_BYTES, Commit, Head, LogPage
+from broker.store.base import RECORD_BYTES, Commit, Head, LogPage, State
 from broker.store.common import CommonStore
 from broker.store.sqlite.file import Identity, SQLiteOutage, connect, locked, open_database
 from broker.store.sqlite.secret import read_secret
 from broker.store.sqlite.session import SQLiteSession
-from broker.store.sqlite.statements import RECORD_COLUMNS, RECORD_TABLES, record_of
+from broker.store.sqlite.statements import NEXT_DUE, PUBLISHED_TABLES, RECORD_COLUMNS, RECORD_TABLES, record_of
 from broker.users import User
 
 _T = TypeVar("_T")
@@ -84,7 +84,7 @@ class SQLiteStore(CommonStore):
         return await asyncio.to_thread(read_secret, self._file.with_name("token-secret"))
 
     async def next_due(self) -> int | None:
-        (due_us,) = await self._row("SELECT min(due_us) FROM pending")
+        (due_us,) = await self._row(NEXT_DUE)
         return due_us if due_us is None else int(due_us)
 
     async def check(self) -> None:
@@ -96,34 +96,33 @@ class SQLiteStore(CommonStore):
     async def epochs(self) -> dict[str, int | None]:
         return dict(await self._read(lambda db: db.execute("SELECT epoch, ended FROM epochs").fetchall()))
 
-    async def snapshot(self) -> tuple[Head, list[Published]]:
-        def read(db: sqlite3.Connection) -> tuple[Head, list[Published]]:
-            db.execute("BEGIN")  # so that both queries see the same moment
+    async def snapshot(self) -> State:
+        def read(db: sqlite3.Connection) -> State:
+            db.execute("BEGIN")  # so that all queries see the same moment
             try:
                 head = Head(*db.execute(_HEAD).fetchone())
+                (removals_floor,) = db.execute("SELECT removals_floor FROM state").fetchone()
                 rows = db.execute(
-                    """SELECT e.position, e.event, CAST(r.data AS BLOB) FROM events e
-                       JOIN publications p ON p.position = e.position JOIN records r ON r.number = p.number
-                       ORDER BY e.position"""
+                    f"""SELECT {RECORD_COLUMNS} FROM (SELECT position FROM events WHERE position IS NOT NULL) l
+                        JOIN {PUBLISHED_TABLES} WHERE p.position = l.position ORDER BY p.position"""  # noqa: S608
                 )
-                return head, [Published(*row) for row in rows]
+                return State(head, removals_floor, [record_of(row) for row in rows])
             finally:
                 db.execute("COMMIT")
 
         return await self._read(read)
 
-    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Published]]:
-        def read(db: sqlite3.Connection) -> tuple[Head, list[Published]]:
+    async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Record]]:
+        def read(db: sqlite3.Connection) -> tuple[Head, list[Record]]:
             # The head is read first. If it were read after the records, it might include records that were published in
             # between and are not among those that are returned.
             head = Head(*db.execute(_HEAD).fetchone())
             rows = db.execute(
-                """SELECT p.position, r.event, CAST(r.data AS BLOB) FROM publications p
-                   JOIN records r ON r.number = p.number
-                   WHERE p.position > ? AND p.position <= ? ORDER BY p.position LIMIT ?""",
+                f"""SELECT {RECORD_COLUMNS} FROM {PUBLISHED_TABLES}
+                    WHERE p.position > ? AND p.position <= ? ORDER BY p.position LIMIT ?""",  # noqa: S608 (constants)
                 (after, upto, records_max),
             )
-            return head, _page((Published(*row) for row in rows), bytes_max)
+            return head, _page(map(record_of, rows), bytes_max)
 
         return await self._read(read)
 

@@ -1,0 +1,116 @@
+"""A published record as the bytes that streams receive, in the forms that they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from uuid import UUID
+
+import msgspec
+
+from broker import sse
+from broker.records import REMOVAL, Record, published_json, seconds_text
+
+
+class Form(Enum):
+    """What a stream receives of each record."""
+
+    NAMED = 0  # an event of the record's name, with the data alone
+    RECORD = 1  # a message that has the record, without its user, for readers without a token
+    RECORD_WITH_USER = 2
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One published record. The data is in memory once, as a part of ``named``."""
+
+    position: int
+    event: str
+    named: bytes
+    data_start: int  # where the data begins in ``named``
+    uuid: UUID
+    user: str
+    timestamp: str | None
+    due_us: int
+    until: str | None
+    published_us: int
+    removal: bool
+
+    @property
+    def event_id(self) -> bytes:
+        return self.named[len(b"id: ") : self.named.index(b"\n")]
+
+    @property
+    def reserved(self) -> bool:
+        """Whether it is one of Broker's own records, which no stream shows."""
+        return self.event.startswith("$")
+
+    def form(self, form: Form) -> bytes:
+        """Returns the bytes of the record. Only the named form is kept in memory."""
+        if form is Form.NAMED:
+            return self.named
+        event_id = self.event_id
+        json = published_json(
+            event_id.decode(),
+            self.uuid,
+            self.event,
+            self.user if form is Form.RECORD_WITH_USER else None,
+            self.timestamp if self.timestamp is not None else seconds_text(self.due_us),
+            self.until,
+            self.published_us,
+            self.named[self.data_start : -2],
+        )
+        return sse.message(event_id, json)
+
+    def without_id(self, form: Form) -> bytes:
+        """Returns the bytes of the record without the ``id:`` line, so that the client keeps its last id."""
+        body = self.form(form)
+        return body[body.index(b"\n") + 1 :]
+
+
+def make_frame(record: Record, event_id: bytes) -> Frame:
+    assert record.position is not None
+    assert record.published_us is not None
+    named = sse.frame(event_id, record.event, record.data)
+    return Frame(
+        record.position, record.event, named, len(named) - len(record.data) - 2, record.uuid, record.user,
+        record.timestamp, record.due_us, record.until, record.published_us, record.data == REMOVAL,
+    )  # fmt: skip
+
+
+def encode_all(frames: Iterable[Frame], form: Form) -> list[bytes]:
+    """Returns the bytes of the frames for one stream."""
+    return Encoder().encode(frames, form)
+
+
+class Encoder:
+    """Encodes the frames of one turn for several groups of streams. Each record is encoded once in each form.
+
+    Mutable state: the bytes of the frames that were encoded in a form that is not kept in memory."""
+
+    def __init__(self) -> None:
+        self._encoded: dict[tuple[int, Form], bytes] = {}
+
+    def encode(self, frames: Iterable[Frame], form: Form) -> list[bytes]:
+        """Adjacent frames that no stream shows are joined into one ``$passed``, so that a client whose stream is not
+        filtered can still count the positions."""
+        encoded: list[bytes] = []
+        passed = 0
+        last: Frame | None = None
+        for frame in frames:
+            if frame.reserved:
+                passed, last = passed + 1, frame
+                continue
+            if last is not None:
+                encoded.append(sse.passed(passed, last.event_id))
+                passed, last = 0, None
+            encoded.append(frame.named if form is Form.NAMED else self._in_form(frame, form))
+        if last is not None:
+            encoded.append(sse.passed(passed, last.event_id))
+        return encoded
+
+    def _in_form(self, frame: Frame, form: Form) -> bytes:
+        key = (frame.position, form)
+        body = self._encoded.get(key)
+        if body is None:
+            body = self._encoded[key] = frame.form(form)
+        return body
