@@ -168,7 +168,7 @@ class Broker:
         and TooManyRequests."""
         checked: str | None = None
         for index, new in enumerate(records):
-            if isinstance(new, NewRecord) and new.event != checked:  # often all records of a batch have the same name
+            if type(new) is NewRecord and new.event != checked:  # often all records of a batch have the same name
                 try:
                     checked = check_name(new.event)
                 except BadRequest as error:

@@ -6,7 +6,7 @@ import re
 import secrets
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, final
 from uuid import UUID
 
 import msgspec
@@ -49,6 +49,7 @@ class EventId(NamedTuple):
 IfLatest = EventId | UUID | Literal["none"] | None
 
 
+@final
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
     """What a publisher asks to append. ``data`` is compact JSON. ``timestamp`` is the number as the publisher sent it,
     or None if the record is due at once."""
@@ -67,6 +68,7 @@ class NewRecord(msgspec.Struct, frozen=True, gc=False):
     late_refused: bool = False  # refuse the record if its time has passed, instead of publishing it late
 
 
+@final
 class Cancel(msgspec.Struct, frozen=True, gc=False):
     """An item of a batch that cancels a pending record."""
 

@@ -34,15 +34,11 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     until: str | None
     published_us: int
     removal: bool
+    reserved: bool  # whether it is one of Broker's own records, which no stream shows
 
     @property
     def event_id(self) -> bytes:
         return self.named[len(b"id: ") : self.named.index(b"\n")]
-
-    @property
-    def reserved(self) -> bool:
-        """Whether it is one of Broker's own records, which no stream shows."""
-        return self.event.startswith("$")
 
     def form(self, form: Form) -> bytes:
         """Returns the bytes of the record. Only the named form is kept in memory."""
@@ -74,6 +70,7 @@ def make_frame(record: Record, event_id: bytes) -> Frame:
     return Frame(
         record.position, record.event, named, len(named) - len(record.data) - 2, record.uuid, record.user,
         record.timestamp, record.due_us, record.until, record.published_us, record.data == REMOVAL,
+        record.event[0] == "$",
     )  # fmt: skip
 
 

@@ -251,7 +251,8 @@ class Transaction:
         uuids: set[UUID] = set()
         for batch in batches:
             for item in batch:
-                if isinstance(item, Cancel):
+                # ``isinstance`` takes ten times as long for a msgspec.Struct, because its metaclass is an ABCMeta.
+                if type(item) is Cancel:
                     uuids.add(item.uuid)
                     continue
                 names.add(item.event)
@@ -276,7 +277,7 @@ class Transaction:
         repeated_cancel: int | None = None  # the index of an item that cancels a record which is cancelled already
         try:
             for item in batch:
-                if isinstance(item, Cancel):
+                if type(item) is Cancel:
                     if (found := by_uuid.get(item.uuid)) and found.cancelled:
                         repeated_cancel = len(results)
                         results.append((found, False))
@@ -324,7 +325,7 @@ class Transaction:
         lengths = [len(rows) for rows in unwritten]
         uuids = {item.uuid for item in batch}
         known = {uuid: by_uuid[uuid] for uuid in uuids & by_uuid.keys()}
-        names = {item.event for item in batch if isinstance(item, NewRecord)}
+        names = {item.event for item in batch if type(item) is NewRecord}
         names.update(record.event for record in known.values())
         events = {name: replace(self._events[name]) for name in names & self._events.keys()}
 

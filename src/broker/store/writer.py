@@ -100,7 +100,7 @@ class Writer:
     # These methods run in the event loop
 
     async def append(self, items: Sequence[Item]) -> list[tuple[Record, bool]]:
-        size = sum(len(item.data) for item in items if isinstance(item, NewRecord))
+        size = sum(len(item.data) for item in items if type(item) is NewRecord)
         appended: list[tuple[Record, bool]] = await self._submit(items, len(items), size)
         return appended
 
