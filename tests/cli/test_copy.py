@@ -21,6 +21,7 @@ from broker.errors import SettingsError
 from broker.operations.content import COPIED
 from broker.operations.move import Moved, move_log
 from broker.store.postgres.database import LOCK, Database, open_log
+from broker.store.transaction import Counters
 from tests.support.documents import ROOT, blocks
 from tests.support.operators import broker, insert, tamper, told
 from tests.support.postgres import a_database
@@ -70,7 +71,7 @@ def test_a_log_is_the_same_to_the_byte_after_the_way_to_postgresql_and_back(
     assert copied(tmp_path / "folder", tmp_path / "back") == (str(tmp_path / "back"), 27, 2, False)
     for table in (*COPIED, "epochs"):
         assert rows(tmp_path / "back", table) == rows(copy, table), table
-    counters = "last_number, head, total_bytes, event_names, reserved_bytes"
+    counters = ", ".join(Counters._fields)
     assert rows(tmp_path / "back", "state", counters) == rows(copy, "state", counters)
     assert (tmp_path / "back/token-secret").read_text() == (copy / "token-secret").read_text()
     assert "no faults" in told(broker("verify", "--data", tmp_path / "back"))

@@ -41,7 +41,7 @@ def test_what_is_exported_is_imported_the_same(log: Path, exported: bytes, tmp_p
 
 def test_every_derived_row_is_the_same_after_an_import(log: Path, exported: bytes, tmp_path: Path) -> None:
     read_in(tmp_path, exported)
-    for table in ("records", "publications", "cancellations", "pending", "events", "state", "users"):
+    for table in ("records", "publications", "cancellations", "endings", "pending", "events", "state", "users"):
         before, after = (
             sqlite3.connect(folder / "broker.db").execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
             for folder in (log, tmp_path)
@@ -66,7 +66,7 @@ BAD_IMPORTS: dict[str, tuple[Any, str]] = {
     "empty": (lambda lines: [], "the end of the file"),
     "a strange line": (lambda lines: [*lines[:4], b"{}", *lines[4:]], "line 5: "),
     "no JSON": (lambda lines: [*lines[:4], b"{", *lines[4:]], "line 5: it is not JSON"),
-    "newer": (changed(1, broker=9), "line 1: this Broker reads format 1, and this is 9"),
+    "newer": (changed(1, broker=9), "line 1: this Broker reads the formats 1 and 2, and this is 9"),
     "an epoch": (changed(1, epochs={"x": None}), "line 1: "),
     "an epoch beyond the head": (changed(1, epochs={"0000aaaa": 99, "0000bbbb": None}), "beyond the head: 0000aaaa"),
     "no current epoch": (changed(1, epochs={}), "not exactly one current epoch"),
