@@ -102,8 +102,8 @@ def make_sqlite_log(folder: Path, version: int = 2) -> Path:
         for table, rows in old_tables().items():
             for row in rows:
                 values = [value.bytes if isinstance(value, UUID) else value for value in row]
-                log.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", values)  # noqa: S608
-        log.execute(f"UPDATE state SET {UPDATE.format(*counters())}")  # noqa: S608
+                log.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", values)
+        log.execute(f"UPDATE state SET {UPDATE.format(*counters())}")
     return folder
 
 
@@ -115,8 +115,8 @@ def make_postgres_log(database: str) -> str:
             log.execute("INSERT INTO broker.schema_version VALUES (%s)", (number,))
         for table, rows in old_tables().items():
             for row in rows:
-                log.execute(f"INSERT INTO broker.{table} VALUES ({', '.join(['%s'] * len(row))})".encode(), row)  # noqa: S608
-        log.execute(f"UPDATE broker.state SET {UPDATE.format(*counters())}".encode())  # noqa: S608
+                log.execute(f"INSERT INTO broker.{table} VALUES ({', '.join(['%s'] * len(row))})".encode(), row)
+        log.execute(f"UPDATE broker.state SET {UPDATE.format(*counters())}".encode())
     return database
 
 
