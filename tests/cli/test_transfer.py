@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import pytest
 from broker.errors import SettingsError
 from broker.operations.export import import_log, read_head
 from broker.store.sqlite.file import locked
-from tests.support.operators import broker, tamper, told
+from tests.support.operators import broker, insert_state, tamper, told
 from tests.support.servers import ServerProcess
 
 
@@ -41,12 +42,31 @@ def test_what_is_exported_is_imported_the_same(log: Path, exported: bytes, tmp_p
 
 def test_every_derived_row_is_the_same_after_an_import(log: Path, exported: bytes, tmp_path: Path) -> None:
     read_in(tmp_path, exported)
-    for table in ("records", "publications", "cancellations", "pending", "events", "state", "users"):
+    for table in ("records", "publications", "cancellations", "endings", "pending", "events", "state", "users"):
         before, after = (
             sqlite3.connect(folder / "broker.db").execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
             for folder in (log, tmp_path)
         )
         assert after == before, table
+
+
+def test_removals_and_endings_are_exported_and_imported_the_same(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "first") as server, server.client("ada") as client:
+        insert_state(client)
+        server.stop()
+    folders = [tmp_path / "first", tmp_path / "second", tmp_path / "third"]
+    exports: list[list[bytes]] = []
+    for folder, target in itertools.pairwise(folders):
+        exports.append(broker("export", "--data", folder).stdout.splitlines())
+        assert "5 records and 1 user, in" in told(broker("import", "--data", target, stdin=b"\n".join(exports[-1])))
+        assert "5 records, no faults" in told(broker("verify", "--data", target))
+    assert exports[0][1:] == exports[1][1:]
+    lines = [json.loads(line) for line in exports[0]]
+    assert lines[0]["broker"] == 2
+    assert [line["data"] for line in lines[2:]] == [1, None, 2, 3, None]
+    assert [line["until"] is not None for line in lines[2:]] == [False, False, True, True, False]
+    assert [line["ends"] for line in lines[2:]] == [None, None, None, None, lines[4]["uuid"]]
+    assert lines[6]["by"] == "ada"
 
 
 def changed(number: int, **fields: Any) -> Callable[[list[bytes]], list[bytes]]:
@@ -66,7 +86,7 @@ BAD_IMPORTS: dict[str, tuple[Any, str]] = {
     "empty": (lambda lines: [], "the end of the file"),
     "a strange line": (lambda lines: [*lines[:4], b"{}", *lines[4:]], "line 5: "),
     "no JSON": (lambda lines: [*lines[:4], b"{", *lines[4:]], "line 5: it is not JSON"),
-    "newer": (changed(1, broker=9), "line 1: this Broker reads format 1, and this is 9"),
+    "newer": (changed(1, broker=9), "line 1: this Broker reads the formats 1 and 2, and this is 9"),
     "an epoch": (changed(1, epochs={"x": None}), "line 1: "),
     "an epoch beyond the head": (changed(1, epochs={"0000aaaa": 99, "0000bbbb": None}), "beyond the head: 0000aaaa"),
     "no current epoch": (changed(1, epochs={}), "not exactly one current epoch"),

@@ -6,11 +6,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.support.servers import wait_for
 
 LATER = 4_000_000_000
 
@@ -47,3 +50,13 @@ def insert(client: httpx.Client, event: str, data: Any, **more: Any) -> dict[str
     assert answer.status_code == 201, answer.text
     record: dict[str, Any] = answer.json()
     return record
+
+
+def insert_state(client: httpx.Client) -> None:
+    """Inserts four records, and waits for a fifth one: an event that is removed, and two with versions of which one has
+    ended."""
+    insert(client, "removed", 1)
+    insert(client, "removed", None)
+    insert(client, "has ended", 2, until=round(time.time() + 1, 3))
+    insert(client, "will end", 3, until=LATER)
+    wait_for(lambda: client.get("/collections/has ended").json()[-1]["data"] is None, what="the ending")

@@ -23,8 +23,12 @@ COPIED: dict[str, dict[str, str]] = {
     },
     "publications": dict.fromkeys(("position", "number", "published_us", "total_bytes"), "int8"),
     "cancellations": {"number": "int8", "user": "text", "cancelled_us": "int8"},
+    "endings": {"number": "int8", "until": "text", "until_us": "int8", "ends": "uuid"},
     "pending": dict.fromkeys(("due_us", "number"), "int8"),
-    "events": {"event": "text", **dict.fromkeys(("position", "bytes", "pending", "reserved"), "int8")},
+    "events": {
+        "event": "text", **dict.fromkeys(("position", "bytes", "pending", "reserved"), "int8"), "removed": "bool",
+        "until_us": "int8",
+    },
 }  # fmt: skip
 
 

@@ -17,12 +17,14 @@ from broker import raw_json
 from broker.errors import BadRequest, SettingsError
 from broker.names import check_name
 from broker.operations.backup import new_file, open_epoch
-from broker.operations.verify import check_account, check_times, find_faults, reading
-from broker.records import parse_uuid
+from broker.operations.faults import LATEST
+from broker.operations.verify import check_account, check_times, check_until, find_faults, reading
+from broker.records import REMOVAL, parse_timestamp, parse_uuid
 from broker.store.sqlite.file import locked, open_database, roll_back
 from broker.users import check_username, username_key
 
-FORMAT = 1
+FORMAT = 2
+_FORMATS = (1, FORMAT)  # those that can be imported; the first one had no ``until`` and no ``ends``
 _REPORT_EVERY = 1_000  # records; the progress is reported each time that this many are done
 _FAULTS_MAX = 3  # how many faults an import reports: an early one often causes the others
 
@@ -63,7 +65,7 @@ class UserLine(msgspec.Struct, forbid_unknown_fields=True):
         parse_uuid(self.id)
 
 
-class RecordLine(msgspec.Struct, forbid_unknown_fields=True):
+class RecordLine(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The line of a record. The lines are in the order of the records' numbers. ``data`` is written as it was sent."""
 
     number: _Ordinal
@@ -74,6 +76,8 @@ class RecordLine(msgspec.Struct, forbid_unknown_fields=True):
     due_us: _Microseconds
     log_only: bool
     inserted_us: _Microseconds
+    until: str | None = None
+    ends: UUID | None = None
     position: _Ordinal | None
     published_us: _Microseconds | None
     cancelled_by: str | None
@@ -84,7 +88,9 @@ class RecordLine(msgspec.Struct, forbid_unknown_fields=True):
         """Raises BadRequest."""
         check_name(self.event)
         check_username(self.by)
-        check_times(self.timestamp, self.due_us, self.inserted_us)
+        check_times(self.timestamp, self.due_us, self.inserted_us, is_ending=self.ends is not None)
+        if self.until is not None:
+            check_until(self.until, self.due_us, self.inserted_us)
         if (self.position is None) != (self.published_us is None):
             raise BadRequest("position and published_us: one of them is null")
         if (self.cancelled_by is None) != (self.cancelled_us is None):
@@ -125,16 +131,18 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
                 yield _encode(user) + b"\n"
             for row in log.execute(
                 """SELECT r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.log_only, r.inserted_us,
-                          p.position, p.published_us, c.user, c.cancelled_us, CAST(r.data AS BLOB)
+                          e.until, e.ends, p.position, p.published_us, c.user, c.cancelled_us, CAST(r.data AS BLOB)
                    FROM records r LEFT JOIN publications p USING (number) LEFT JOIN cancellations c USING (number)
-                   ORDER BY r.number"""
+                   LEFT JOIN endings e USING (number) ORDER BY r.number"""
             ):
-                number, uuid, event, by, timestamp, due_us, log_only, inserted_us, *state, data = row
+                number, uuid, event, by, timestamp, due_us, log_only, inserted_us, until, ends, *state, data = row
                 position, published_us, cancelled_by, cancelled_us = state
                 place = f"record {number}"
                 record = RecordLine(
-                    number, UUID(bytes=uuid), event, by, timestamp, due_us, bool(log_only), inserted_us,
-                    position, published_us, cancelled_by, cancelled_us, msgspec.Raw(data),
+                    number=number, uuid=UUID(bytes=uuid), event=event, by=by, timestamp=timestamp, due_us=due_us,
+                    log_only=bool(log_only), inserted_us=inserted_us, until=until,
+                    ends=None if ends is None else UUID(bytes=ends), position=position, published_us=published_us,
+                    cancelled_by=cancelled_by, cancelled_us=cancelled_us, data=msgspec.Raw(data),
                 )  # fmt: skip
                 yield _encode(record) + b"\n"
                 if number % _REPORT_EVERY == 0:
@@ -155,8 +163,9 @@ def read_head(lines: Iterator[bytes]) -> Head:
     if not line:
         raise SettingsError("the end of the file, and it has no line; give what `broker export` wrote")
     head, _ = _decoded(_head, 1, line)
-    if head.broker != FORMAT:
-        raise SettingsError(f"line 1: this Broker reads format {FORMAT}, and this is {head.broker}; update Broker")
+    if head.broker not in _FORMATS:
+        known = " and ".join(map(str, _FORMATS))
+        raise SettingsError(f"line 1: this Broker reads the formats {known}, and this is {head.broker}; update Broker")
     return head
 
 
@@ -206,6 +215,8 @@ def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Don
                 raise BadRequest(f"one line too many: the first line says that there are {head.records} records")
             if record.number != read:
                 raise BadRequest(f"number: {record.number} in place of {read}; each record is there once, in order")
+            if head.broker == 1 and (record.until, record.ends) != (None, None):
+                raise BadRequest("until, ends: the first line says format 1, which has no such fields")
             record.check()
             _store_record(log, record, compact(bytes(record.data)).decode())
         if read % _REPORT_EVERY == 0:
@@ -229,6 +240,10 @@ def _store_record(log: sqlite3.Connection, record: RecordLine, data: str) -> Non
         (record.number, record.uuid.bytes, record.event, record.by, record.timestamp, record.due_us, record.log_only,
          record.inserted_us, data),
     )  # fmt: skip
+    if record.until is not None or record.ends is not None:
+        until_us = None if record.until is None else parse_timestamp(record.until)
+        ends = None if record.ends is None else record.ends.bytes
+        log.execute("INSERT INTO endings VALUES (?, ?, ?, ?)", (record.number, record.until, until_us, ends))
     if record.position is not None:
         log.execute(
             "INSERT INTO temp.published VALUES (?, ?, ?)", (record.position, record.number, record.published_us)
@@ -253,22 +268,31 @@ def _derive(log: sqlite3.Connection) -> None:
            AND number NOT IN (SELECT number FROM publications) AND number NOT IN (SELECT number FROM cancellations)"""
     )
     log.execute(
-        """INSERT INTO events
-           SELECT e.event, latest, coalesce(length(CAST(r.data AS BLOB)), 0), waiting,
-                  max(coalesce(length(CAST(r.data AS BLOB)), 0), largest)
-           FROM (
-               SELECT r.event, max(p.position) AS latest, count(w.number) AS waiting,
-                      coalesce(max(length(CAST(r.data AS BLOB))) FILTER (WHERE w.number IS NOT NULL), 0) AS largest
-               FROM records r LEFT JOIN publications p USING (number) LEFT JOIN pending w USING (due_us, number)
-               GROUP BY r.event HAVING latest IS NOT NULL OR waiting
-           ) e LEFT JOIN publications p ON p.position = latest LEFT JOIN records r ON r.number = p.number"""
+        f"""INSERT INTO events
+           WITH latest AS ({LATEST}), waiting AS (
+               SELECT event, count(*) AS pending, max(iif(data = :removal, 0, length(CAST(data AS BLOB)))) AS largest
+               FROM pending JOIN records USING (number) GROUP BY event
+           )
+           SELECT event, position, bytes, pending, max(bytes, largest), removed, until_us FROM (
+               SELECT n.event, l.position, iif(l.removed, 0, coalesce(length(CAST(r.data AS BLOB)), 0)) AS bytes,
+                      coalesce(w.pending, 0) AS pending, coalesce(w.largest, 0) AS largest,
+                      coalesce(l.removed, 0) AS removed, e.until_us
+               FROM (SELECT event FROM latest UNION SELECT event FROM waiting) n
+               LEFT JOIN latest l USING (event) LEFT JOIN waiting w USING (event)
+               LEFT JOIN publications p ON p.position = l.position LEFT JOIN records r ON r.number = p.number
+               LEFT JOIN endings e ON e.number = p.number
+           )""",  # noqa: S608 (constants)
+        {"removal": REMOVAL.decode()},
     )
+    # All removals of the log are kept, so their floor is 0. The server's first transaction forgets those above its
+    # limit ``removals_kept``.
     log.execute(
         """UPDATE state SET last_number = (SELECT coalesce(max(number), 0) FROM records),
                   head = (SELECT coalesce(max(position), 0) FROM publications),
                   total_bytes = (SELECT coalesce(max(total_bytes), 0) FROM publications),
-                  event_names = (SELECT count(*) FROM events),
-                  reserved_bytes = (SELECT coalesce(sum(reserved), 0) FROM events)"""
+                  event_names = (SELECT count(*) FROM events WHERE NOT removed OR pending),
+                  reserved_bytes = (SELECT coalesce(sum(reserved), 0) FROM events),
+                  removals = (SELECT count(*) FROM events WHERE removed AND NOT pending)"""
     )
 
 

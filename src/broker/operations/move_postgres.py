@@ -63,9 +63,7 @@ class PostgresLog:
             return Content(
                 {table: self._row(f"SELECT count(*) FROM broker.{table}")[0] for table in COPIED},  # noqa: S608
                 self._row("SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM broker.records")[0],
-                Counters(
-                    *self._row("SELECT last_number, head, total_bytes, event_names, reserved_bytes FROM broker.state")
-                ),
+                Counters(*self._row(f"SELECT {', '.join(Counters._fields)} FROM broker.state")),  # noqa: S608 (constants)
                 dict(self._db.execute("SELECT epoch, ended FROM broker.epochs").fetchall()),
             )
 
@@ -80,7 +78,7 @@ class PostgresLog:
     def rows(self, table: str) -> Generator[tuple[Any, ...]]:
         columns = COPIED[table]
         select = ", ".join(
-            "uuid_send(uuid)" if kind == "uuid" else _name(table, name) for name, kind in columns.items()
+            f"uuid_send({name})" if kind == "uuid" else _name(table, name) for name, kind in columns.items()
         )
         query = f"COPY (SELECT {select} FROM broker.{table}) TO STDOUT"  # noqa: S608 (constants only)
         with self._refusing(), self._db.cursor() as cursor, cursor.copy(query) as copy:
@@ -95,9 +93,10 @@ class PostgresLog:
             raise SettingsError(f"{self._database.refusal(error)}; {AGAIN}") from error
 
     def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        if table == "records":
-            rows = ((number, uuid.hex(), *more) for number, uuid, *more in rows)
-        names = ", ".join(_name(table, name) for name in COPIED[table])
+        columns = COPIED[table]
+        if "uuid" in columns.values():
+            rows = (_with_uuids(row, columns.values()) for row in rows)
+        names = ", ".join(_name(table, name) for name in columns)
         query = f"COPY broker.{table} ({names}) FROM STDIN"
         with self._refusing(), self._db.cursor() as cursor, cursor.copy(query) as copy:
             for row in rows:
@@ -109,9 +108,9 @@ class PostgresLog:
             # No cluster is stored with the epoch. The node that starts first stores its own, so that the move does not
             # count as a fail-over, and the epoch continues.
             self._db.cursor().executemany("INSERT INTO broker.epochs VALUES (%s, %s, NULL)", content.epochs.items())
+            counters = ", ".join(f"{name} = %s" for name in Counters._fields)
             self._db.execute(
-                """UPDATE broker.state SET last_number = %s, head = %s, total_bytes = %s, event_names = %s,
-                   reserved_bytes = %s, token_secret = coalesce(%s, token_secret)""",
+                f"UPDATE broker.state SET {counters}, token_secret = coalesce(%s, token_secret)".encode(),  # noqa: S608
                 (*content.counters, secret),
             )
 
@@ -141,3 +140,10 @@ class PostgresLog:
 def _name(table: str, column: str) -> str:
     """Returns the column's name on PostgreSQL, where ``user`` is a reserved word."""
     return "username" if column == "user" and table != "users" else column
+
+
+def _with_uuids(row: tuple[Any, ...], kinds: Iterable[str]) -> tuple[Any, ...]:
+    """Returns a row in which each uuid has the form that PostgreSQL reads."""
+    return tuple(
+        value.hex() if kind == "uuid" and value is not None else value for value, kind in zip(row, kinds, strict=True)
+    )

@@ -17,7 +17,8 @@ import msgspec
 from broker import raw_json
 from broker.errors import BadRequest, SettingsError
 from broker.names import check_name
-from broker.records import parse_timestamp
+from broker.operations.faults import FAULTS
+from broker.records import REMOVAL, parse_timestamp
 from broker.store.sqlite.errors import Meaning, meaning_of
 from broker.store.sqlite.file import MIGRATIONS, connect, schema_version
 from broker.users import check_username, username_key
@@ -25,7 +26,9 @@ from broker.users import check_username, username_key
 RESTORE = "put your last good backup in its place with `broker restore`"
 
 _REPORT_EVERY = 1_000  # records; the progress is reported each time that this many are checked
-_TABLES = frozenset({"records", "publications", "cancellations", "pending", "events", "state", "epochs", "users"})
+_TABLES = frozenset(
+    {"records", "publications", "cancellations", "endings", "pending", "events", "state", "epochs", "users"}
+)
 _MAGIC = b"SQLite format 3\0"
 # The exceptions that are raised when the values of a damaged row are read.
 _UNREADABLE = (BadRequest, ValueError, TypeError, AttributeError)
@@ -37,86 +40,24 @@ _PASSWORD_HASH = re.compile(
     r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{6,86})\Z"
 )
 
-_json = msgspec.json.Decoder(msgspec.Raw)
+# In older schemas than this one, null was data like any other, and no version had an end. A log with such a schema can
+# be verified, backed up, exported and restored all the same: these temporary tables show it in the newest form.
+_WITH_REMOVALS = 3
+_NEWEST_FORM = """
+    CREATE TEMP TABLE endings (number INTEGER PRIMARY KEY, until TEXT, until_us INTEGER, ends BLOB);
+    CREATE TEMP VIEW events AS SELECT *, 0 AS removed, NULL AS until_us FROM main.events;
+    CREATE TEMP VIEW state AS SELECT *, 0 AS removals, 0 AS removals_floor FROM main.state;
+"""
 
-# Each query finds rows that must never exist. It returns one row for each fault, which says where the fault is.
-_FAULTS = (
-    ("the column log_only of a record is neither 0 nor 1",
-     "SELECT number FROM records WHERE log_only NOT IN (0, 1)"),
-    ("a record is published and cancelled",
-     "SELECT number FROM publications JOIN cancellations USING (number)"),
-    ("a log-only record is published or cancelled",
-     """SELECT number FROM records WHERE log_only AND (number IN (SELECT number FROM publications)
-        OR number IN (SELECT number FROM cancellations))"""),
-    ("a publication or a cancellation has no record",
-     """SELECT number FROM (SELECT number FROM publications UNION ALL SELECT number FROM cancellations)
-        WHERE number NOT IN (SELECT number FROM records)"""),
-    ("a record was published before its time",
-     "SELECT number FROM publications JOIN records USING (number) WHERE published_us < due_us"),
-    ("a record was cancelled when it was due already",
-     "SELECT number FROM cancellations JOIN records USING (number) WHERE cancelled_us >= due_us"),
-    ("a record is pending that was published, cancelled or is log-only",
-     """SELECT number FROM pending WHERE number IN (SELECT number FROM publications)
-        OR number IN (SELECT number FROM cancellations) OR number IN (SELECT number FROM records WHERE log_only)"""),
-    ("a pending record has another due time than the record says, or there is no such record",
-     "SELECT p.number FROM pending p LEFT JOIN records r USING (number) WHERE p.due_us IS NOT r.due_us"),
-    ("a record is neither published, cancelled, log-only nor pending",
-     """SELECT number FROM records WHERE NOT log_only AND number NOT IN (SELECT number FROM publications)
-        AND number NOT IN (SELECT number FROM cancellations) AND number NOT IN (SELECT number FROM pending)"""),
-    ("an event's latest is not its record with the highest position",
-     """SELECT event FROM events e WHERE position IS NOT
-        (SELECT max(p.position) FROM records r JOIN publications p USING (number) WHERE r.event = e.event)"""),
-    ("an event's latest has another length than it says",
-     """SELECT e.event FROM events e LEFT JOIN publications p USING (position) LEFT JOIN records r USING (number)
-        WHERE e.bytes != coalesce(length(CAST(r.data AS BLOB)), 0)"""),
-    ("an event has another number of pending records than it says",
-     """SELECT event FROM events LEFT JOIN
-        (SELECT r.event, count(*) AS waiting FROM pending p JOIN records r USING (number) GROUP BY r.event)
-        USING (event) WHERE pending != coalesce(waiting, 0)"""),
-    ("an event has published or pending records, but no row in the table events",
-     "SELECT DISTINCT event FROM records WHERE NOT log_only AND event NOT IN (SELECT event FROM events) "
-     "AND number NOT IN (SELECT number FROM cancellations)"),
-    ("an event has a row in the table events, but no published or pending record",
-     "SELECT event FROM events WHERE position IS NULL AND pending = 0"),
-    # ``reserved`` is the latest record's size when nothing is pending. Otherwise it is the largest size seen since the
-    # first pending record was inserted. That record may have been cancelled or superseded, so all that can be checked
-    # is that *some* record of the event has this size.
-    ("an event reserves another number of bytes than its records may need",
-     """SELECT event FROM events e LEFT JOIN (
-            SELECT r.event, max(length(CAST(r.data AS BLOB))) AS largest
-            FROM pending p JOIN records r USING (number) GROUP BY r.event
-        ) w USING (event)
-        WHERE reserved < max(bytes, coalesce(largest, 0)) OR (pending = 0 AND reserved != bytes)
-        OR (pending AND NOT EXISTS (
-            SELECT 1 FROM records r
-            WHERE r.event = e.event AND NOT r.log_only AND length(CAST(r.data AS BLOB)) = e.reserved
-        ))"""),
-    ("an epoch is not 8 hexadecimal digits",
-     """SELECT epoch FROM epochs WHERE epoch IS NULL OR length(CAST(epoch AS BLOB)) != 8
-        OR length(epoch) != 8 OR epoch GLOB '*[^0-9a-f]*'"""),
-    ("an epoch ended at what is no position",
-     "SELECT epoch FROM epochs WHERE ended < 0 OR typeof(ended) NOT IN ('integer', 'null')"),
-    ("there is not exactly one current epoch",
-     "SELECT count(*) FROM epochs WHERE ended IS NULL HAVING count(*) != 1"),
-    ("an epoch ended beyond the head",
-     "SELECT epoch FROM epochs, state WHERE ended > head"),
-    ("there is not exactly one row of counters",
-     "SELECT count(*) FROM state HAVING count(*) != 1"),
-    ("the counters of the log are wrong (last_number, head, total_bytes, event_names, reserved_bytes)",
-     """SELECT 'state' FROM state WHERE last_number != (SELECT coalesce(max(number), 0) FROM records)
-        OR head != (SELECT coalesce(max(position), 0) FROM publications)
-        OR total_bytes != coalesce((SELECT p.total_bytes FROM publications p ORDER BY position DESC LIMIT 1), 0)
-        OR event_names != (SELECT count(*) FROM events)
-        OR reserved_bytes != (SELECT coalesce(sum(reserved), 0) FROM events)"""),
-)  # fmt: skip
+_json = msgspec.json.Decoder(msgspec.Raw)
 
 # This query returns one row for each column of each table, and for each column of each index.
 _SCHEMA = """
     SELECT m.type, m.name, c.name, c.type || iif(c."notnull", ' NOT NULL', '') || iif(c.pk, ' KEY ' || c.pk, '')
-    FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
+    FROM sqlite_master m, pragma_table_info(m.name, 'main') c WHERE m.type = 'table'
     UNION ALL
     SELECT m.type, m.name, c.name, 'on ' || m.tbl_name || ' ' || c.seqno
-    FROM sqlite_master m, pragma_index_info(m.name) c WHERE m.type = 'index'
+    FROM sqlite_master m, pragma_index_info(m.name, 'main') c WHERE m.type = 'index'
 """
 
 
@@ -155,8 +96,11 @@ def find_faults(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterato
     yield from _walk_users(log)
     yield from _walk_records(log, done)
     yield from _walk_positions(log)
-    for what, select in _FAULTS:
-        for (where,) in log.execute(f"{select} LIMIT 5"):
+    yield from _walk_endings(log)
+    (version,) = log.execute("PRAGMA user_version").fetchone()
+    removal = REMOVAL.decode() if version >= _WITH_REMOVALS else ""  # no record has empty data
+    for what, select in FAULTS:
+        for (where,) in log.execute(f"{select} LIMIT 5", {"removal": removal}):
             yield Fault(what, str(where))
 
 
@@ -168,18 +112,36 @@ def check_account(username: str, password_hash: str) -> None:
         raise BadRequest("password_hash: this is no Argon2 hash")
 
 
-def check_times(timestamp: str | None, due_us: int, inserted_us: int) -> None:
-    """Checks that a record is due at its timestamp, or, if it has no timestamp, when it was inserted. Raises
-    BadRequest."""
+def check_times(timestamp: str | None, due_us: int, inserted_us: int, *, is_ending: bool) -> None:
+    """Checks that a record is due at its timestamp, or, if it has no timestamp, when it was inserted. An ending has no
+    timestamp, and was due when it was inserted, or before. Raises BadRequest."""
     if timestamp is None:
-        if due_us != inserted_us:
+        if due_us != inserted_us and not (is_ending and due_us < inserted_us):
             raise BadRequest(f"timestamp: there is none, and due_us ({due_us}) is not inserted_us ({inserted_us})")
         return
-    timestamp_us = parse_timestamp(timestamp)
-    if not _is_json(timestamp):
-        raise BadRequest(f"timestamp: {timestamp} is not written as a number of JSON")
+    if is_ending:
+        raise BadRequest(f"timestamp: {timestamp}, and the end of a version has none")
+    timestamp_us = _parse_stored(timestamp, "timestamp")
     if due_us != timestamp_us:
         raise BadRequest(f"timestamp: {timestamp} is {timestamp_us} in microseconds, and due_us is {due_us}")
+
+
+def check_until(until: str, due_us: int, inserted_us: int) -> int:
+    """Checks that a version ends after it is due, and after it was inserted. Returns ``until`` in microseconds since
+    1970. Raises BadRequest."""
+    until_us = _parse_stored(until, "until")
+    if until_us <= max(due_us, inserted_us):
+        raise BadRequest(f"until: {until} is not later than due_us ({due_us}) and inserted_us ({inserted_us})")
+    return until_us
+
+
+def _parse_stored(text: str, field: str) -> int:
+    """Returns the microseconds since 1970 for a number of seconds in the form in which it was sent. Raises
+    BadRequest."""
+    microseconds = parse_timestamp(text, field)
+    if not _is_json(text):
+        raise BadRequest(f"{field}: {text} is not written as a number of JSON")
+    return microseconds
 
 
 def _compare_schema(log: sqlite3.Connection) -> Iterator[Fault]:
@@ -228,10 +190,13 @@ def _walk_users(log: sqlite3.Connection) -> Iterator[Fault]:
 
 def _walk_records(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterator[Fault]:
     expected = 0
-    for number, uuid, event, user, timestamp, due_us, inserted_us, cancelled_by, data in log.execute(
-        """SELECT r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.inserted_us, c.user,
-                  CAST(r.data AS BLOB) FROM records r LEFT JOIN cancellations c USING (number) ORDER BY r.number"""
+    for number, uuid, event, user, timestamp, due_us, inserted_us, data, cancelled_by, *ending in log.execute(
+        """SELECT r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.inserted_us, CAST(r.data AS BLOB), c.user,
+                  e.until, e.until_us, e.ends
+           FROM records r LEFT JOIN cancellations c USING (number) LEFT JOIN endings e USING (number)
+           ORDER BY r.number"""
     ):
+        until, until_us, ends = ending
         expected += 1
         if number != expected:
             yield Fault("records are missing before number", str(number))
@@ -240,7 +205,9 @@ def _walk_records(log: sqlite3.Connection, done: Callable[[int], None]) -> Itera
             UUID(bytes=uuid)
             check_name(event)
             check_username(user)
-            check_times(timestamp, due_us, inserted_us)
+            check_times(timestamp, due_us, inserted_us, is_ending=ends is not None)
+            if until is not None and until_us != (sent_us := check_until(until, due_us, inserted_us)):
+                raise BadRequest(f"until: {until} is {sent_us} in microseconds, and until_us is {until_us}")
             if cancelled_by is not None:
                 check_username(cancelled_by)
             raw_json.decode(_json, data, "data")
@@ -266,6 +233,62 @@ def _walk_positions(log: sqlite3.Connection) -> Iterator[Fault]:
             total = total_bytes
 
 
+class _Version(NamedTuple):
+    """A published record of an event of which some version has an end."""
+
+    event: str
+    number: int
+    uuid: bytes
+    user: str
+    due_us: int
+    inserted_us: int
+    until_us: int | None
+    ends: bytes | None
+
+    def fault_after(self, before: _Version | None, ending: _Version | None) -> Fault | None:
+        """Returns what is wrong with the order of these records of one event: ``before`` was published just before this
+        one, and ``ending`` is the newest ending before it."""
+        if self.ends is not None:
+            if before is None or before.uuid != self.ends:
+                return Fault("an ending was not published just after the version that it ends", str(self.number))
+            if (self.user, self.due_us) != (before.user, before.until_us):
+                return Fault("an ending has another user, or another time, than its version says", str(self.number))
+            return None
+        if before is not None and before.until_us is not None:
+            # Endings come before the records that are inserted in the same transaction. A record that was pending comes
+            # before an ending of the same time.
+            was_pending = self.due_us > self.inserted_us
+            if before.until_us < self.due_us if was_pending else before.until_us <= self.inserted_us:
+                return Fault("a version has no ending, and its end (until) came before the next", str(before.number))
+        # The ending got its number when it was published. So a record with a lower number was pending at that time.
+        if ending is not None and self.number < ending.number and self.due_us <= ending.due_us:
+            return Fault("a record was published after an ending, and was due before it", str(self.number))
+        return None
+
+
+def _walk_endings(log: sqlite3.Connection) -> Iterator[Fault]:
+    """Checks the published records of those events of which some version has an end."""
+    before: _Version | None = None
+    ending: _Version | None = None
+    for row in log.execute(
+        """SELECT r.event, r.number, r.uuid, r.user, r.due_us, r.inserted_us, e.until_us, e.ends
+           FROM records r JOIN publications p USING (number) LEFT JOIN endings e USING (number)
+           WHERE r.event IN (SELECT event FROM records JOIN endings USING (number))
+           ORDER BY r.event, p.position"""
+    ):
+        version = _Version(*row)
+        if before is None or before.event != version.event:
+            before = ending = None
+        try:
+            if fault := version.fault_after(before, ending):
+                yield fault
+        except TypeError as error:  # a damaged row has text in place of a number
+            yield Fault(f"record {version.number} cannot be compared", str(error))
+        before = version
+        if version.ends is not None:
+            ending = version
+
+
 @contextlib.contextmanager
 def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
     """Yields a connection that only reads. Raises SettingsError if the file cannot be read.
@@ -277,11 +300,16 @@ def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(connect(file)) as log:
             # Text that is not UTF-8 is a fault that is reported, and must not end the reading.
             log.text_factory = lambda text: text.decode(errors="surrogateescape")
-            log.execute("PRAGMA query_only = ON")
             tables = {name for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if not tables >= _TABLES:
-                raise SettingsError(f"{file} is no log of Broker: it has no table {min(_TABLES - tables)!r}")
+            missing = _TABLES - tables
+            if "endings" in missing and schema_version(log, file) < _WITH_REMOVALS:
+                missing -= {"endings"}
+                if not missing:
+                    log.executescript(_NEWEST_FORM)
+            if missing:
+                raise SettingsError(f"{file} is no log of Broker: it has no table {min(missing)!r}")
             schema_version(log, file)
+            log.execute("PRAGMA query_only = ON")
             yield log
     except sqlite3.Error as error:
         match meaning_of(error):

@@ -382,7 +382,8 @@ class Transaction:
         kept = self._settings.removals_kept
         # A tenth more than the limit may be kept, so that rows are not deleted in each transaction.
         if self._removals > kept + kept // 10:
-            self._removals_floor = self._tables.drop_removals(self._removals - kept)
+            # A removal below the floor may have been kept because something of its event was pending.
+            self._removals_floor = max(self._removals_floor, self._tables.drop_removals(self._removals - kept))
             self._removals = kept
         if (counters := self._counters()) != self._before:
             self._tables.put_counters(counters)

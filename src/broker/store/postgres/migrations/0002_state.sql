@@ -23,6 +23,17 @@ WHERE position IN (
     JOIN broker.publications p ON p.position = e.position JOIN broker.records r ON r.number = p.number
     WHERE r.data = 'null'
 );
+-- Such an event was removed by its first null after other data. A null without state, at the beginning or after another
+-- null, has changed nothing: an event that only had nulls keeps its row only for what is pending.
+UPDATE broker.events e SET position = l.position, removed = l.position IS NOT NULL FROM (
+    SELECT event, max(position) FILTER (WHERE NOT (removal AND no_state)) AS position FROM (
+        SELECT r.event, p.position, r.data = 'null' AS removal,
+               lag(r.data = 'null', 1, true) OVER (PARTITION BY r.event ORDER BY p.position) AS no_state
+        FROM broker.records r JOIN broker.publications p ON p.number = r.number
+        WHERE r.event IN (SELECT event FROM broker.events WHERE removed)
+    ) all_of_them GROUP BY event
+) l WHERE l.event = e.event;
+DELETE FROM broker.events WHERE position IS NULL AND pending = 0;
 UPDATE broker.state SET event_names = (SELECT count(*) FROM broker.events WHERE NOT removed OR pending > 0),
                         removals = (SELECT count(*) FROM broker.events WHERE removed AND pending = 0),
                         reserved_bytes = (SELECT coalesce(sum(reserved), 0) FROM broker.events);

@@ -19,6 +19,18 @@ ALTER TABLE state ADD COLUMN removals_floor INTEGER NOT NULL DEFAULT 0; -- remov
 -- What was null so far has no state from now on.
 UPDATE events SET removed = 1, bytes = 0, reserved = CASE WHEN pending THEN reserved ELSE 0 END
 WHERE position IN (SELECT p.position FROM publications p JOIN records r ON r.number = p.number WHERE r.data = 'null');
+-- Such an event was removed by its first null after other data. A null without state, at the beginning or after another
+-- null, has changed nothing: an event that only had nulls keeps its row only for what is pending.
+UPDATE events SET position = l.position, removed = l.position IS NOT NULL FROM (
+    SELECT event, max(position) FILTER (WHERE NOT (removal AND no_state)) AS position FROM (
+        SELECT event, position, removal, lag(removal, 1, 1) OVER (PARTITION BY event ORDER BY position) AS no_state
+        FROM (
+            SELECT r.event, p.position, r.data = 'null' AS removal FROM records r JOIN publications p USING (number)
+            WHERE r.event IN (SELECT event FROM events WHERE removed)
+        )
+    ) GROUP BY event
+) l WHERE l.event = events.event;
+DELETE FROM events WHERE position IS NULL AND NOT pending;
 UPDATE state SET event_names = (SELECT count(*) FROM events WHERE NOT removed OR pending),
                  removals = (SELECT count(*) FROM events WHERE removed AND NOT pending),
                  reserved_bytes = (SELECT coalesce(sum(reserved), 0) FROM events);
