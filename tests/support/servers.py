@@ -164,7 +164,8 @@ class EventReader:
             fields[name] = value.removeprefix(" ")
         self.last_id = fields.get("id", self.last_id)
         if "data" in fields:
-            self.frames.append(Frame(fields.get("id", ""), fields["event"], fields["data"], received_us))
+            event = fields.get("event", "message")
+            self.frames.append(Frame(fields.get("id", ""), event, fields["data"], received_us))
         else:
             self.empty.append("\n".join(block))
 

@@ -16,6 +16,7 @@ from broker.names import EVERYTHING, Filter
 from broker.records import NewRecord, make_uuid
 from broker.web.app import App
 from tests.support.asgi import AsgiStream
+from tests.support.frames import frame_of
 from tests.support.servers import BOUND_S
 
 pytestmark = pytest.mark.anyio
@@ -50,10 +51,10 @@ def walk_by_pages(snapshot: Snapshot, upto: int) -> bytes:
 def test_a_walk_gives_the_latest_of_each_matching_event_in_order(
     events: list[str], patterns: list[str], after: int, page_bytes: int
 ) -> None:
-    snapshot, filter = Snapshot(page_bytes), Filter.parse(patterns, 10)
+    snapshot, filter = Snapshot(page_bytes=page_bytes), Filter.parse(patterns, 10)
     latest: dict[str, int] = {}
     for position, event in enumerate(events, 1):
-        snapshot.put(position, event, b"%d;" % position)
+        snapshot.put(frame_of(position, event, named=b"%d;" % position))
         latest[event] = position
     expected = sorted(at for event, at in latest.items() if at > after and filter.matches(event))
     assert walk(snapshot, filter, after, len(events)) == b"".join(b"%d;" % at for at in expected)
@@ -61,10 +62,10 @@ def test_a_walk_gives_the_latest_of_each_matching_event_in_order(
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=80), st.sampled_from([1, 9, 20]))
 def test_pages_that_walks_share_are_never_out_of_date(steps: list[tuple[int, bool]], page_bytes: int) -> None:
-    snapshot = Snapshot(page_bytes)
+    snapshot = Snapshot(page_bytes=page_bytes)
     latest: dict[int, int] = {}
     for position, (event, walked) in enumerate(steps, 1):
-        snapshot.put(position, f"e{event}", b"%d;" % position)
+        snapshot.put(frame_of(position, f"e{event}", named=b"%d;" % position))
         latest[event] = position
         if walked:
             assert walk_by_pages(snapshot, position) == b"".join(b"%d;" % at for at in sorted(latest.values()))
@@ -73,9 +74,9 @@ def test_pages_that_walks_share_are_never_out_of_date(steps: list[tuple[int, boo
 def test_new_connections_share_the_pages_that_did_not_change() -> None:
     snapshot = Snapshot(page_bytes=100)
     for position in range(1, 101):
-        snapshot.put(position, f"e{position}", b"x" * 10)
+        snapshot.put(frame_of(position, f"e{position}", named=b"x" * 10))
     first = [snapshot.page(after, 100) for after in range(0, 100, 10)]
-    snapshot.put(101, "e15", b"y")
+    snapshot.put(frame_of(101, "e15", named=b"y"))
     again = [snapshot.page(after, 101) for after in range(0, 90, 10)]
     assert first[9] is None  # not full: more may come
     for number, (one, other) in enumerate(zip(first, again, strict=False)):
@@ -88,7 +89,7 @@ def test_new_connections_share_the_pages_that_did_not_change() -> None:
 def test_a_page_that_ends_behind_a_connections_snapshot_is_not_its_own() -> None:
     snapshot = Snapshot(page_bytes=100)
     for position in range(1, 31):
-        snapshot.put(position, f"e{position}", b"x" * 10)
+        snapshot.put(frame_of(position, f"e{position}", named=b"x" * 10))
     assert snapshot.page(0, 30) is not None
     assert snapshot.page(0, 9) is None
     assert walk_by_pages(snapshot, 9) == b"x" * 90
@@ -97,7 +98,7 @@ def test_a_page_that_ends_behind_a_connections_snapshot_is_not_its_own() -> None
 def test_a_walk_is_the_same_after_the_list_was_compacted() -> None:
     snapshot = Snapshot()
     for position in range(1, 10_001):
-        snapshot.put(position, f"e{position % 7}", b"%d;" % position)
+        snapshot.put(frame_of(position, f"e{position % 7}", named=b"%d;" % position))
     assert len(snapshot._order) < 1_100
     assert walk(snapshot, EVERYTHING, 0, 10_000) == b"".join(b"%d;" % at for at in range(9_994, 10_001))
     assert walk(snapshot, EVERYTHING, 9_998, 10_000) == b"9999;10000;"
@@ -106,7 +107,7 @@ def test_a_walk_is_the_same_after_the_list_was_compacted() -> None:
 def test_a_walk_looks_at_a_bounded_number_of_entries_at_a_time() -> None:
     snapshot = Snapshot()
     for position in range(1, 5_001):
-        snapshot.put(position, f"e{position}", b"x")
+        snapshot.put(frame_of(position, f"e{position}", named=b"x"))
     frames, reached = snapshot.walk(Filter.parse(["none*"], 1), 0, 5_000)
     assert (frames, reached) == ([], 2_000)
 

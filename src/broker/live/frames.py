@@ -37,11 +37,12 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def event_id(self) -> bytes:
+        """Returns the SSE id. It is in memory only once, as a part of ``named``."""
         return self.named[len(b"id: ") : self.named.index(b"\n")]
 
     @property
     def reserved(self) -> bool:
-        """Whether it is one of Broker's own records, which no stream shows."""
+        """Returns whether it is one of Broker's own records, which no stream shows."""
         return self.event.startswith("$")
 
     def form(self, form: Form) -> bytes:
@@ -68,6 +69,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 
 def make_frame(record: Record, event_id: bytes) -> Frame:
+    """``record`` is published, and ``event_id`` is its SSE id in the current epoch."""
     assert record.position is not None
     assert record.published_us is not None
     named = sse.frame(event_id, record.event, record.data)
@@ -91,8 +93,8 @@ class Encoder:
         self._encoded: dict[tuple[int, Form], bytes] = {}
 
     def encode(self, frames: Iterable[Frame], form: Form) -> list[bytes]:
-        """Adjacent frames that no stream shows are joined into one ``$passed``, so that a client whose stream is not
-        filtered can still count the positions."""
+        """Returns the bytes of the frames, in order. Adjacent frames that no stream shows are joined into one
+        ``$passed``, so that a client whose stream is not filtered can still count the positions."""
         encoded: list[bytes] = []
         passed = 0
         last: Frame | None = None
