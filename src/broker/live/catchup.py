@@ -134,8 +134,8 @@ class Catchup:
 
         The relay's position may change during every ``await``. So each round of the loop reads the position again,
         writes one part of the missing records, and never writes a record after that position."""
-        # Whether removals are written with the snapshot. The client of a first snapshot has no state from which an event
-        # could be removed.
+        # Whether removals are written with the snapshot. The client of a first snapshot has no state from which an
+        # event could be removed.
         removals = False
         while not subscriber.closed:
             await subscriber.drained(self._settings.subscriber_stall_s)

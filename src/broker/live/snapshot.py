@@ -27,8 +27,8 @@ class Page:
     def __init__(self, after: int, upto: int, chunk: bytes | None) -> None:
         self.after = after
         self.upto = upto
-        # None if one of the page's records has been superseded, or if there was no room for the chunk. In both cases the
-        # chunk is encoded when it is needed.
+        # None if one of the page's records has been superseded, or if there was no room for the chunk. In both cases
+        # the chunk is encoded when it is needed.
         self.chunk = chunk
 
 
