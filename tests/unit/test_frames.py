@@ -112,7 +112,8 @@ def test_nothing_of_a_reserved_record_is_shown() -> None:
 
 
 def test_an_encoder_encodes_each_record_once_in_each_form_for_all_streams_of_a_turn() -> None:
-    encoder, frames = Encoder(), [frame_of(1), frame_of(2)]
+    frames = [frame_of(1), frame_of(2)]
+    encoder = Encoder(frames)
     with_user = encoder.encode(frames, Form.RECORD_WITH_USER)
     assert encoder.encode(frames[1:], Form.RECORD_WITH_USER)[0] is with_user[1]
     assert encoder.encode(frames, Form.NAMED)[0] is frames[0].named

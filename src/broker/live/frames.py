@@ -34,16 +34,12 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     until: str | None
     published_us: int
     removal: bool
+    reserved: bool  # whether it is one of Broker's own records, which no stream shows
 
     @property
     def event_id(self) -> bytes:
         """Returns the SSE id. It is in memory only once, as a part of ``named``."""
         return self.named[len(b"id: ") : self.named.index(b"\n")]
-
-    @property
-    def reserved(self) -> bool:
-        """Returns whether it is one of Broker's own records, which no stream shows."""
-        return self.event.startswith("$")
 
     def form(self, form: Form) -> bytes:
         """Returns the bytes of the record. Only the named form is kept in memory."""
@@ -76,12 +72,13 @@ def make_frame(record: Record, event_id: bytes) -> Frame:
     return Frame(
         record.position, record.event, named, len(named) - len(record.data) - 2, record.uuid, record.user,
         record.timestamp, record.due_us, record.until, record.published_us, record.data == REMOVAL,
+        record.event.startswith("$"),
     )  # fmt: skip
 
 
-def encode_all(frames: Iterable[Frame], form: Form) -> list[bytes]:
+def encode_all(frames: list[Frame], form: Form) -> list[bytes]:
     """Returns the bytes of the frames for one stream."""
-    return Encoder().encode(frames, form)
+    return Encoder(frames).encode(frames, form)
 
 
 class Encoder:
@@ -89,12 +86,17 @@ class Encoder:
 
     Mutable state: the bytes of the frames that were encoded in a form that is not kept in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Iterable[Frame]) -> None:
+        # Nearly all turns have no reserved frame. Then the frames of a group need not be examined one by one, which
+        # would cost more than everything else here if there are many groups.
+        self._reserved = any(frame.reserved for frame in turn)
         self._encoded: dict[tuple[int, Form], bytes] = {}
 
     def encode(self, frames: Iterable[Frame], form: Form) -> list[bytes]:
-        """Returns the bytes of the frames, in order. Adjacent frames that no stream shows are joined into one
-        ``$passed``, so that a client whose stream is not filtered can still count the positions."""
+        """Returns the bytes of the frames, which are some of the turn's, in order. Adjacent frames that no stream shows
+        are joined into one ``$passed``, so that a client whose stream is not filtered can still count the positions."""
+        if form is Form.NAMED and not self._reserved:
+            return [frame.named for frame in frames]
         encoded: list[bytes] = []
         passed = 0
         last: Frame | None = None
