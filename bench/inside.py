@@ -19,7 +19,7 @@ from pathlib import Path
 import broker.broker
 import broker.server.run
 from broker.cli.main import main
-from broker.records import NewRecord, Published, Record
+from broker.records import Cancel, NewRecord, Record
 from broker.store.base import Commit
 from broker.store.sqlite.store import SQLiteStore
 
@@ -36,23 +36,20 @@ class Storeless(SQLiteStore):
         await super().start(on_commit)
         self._epoch = (await self.head()).epoch
 
-    async def append(self, news: Sequence[NewRecord]) -> list[tuple[Record, bool]]:
+    async def append(self, items: Sequence[NewRecord | Cancel]) -> list[tuple[Record, bool]]:
         now_us = self._now()
-        results, published = [], []
-        for new in news:
+        published = []
+        for new in items:
+            assert isinstance(new, NewRecord), "nothing is pending here, so there is nothing to cancel"
             self._position += 1
-            results.append(
-                (
-                    Record(
-                        new.uuid, new.event, new.data, new.user, new.timestamp, now_us, new.log_only, now_us,
-                        False, self._position, now_us, self._position, self._epoch,
-                    ),
-                    True,
+            published.append(
+                Record(
+                    new.uuid, new.event, new.data, new.user, new.timestamp, now_us, new.log_only, now_us,
+                    False, self._position, now_us, self._position, self._epoch,
                 )
             )  # fmt: skip
-            published.append(Published(self._position, new.event, new.data))
         self._told(Commit(published, self._position, None, self._epoch))
-        return results
+        return [(record, True) for record in published]
 
 
 class Watched(broker.broker.Broker):

@@ -13,6 +13,7 @@ from broker.records import TIMESTAMP_MAX, TIMESTAMP_MIN, RecordView
 from broker.users import PASSWORD_CHARACTERS_MIN, UserView
 from broker.web.accounts import LoginBody, UserBody
 from broker.web.insert import InsertBody
+from broker.web.stream import StreamBody
 
 
 class Problem(msgspec.Struct):
@@ -38,7 +39,7 @@ class Receipt(msgspec.Struct):
     id: str | None
 
 
-_TYPES = (InsertBody, LoginBody, UserBody, RecordView, Receipt, UserView, Token, Problem)
+_TYPES = (InsertBody, LoginBody, UserBody, StreamBody, RecordView, Receipt, UserView, Token, Problem)
 _UUID = {"type": "string", "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}
 # The rest of names.py (255 bytes; path segments; `error` and `open`) is not for a regular expression.
 _EVENT = {
@@ -50,6 +51,15 @@ _EVENT = {
 # Not . and not .., without a look-ahead, which not every program's regular expressions have.
 _NEW_USERNAME = r"^(\.{0,2}[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*|\.{3}[A-Za-z0-9._@+-]*)$"
 _SECONDS = {"type": "number", "description": "epoch seconds"}
+_NAMES = {"type": "array", "items": {"type": "string"}}
+_STREAM = {
+    "event": "names, or prefix*; without any: all events",
+    "new": "those of `event` that are new to a client which resumes: their latest records come first, without ids",
+    "last_event_id": "resume after it, on a first connect",
+    "frames": "`record`: each record comes whole, as a message without a name",
+    "heartbeat": "`event`: heartbeats come as `$heartbeat`",
+}
+_OPTIONAL: list[dict[str, list[str]]] = [{}, {"bearer": []}]  # with a token, record frames name their users
 
 
 def document() -> dict[str, Any]:
@@ -92,6 +102,11 @@ def _schemas() -> dict[str, Any]:
     for name in ("timestamp", "inserted_at"):
         record[name] = _SECONDS
     record["published_at"] = {"type": ["number", "null"], "description": "epoch seconds"}
+    record["until"] = _SECONDS | {"description": "epoch seconds; when the version ends, if it ends by itself"}
+    record["ends"] = _UUID | {"description": "the version that this record ends, because its `until` has come"}
+    optional = {"until", "ends"}
+    required = schemas["RecordView"]["required"]
+    schemas["RecordView"]["required"] = [name for name in required if name not in optional]
     record["data"] = {"description": "as it was sent"}
     for each in (user, schemas["LoginBody"]["properties"]):
         each["username"] |= {"description": "1 to 64 of A-Z a-z 0-9 . _ @ + -, whatever the case; not . and not .."}
@@ -99,6 +114,13 @@ def _schemas() -> dict[str, Any]:
     user["username"] |= {"maxLength": 64, "pattern": _NEW_USERNAME}
     user["password"] |= {"minLength": PASSWORD_CHARACTERS_MIN}
     user["info"] = {"description": "any JSON"}
+    for name, description in _STREAM.items():
+        schemas["StreamBody"]["properties"][name] |= {"description": description}
+    schemas["StreamBody"]["properties"]["frames"] |= {"anyOf": [{"enum": ["record"]}, {"type": "null"}]}
+    schemas["StreamBody"]["properties"]["heartbeat"] |= {"anyOf": [{"enum": ["event"]}, {"type": "null"}]}
+    schemas["StreamBody"]["description"] = (
+        "The parameters of a stream, for clients with more names than fit into a URL."
+    )
     schemas["Problem"]["properties"]["index"] |= {"minimum": 0, "description": "of the bad record in a batch, from 0"}
     schemas["UserBody"]["description"] = "A user to create."
     schemas["RecordView"]["description"] = "One version of an event, as the log holds it."
@@ -144,6 +166,10 @@ def _paths() -> dict[str, Any]:
         "security": [{"bearer": []}],
     }  # fmt: skip
     cancel = _call("cancels a pending record; again is fine", "RecordView", 400, 401, 404, 409, 503, parameters=[uuid])
+    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    last_event_id = _parameter(
+        "Last-Event-ID", "header", {"type": "string"}, "resume after it; EventSource sends it when it reconnects"
+    )
     return {
         "/users": {
             "post": _call(
@@ -175,13 +201,23 @@ def _paths() -> dict[str, Any]:
             "get": {
                 "summary": "the stream: the latest of every event, `$ready`, then live",
                 "parameters": [
-                    _parameter("event", "query", {"type": "array", "items": {"type": "string"}}, "names, or prefix*"),
-                    _parameter("last_event_id", "query", {"type": "string"}, "resume after it, on a first connect"),
-                    _parameter("heartbeat", "query", {"enum": ["event"]}, "heartbeats come as `$heartbeat`"),
-                    _parameter("Last-Event-ID", "header", {"type": "string"}, "resume after it; EventSource sends it"),
+                    _parameter("event", "query", _NAMES, _STREAM["event"]),
+                    _parameter("new", "query", _NAMES, _STREAM["new"]),
+                    _parameter("last_event_id", "query", {"type": "string"}, _STREAM["last_event_id"]),
+                    _parameter("frames", "query", {"enum": ["record"]}, _STREAM["frames"]),
+                    _parameter("heartbeat", "query", {"enum": ["event"]}, _STREAM["heartbeat"]),
+                    last_event_id,
                 ],
-                "responses": _answers("the stream", {"text/event-stream": {"schema": {"type": "string"}}}, 400, 401),
-            }
+                "responses": _answers("the stream", stream, 400, 401),
+                "security": _OPTIONAL,
+            },
+            "post": {
+                "summary": "the same stream, with the parameters as JSON: for clients with many names",
+                "parameters": [last_event_id],
+                "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("StreamBody")}}},
+                "responses": _answers("the stream", stream, 400, 401, 413, 415, 503),
+                "security": _OPTIONAL,
+            },
         },
         "/collections/{event}": {"get": log},
         "/collection/{event}": {"get": log | {"summary": "the same as /collections/{event}"}},

@@ -54,7 +54,8 @@ def page(spec: dict[str, Any]) -> str:
 
 
 def _call(method: str, path: str, call: dict[str, Any]) -> str:
-    lock = " (with a token)" if call.get("security") else ""
+    security = call.get("security", [])
+    lock = "" if not security or {} in security else " (with a token)"  # {}: it is not needed
     parts = [f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> {_text(call['summary'])}{lock}"]
     parts.append("</summary><table>")
     parts += [_row(f"{each['in']} {each['name']}", each["description"]) for each in call.get("parameters", ())]

@@ -150,7 +150,7 @@ def _decode_halves(decoder: msgspec.json.Decoder[_T], body: bytes, what: str) ->
         raise _not_json(what, body, error) from None
     for name in getattr(value, "__struct_fields__", ()):
         text = getattr(value, name)
-        if isinstance(text, str) and mark.decode() in text:
+        if isinstance(text, str | list) and mark.decode() in str(text):
             raise BadRequest(f"{name}: half a surrogate pair is no character; take it out")
     return value, lambda raw: _compact(raw).replace(mark, b"\\u")
 

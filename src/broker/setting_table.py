@@ -193,8 +193,9 @@ class SettingTable:
     )  # fmt: skip
     removals_kept: int = _limit(
         100_000, "count",
-        "removals that are known for clients which were away; a client that missed more receives the whole snapshot",
-        "each is kept in memory and in the database, although the event has no state any more",
+        "the newest removals of events, which a client that resumes further back than `replay_max` receives; if it "
+        "missed more: `$reset`, then the whole snapshot",
+        "each of them is kept in memory and in the database, although the event has no state any more",
     )  # fmt: skip
 
     # Limits of streams

@@ -18,7 +18,7 @@ def frame(event_id: bytes, event: str, data: bytes) -> bytes:
 
 
 def message(event_id: bytes, json: bytes) -> bytes:
-    """A record as a message without a name, which EventSource passes to ``onmessage``."""
+    """Returns a record as a message without a name, which EventSource passes to ``onmessage``."""
     return b"id: %b\ndata: %b\n\n" % (event_id, json)
 
 
@@ -42,13 +42,14 @@ def skipped(positions: int) -> bytes:
 
 
 def reset(reason: str = "unknown-id") -> bytes:
-    """The client must forget its state: the snapshot follows. The reason is ``unknown-id``, or ``too-old`` if some
-    removals since the client's id are not known any more."""
+    """Returns ``$reset``: the client must forget its state. The snapshot follows. The reason is ``unknown-id``, or
+    ``too-old`` if some removals since the client's id are not known any more."""
     return control("reset", b'{"reason":"%b"}' % reason.encode())
 
 
 def passed(positions: int, event_id: bytes) -> bytes:
-    """So many positions follow here whose records no stream shows. The id is that of the last of them."""
+    """Returns ``$passed``: the records at this number of positions are not shown on any stream. The id is that of the
+    last of these positions."""
     return control("passed", b'{"positions":%d}' % positions, event_id)
 
 

@@ -89,7 +89,7 @@ async def test_a_log_only_record_has_no_position_and_is_never_the_latest(store: 
     workbench.now_us += 10
     await store.publish_due()
     assert now.position is later.position is None
-    assert (await store.snapshot())[1] == []
+    assert (await store.snapshot()).latest == []
     with pytest.raises(Conflict, match="log-only"):
         await store.cancel(later.uuid, "ada")
 
@@ -156,9 +156,9 @@ async def test_the_snapshot_is_the_latest_of_every_event_in_position_order(store
     for event, data in [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4"), ("b", "5")]:
         await append(store, workbench.new(event, data))
     await append(store, workbench.new("d", later_us=10))
-    head, latest = await store.snapshot()
-    assert head.position == 5
-    assert [(each.position, each.event, each.data) for each in latest] == [
+    state = await store.snapshot()
+    assert state.head.position == 5
+    assert [(each.position, each.event, each.data) for each in state.latest] == [
         (3, "a", b"3"),
         (4, "c", b"4"),
         (5, "b", b"5"),

@@ -247,7 +247,7 @@ def test_the_react_hook_compiles_in_a_strict_typescript_project(tmp_path: Path) 
 def test_the_page_that_watches_for_heartbeats_opens_a_new_stream_when_none_comes(
     tmp_path: Path, browser: Browser
 ) -> None:
-    (script,) = [block.text for block in blocks(HTTP, "js")]
+    (script,) = [block.text for block in blocks(HTTP, "js") if "heartbeat" in block.text]
     with (
         ServerProcess(tmp_path, heartbeat_s=0.2) as server,
         server.client("ada") as ada,
@@ -267,6 +267,19 @@ def test_the_page_that_watches_for_heartbeats_opens_a_new_stream_when_none_comes
         with tab.expect_console_message(lambda message: message.text == "second", timeout=20_000):
             ada.post("/insert", json={"event": "user", "data": "second"})
         assert told == ["first", "second"]
+
+
+def test_the_page_that_reads_records_receives_every_event_of_its_prefix(tmp_path: Path, browser: Browser) -> None:
+    (script,) = [block.text for block in blocks(HTTP, "js") if "frames=record" in block.text]
+    with ServerProcess(tmp_path) as server, server.client("ada") as ada, browser.new_page() as tab:
+        tab.goto(f"{server.url}/docs")
+        ada.post("/insert", json=[{"event": "orders/1", "data": 1}, {"event": "user", "data": 2}])
+        told: list[str] = []
+        tab.on("console", lambda message: told.append(message.text) if message.type == "log" else None)
+        with tab.expect_console_message(lambda message: message.text.startswith("orders/2 3"), timeout=20_000):
+            tab.add_script_tag(content=script.replace("http://127.0.0.1:8080", server.url), type="module")
+            ada.post("/insert", json={"event": "orders/2", "data": 3})
+        assert [text[:10] for text in told] == ["orders/1 1", "orders/2 3"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from broker import Broker, Settings
+from broker.live.frames import Frame
 from broker.records import NewRecord, make_uuid
 
 pytestmark = pytest.mark.anyio
@@ -34,9 +35,9 @@ def published(broker: Broker) -> Iterator[list[str]]:
     heard: list[str] = []
     put = broker.relay.snapshot.put
 
-    def note(position: int, event: str, frame: bytes) -> None:
-        heard.append(frame.decode().partition("data: ")[2].strip())
-        put(position, event, frame)
+    def note(frame: Frame) -> None:
+        heard.append(frame.named.decode().partition("data: ")[2].strip())
+        put(frame)
 
     broker.relay.snapshot.put = note  # type: ignore[method-assign] # what follows is the real one
     yield heard

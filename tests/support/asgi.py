@@ -14,6 +14,8 @@ class AsgiStream:
 
     def __init__(self, app: App, path: str = "/events", query: str = "", last_id: str = "") -> None:
         self.reader = EventReader()
+        self.reading = asyncio.Event()  # cleared: the client reads nothing more
+        self.reading.set()
         self._gone = asyncio.Event()
         self.status = 0
         headers = [(b"last-event-id", last_id.encode())] if last_id else []
@@ -37,6 +39,7 @@ class AsgiStream:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Any) -> None:
+        await self.reading.wait()
         if message["type"] == "http.response.start":
             self.status = message["status"]
             return

@@ -164,7 +164,8 @@ class EventReader:
             fields[name] = value.removeprefix(" ")
         self.last_id = fields.get("id", self.last_id)
         if "data" in fields:
-            self.frames.append(Frame(fields.get("id", ""), fields["event"], fields["data"], received_us))
+            event = fields.get("event", "message")
+            self.frames.append(Frame(fields.get("id", ""), event, fields["data"], received_us))
         else:
             self.empty.append("\n".join(block))
 
@@ -250,11 +251,11 @@ class StreamReader(EventReader):
 
 def open_stream(
     server: ServerProcess, path: str = "/events", *, last_id: str = "", version: str = "1.1", headers: str = "",
-    extra: bytes = b"",
+    extra: bytes = b"", body: object = None,
     receive_buffer: int = 0, wrap: Callable[[socket.socket], socket.socket] = lambda sock: sock,
 ) -> StreamReader:  # fmt: skip
     """Connects and reads in the background. ``headers`` are further lines, and ``extra`` is sent right behind the
-    request."""
+    request. With a ``body``, the request is a POST with this JSON."""
     sock = socket.socket()
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -262,7 +263,11 @@ def open_stream(
     sock = wrap(sock)
     if last_id:
         headers += f"Last-Event-ID: {last_id}\r\n"
-    sock.sendall(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n".encode() + extra)
+    method, sent = "GET", b""
+    if body is not None:
+        method, sent = "POST", json.dumps(body).encode()
+        headers += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n"
+    sock.sendall(f"{method} {path} HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n".encode() + sent + extra)
     reader = StreamReader(sock)
     reader.start()
     return reader

@@ -114,7 +114,7 @@ def test_a_host_that_stops_ends_its_streams(tmp_path: Path) -> None:
 def test_an_app_by_itself_runs_its_own_lifespan(tmp_path: Path) -> None:
     source = "from broker import create_app\napp = create_app()\n"
     with HostProcess(tmp_path, source, mount="") as host, host.client("ada") as ada:
-        ada.post("/insert", json={"event": "alone", "data": None}).raise_for_status()
+        ada.post("/insert", json={"event": "alone", "data": 1}).raise_for_status()
         with streaming(host) as stream:
             assert [frame.event for frame in stream.wait("$ready")] == ["alone", "$ready"]
         assert (tmp_path / "tmp" / "broker.db").exists()

@@ -22,7 +22,7 @@ ALLOWED = {
     "/collection/a/b": "GET, HEAD",
     "/cancel/x": "GET, POST",
     "/cancel": "GET, POST",
-    "/events": "GET, HEAD",
+    "/events": "GET, HEAD, POST",
     "/openapi.json": "GET, HEAD",
     "/docs": "GET, HEAD",
     "/healthz": "GET, HEAD",

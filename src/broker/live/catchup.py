@@ -10,20 +10,23 @@ from typing import TypeVar
 
 from broker import sse
 from broker.errors import Unavailable
-from broker.live.frames import encode_all
+from broker.live.frames import Form, encode_all
 from broker.live.hub import Hub
 from broker.live.relay import PAGE_RECORDS_MAX, Relay
 from broker.live.subscriber import Subscriber
 from broker.names import Filter
 from broker.records import EventId
 from broker.settings import KIB, Settings
-from broker.store.base import LOOK, Store
+from broker.store.base import LOOK, RECORD_BYTES, Store
 
 logger = logging.getLogger("broker.stream")
 
 _T = TypeVar("_T")
 
 _SLICE = 64 * KIB  # how much is written to one subscriber before other subscribers have their turn
+# Frames in memory that are encoded at a time in another form than the named one. A small record is several times as
+# large in such a form, so a slice of small frames would become a payload of a multiple of its size.
+_RECORDS_PER_SLICE = _SLICE // RECORD_BYTES
 _RETRY_S = 1.0
 
 
@@ -131,13 +134,21 @@ class Catchup:
 
         The relay's position may change during every ``await``. So each round of the loop reads the position again,
         writes one part of the missing records, and never writes a record after that position."""
-        removals = False  # the client of a first snapshot has no state from which an event could be removed
+        # Whether removals are written with the snapshot. The client of a first snapshot has no state from which an
+        # event could be removed.
+        removals = False
         while not subscriber.closed:
             await subscriber.drained(self._settings.subscriber_stall_s)
-            if snapshot_end is not None:
+            if removals and self._lacks_removals(subscriber):
+                # The client may hold what was removed, so it must forget its state. This is checked before each page,
+                # because a removal that the walk has not reached yet may be dropped while the client reads slowly.
+                subscriber.write(sse.reset("too-old"))
+                subscriber.advance(0)
+                snapshot_end, removals = self._relay.position, False
+            elif snapshot_end is not None:
                 await self._send_snapshot(subscriber, snapshot_end, removals=removals)
                 if subscriber.position == snapshot_end:
-                    snapshot_end = None
+                    snapshot_end, removals = None, False
                 else:
                     await asyncio.sleep(0)  # other tasks run between the pages of a long snapshot
             elif subscriber.position == self._relay.position:
@@ -154,14 +165,8 @@ class Catchup:
                 # writes ``$ready`` again in a later round.
             elif await self._ask_store(subscriber, lambda: self._too_far(subscriber)):
                 snapshot_end = self._relay.position
-                # A client that has state must receive the removals in it. If some of them are not known any more, the
-                # client must forget its state, because it may hold what was removed.
-                removals = subscriber.position > 0
-                if removals and subscriber.position < self._relay.snapshot.removals_floor:
-                    subscriber.write(sse.reset("too-old"))
-                    subscriber.advance(0)
-                    removals = False
-                else:
+                removals = subscriber.position > 0  # at position 0 a client has no state yet
+                if not (removals and self._lacks_removals(subscriber)):
                     subscriber.write(sse.skipped(snapshot_end - subscriber.position))
             else:
                 await self._replay(subscriber)
@@ -187,6 +192,10 @@ class Catchup:
         subscriber.advance(reached)
         await self._send(subscriber, b"".join(frames))
 
+    def _lacks_removals(self, subscriber: Subscriber) -> bool:
+        """Returns whether some removals after the subscriber's position may not be known any more."""
+        return subscriber.position < self._relay.snapshot.removals_floor
+
     async def _too_far(self, subscriber: Subscriber) -> bool:
         """Returns whether the subscriber has missed more records, or more bytes, than a replay may have. The bytes are
         counted only if the records are not in memory any more, because the frames in memory have a limit of bytes of
@@ -203,20 +212,22 @@ class Catchup:
         from the store."""
         after, upto = subscriber.position, self._relay.position  # no record after the relay's position is sent
         recent = self._relay.recent
-        filter = subscriber.subscription.filter
+        filter, form = subscriber.subscription.filter, subscriber.subscription.form
         if recent.holds(after):
-            frames, reached = recent.read(filter, after, upto, _SLICE)
+            records_max = None if form is Form.NAMED else _RECORDS_PER_SLICE
+            frames, reached = recent.read(filter, after, upto, _SLICE, records_max)
             subscriber.advance(reached)
-            await self._send(subscriber, b"".join(encode_all(frames, subscriber.subscription.form)))
+            await self._send(subscriber, b"".join(encode_all(frames, form)))
             if subscriber.position < upto:
                 await asyncio.sleep(0)
             return
         _, records = await self._ask_store(subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, _SLICE))
         if records:
-            frames = [self._relay.frame(record) for record in records]
-            subscriber.advance(frames[-1].position)
-            frames = [frame for frame in frames if filter.matches(frame.event)]
-            payload = b"".join(encode_all(frames, subscriber.subscription.form))
+            last = records[-1].position
+            assert last is not None
+            subscriber.advance(last)
+            frames = [self._relay.frame(record) for record in records if filter.matches(record.event)]
+            payload = b"".join(encode_all(frames, form))
             # A slow reader may take long to receive the payload. Until then this task keeps only one copy of the data
             # in memory, and not three.
             del records, frames

@@ -38,6 +38,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def event_id(self) -> bytes:
+        """Returns the SSE id. It is in memory only once, as a part of ``named``."""
         return self.named[len(b"id: ") : self.named.index(b"\n")]
 
     def form(self, form: Form) -> bytes:
@@ -64,6 +65,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 
 def make_frame(record: Record, event_id: bytes) -> Frame:
+    """``record`` is published, and ``event_id`` is its SSE id in the current epoch."""
     assert record.position is not None
     assert record.published_us is not None
     named = sse.frame(event_id, record.event, record.data)
@@ -74,9 +76,9 @@ def make_frame(record: Record, event_id: bytes) -> Frame:
     )  # fmt: skip
 
 
-def encode_all(frames: Iterable[Frame], form: Form) -> list[bytes]:
+def encode_all(frames: list[Frame], form: Form) -> list[bytes]:
     """Returns the bytes of the frames for one stream."""
-    return Encoder().encode(frames, form)
+    return Encoder(frames).encode(frames, form)
 
 
 class Encoder:
@@ -84,12 +86,17 @@ class Encoder:
 
     Mutable state: the bytes of the frames that were encoded in a form that is not kept in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Iterable[Frame]) -> None:
+        # Nearly all turns have no reserved frame. Then the frames of a group need not be examined one by one, which
+        # would cost more than everything else here if there are many groups.
+        self._reserved = any(frame.reserved for frame in turn)
         self._encoded: dict[tuple[int, Form], bytes] = {}
 
     def encode(self, frames: Iterable[Frame], form: Form) -> list[bytes]:
-        """Adjacent frames that no stream shows are joined into one ``$passed``, so that a client whose stream is not
-        filtered can still count the positions."""
+        """Returns the bytes of the frames, which are some of the turn's, in order. Adjacent frames that no stream shows
+        are joined into one ``$passed``, so that a client whose stream is not filtered can still count the positions."""
+        if form is Form.NAMED and not self._reserved:
+            return [frame.named for frame in frames]
         encoded: list[bytes] = []
         passed = 0
         last: Frame | None = None

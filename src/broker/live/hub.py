@@ -160,7 +160,7 @@ class Hub:
                 group.announced = frame.position
         now = self._loop.time()
         began = time.monotonic()
-        encoder = Encoder()
+        encoder = Encoder(turn)
         for group, frames in parts.items():
             self.deliveries += len(frames) * len(group.members)
             group.written_at = now

@@ -41,13 +41,17 @@ class RecentFrames:
         """Returns whether the frames of all positions after ``after`` are held."""
         return after >= self._before
 
-    def read(self, filter: Filter, after: int, upto: int, bytes_max: int) -> tuple[list[Frame], int]:
+    def read(
+        self, filter: Filter, after: int, upto: int, bytes_max: int, records_max: int | None = None
+    ) -> tuple[list[Frame], int]:
         """Returns the frames that match the filter, with ``after`` < position <= ``upto``, and the position that was
-        reached. It stops when the frames that it has examined would exceed ``bytes_max``, but it examines at least one
-        frame."""
+        reached. It stops when the frames that it has examined would exceed ``bytes_max`` in the named form, or
+        ``records_max``, but it examines at least one frame."""
         first = after - self._before
         base = self._ends[first - 1] if first else 0
         last = min(upto - self._before, max(first + 1, bisect_right(self._ends, base + bytes_max)))
+        if records_max is not None:
+            last = min(last, first + records_max)
         frames = self._frames[first:last]
         if not filter.everything:
             frames = [frame for frame in frames if filter.matches(frame.event)]

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from itertools import islice
 
 from broker import sse
 from broker.live.frames import Form, Frame
 from broker.names import EVERYTHING, Filter
-from broker.settings import KIB
+from broker.settings import KIB, MIB
 
 # Entries that one call examines before other tasks have their turn. This takes about a millisecond.
 _SCAN_MAX = 2_000
+# The chunks of pages whose records are in another form than the one that is kept in memory anyway. Without this limit,
+# each such form would need as much memory as the whole snapshot, or a multiple of it if the records are small.
+_OTHER_FORMS_BYTES_MAX = 16 * MIB
 
 
 class Page:
@@ -23,7 +27,8 @@ class Page:
     def __init__(self, after: int, upto: int, chunk: bytes | None) -> None:
         self.after = after
         self.upto = upto
-        # None if one of the page's records has been superseded. The chunk is then encoded again when it is needed.
+        # None if one of the page's records has been superseded, or if there was no room for the chunk. In both cases
+        # the chunk is encoded when it is needed.
         self.chunk = chunk
 
 
@@ -36,10 +41,13 @@ class Snapshot:
     Subscribers without a filter share pages, so that a thousand new connections cost little more than their system
     calls. When a record of a page is superseded, the encoded chunk of the page is dropped, and the next subscriber that
     needs the page has it encoded again. The positions at which a page begins and ends stay the same, so that
-    subscribers which are in the middle of the snapshot find their next page.
+    subscribers which are in the middle of the snapshot find their next page. Each form of the records has pages of its
+    own. The chunks of all forms but the named one share ``other_forms_bytes_max``; a chunk for which there is no room
+    is encoded again for each subscriber.
 
     An event whose latest record is a removal has no state. Such records are kept for the clients that have an older
-    state, up to ``removals_max`` and a tenth more. Those with positions up to ``removals_floor`` may be missing.
+    state, up to ``removals_max`` and a tenth more. Those with positions up to ``removals_floor`` may be missing. The
+    records of reserved events are not in the snapshot, because no stream shows them.
 
     Owned by the relay, which adds each record when its position advances to that record."""
 
@@ -49,6 +57,7 @@ class Snapshot:
         removals_floor: int = 0,
         removals_max: int = 100_000,
         page_bytes: int = 64 * KIB - 16,
+        other_forms_bytes_max: int = _OTHER_FORMS_BYTES_MAX,
     ) -> None:
         """``latest`` has the latest record of every event, in position order, removals included."""
         # With the framing of the HTTP chunk, a page has at most 64 KiB, the amount that is written at a time, unless it
@@ -56,14 +65,18 @@ class Snapshot:
         self._page_bytes = page_bytes
         self._removals_max = removals_max
         self.removals_floor = removals_floor
-        self._latest = {frame.event: frame for frame in latest}
-        self._removals = sum(frame.removal for frame in self._latest.values())
+        self._latest = {frame.event: frame for frame in latest if not frame.reserved}
+        # The events without state, in the order in which they were removed. It is a dict, because an event that gets a
+        # state again is taken out of the middle.
+        self._removed = dict.fromkeys(event for event, frame in self._latest.items() if frame.removal)
         # Positions and event names, in ascending order. An entry is stale when its event has a later position. Stale
         # entries are removed all together, when they are the majority.
         self._order = [(frame.position, frame.event) for frame in self._latest.values()]
         # Only full pages are in this list. The first begins at position 0, and each later one where the one before it
         # ends.
         self._pages: dict[Form, list[Page]] = {}
+        self._other_forms_bytes_max = other_forms_bytes_max
+        self._other_forms_bytes = 0  # of the chunks in ``_pages`` that are not in the named form
 
     def put(self, frame: Frame) -> None:
         """Adds a record, which supersedes the latest record of its event. A removal of an event that has no state
@@ -71,19 +84,21 @@ class Snapshot:
         before = self._latest.get(frame.event)
         if frame.reserved or (frame.removal and (before is None or before.removal)):
             return
-        if before is not None:
-            self._removals -= before.removal
-            for pages in self._pages.values():
-                if pages and before.position <= pages[-1].upto:
-                    pages[bisect_left(pages, before.position, key=lambda page: page.upto)].chunk = None
+        if before is not None and before.removal:
+            del self._removed[frame.event]  # no page has a removal
+        elif before is not None:
+            self._invalidate(before.position)
         self._latest[frame.event] = frame
         self._order.append((frame.position, frame.event))
-        self._removals += frame.removal
-        if self._removals > self._removals_max + self._removals_max // 10:
-            self._drop_removals()
+        if frame.removal:
+            self._removed[frame.event] = None
+            # A tenth more than the limit is kept, so that removals are dropped rarely, and many at once.
+            if len(self._removed) > self._removals_max + self._removals_max // 10:
+                self._drop_removals()
         if len(self._order) > 2 * len(self._latest) + 1_000:
-            self._order = [entry for entry in self._order if self._is_latest(entry)]
-            self._pages = {}  # most of their records were superseded, so the pages are far from full
+            self._order = [(at, name) for at, name in self._order if self._latest_at(at, name) is not None]
+            # Most of their records were superseded, so the pages are far from full.
+            self._pages, self._other_forms_bytes = {}, 0
 
     def page(self, after: int, upto: int, form: Form = Form.NAMED) -> tuple[bytes, int] | None:
         """Returns the chunk of the full page that begins right after ``after``, without removals, and the position at
@@ -97,18 +112,24 @@ class Snapshot:
             page = pages[index]
             if page.upto > upto:
                 return None
-            if page.chunk is None:
-                page.chunk = sse.chunk(b"".join(self._scan(EVERYTHING, after, page.upto, form)[0]))
+            if page.chunk is not None:
+                return page.chunk, page.upto
+            frames, _, _ = self._scan(EVERYTHING, after, page.upto, form)
         elif after == (pages[-1].upto if pages else 0):
             frames, reached, more = self._scan(EVERYTHING, after, upto, form)
             if not more:
                 return None
-            page = Page(after, reached, sse.chunk(b"".join(frames)))
+            page = Page(after, reached, None)
             pages.append(page)
         else:
             return None
-        assert page.chunk is not None
-        return page.chunk, page.upto
+        chunk = sse.chunk(b"".join(frames))
+        if form is Form.NAMED:
+            page.chunk = chunk
+        elif self._other_forms_bytes + len(chunk) <= self._other_forms_bytes_max:
+            page.chunk = chunk
+            self._other_forms_bytes += len(chunk)
+        return chunk, page.upto
 
     def walk(
         self,
@@ -141,10 +162,8 @@ class Snapshot:
             position, event = order[index]
             if position > upto:
                 return frames, upto, False
-            frame = self._latest.get(event)
-            if frame is None or frame.position != position or (frame.removal and not removals):
-                continue
-            if filter.matches(event):
+            frame = self._latest_at(position, event)
+            if frame is not None and (removals or not frame.removal) and filter.matches(event):
                 encoded = frame.form(form) if ids else frame.without_id(form)
                 size += len(encoded)
                 if frames and size > self._page_bytes:
@@ -153,14 +172,23 @@ class Snapshot:
         end = start + _SCAN_MAX
         return (frames, upto, False) if end >= len(order) else (frames, order[end - 1][0], True)
 
-    def _is_latest(self, entry: tuple[int, str]) -> bool:
-        frame = self._latest.get(entry[1])
-        return frame is not None and frame.position == entry[0]
+    def _latest_at(self, position: int, event: str) -> Frame | None:
+        """Returns the latest record of the event if it has this position. Otherwise the entry of ``_order`` is stale,
+        and this returns None."""
+        frame = self._latest.get(event)
+        return frame if frame is not None and frame.position == position else None
+
+    def _invalidate(self, position: int) -> None:
+        """Drops the chunks that contain the record at this position."""
+        for form, pages in self._pages.items():
+            if pages and position <= pages[-1].upto:
+                page = pages[bisect_left(pages, position, key=lambda page: page.upto)]
+                if form is not Form.NAMED and page.chunk is not None:
+                    self._other_forms_bytes -= len(page.chunk)
+                page.chunk = None
 
     def _drop_removals(self) -> None:
         """Drops the oldest removals, so that ``removals_max`` are left."""
-        removals = [entry for entry in self._order if self._is_latest(entry) and self._latest[entry[1]].removal]
-        for position, event in removals[: self._removals - self._removals_max]:
-            del self._latest[event]
-            self.removals_floor = position
-        self._removals = self._removals_max
+        for event in list(islice(self._removed, len(self._removed) - self._removals_max)):
+            del self._removed[event]
+            self.removals_floor = self._latest.pop(event).position

@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -31,9 +31,9 @@ _HEADERS: tuple[Header, ...] = (
     (b"x-accel-buffering", b"no"),  # nginx would buffer events
 )
 
-# EventSource never tries again after a refusal. So unknown parameters are ignored here, because proxies and libraries
-# add some (``_=1700000000``). Only those that look like a filter or an id are refused: ignored, they would give the
-# client another stream than it asked for.
+# EventSource never reconnects after a refusal. So unknown parameters are ignored here, because proxies and libraries
+# add some (``_=1700000000``). Only parameters that look like a filter or an id are refused: if they were ignored, the
+# client would receive another stream than it asked for.
 _PARAMETERS = Parameters(
     "event", "new", "last_event_id", "frames", "heartbeat", strict=False,
     mistaken={
@@ -43,12 +43,17 @@ _PARAMETERS = Parameters(
 )  # fmt: skip
 
 
+_ID_CHARACTERS_MAX = 1_000  # of an id in a body; a few ids may be joined by commas
+
+
 class StreamBody(msgspec.Struct, forbid_unknown_fields=True):
     """The parameters of ``GET /events`` as JSON, for clients with more names than fit into a URL."""
 
-    event: str | list[str] = msgspec.field(default_factory=list)
-    new: str | list[str] = msgspec.field(default_factory=list)
-    last_event_id: str | None = None
+    event: str | list[str] | None = None
+    new: str | list[str] | None = None
+    # The longest id of this server has 27 characters. Without a limit, each stream under another ASGI server than
+    # Broker's own could keep a string of a mebibyte in memory, as long as it is open.
+    last_event_id: Annotated[str, msgspec.Meta(max_length=_ID_CHARACTERS_MAX)] | None = None
     frames: str | None = None
     heartbeat: str | None = None
 
@@ -91,15 +96,15 @@ class Stream:
         await self._open(_Asked.by_query(scope), scope, receive, send)
 
     async def open_by_body(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await self._bodies.read_json(scope, receive)
-        await self._open(_Asked.by_body(body), scope, receive, send)
+        if _PARAMETERS.read(scope):
+            raise BadRequest("POST /events: the parameters belong into the body; move those of the URL there")
+        # The body is not kept in a variable: under other ASGI servers this coroutine runs as long as the stream.
+        await self._open(_Asked.by_body(await self._bodies.read_json(scope, receive)), scope, receive, send)
 
     async def _open(self, asked: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
         refused = broker.full(address(scope))
-        records = _only(
-            asked.frames, "frames", "record", "sends every record as a message, with all that is public of it"
-        )
+        records = _only(asked.frames, "frames", "record", "sends every record whole, as a message without a name")
         form = Form.RECORD if records else Form.NAMED
         if not broker.settings.events_public or (records and header(scope, b"authorization") is not None):
             try:
@@ -136,14 +141,16 @@ class Stream:
 
 
 def _new(asked: _Asked, last_id: str, patterns_max: int) -> Filter | None:
-    """The part of the filter that is new to a client that resumes. Raises BadRequest."""
+    """Returns the part of the filter that is new to a client that resumes, or None if there is no such part. Raises
+    BadRequest."""
     if not asked.new:
         return None
     if not last_id:
         raise BadRequest("new: it needs the id from which the stream resumes; without an id all events are sent anyway")
-    if missing := [name for name in asked.new if name not in asked.event]:
-        raise BadRequest(f"new: {missing[0][:100]} is not among the values of event; give it there, too")
-    return Filter.parse(asked.new, patterns_max)
+    new = Filter.parse(asked.new, patterns_max)  # this limits their number
+    if missing := next((name for name in asked.new if name not in asked.event), None):
+        raise BadRequest(f"new: {missing} is not among the values of event; give it there, too")
+    return new
 
 
 async def _refuse(send: Send, handover: Handover | None) -> None:
@@ -161,9 +168,9 @@ def _retry(milliseconds: int) -> bytes:
 
 
 def _only(values: list[str], name: str, value: str, effect: str) -> bool:
-    """Whether a parameter with only one possible value was given. Raises BadRequest for any other value."""
+    """Returns whether a parameter with only one possible value was given. Raises BadRequest for any other value."""
     if any(each != value for each in values):
-        raise BadRequest(f"{name}: the only possible value is {value}, which {effect}; otherwise leave it out")
+        raise BadRequest(f"{name}: expected {value}, which {effect}; otherwise leave it out")
     return bool(values)
 
 
