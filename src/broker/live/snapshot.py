@@ -81,17 +81,19 @@ class Snapshot:
     def put(self, frame: Frame) -> None:
         """Adds a record, which supersedes the latest record of its event. A removal of an event that has no state
         changes nothing."""
-        before = self._latest.get(frame.event)
+        event = frame.event
+        before = self._latest.get(event)
         if frame.reserved or (frame.removal and (before is None or before.removal)):
             return
-        if before is not None and before.removal:
-            del self._removed[frame.event]  # no page has a removal
-        elif before is not None:
-            self._invalidate(before.position)
-        self._latest[frame.event] = frame
-        self._order.append((frame.position, frame.event))
+        if before is not None:
+            if before.removal:
+                del self._removed[event]  # no page has a removal
+            elif self._pages:
+                self._invalidate(before.position)
+        self._latest[event] = frame
+        self._order.append((frame.position, event))
         if frame.removal:
-            self._removed[frame.event] = None
+            self._removed[event] = None
             # A tenth more than the limit is kept, so that removals are dropped rarely, and many at once.
             if len(self._removed) > self._removals_max + self._removals_max // 10:
                 self._drop_removals()

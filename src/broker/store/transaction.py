@@ -155,14 +155,9 @@ class Transaction:
         self._cancellations: list[Any] = []
         self._unpending: list[tuple[int, int]] = []  # the rows of ``pending`` to remove: (due time, number)
         self._forgotten: list[str] = []  # the names of events that have no latest and no pending record any more
-        # The published records that the relay receives with the commit, in position order, and the number of all
-        # published records. The danger: the relay would treat an incomplete hint as all records of the commit. So if
-        # more records were published than the hint has, the hint is sent without any records.
+        # The records that were published last, in position order up to the head. The relay receives them with the
+        # commit, if they are all.
         self._hint: list[Record] = []
-        self._hint_bytes = 0
-        self._published = 0
-        # The records that this transaction has published, by position, if a condition may refer to them.
-        self._latest: dict[int, Record] | None = None
 
     def publish_due(self) -> None:
         """Publishes the pending records that are due, and the endings of versions whose ``until`` has come.
@@ -185,7 +180,7 @@ class Transaction:
                 self._events[record.event].pending -= 1
                 position = self._publish(record.event, record.number, record.data, record.until_us, was_pending=True)
                 published = msgspec.structs.replace(record, position=position, published_us=self._now_us)
-                self._add_to_hint(published)
+                self._hint.append(published)
                 if record.until_us is not None and record.until_us <= self._now_us:
                     heappush(endings, _ending_of(published))
             # This must be written before the next page is read. Otherwise ``due`` would return the same records again,
@@ -221,7 +216,7 @@ class Transaction:
         )  # fmt: skip
         self._endings += (number, None, None, ending.uuid)
         position = self._publish(ending.event, number, REMOVAL, None)
-        self._add_to_hint(
+        self._hint.append(
             Record(
                 uuid,
                 ending.event,
@@ -258,10 +253,8 @@ class Transaction:
                 names.add(item.event)
                 if item.uuid_given:
                     uuids.add(item.uuid)
-                if item.if_latest is not None:
-                    self._latest = {}
-                    if isinstance(item.if_latest, UUID):
-                        uuids.add(item.if_latest)
+                if isinstance(item.if_latest, UUID):
+                    uuids.add(item.if_latest)
         by_uuid = {record.uuid: record for record in self._tables.records(list(uuids))} if uuids else {}
         self._load_events(names.union(record.event for record in by_uuid.values()))
         return [self._append_batch(batch, by_uuid) for batch in batches]
@@ -314,7 +307,7 @@ class Transaction:
         The danger: if some of this state were not restored, the numbers, positions or reserved bytes of a refused batch
         would be committed with the other batches. For example, without the old ``head`` the positions would have a gap.
         So if ``_append`` or ``_cancel`` is extended to change more state, that state must be restored here, too."""
-        counters, published, hint_bytes = self._counters(), self._published, self._hint_bytes
+        counters = self._counters()
         next_due = self.next_due_us, self._next_due_passed
         # Nothing is flushed while a batch is carried out, so these lists only grow. Cutting them to their old length is
         # enough.
@@ -323,7 +316,7 @@ class Transaction:
             self._forgotten, self._hint,
         ]  # fmt: skip
         lengths = [len(rows) for rows in unwritten]
-        uuids = {item.uuid for item in batch}
+        uuids = {item.uuid for item in batch if type(item) is Cancel or item.uuid_given}
         known = {uuid: by_uuid[uuid] for uuid in uuids & by_uuid.keys()}
         names = {item.event for item in batch if type(item) is NewRecord}
         names.update(record.event for record in known.values())
@@ -334,7 +327,6 @@ class Transaction:
                 self._last_number, self.head, self._total_bytes, self._event_names, self._reserved,
                 self._removals, self._removals_floor,
             ) = counters  # fmt: skip
-            self._published, self._hint_bytes = published, hint_bytes
             self.next_due_us, self._next_due_passed = next_due
             for rows, length in zip(unwritten, lengths, strict=True):
                 del rows[length:]
@@ -389,8 +381,14 @@ class Transaction:
             self._tables.put_counters(counters)
         if self._next_due_passed:
             self.next_due_us = self._tables.next_due()
-        hint = self._hint if len(self._hint) == self._published else []
-        return Commit(hint, self.head, self.next_due_us, self._epoch)
+        # The danger: the relay would treat an incomplete hint as all records of the commit. So if there are too many,
+        # the hint has none of them.
+        complete = len(self._hint) == self.head - self._before.head and not self._hint_is_full()
+        return Commit(self._hint if complete else [], self.head, self.next_due_us, self._epoch)
+
+    def _hint_is_full(self) -> bool:
+        published_bytes = self._total_bytes - self._before.total_bytes
+        return len(self._hint) > _PAGE_RECORDS_MAX or published_bytes > _PAGE_BYTES_MAX
 
     def _flush(self) -> None:
         """Writes the rows that are not written yet, so that queries see them, and forgets the rows of events."""
@@ -420,6 +418,8 @@ class Transaction:
         if events:
             self._tables.put_events(events)
         self._events = {}
+        if self._hint_is_full():
+            self._hint = []  # now the records can be read from the database
 
     def _append(self, new: NewRecord, by_uuid: dict[UUID, Record]) -> Record:
         """Appends one record, and publishes it if it is due. If this raises an error, nothing was changed."""
@@ -451,7 +451,7 @@ class Transaction:
             False, position, published_us, number, self._epoch, new.until, new.until_us,
         )  # fmt: skip
         if position is not None:
-            self._add_to_hint(record)
+            self._hint.append(record)
         return record
 
     def _check_times(self, new: NewRecord, due_us: int) -> None:
@@ -499,8 +499,8 @@ class Transaction:
         entry = self._events.get(event)
         if entry is None or entry.position is None:
             return None
-        assert self._latest is not None
-        return self._latest.get(entry.position) or self._tables.record_at(entry.position)
+        index = entry.position - (self.head - len(self._hint)) - 1
+        return self._hint[index] if index >= 0 else self._tables.record_at(entry.position)
 
     def _publish(self, event: str, number: int, data: bytes, until_us: int | None, *, was_pending: bool = False) -> int:
         """Assigns the next position to the record, and makes it the latest of its event. Returns the position.
@@ -508,7 +508,6 @@ class Transaction:
         self.head = position = self.head + 1
         self._total_bytes += len(data)
         self._publications += (position, number, self._now_us, self._total_bytes)
-        self._published += 1
         removal = data == REMOVAL
         entry = self._events.get(event)
         # null on an event without state is a record like any other, and changes nothing else. So it does not replace an
@@ -524,14 +523,6 @@ class Transaction:
         if entry is not None and not entry.pending and (becomes_latest or was_pending):
             self._settle(event, entry)
         return position
-
-    def _add_to_hint(self, record: Record) -> None:
-        if self._latest is not None:
-            assert record.position is not None
-            self._latest[record.position] = record
-        if len(self._hint) < _PAGE_RECORDS_MAX and self._hint_bytes < _PAGE_BYTES_MAX:
-            self._hint.append(record)
-            self._hint_bytes += len(record.data)
 
     def _reserve(self, event: str, data: bytes, immediate: bool) -> None:
         """Reserves space for a record, so that the snapshot stays within its limits, whatever is published later.
@@ -549,7 +540,7 @@ class Transaction:
             return  # the event gives its space back when the removal is published
         if entry is None:
             entry = _Event()
-        named = entry.has_state or entry.pending > 0
+        named = (entry.position is not None and not entry.removed) or entry.pending > 0
         if not named and self._event_names >= self._settings.event_names_max:
             raise InsufficientStorage(
                 "there is no room for another event name (event_names_max is reached); insert under a name that is "
@@ -577,7 +568,7 @@ class Transaction:
         and its row is only kept if it is a removal."""
         self._reserved += entry.bytes - entry.reserved
         entry.reserved = entry.bytes
-        if entry.has_state:
+        if entry.position is not None and not entry.removed:
             return
         self._event_names -= 1
         if entry.removed:
