@@ -72,10 +72,11 @@ def _schemas() -> dict[str, Any]:
     insert["event"] = _EVENT | {"description": "a name such as `user` or `orders/42`"}
     insert["data"] = {"description": "any JSON; kept and delivered as sent"}
     insert["timestamp"] = _SECONDS | {
-        "type": ["number", "null"],
+        "type": ["number", "string", "null"],
         "minimum": TIMESTAMP_MIN,
         "maximum": TIMESTAMP_MAX,
-        "description": "epoch seconds; in the future: published then; default: now",
+        "format": "date-time",
+        "description": "epoch seconds, or a string of RFC 3339; in the future: published then; default: now",
     }
     insert["published"] |= {"description": "true: log-only, never on the stream"}
     insert["uuid"] = _UUID | {

@@ -13,7 +13,7 @@ from broker import raw_json
 from broker.broker import Broker
 from broker.errors import BadRequest, BrokerError, TooLarge
 from broker.names import check_name
-from broker.records import NewRecord, Record, encode_receipt, encode_record, make_uuid, parse_timestamp, parse_uuid
+from broker.records import NewRecord, Record, encode_receipt, encode_record, make_uuid, parse_uuid, read_time
 from broker.web.requests import JSON, NDJSON, Bodies, caller, media_type, prefers_minimal, respond_json
 
 
@@ -34,15 +34,15 @@ _array_decoder = msgspec.json.Decoder(list[InsertBody])
 
 def _new_record(username: str, now_ms: int, body: InsertBody, compact: raw_json.Compact) -> NewRecord:
     """Returns the record that the client asks to append. Raises BadRequest."""
-    sent = bytes(body.timestamp).decode()
-    timestamp = sent if sent not in ("", "null") else None
+    sent = bytes(body.timestamp)
+    timestamp, due_us = read_time(compact(sent).decode()) if sent not in (b"", b"null") else (None, None)
     return NewRecord(
         uuid=make_uuid(now_ms) if body.uuid is None else parse_uuid(body.uuid),
         event=body.event,
         data=compact(bytes(body.data)),
         user=username,
         timestamp=timestamp,
-        due_us=None if timestamp is None else parse_timestamp(timestamp),
+        due_us=due_us,
         log_only=bool(body.published),
         uuid_given=body.uuid is not None,
     )
