@@ -11,7 +11,7 @@ import msgspec
 from broker import __version__
 from broker.records import TIMESTAMP_MAX, TIMESTAMP_MIN, RecordView
 from broker.users import PASSWORD_CHARACTERS_MIN, UserView
-from broker.web.accounts import LoginBody, UserBody
+from broker.web.accounts import LoginBody, LoginView, SignUpView, UserBody
 from broker.web.insert import InsertBody
 from broker.web.stream import StreamBody
 
@@ -26,12 +26,6 @@ class Problem(msgspec.Struct):
     index: int | msgspec.UnsetType = msgspec.UNSET
 
 
-class Token(msgspec.Struct):
-    """What a login answers."""
-
-    jwt: str
-
-
 class Receipt(msgspec.Struct):
     """The short answer to an insert with `Prefer: return=minimal`."""
 
@@ -39,7 +33,9 @@ class Receipt(msgspec.Struct):
     id: str | None
 
 
-_TYPES = (InsertBody, LoginBody, UserBody, StreamBody, RecordView, Receipt, UserView, Token, Problem)
+_TYPES = (
+    InsertBody, LoginBody, UserBody, StreamBody, RecordView, Receipt, UserView, SignUpView, LoginView, Problem,
+)  # fmt: skip
 _UUID = {"type": "string", "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}
 # The rest of names.py (255 bytes; path segments; `error` and `open`) is not for a regular expression.
 _EVENT = {
@@ -88,10 +84,11 @@ def _schemas() -> dict[str, Any]:
     insert["event"] = _EVENT | {"description": "a name such as `user` or `orders/42`"}
     insert["data"] = {"description": "any JSON; kept and delivered as sent"}
     insert["timestamp"] = _SECONDS | {
-        "type": ["number", "null"],
+        "type": ["number", "string", "null"],
         "minimum": TIMESTAMP_MIN,
         "maximum": TIMESTAMP_MAX,
-        "description": "epoch seconds; in the future: published then; default: now",
+        "format": "date-time",
+        "description": "epoch seconds, or a string of RFC 3339; in the future: published then; default: now",
     }
     insert["published"] |= {"description": "true: log-only, never on the stream"}
     insert["uuid"] = _UUID | {
@@ -124,7 +121,13 @@ def _schemas() -> dict[str, Any]:
     schemas["Problem"]["properties"]["index"] |= {"minimum": 0, "description": "of the bad record in a batch, from 0"}
     schemas["UserBody"]["description"] = "A user to create."
     schemas["RecordView"]["description"] = "One version of an event, as the log holds it."
-    schemas["UserView"]["properties"]["info"] = {"description": "as it was sent"}
+    schemas["LoginView"]["description"] = "A token that was just made."
+    schemas["SignUpView"]["description"] = "A user that was just created, with a token."
+    for name in ("UserView", "SignUpView"):
+        schemas[name]["properties"]["info"] = {"description": "as it was sent"}
+    for name in ("SignUpView", "LoginView"):
+        schemas[name]["properties"]["expires_at"] = {"type": "integer", "description": "epoch seconds, of the token"}
+        schemas[name]["properties"]["time"] = _SECONDS | {"description": "epoch seconds, of the server's clock"}
     return schemas
 
 
@@ -173,11 +176,12 @@ def _paths() -> dict[str, Any]:
     return {
         "/users": {
             "post": _call(
-                "creates a user", "UserView", 400, 403, 409, 413, 415, 429, 503, body="UserBody", created=True
+                "creates a user", "SignUpView", 400, 403, 409, 413, 415, 429, 503, body="UserBody", created=True
             )
         },
         "/users/me": {"get": _call("the caller", "UserView", 401, 503)},
-        "/login": {"post": _call("a token", "Token", 400, 401, 413, 415, 429, 503, body="LoginBody", public=True)},
+        "/login": {"post": _call("a token", "LoginView", 400, 401, 413, 415, 429, 503, body="LoginBody", public=True)},
+        "/token": {"post": _call("another token, in place of one that has not expired", "LoginView", 401, 503)},
         "/insert": {
             "post": _call(
                 "appends a record, or a batch of them, all or none",

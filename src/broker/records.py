@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Literal, NamedTuple, final
@@ -21,6 +23,17 @@ _NUMBER = re.compile(r"-?\d")
 # The data that removes an event: it has no state afterwards.
 REMOVAL = b"null"
 
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")  # RFC 8259, section 6
+# RFC 3339, section 5.6, strictly: no blank in place of the T, no missing seconds, no zone without a colon. The groups
+# are the six numbers, the digits of the fraction, and the sign, the hours and the minutes of the zone.
+_RFC_3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))\Z", re.ASCII
+)
+# What programs write that leave out the zone, among them the value of a page's <input type="datetime-local">.
+_WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?\Z", re.ASCII)
+_BLANK_BEFORE_ZONE = re.compile(r" (?=\d\d:\d\d\Z)", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHOWN_MAX = 40  # characters of a refused text that a message shows
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _EVENT_ID = re.compile(r"([0-9a-f]{8})-(0|[1-9][0-9]{0,17})\Z")
 # The precision is enough for every number of TIMESTAMP_TEXT_MAX characters between the two limits. So nothing is
@@ -51,8 +64,8 @@ IfLatest = EventId | UUID | Literal["none"] | None
 
 @final
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
-    """What a publisher asks to append. ``data`` is compact JSON. ``timestamp`` is the number as the publisher sent it,
-    or None if the record is due at once."""
+    """What a publisher asks to append. ``data`` is compact JSON. ``timestamp`` is the first result of ``read_time``, or
+    None if the record is due at once."""
 
     uuid: UUID
     event: str
@@ -199,6 +212,33 @@ def seconds_text(microseconds: int) -> str:
     return f"{sign}{whole}.{fraction:06d}".rstrip("0").rstrip(".")
 
 
+def read_time(raw: str, field: str = "timestamp") -> tuple[str, int]:
+    """Reads a time that is the value of a JSON field: a number of seconds since 1970, or a string of RFC 3339. ``raw``
+    is that value as valid JSON, so a string has its quotation marks.
+
+    Returns the time as a JSON number of seconds, which is what the log holds, and in microseconds since 1970, rounded
+    up. A number is returned as it was sent. All strings that mean the same instant are returned as the same number.
+
+    Raises BadRequest for everything else, for a string without a zone, and for a time that is not between the years 1
+    and 9999. The message begins with ``field``."""
+    first = raw[:1]
+    if first == '"':
+        return _read_rfc_3339(json.loads(raw), field)
+    if first not in "-0123456789":
+        raise _no_time(raw, field)
+    return raw, parse_timestamp(raw, field)
+
+
+def read_time_parameter(text: str, field: str) -> tuple[str, int]:
+    """Does the same as ``read_time`` for the value of a query parameter, where a string has no quotation marks.
+
+    In a query, a ``+`` that was not percent-encoded means a blank. Many clients forget to encode it, so a blank before
+    the zone counts as the ``+`` that it was."""
+    if _JSON_NUMBER.match(text):
+        return text, parse_timestamp(text, field)
+    return _read_rfc_3339(_BLANK_BEFORE_ZONE.sub("+", text), field)
+
+
 def parse_timestamp(text: str, field: str = "timestamp") -> int:
     """Returns the microseconds since 1970 for a JSON number of seconds. They are rounded up, so that a record is never
     published early.
@@ -217,6 +257,48 @@ def parse_timestamp(text: str, field: str = "timestamp") -> int:
     if seconds < TIMESTAMP_MIN:
         raise BadRequest(f"{field}: {text} is before the year 1")
     return int(_EXACT.multiply(seconds, Decimal(1_000_000)).to_integral_value(ROUND_CEILING))
+
+
+def _read_rfc_3339(text: str, field: str) -> tuple[str, int]:
+    """Returns what ``read_time`` returns. ``text`` is the string without its quotation marks."""
+    match = _RFC_3339.match(text)
+    shown = text[:_SHOWN_MAX]
+    if match is None:
+        if _WITHOUT_ZONE.match(text):
+            raise BadRequest(
+                f"{field}: {shown} has no time zone; write it behind the seconds, as in 2026-11-27T12:00:00Z (UTC) or "
+                "2026-11-27T12:00:00+01:00"
+            )
+        raise _no_time(f'"{text}"', field)
+    *numbers, fraction, sign, zone_hours, zone_minutes = match.groups(default="")
+    year, month, day, hour, minute, second = map(int, numbers)
+    if second == 60:
+        raise BadRequest(
+            f"{field}: {shown} is a leap second, which has no number of seconds since 1970; write :59 instead of :60, "
+            "or the minute that follows"
+        )
+    if year == 0:
+        raise BadRequest(f"{field}: {shown} is before the year 1")
+    zone = timedelta(hours=int(sign + zone_hours), minutes=int(sign + zone_minutes)) if sign else timedelta()
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone(zone))
+    except ValueError as error:
+        raise BadRequest(f"{field}: there is no such time as {shown} ({error})") from None
+    # The zone may move the time out of the years of a datetime, but a difference of two of them has no such limit.
+    seconds = (moment - _EPOCH) // timedelta(seconds=1)
+    microseconds = seconds * 1_000_000 + int(fraction[:6].ljust(6, "0")) + (fraction[6:].strip("0") != "")
+    if seconds < TIMESTAMP_MIN:
+        raise BadRequest(f"{field}: {shown} is before the year 1")
+    if microseconds > TIMESTAMP_MAX * 1_000_000:
+        raise BadRequest(f"{field}: {shown} is after the year 9999")
+    return seconds_text(microseconds), microseconds
+
+
+def _no_time(raw: str, field: str) -> BadRequest:
+    return BadRequest(
+        f"{field}: expected a number of seconds since 1970, or a string such as "
+        f'"2026-11-27T12:00:00Z", got {raw[:_SHOWN_MAX]}'
+    )
 
 
 def _other_unit(seconds: Decimal) -> str:

@@ -70,6 +70,10 @@ class SettingTable:
     token_ttl_s: int = _set(
         86_400, "seconds", "how long a token is valid", "one login lasts a working day and the night after it",
     )  # fmt: skip
+    session_max_s: int = _set(
+        2_592_000, "seconds", "how long one login lasts at most, however often its token is renewed",
+        "whoever gets hold of a token cannot renew it for ever; the default is 30 days",
+    )  # fmt: skip
     signup: bool = _set(
         True, "yes/no", "whether everybody can create a user; with `no`, `POST /users` is answered with 403",
         "use `no` for a closed group",

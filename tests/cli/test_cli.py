@@ -52,8 +52,15 @@ class TestUsers:
             "user", "add", "Cli.new", "--password", "correct horse", "--info", '{"big":12345678901234567890.10}'
         )
         assert result.exit_code == 0, result.output
+        assert list(json.loads(result.stdout)) == ["id", "username", "info"]  # and not the token of the response
         assert json.loads(result.stdout)["username"] == "Cli.new"
-        assert '"info":{"big":12345678901234567890.10}' in result.stdout
+        assert result.stdout.endswith('"info":{"big":12345678901234567890.10}}\n')
+
+    def test_user_add_prints_the_info_as_it_was_given(self, run: Run) -> None:
+        info = r'{"jwt":"\ud800","b":1e400,"b":1.0}'
+        result = run("user", "add", "cli.odd", "--password", "correct horse", "--info", info)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.endswith(f'"info":{info}}}\n')
 
     def test_a_password_is_asked_for_twice_and_not_shown(self, run: Run) -> None:
         result = run("user", "add", "cli.asked", stdin="correct horse\ncorrect horse\n")

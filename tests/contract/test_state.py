@@ -317,7 +317,7 @@ async def test_a_batch_is_repeated_safely_but_does_not_hide_what_somebody_else_h
     store: Store, workbench: Workbench
 ) -> None:
     old, _ = await append(store, workbench.new(later_us=10))
-    move = [Cancel(old.uuid, "ada"), version(workbench, "2", 20)]
+    move: list[NewRecord | Cancel] = [Cancel(old.uuid, "ada"), version(workbench, "2", 20)]
     await store.append(move)
     assert [created for _, created in await store.append(move)] == [False, False]
     with pytest.raises(Conflict) as refused:

@@ -159,8 +159,13 @@ def test_the_commands_of_curl_work_as_typed(tmp_path: Path) -> None:
             printed = shell.type(command.strip().replace("127.0.0.1:8080", f"127.0.0.1:{server.port}"))
             return json.loads(printed) if printed else None
 
-        assert typed(sign_up)["username"] == "ada"
-        assert typed(log_in) is None
+        tokens = []
+        for command in (sign_up, log_in):  # whoever has signed up needs no login: either keeps a token
+            assert typed(command) is None
+            tokens.append(shell.type('echo "$TOKEN"'))
+            me = httpx.get(f"{server.url}/users/me", headers={"Authorization": f"Bearer {tokens[-1]}"})
+            assert me.json()["username"] == "ada"
+        assert tokens[0] != tokens[1]
         heard = subprocess.Popen(
             ["sh", "-c", "exec " + listen.replace("8080", str(server.port))],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from uuid import UUID
@@ -21,6 +22,8 @@ from broker.records import (
     make_uuid,
     parse_timestamp,
     parse_uuid,
+    read_time,
+    read_time_parameter,
     seconds_text,
 )
 
@@ -82,6 +85,132 @@ def test_a_bad_timestamp_is_refused_and_told_why(text: str, sentence: str) -> No
         parse_timestamp(text)
     assert refusal.value.detail.startswith("timestamp: ")
     assert len(refusal.value.detail) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01T00:00:00Z", "0"),
+        ("1969-12-31T23:59:59Z", "-1"),
+        ("2026-11-27T12:00:00Z", "1795780800"),
+        ("2026-11-27t12:00:00z", "1795780800"),
+        ("2026-11-27T13:00:00+01:00", "1795780800"),
+        ("2026-11-27T08:30:00-03:30", "1795780800"),
+        ("2026-11-28T11:59:00+23:59", "1795780800"),
+        ("2026-11-27T12:00:00-00:00", "1795780800"),
+        ("2026-11-27T12:00:00.000Z", "1795780800"),
+        ("2026-11-27T12:00:00.5Z", "1795780800.5"),
+        ("2026-11-27T12:00:00.123456+00:00", "1795780800.123456"),
+        ("2026-11-27T12:00:00.1234560000Z", "1795780800.123456"),
+        ("2026-11-27T12:00:00.1234560001Z", "1795780800.123457"),
+        ("2026-11-27T12:00:00.9999999Z", "1795780801"),
+        (f"2026-11-27T12:00:00.{'0' * 9_999}1Z", "1795780800.000001"),
+        ("1969-12-31T23:59:59.25Z", "-0.75"),
+        ("2024-02-29T00:00:00Z", "1709164800"),
+        ("0001-01-01T00:00:00Z", str(TIMESTAMP_MIN)),
+        ("0001-01-01T01:00:00+01:00", str(TIMESTAMP_MIN)),
+        ("9999-12-31T23:59:59Z", str(TIMESTAMP_MAX)),
+        ("9999-12-31T22:59:59-01:00", str(TIMESTAMP_MAX)),
+    ],
+)
+def test_a_string_of_rfc_3339_is_read_as_seconds(text: str, seconds: str) -> None:
+    expected = (seconds, parse_timestamp(seconds))
+    assert read_time(json.dumps(text)) == expected
+    assert read_time_parameter(text, "at") == read_time_parameter(text.replace("+", " "), "at") == expected
+
+
+@given(
+    st.integers(TIMESTAMP_MIN + 86_400, TIMESTAMP_MAX - 86_400),
+    st.integers(-1_439, 1_439),
+    st.text("0123456789", max_size=12),
+)
+def test_a_string_is_never_early_and_less_than_a_microsecond_late(seconds: int, zone: int, digits: str) -> None:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    local = moment.astimezone(timezone(timedelta(minutes=zone))).isoformat()
+    text = f"{local[:19]}.{digits}{local[19:]}" if digits else local
+    exact = seconds + (Fraction(int(digits), 10 ** len(digits)) if digits else 0)
+    number, microseconds = read_time(f'"{text}"')
+    assert microseconds == math.ceil(exact * 1_000_000)
+    assert parse_timestamp(number) == microseconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1.50", "1.7e9", "17E+8", "1700000000.1234567"])
+def test_a_number_is_returned_as_it_was_sent(text: str) -> None:
+    assert read_time(text) == read_time_parameter(text, "at") == (text, parse_timestamp(text))
+
+
+def test_the_escapes_of_a_json_string_are_read() -> None:
+    assert read_time(r'"2026-11-27T12:00:00\u005a"') == ("1795780800", 1_795_780_800_000_000)
+
+
+BAD_STRINGS = {
+    "2026-11-27T12:00:00": "no time zone; write it behind the seconds, as in 2026-11-27T12:00:00Z",
+    "2026-11-27T12:00:00.5": "no time zone",
+    "2026-11-27T12:00": "no time zone",
+    "2026-11-27 12:00:00": "no time zone",
+    "2026-11-27": "expected a number of seconds since 1970, or a string such as",
+    "2026-11-27 12:00:00Z": "or a string such as",
+    "2026-11-27T12:00Z": "or a string such as",
+    "2026-11-27T12:00:00+0100": "or a string such as",
+    "2026-11-27T12:00:00+01": "or a string such as",
+    "2026-11-27T12:00:00+24:00": "or a string such as",
+    "2026-11-27T12:00:00+01:60": "or a string such as",
+    "2026-11-27T12:00:00.Z": "or a string such as",
+    "2026-11-27T12:00:00,5Z": "or a string such as",
+    "2026-11-27T12:00:00Z\n": "or a string such as",
+    " 2026-11-27T12:00:00Z": "or a string such as",
+    "+2026-11-27T12:00:00Z": "or a string such as",
+    "12026-11-27T12:00:00Z": "or a string such as",
+    "2026-W48-5T12:00:00Z": "or a string such as",
+    "20261127T120000Z": "or a string such as",
+    "\u0662026-11-27T12:00:00Z": "or a string such as",
+    "2026-11-27T12:00:00 Europe/Berlin": "or a string such as",
+    "Fri, 27 Nov 2026 12:00:00 GMT": "or a string such as",
+    "now": 'got "now"',
+    "": 'got ""',
+    "x" * 100_000: "or a string such as",
+    "2016-12-31T23:59:60Z": "is a leap second",
+    "2026-11-27T12:00:60+01:00": "is a leap second",
+    "2026-02-29T12:00:00Z": "no such time as 2026-02-29T12:00:00Z",
+    "2026-13-01T12:00:00Z": "no such time",
+    "2026-00-01T12:00:00Z": "no such time",
+    "2026-11-27T24:00:00Z": "no such time",
+    "2026-11-27T12:60:00Z": "no such time",
+    "2026-11-27T12:00:61Z": "no such time",
+    "0000-12-31T23:59:59Z": "before the year 1",
+    "0001-01-01T00:59:59.9999999+01:00": "before the year 1",
+    "9999-12-31T23:59:59.0000001Z": "after the year 9999",
+    "9999-12-31T23:59:59-00:01": "after the year 9999",
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), BAD_STRINGS.items(), ids=lambda each: each[:40])
+def test_a_string_that_is_no_instant_is_refused_and_told_why(text: str, sentence: str) -> None:
+    for read, sent in ((read_time, json.dumps(text)), (read_time_parameter, text)):
+        with pytest.raises(BadRequest) as refusal:
+            read(sent, "until")
+        assert refusal.value.detail.startswith("until: ")
+        assert sentence in refusal.value.detail
+        assert len(refusal.value.detail) < 250
+
+
+@pytest.mark.parametrize("raw", ["true", "null", "[1]", "{}", '"5"', r'"\ud800"'])
+def test_what_is_neither_a_number_nor_a_time_is_refused(raw: str) -> None:
+    with pytest.raises(BadRequest, match="timestamp: expected a number of seconds since 1970, or a string such as"):
+        read_time(raw)
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", "Infinity", "1_000", "\u0661", "+5", "01", "1.", ".5", " 5", "5\n", '"5"', "1e"]
+)
+def test_a_number_in_a_query_is_written_as_in_json(text: str) -> None:
+    with pytest.raises(BadRequest, match="at: expected a number of seconds since 1970"):
+        read_time_parameter(text, "at")
+
+
+def test_a_number_out_of_range_is_refused_in_a_query_too() -> None:
+    with pytest.raises(BadRequest, match=r"at: 1700000000000 is after the year 9999; .* milliseconds"):
+        read_time_parameter("1700000000000", "at")
 
 
 @given(st.integers(TIMESTAMP_MIN * 1_000_000, TIMESTAMP_MAX * 1_000_000))

@@ -150,6 +150,9 @@ def test_a_cross_check_says_where_both_values_came_from() -> None:
     assert "insert_queue_max (BROKER_INSERT_QUEUE_MAX) is less than batch_records_max (argument)" in said
     assert "batch_records_max (argument)" in refusal({"batch_records_max": 20_000})
     assert "insert_queue_max (default)" in refusal({"batch_records_max": 20_000})
+    said = refusal({"token_ttl_s": 2_592_001})
+    assert "session_max_s (default) is less than token_ttl_s (argument), 2592000 and 2592001" in said
+    assert Settings(token_ttl_s=2_592_000).session_max_s == 2_592_000
 
 
 def test_the_line_of_a_setting_is_where_its_statement_begins(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ CLAIMS: dict[str, Any] = {"sub": "id-1", "username": "ada", "gen": 3, "iat": NOW
 
 @pytest.fixture
 def tokens() -> Tokens:
-    return Tokens(SECRET, ttl_s=60)
+    return Tokens(SECRET, ttl_s=60, session_max_s=150)
 
 
 def signed(secret: str = SECRET, algorithm: str = "HS256", without: str = "", **changes: object) -> str:
@@ -36,19 +36,41 @@ def unsigned(header: object, claims: object = CLAIMS, signature: str = "") -> st
 
 
 def test_a_token_says_who_and_until_when(tokens: Tokens) -> None:
-    token = tokens.make(ADA, NOW_S)
-    assert tokens.verify(token, NOW_S) == ("id-1", "ada", 3, NOW_S + 60)
+    token, expires_s = tokens.make(ADA, NOW_S, NOW_S)
+    assert expires_s == NOW_S + 60
+    assert tokens.verify(token, NOW_S) == ("id-1", "ada", 3, NOW_S + 60, NOW_S)
     assert jwt.get_unverified_header(token)["alg"] == "HS256"
     claims = jwt.decode(token, options={"verify_signature": False})
-    assert claims.keys() == {"sub", "username", "gen", "iat", "exp", "jti"}
+    assert claims.keys() == {"sub", "username", "gen", "iat", "exp", "auth_time", "jti"}
 
 
 def test_no_two_tokens_are_equal(tokens: Tokens) -> None:
-    assert tokens.make(ADA, NOW_S) != tokens.make(ADA, NOW_S)
+    assert tokens.make(ADA, NOW_S, NOW_S) != tokens.make(ADA, NOW_S, NOW_S)
+
+
+@pytest.mark.parametrize(("after_s", "valid_s"), [(0, 60), (1, 60), (90, 60), (91, 59), (149, 1), (-10, 60)])
+def test_a_renewed_token_keeps_the_time_of_the_login_and_never_outlives_the_session(
+    tokens: Tokens, after_s: int, valid_s: int
+) -> None:
+    now_s = NOW_S + after_s
+    token, expires_s = tokens.make(ADA, now_s, NOW_S)
+    assert expires_s == now_s + valid_s
+    assert tokens.verify(token, now_s)[-2:] == (expires_s, NOW_S)
+
+
+@pytest.mark.parametrize("after_s", [150, 151, 10_000_000])
+def test_no_token_is_made_after_the_session(tokens: Tokens, after_s: int) -> None:
+    with pytest.raises(Unauthorized, match=r"the login was 150 seconds ago or more \(session_max_s\); log in again"):
+        tokens.make(ADA, NOW_S + after_s, NOW_S)
+
+
+def test_a_token_of_an_older_version_was_made_by_the_login(tokens: Tokens) -> None:
+    assert tokens.verify(signed(), NOW_S).login_s == NOW_S
+    assert tokens.verify(signed(auth_time=NOW_S - 100), NOW_S).login_s == NOW_S - 100
 
 
 def test_a_token_ends_at_its_time_also_when_it_was_seen_before(tokens: Tokens) -> None:
-    token = tokens.make(ADA, NOW_S)
+    token, _ = tokens.make(ADA, NOW_S, NOW_S)
     tokens.verify(token, NOW_S + 59.9)
     for now_s in (NOW_S + 60, NOW_S + 61):
         with pytest.raises(Unauthorized, match="the token has expired"):
@@ -80,6 +102,9 @@ BAD_TOKENS = {
     "gen is an object": signed(gen={}),
     "exp is endless": jwt.api_jws.encode(json.dumps(CLAIMS | {"exp": float("inf")}).encode(), SECRET),
     "sub is a number": signed(sub=1),
+    "iat is text": signed(iat="now"),
+    "auth_time is null": signed(auth_time=None),
+    "auth_time is endless": jwt.api_jws.encode(json.dumps(CLAIMS | {"auth_time": float("inf")}).encode(), SECRET),
 }
 
 
@@ -92,7 +117,7 @@ def test_a_bad_token_is_refused_and_not_told_why(tokens: Tokens, token: str) -> 
 
 def test_what_is_remembered_of_tokens_is_bounded(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("broker.accounts.tokens._VERIFIED_MAX", 3)
-    made = [tokens.make(ADA, NOW_S) for _ in range(10)]
+    made = [tokens.make(ADA, NOW_S, NOW_S)[0] for _ in range(10)]
     for token in made:
         tokens.verify(token, NOW_S)
     assert list(tokens._verified) == made[-3:]

@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.answers import insert, post, problem
 from tests.support.postgres import options_of
-from tests.support.servers import ServerProcess, wait_for
+from tests.support.servers import BOUND_S, ServerProcess, wait_for
 
 PASSWORD = "correct horse"
 
@@ -46,6 +46,22 @@ def _sign_up(client: httpx.Client, **changes: Any) -> httpx.Response:
     return client.post("/users", json=_body() | changes)
 
 
+def _claims(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
+def _check_login(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    """Checks the fields of a login that has just happened, and returns the claims of its token."""
+    claims = _claims(answer["jwt"])
+    assert answer["username"] == claims["username"] == name
+    assert isinstance(answer["expires_at"], int)
+    assert answer["expires_at"] == claims["exp"] == claims["iat"] + 86_400
+    assert claims["auth_time"] == claims["iat"] == int(answer["time"])
+    assert abs(time.time() - answer["time"]) < BOUND_S
+    return claims
+
+
 def run_command(*arguments: str, sent: bytes = b"") -> bytes:
     """What a command of `broker` prints."""
     command = [sys.executable, "-m", "broker", *arguments]
@@ -59,9 +75,17 @@ def test_a_new_user_is_answered_without_the_password(nobody: httpx.Client) -> No
     name = _new_name()
     answer = _sign_up(nobody, username=name, info={"colour": "red"})
     assert answer.status_code == 201
-    assert list(answer.json()) == ["id", "username", "info"]
+    assert list(answer.json()) == ["id", "username", "info", "jwt", "expires_at", "time"]
     assert (answer.json()["username"], answer.json()["info"]) == (name, {"colour": "red"})
+    assert answer.headers["cache-control"] == "no-store"
     assert PASSWORD not in answer.text
+
+
+def test_a_sign_up_is_a_login(nobody: httpx.Client) -> None:
+    answer = _sign_up(nobody).json()
+    _check_login(answer, answer["username"])
+    me = nobody.get("/users/me", headers={"Authorization": f"Bearer {answer['jwt']}"})
+    assert me.json() == {name: answer[name] for name in ("id", "username", "info")}
 
 
 @pytest.mark.parametrize(
@@ -72,9 +96,10 @@ def test_info_is_any_json_and_kept_as_sent(nobody: httpx.Client, server: ServerP
     body = f'{{"username":"{name}","password":"{PASSWORD}","info": {info} }}'
     answer = post(nobody, "/users", body.encode())
     assert answer.status_code == 201
-    assert answer.text.endswith(f'"info":{info}}}\n')
-    with server.client(name) as user:
-        assert user.get("/users/me").text == answer.text
+    user, separator, login = answer.text.partition(f'"info":{info},"jwt":')
+    assert (separator, login.count(",")) == (f'"info":{info},"jwt":', 2)
+    with server.client(name) as client:
+        assert client.get("/users/me").text == f'{user}"info":{info}}}\n'
 
 
 def test_without_info_it_is_null(nobody: httpx.Client) -> None:
@@ -185,14 +210,14 @@ def test_a_login_answers_a_token_for_the_caller(nobody: httpx.Client) -> None:
     user = _sign_up(nobody, username=name, info=[1]).json()
     answer = nobody.post("/login", json={"username": name.upper(), "password": PASSWORD})
     assert answer.status_code == 200
-    assert list(answer.json()) == ["jwt"]
+    assert list(answer.json()) == ["jwt", "username", "expires_at", "time"]
     assert answer.headers["cache-control"] == "no-store"
-    claims = jwt.decode(answer.json()["jwt"], options={"verify_signature": False})
-    assert claims.keys() == {"sub", "username", "gen", "iat", "exp", "jti"}
-    assert (claims["sub"], claims["username"]) == (user["id"], name)
-    assert claims["exp"] - claims["iat"] == 86_400
+    claims = _check_login(answer.json(), name)
+    assert claims.keys() == {"sub", "username", "gen", "iat", "exp", "auth_time", "jti"}
+    assert claims["sub"] == user["id"]
     me = nobody.get("/users/me", headers={"Authorization": f"bEARER {answer.json()['jwt']}"})
-    assert (me.json(), me.headers["cache-control"]) == (user, "no-store")
+    assert me.json() == {each: user[each] for each in ("id", "username", "info")}
+    assert me.headers["cache-control"] == "no-store"
 
 
 COMPOSED, DECOMPOSED = "p\u00e4sswort", "pa\u0308sswort"
@@ -323,8 +348,8 @@ def test_a_bad_token_is_unauthorized_everywhere(
 ) -> None:
     authorization = make(server, ada.headers["Authorization"].removeprefix("Bearer "))
     headers = [] if authorization is None else [(b"Authorization", authorization.encode("latin-1"))]
-    calls = [("POST", "/insert"), ("GET", "/users/me"), ("GET", "/collections/a"), ("GET", "/collection/a"),
-             ("GET", f"/cancel/{uuid4()}"), ("POST", f"/cancel/{uuid4()}")]  # fmt: skip
+    calls = [("POST", "/insert"), ("POST", "/token"), ("GET", "/users/me"), ("GET", "/collections/a"),
+             ("GET", "/collection/a"), ("GET", f"/cancel/{uuid4()}"), ("POST", f"/cancel/{uuid4()}")]  # fmt: skip
     for method, path in calls:
         answer = nobody.request(method, path, headers=headers)
         problem(answer, 401)
@@ -362,6 +387,84 @@ def test_a_secret_given_to_two_servers_makes_one_login_do_for_both(tmp_path: Pat
         token = ada.headers["Authorization"].removeprefix("Bearer ")
         assert jwt.decode(token, "s" * 32, algorithms=["HS256"])["username"] == "ada"
         assert not (tmp_path / "a" / "token-secret").exists()
+
+
+# Renewal
+
+
+def _renew(client: httpx.Client, token: str) -> httpx.Response:
+    return client.post("/token", headers={"Authorization": f"Bearer {token}"})
+
+
+def test_a_token_is_renewed_and_the_old_one_stays_valid(nobody: httpx.Client) -> None:
+    name = _new_name()
+    first = _sign_up(nobody, username=name).json()
+    answer = _renew(nobody, first["jwt"])
+    assert answer.status_code == 200
+    assert list(answer.json()) == ["jwt", "username", "expires_at", "time"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json()["username"] == name
+    assert answer.json()["time"] > first["time"]
+    claims, old = _claims(answer.json()["jwt"]), _claims(first["jwt"])
+    assert claims["exp"] == answer.json()["expires_at"] == int(answer.json()["time"]) + 86_400
+    assert claims["jti"] != old["jti"]
+    kept = ("sub", "username", "gen", "auth_time")
+    assert [claims[each] for each in kept] == [old[each] for each in kept]
+    for token in (first["jwt"], answer.json()["jwt"]):
+        assert nobody.get("/users/me", headers={"Authorization": f"Bearer {token}"}).json()["username"] == name
+
+
+def test_the_time_of_a_login_is_as_exact_as_the_servers_clock(nobody: httpx.Client) -> None:
+    token = _sign_up(nobody).json()["jwt"]
+    times = [_renew(nobody, token).json()["time"] for _ in range(5)]
+    assert len({seconds % 1 for seconds in times}) > 1
+
+
+@pytest.mark.parametrize("auth_time", ["with auth_time", "of an older version"])
+def test_a_renewed_token_never_outlives_the_session(
+    server: ServerProcess, nobody: httpx.Client, auth_time: str
+) -> None:
+    name = "iat" if auth_time == "of an older version" else "auth_time"
+    made = _sign_up(nobody).json()["jwt"]
+    now = int(time.time())
+
+    def logged_in(ago_s: int) -> str:
+        """A token that is still valid for an hour, of a login some seconds ago."""
+        return _changed(server, made, **{"auth_time": None, name: now - ago_s, "exp": now + 3_600})
+
+    session_s, ttl_s = 2_592_000, 86_400
+    last = _renew(nobody, logged_in(session_s - 1_000)).json()
+    assert last["expires_at"] == now + 1_000
+    assert _claims(last["jwt"])["auth_time"] == now + 1_000 - session_s
+    assert _renew(nobody, last["jwt"]).json()["expires_at"] == now + 1_000
+    answer = _renew(nobody, logged_in(session_s - ttl_s - 1_000)).json()
+    assert answer["expires_at"] == int(answer["time"]) + ttl_s
+    for ago_s in (session_s, session_s + 1, 10 * session_s):
+        answer = _renew(nobody, logged_in(ago_s))
+        assert "log in again" in problem(answer, 401)
+        assert answer.headers["www-authenticate"] == 'Bearer realm="broker"'
+
+
+def test_the_setting_limits_the_session(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, token_ttl_s=60, session_max_s=60) as strict, strict.client() as client:
+        first = _sign_up(client).json()
+        begun = int(first["time"])
+        assert first["expires_at"] == begun + 60
+        wait_for(lambda: time.time() >= begun + 1)
+        assert _renew(client, first["jwt"]).json()["expires_at"] == begun + 60
+
+
+@pytest.mark.parametrize("change", ["disabled = 1", "gen = gen + 1", "id = 'another'"])
+def test_a_token_whose_user_is_disabled_changed_or_gone_is_not_renewed(tmp_path: Path, change: str) -> None:
+    with ServerProcess(tmp_path, user_age_max_s=0.05) as strict, strict.client() as client:
+        token = _sign_up(client, username="ada").json()["jwt"]
+        renewed = _renew(client, token).json()["jwt"]
+        with closing(sqlite3.connect(tmp_path / "broker.db")) as db:
+            db.execute(f"UPDATE users SET {change} WHERE username = 'ada'")
+            db.commit()
+        wait_for(lambda: _renew(client, token).status_code == 401)
+        for each in (token, renewed):
+            assert "not valid any more; log in again" in problem(_renew(client, each), 401)
 
 
 # Access

@@ -243,7 +243,14 @@ def test_lines_are_for_inserts_only(server: ServerProcess) -> None:
         (b'{"event":"a","data":1,"dta":1}', "object contains unknown field `dta`"),
         (b'{"event":"a","data":1,"a - at `$[9].b":1}', "object contains unknown field"),
         (b'{"event":"a","data":1,"published":1}', "published: expected `bool | null`, got `int`"),
-        (b'{"event":"a","data":1,"timestamp":true}', "timestamp: expected a number of seconds since 1970, got true"),
+        (
+            b'{"event":"a","data":1,"timestamp":true}',
+            'timestamp: expected a number of seconds since 1970, or a string such as "2026-11-27T12:00:00Z", got true',
+        ),
+        (
+            b'{"event":"a","data":1,"timestamp":"2026-11-27T12:00:00"}',
+            "timestamp: 2026-11-27T12:00:00 has no time zone",
+        ),
         (b'{"event":"a","data":1,"timestamp":1700000000000}', "timestamp: 1700000000000 is after the year 9999"),
         (b'{"event":"a","data":1,"uuid":"7"}', "uuid: expected 36 characters"),
         (b'{"event":"$a","data":1}', BAD_NAMES["$ready"]),

@@ -155,6 +155,48 @@ def test_a_bad_timestamp_is_refused(ada: httpx.Client, text: str, sentence: str)
     assert sentence in problem(insert(ada, "insert/bad", more=b',"timestamp":%b' % text.encode()), 400)
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("2001-09-09T03:46:40+02:00", "1000000000"),
+        ("2001-09-09T01:46:40.2500000001Z", "1000000000.250001"),
+        ("2096-10-02t07:06:40z", "4000000000"),
+    ],
+)
+def test_a_timestamp_of_rfc_3339_is_answered_as_seconds(ada: httpx.Client, text: str, number: str) -> None:
+    answer = insert(ada, "insert/rfc-3339", more=b', "timestamp" : "%b" ' % text.encode())
+    published = "false" if number.startswith("4") else "true"
+    assert answer.status_code == 201
+    assert f'"timestamp":{number},"published":{published}' in answer.text
+    assert f'"timestamp":{number},' in ada.get("/collections/insert/rfc-3339?order=desc&limit=1").text
+    assert not answer.json()["published"] or answer.json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("2026-11-27T12:00:00", "timestamp: 2026-11-27T12:00:00 has no time zone; write it behind the seconds"),
+        ("2026-11-27T12:00:60Z", "is a leap second"), ("2026-02-30T12:00:00Z", "there is no such time"),
+        ("0000-01-01T00:00:00Z", "before the year 1"), ("9999-12-31T23:59:59-01:00", "after the year 9999"),
+        ("tomorrow", 'or a string such as "2026-11-27T12:00:00Z", got "tomorrow"'),
+        (r"\ud800", "or a string such as"),
+    ],
+)  # fmt: skip
+def test_a_timestamp_that_is_no_instant_is_refused(ada: httpx.Client, text: str, sentence: str) -> None:
+    assert sentence in problem(insert(ada, "insert/bad", more=b',"timestamp":"%b"' % text.encode()), 400)
+
+
+def test_a_batch_may_have_numbers_and_strings(ada: httpx.Client) -> None:
+    times = ["1.50", '"1970-01-01T00:00:01.5Z"', "null"]
+    batch = ",".join(f'{{"event":"insert/both","data":1,"timestamp":{each}}}' for each in times)
+    answer = post(ada, "/insert", f"[{batch}]".encode())
+    assert [each["timestamp"] for each in answer.json()[:2]] == [1.5, 1.5]
+    assert answer.text.count('"timestamp":1.50,') == answer.text.count('"timestamp":1.5,') == 1
+    bad = post(ada, "/insert", f"[{batch}]".replace("01.5Z", "01.5").encode())
+    assert (bad.status_code, bad.json()["index"]) == (400, 1)
+    assert "record 1: timestamp: 1970-01-01T00:00:01.5 has no time zone" in bad.json()["detail"]
+
+
 def test_a_log_only_record_has_no_id_whatever_its_timestamp(ada: httpx.Client) -> None:
     inserted = [insert(ada, "insert/quiet", more=b',"published":true' + t).json() for t in (b"", b',"timestamp":9e9')]
     for record in inserted:
@@ -336,9 +378,22 @@ def test_the_same_insert_again_answers_the_first_record(ada: httpx.Client) -> No
     assert len(ada.get("/collections/insert/again").json()) == 1
 
 
+def test_an_insert_with_the_same_instant_in_another_form_is_a_repeated_one(ada: httpx.Client) -> None:
+    uuid = str(uuid4())
+    forms = ['"2096-10-02T07:06:40.5Z"', '"2096-10-02T09:06:40.50000+02:00"', "4000000000.5", "4.0000000005e9"]
+    answers = [
+        insert(ada, "insert/instant", more=b',"timestamp":%b,"uuid":"%b"' % (each.encode(), uuid.encode()))
+        for each in forms
+    ]
+    assert [answer.status_code for answer in answers] == [201, 200, 200, 200]
+    assert len({answer.content for answer in answers}) == 1
+    other = insert(ada, "insert/instant", more=b',"timestamp":"2096-10-02T07:06:40Z","uuid":"%b"' % uuid.encode())
+    assert uuid in problem(other, 409)
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"event": "insert/other"}, {"data": "1.0"}, {"timestamp": "9"}, {"timestamp": None}, {"published": "true"}],
+    [{"event": "insert/other"}, {"data": "1.0"}, {"timestamp": "9.5"}, {"timestamp": None}, {"published": "true"}],
     ids=str,
 )
 def test_a_known_uuid_with_anything_else_is_refused(ada: httpx.Client, change: dict[str, str | None]) -> None:

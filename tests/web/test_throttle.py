@@ -78,6 +78,14 @@ def test_an_address_that_tries_many_names_is_told_to_wait(server: ServerProcess)
     assert attempt(server, "/login", "user11", "wrong", "203.0.113.8").status_code == 401
 
 
+def test_guessers_elsewhere_do_not_keep_out_who_has_just_signed_up(server: ServerProcess) -> None:
+    assert attempt(server, "/users", "ada", RIGHT, "203.0.113.99").status_code == 201
+    answers = [attempt(server, "/login", "ada", "wrong", f"203.0.113.{n}").status_code for n in range(6)]
+    assert answers == [401] * 5 + [429]
+    assert attempt(server, "/login", "ada", RIGHT, "203.0.113.98").status_code == 429
+    assert attempt(server, "/login", "ada", RIGHT, "203.0.113.99").status_code == 200
+
+
 def test_an_address_may_sign_up_only_so_often(server: ServerProcess) -> None:
     answers = [attempt(server, "/users", f"user{n}", RIGHT, "203.0.113.7") for n in range(5)]
     assert [answer.status_code for answer in answers] == [201] * 4 + [429]

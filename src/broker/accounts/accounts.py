@@ -1,10 +1,11 @@
-"""Who somebody is: sign-up, login, and the user whose token a request carries."""
+"""Who somebody is: sign-up, login, renewal, and the user whose token a request carries."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from broker.accounts.passwords import Passwords
 from broker.accounts.throttle import Throttle
@@ -23,6 +24,16 @@ from broker.users import (
 )
 
 _CACHED_USERS_MAX = 10_000  # entries; some hundred bytes each
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A token that was just made for ``user``, and the times from which a page computes when to renew it."""
+
+    user: User
+    token: str = field(repr=False)
+    expires_s: int  # seconds since the epoch
+    now_us: int  # the time of the clock that decides when the token expires, in microseconds since the epoch
 
 
 class Accounts:
@@ -44,14 +55,14 @@ class Accounts:
     async def start(self) -> None:
         """Raises SettingsError if the store's secret cannot be used, and Unavailable."""
         secret = self._settings.token_secret or await self._store.token_secret()
-        self._tokens = Tokens(secret, self._settings.token_ttl_s)
+        self._tokens = Tokens(secret, self._settings.token_ttl_s, self._settings.session_max_s)
         self._passwords = Passwords(self._settings.password_hashes_max)
 
     def stop(self) -> None:
         self._passwords.stop()
 
-    async def sign_up(self, username: str, password: str, info: bytes, address: str = "") -> User:
-        """Creates a user. ``info`` is compact JSON; ``address`` is the client's.
+    async def sign_up(self, username: str, password: str, info: bytes, address: str = "") -> Login:
+        """Creates a user, and logs the user in. ``info`` is compact JSON; ``address`` is the client's.
 
         Raises BadRequest, Forbidden (sign-up is closed), Conflict (the name is taken), TooManyRequests."""
         if not self._settings.signup:
@@ -65,10 +76,11 @@ class Accounts:
         password_hash = "" if taken else await self._passwords.hash(password)
         user = User(str(make_uuid(self._clock() // 1_000)), username, info, password_hash)
         await self._store.add_user(user)
-        return user
+        self._throttle.logged_in(username, address)
+        return self._login(user)
 
-    async def log_in(self, username: str, password: str, address: str = "") -> str:
-        """Returns a token. Raises Unauthorized, with the same message for an unknown user, a wrong password and a
+    async def log_in(self, username: str, password: str, address: str = "") -> Login:
+        """Checks the password. Raises Unauthorized, with the same message for an unknown user, a wrong password and a
         disabled user; and TooManyRequests."""
         # The password is tried in its normal form and as it was sent, because users of older versions have a hash of
         # the latter. Both are tried whoever the user is, so that the time of the response does not depend on it.
@@ -83,7 +95,23 @@ class Accounts:
         if not right or user is None or user.disabled:
             raise Unauthorized("the user name or the password is wrong")
         self._throttle.logged_in(username, address)
-        return self._tokens.make(user, self._clock() // 1_000_000)
+        return self._login(user)
+
+    async def renew(self, token: str) -> Login:
+        """Returns another token of the same session. Raises what ``authenticate`` raises, and Unauthorized if the
+        session is over.
+
+        The new token has the ``gen`` of the old one, because ``authenticate`` compares it with the user's. So the new
+        token is no more valid than the old one if the user came from the cache and has been changed since."""
+        user = await self.authenticate(token)
+        return self._login(user, self._tokens.verify(token, self._clock() / 1e6).login_s)
+
+    def _login(self, user: User, login_s: int | None = None) -> Login:
+        """Makes a token. ``login_s`` is the time of the login in seconds since the epoch, or None if it is now."""
+        now_us = self._clock()
+        now_s = now_us // 1_000_000
+        token, expires_s = self._tokens.make(user, now_s, now_s if login_s is None else login_s)
+        return Login(user, token, expires_s, now_us)
 
     async def authenticate(self, token: str) -> User:
         """Returns the token's user, in a state that is at most ``user_age_max_s`` old. Raises Unauthorized, and

@@ -22,6 +22,7 @@ class Claims(NamedTuple):
     username: str
     gen: int
     expires: int  # seconds since the epoch
+    login_s: int  # when the user logged in, in seconds since the epoch; a renewal does not change it
 
 
 class Tokens:
@@ -30,21 +31,33 @@ class Tokens:
 
     Mutable state: the claims of tokens whose signature was verified, in the order of verification."""
 
-    def __init__(self, secret: str, ttl_s: int) -> None:
+    def __init__(self, secret: str, ttl_s: int, session_max_s: int) -> None:
         self._secret = secret
         self._ttl_s = ttl_s
+        self._session_max_s = session_max_s
         self._verified: OrderedDict[str, Claims] = OrderedDict()
 
-    def make(self, user: User, now_s: int) -> str:
+    def make(self, user: User, now_s: int, login_s: int) -> tuple[str, int]:
+        """Returns a token of the session that began with a login at ``login_s``, and when it expires. All times are in
+        seconds since the epoch.
+
+        Raises Unauthorized if the session is over."""
+        expires = min(now_s + self._ttl_s, login_s + self._session_max_s)
+        if expires <= now_s:
+            raise Unauthorized(
+                f"the session is over: the login was {self._session_max_s} seconds ago or more (session_max_s); "
+                "log in again"
+            )
         claims = {
             "sub": user.id,
             "username": user.username,
             "gen": user.gen,
             "iat": now_s,
-            "exp": now_s + self._ttl_s,
+            "exp": expires,
+            "auth_time": login_s,  # named as in OpenID Connect Core 1.0, section 2
             "jti": secrets.token_hex(8),
         }
-        return jwt.encode(claims, self._secret, algorithm="HS256")
+        return jwt.encode(claims, self._secret, algorithm="HS256"), expires
 
     def verify(self, token: str, now_s: float) -> Claims:
         """Raises Unauthorized. Expiry has a message of its own, because a page reacts to it. All other failures share
@@ -74,6 +87,13 @@ class Tokens:
                     "verify_nbf": False,
                 },
             )
-            return Claims(str(claims["sub"]), str(claims["username"]), int(claims["gen"]), int(claims["exp"]))
+            return Claims(
+                str(claims["sub"]),
+                str(claims["username"]),
+                int(claims["gen"]),
+                int(claims["exp"]),
+                # Tokens of older versions have no ``auth_time``. Each of them was made by a login.
+                int(claims.get("auth_time", claims["iat"])),
+            )
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
             raise Unauthorized("the token is not valid; log in again") from None

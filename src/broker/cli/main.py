@@ -14,15 +14,17 @@ from typing import Any
 from urllib.parse import quote
 
 import click
+import msgspec
 import uvloop
 
-from broker import __version__
+from broker import __version__, raw_json
 from broker.cli.boundary import clear_errors
 from broker.cli.client import Client, ClientError, Unsure, check_id, check_token, collection
 from broker.cli.operations import COMMANDS
 from broker.cli.options import Commands, Password, PathOption, Text, WithNumbers, file_source, given_by
 from broker.cli.process import prepare
 from broker.cli.urls import parse_url
+from broker.errors import BadRequest
 from broker.origins import LOCAL_ORIGINS
 from broker.records import make_uuid
 from broker.server.hangup import ignore_hangups
@@ -30,9 +32,11 @@ from broker.server.run import set_up_logging
 from broker.server.tls import client_context
 from broker.server.workers import run
 from broker.settings import TABLE, Settings, read_settings
+from broker.users import UserView
 
 TOKEN_FILE = Path("~/.config/broker/token")
 _DEFAULTS = Settings()
+_user_decoder = msgspec.json.Decoder(UserView)
 
 _url = click.option(
     "--url", envvar="BROKER_URL", default="http://127.0.0.1:8080", type=Text(), show_default=True, help="The server."
@@ -181,7 +185,7 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
     _json(info, "--info")
     with clear_errors():
         body = f'{{"username":{json.dumps(username)},"password":{json.dumps(password)},"info":{info}}}'
-        click.echo(_client(**options, needs_token=False).post("/users", body.encode()))
+        click.echo(_user(_client(**options, needs_token=False).post("/users", body.encode())))
 
 
 @main.command("login")
@@ -277,6 +281,16 @@ def cancel(uuid: str, **options: Any) -> None:
 
 for _command in COMMANDS:
     main.add_command(_command)
+
+
+def _user(answer: str) -> str:
+    """Returns the user alone from the response to a sign-up, which also contains a token: a terminal shows no token."""
+    try:
+        user, compact = raw_json.decode(_user_decoder, answer.encode(), "the response")
+    except BadRequest as error:
+        raise ClientError(f"the server responded with something else than a user: {error}") from None
+    user.info = msgspec.Raw(compact(bytes(user.info)))
+    return msgspec.json.encode(user).decode()
 
 
 def _seconds(text: str) -> None:

@@ -596,9 +596,11 @@ def _ending_of(version: Record) -> Ending:
 
 
 def _repeated(first: Record, new: NewRecord) -> Record:
-    """Returns ``first`` if ``new`` repeats the same insert. Raises Conflict otherwise."""
-    same = (first.user, first.event, first.data, first.log_only, first.timestamp, first.until)
-    if same != (new.user, new.event, new.data, new.log_only, new.timestamp, new.until):
+    """Returns ``first`` if ``new`` repeats the same insert. Raises Conflict otherwise. Two forms of the same time are
+    the same."""
+    due_us = None if first.timestamp is None else first.due_us
+    same = (first.user, first.event, first.data, first.log_only, due_us, first.until_us)
+    if same != (new.user, new.event, new.data, new.log_only, new.due_us, new.until_us):
         raise Conflict(f"the uuid {new.uuid} belongs to another insert; make a new one for each record")
     return first
 

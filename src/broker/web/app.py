@@ -34,6 +34,7 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
         Route("/insert", Methods(POST=Insert(broker, bodies).insert)),
         Route("/events", Methods(GET=stream.open, POST=stream.open_by_body)),
         Route("/login", Methods(POST=accounts.log_in)),
+        Route("/token", Methods(POST=accounts.renew)),
         Route("/users", Methods(POST=accounts.sign_up)),
         Route("/users/me", Methods(GET=accounts.me)),
         Route("/collections/{event:path}", log),

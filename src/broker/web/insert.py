@@ -24,8 +24,8 @@ from broker.records import (
     encode_receipt,
     encode_record,
     make_uuid,
-    parse_timestamp,
     parse_uuid,
+    read_time,
 )
 from broker.web.requests import JSON, NDJSON, Bodies, caller, media_type, prefers_minimal, respond_json
 
@@ -39,7 +39,7 @@ class InsertBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     timestamp: msgspec.Raw = msgspec.Raw()
     published: bool | None = False
     uuid: str | None = None
-    until: msgspec.Raw = msgspec.Raw()
+    until: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     if_latest: str | None = None
     late: Literal["publish", "refuse"] | None = None
 
@@ -57,27 +57,27 @@ _array_decoder = msgspec.json.Decoder(list[InsertBody])
 
 def _new_record(username: str, now_ms: int, body: InsertBody, compact: raw_json.Compact) -> NewRecord:
     """Returns the record that the client asks to append. Raises BadRequest."""
-    sent = bytes(body.timestamp).decode()
-    timestamp = sent if sent not in ("", "null") else None
+    sent = bytes(body.timestamp)
+    timestamp, due_us = read_time(compact(sent).decode()) if sent not in (b"", b"null") else (None, None)
     new = NewRecord(
         uuid=make_uuid(now_ms) if body.uuid is None else parse_uuid(body.uuid),
         event=body.event,
         data=compact(bytes(body.data)),
         user=username,
         timestamp=timestamp,
-        due_us=None if timestamp is None else parse_timestamp(timestamp),
+        due_us=due_us,
         log_only=bool(body.published),
         uuid_given=body.uuid is not None,
     )
-    until = bytes(body.until)
-    if body.if_latest is None and body.late is None and until in (b"", b"null"):
+    if body.until is msgspec.UNSET and body.if_latest is None and body.late is None:
         return new
-    return _with_conditions(new, body, until.decode())
+    return _with_conditions(new, body, compact)
 
 
-def _with_conditions(new: NewRecord, body: InsertBody, until: str) -> NewRecord:
+def _with_conditions(new: NewRecord, body: InsertBody, compact: raw_json.Compact) -> NewRecord:
     """Adds the fields that few inserts have. Raises BadRequest if they contradict each other."""
-    until_us = None if until in ("", "null") else parse_timestamp(until, "until")
+    sent = b"" if body.until is msgspec.UNSET else bytes(body.until)
+    until, until_us = read_time(compact(sent).decode(), "until") if sent not in (b"", b"null") else (None, None)
     if until_us is not None:
         if new.log_only:
             raise BadRequest("until: a log-only record (published) is never the latest, so it has no end; leave it out")
@@ -90,7 +90,7 @@ def _with_conditions(new: NewRecord, body: InsertBody, until: str) -> NewRecord:
         raise BadRequest("if_latest: a log-only record (published) never becomes the latest; leave it out")
     return msgspec.structs.replace(
         new,
-        until=None if until_us is None else until,
+        until=until,
         until_us=until_us,
         if_latest=if_latest,
         late_refused=body.late == "refuse",

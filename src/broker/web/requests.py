@@ -231,10 +231,15 @@ async def respond_json(send: Send, status: int, json: bytes, headers: tuple[Head
 
 async def caller(scope: Scope, broker: Broker) -> User:
     """Returns the user whose token the request carries. Raises Unauthorized."""
+    return await broker.accounts.authenticate(bearer_token(scope))
+
+
+def bearer_token(scope: Scope) -> str:
+    """Returns the token that the request carries, whether or not it is valid. Raises Unauthorized if there is none."""
     value = header(scope, b"authorization")
     if value is None:
         raise Unauthorized("this needs a token: log in, then send the header Authorization: Bearer <jwt>")
     scheme, _, token = value.partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthorized("the header Authorization must consist of the word Bearer, a blank, and the token")
-    return await broker.accounts.authenticate(token.strip())
+    return token.strip()
