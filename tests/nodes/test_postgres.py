@@ -36,7 +36,7 @@ async def test_two_stores_on_one_log_give_no_position_twice(store: Store, workbe
 
 async def test_two_stores_end_each_version_once(store: Store, workbench: Workbench, tmp_path: Path) -> None:
     """Both wake up at the same time, for versions that end and for versions that supersede some of them."""
-    ends = {"until": f"{workbench.now_us + 10}e-6", "until_us": workbench.now_us + 10}
+    ends: dict[str, Any] = {"until": f"{workbench.now_us + 10}e-6", "until_us": workbench.now_us + 10}
     async with workbench.opened() as other:
         await store.append([workbench.new(event=f"e{n}", **ends) for n in range(100)])
         await store.append([workbench.new(event=f"e{n}", data="2", later_us=10) for n in range(50)])
