@@ -17,6 +17,7 @@ from broker.operations.export import export_log, import_log, read_head
 from broker.operations.move import move_log
 from broker.operations.verify import verify
 from broker.records import Cancel, NewRecord, seconds_text
+from broker.store import transaction
 from broker.store.base import Store
 from broker.store.transaction import Counters
 from tests.support.postgres import a_database
@@ -105,13 +106,15 @@ class Publisher:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("removals_kept", [2, 1_000])
 async def test_whatever_was_inserted_removed_ended_and_cancelled_there_is_no_fault_and_every_copy_is_the_same(
-    workbench: Workbench, tmp_path: Path, seed: int, removals_kept: int
+    workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, removals_kept: int
 ) -> None:
+    if seed % 2:  # what is due is read, and written, in several pages
+        monkeypatch.setattr(transaction, "_PAGE_RECORDS_MAX", 2)
     async with workbench.opened(removals_kept=removals_kept, event_names_max=6, snapshot_bytes_max=60) as store:
         publisher = Publisher(store, workbench, Random(seed))
-        for _ in range(150):
+        for step in range(150):
             await publisher.act()
-            if not workbench.database:
+            if not workbench.database and step % 10 == 0:
                 assert faults(workbench.folder) == []
     folder = as_folder(workbench, tmp_path / "moved")
     assert faults(folder) == []

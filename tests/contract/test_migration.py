@@ -189,6 +189,17 @@ def test_an_older_log_can_be_verified_backed_up_restored_and_exported_as_it_is(t
     assert (old / "broker.db").read_bytes() == before  # it was only read
 
 
+@pytest.mark.parametrize("store", ["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.postgres)])
+def test_an_older_log_is_moved_in_the_new_form(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if store == "PostgreSQL":
+        source = make_postgres_log(a_database(request.getfixturevalue("postgres")))
+    else:
+        source = str(make_sqlite_log(tmp_path / "old"))
+    move_log(source, str(tmp_path / "moved"), lambda done, total: None)
+    assert state_of(tmp_path / "moved") == (EVENT_NAMES, REMOVALS, 0, RESERVED)
+    assert faults(tmp_path / "moved") == []
+
+
 def test_faults_of_an_older_log_are_found_by_its_own_rules(tmp_path: Path) -> None:
     old = make_sqlite_log(tmp_path)
     with contextlib.closing(sqlite3.connect(old / "broker.db", isolation_level=None)) as log:

@@ -12,6 +12,8 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
+from broker.operations.move import move_log
+from broker.operations.verify import verify
 from broker.store.base import Store
 from broker.store.postgres.session import StoreClock
 from tests.support.postgres import a_database, a_server
@@ -30,6 +32,26 @@ async def test_two_stores_on_one_log_give_no_position_twice(store: Store, workbe
     async with workbench.opened() as other:
         await asyncio.gather(*[each.append([workbench.new()]) for each in (store, other) for _ in range(100)])
         assert await positions(store) == await positions(other) == list(range(1, 201))
+
+
+async def test_two_stores_end_each_version_once(store: Store, workbench: Workbench, tmp_path: Path) -> None:
+    """Both wake up at the same time, for versions that end and for versions that supersede some of them."""
+    ends: dict[str, Any] = {"until": f"{workbench.now_us + 10}e-6", "until_us": workbench.now_us + 10}
+    async with workbench.opened() as other:
+        await store.append([workbench.new(event=f"e{n}", **ends) for n in range(100)])
+        await store.append([workbench.new(event=f"e{n}", data="2", later_us=10) for n in range(50)])
+        workbench.now_us += 10
+        await asyncio.gather(*[each.publish_due() for each in (store, other) for _ in range(10)])
+        records = (await store.read(100, 1_000, 1_000, 10**6))[1]
+        assert [(record.event, record.data, record.ends is None) for record in records[:50]] == [
+            (f"e{n}", b"2", True) for n in range(50)
+        ]
+        assert sorted((record.event, record.data) for record in records[50:]) == [
+            (f"e{n}", b"null") for n in range(50, 100)
+        ]
+        assert len({record.ends for record in records[50:]}) == 50
+    move_log(workbench.database, str(tmp_path / "moved"), lambda done, total: None)
+    assert not list(verify(tmp_path / "moved" / "broker.db", lambda _: None))
 
 
 async def test_nothing_reads_the_whole_log(workbench: Workbench) -> None:

@@ -269,18 +269,20 @@ def _derive(log: sqlite3.Connection) -> None:
     )
     log.execute(
         f"""INSERT INTO events
-           WITH latest AS ({LATEST}), waiting AS (
-               SELECT event, count(*) AS pending, max(iif(data = :removal, 0, length(CAST(data AS BLOB)))) AS largest
-               FROM pending JOIN records USING (number) GROUP BY event
-           )
            SELECT event, position, bytes, pending, max(bytes, largest), removed, until_us FROM (
-               SELECT n.event, l.position, iif(l.removed, 0, coalesce(length(CAST(r.data AS BLOB)), 0)) AS bytes,
-                      coalesce(w.pending, 0) AS pending, coalesce(w.largest, 0) AS largest,
-                      coalesce(l.removed, 0) AS removed, e.until_us
-               FROM (SELECT event FROM latest UNION SELECT event FROM waiting) n
-               LEFT JOIN latest l USING (event) LEFT JOIN waiting w USING (event)
-               LEFT JOIN publications p ON p.position = l.position LEFT JOIN records r ON r.number = p.number
-               LEFT JOIN endings e ON e.number = p.number
+               SELECT n.event, n.position, iif(n.removed, 0, coalesce(length(CAST(r.data AS BLOB)), 0)) AS bytes,
+                      n.pending, n.largest, n.removed, e.until_us
+               FROM (
+                   SELECT event, max(position) AS position, sum(pending) AS pending, max(largest) AS largest,
+                          max(removed) AS removed
+                   FROM (
+                       SELECT event, position, 0 AS pending, 0 AS largest, removed FROM ({LATEST})
+                       UNION ALL
+                       SELECT event, NULL, count(*), max(iif(data = :removal, 0, length(CAST(data AS BLOB)))), 0
+                       FROM pending JOIN records USING (number) GROUP BY event
+                   ) GROUP BY event
+               ) n LEFT JOIN publications p USING (position) LEFT JOIN records r USING (number)
+               LEFT JOIN endings e USING (number)
            )""",  # noqa: S608 (constants)
         {"removal": REMOVAL.decode()},
     )
