@@ -21,7 +21,7 @@ from broker.errors import SettingsError
 from broker.operations.content import COPIED
 from broker.operations.move import Moved, move_log
 from broker.store.postgres.database import LOCK, Database, open_log
-from broker.store.transaction import Counters
+from broker.store.tables import Counters
 from tests.support.documents import ROOT, blocks
 from tests.support.operators import broker, insert, insert_state, tamper, told
 from tests.support.postgres import a_database

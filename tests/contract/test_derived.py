@@ -19,7 +19,7 @@ from broker.operations.verify import verify
 from broker.records import Cancel, NewRecord, seconds_text
 from broker.store import transaction
 from broker.store.base import Store
-from broker.store.transaction import Counters
+from broker.store.tables import Counters
 from tests.support.postgres import a_database
 from tests.support.store import Workbench
 

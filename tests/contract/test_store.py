@@ -138,13 +138,13 @@ async def test_of_equal_inserts_at_once_the_first_wins(store: Store, workbench: 
     assert {record.number for record, _ in results} == {1}
 
 
-@pytest.mark.parametrize("field", ["event", "data", "user", "timestamp", "log_only"])
+@pytest.mark.parametrize("field", ["event", "data", "user", "due_us", "log_only", "until_us"])
 async def test_a_known_uuid_with_anything_else_is_a_conflict_and_fails_no_other(
     store: Store, workbench: Workbench, field: str
 ) -> None:
-    changed = {"event": "x", "data": b"2", "user": "bob", "timestamp": "5", "log_only": True}
-    new = workbench.new(uuid_given=True)
-    fields = {name: getattr(new, name) for name in ("uuid", "event", "data", "user", "timestamp", "log_only")}
+    changed = {"event": "x", "data": b"2", "user": "bob", "due_us": 5, "log_only": True, "until_us": 2**60}
+    new = workbench.new(later_us=-10, uuid_given=True)
+    fields = {name: getattr(new, name) for name in ("uuid", "event", "data", "user", "timestamp", "due_us", "log_only")}
     other = NewRecord(**{**fields, field: changed[field]}, uuid_given=True)
     await append(store, new)
     results = await asyncio.gather(append(store, other), append(store, workbench.new()), return_exceptions=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from broker.errors import SettingsError
-from broker.store.transaction import Counters
+from broker.store.tables import Counters
 
 AGAIN = "run the same `broker move` command again; it checks what was done, and finishes the rest"
 

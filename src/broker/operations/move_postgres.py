@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 from broker.errors import SettingsError
 from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
 from broker.store.postgres.database import LOCK, MOVE_LOCK, Database, open_log
-from broker.store.transaction import Counters
+from broker.store.tables import Counters
 
 # The command reports each failure once, as an error. Without a handler, Python would also print psycopg's warnings.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())

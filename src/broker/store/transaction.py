@@ -6,10 +6,9 @@ data is kept from one transaction to the next, because another node may write in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -18,14 +17,15 @@ from broker.errors import (
     BadRequest,
     BrokerError,
     Conflict,
-    InsufficientStorage,
-    Late,
     NotFound,
     PreconditionFailed,
 )
 from broker.records import REMOVAL, Cancel, EventId, NewRecord, Record, Uuids
 from broker.settings import MIB, Settings
 from broker.store.base import Commit
+from broker.store.conditions import check_latest, check_repeated, check_times
+from broker.store.event_rows import EventRows
+from broker.store.tables import Counters, Ending, Tables
 from broker.users import User, username_key
 
 # Due records are read from the database in pages, and these are the limits of one page. They are also the limits of the
@@ -33,87 +33,10 @@ from broker.users import User, username_key
 # more records, the hint has none of them, and the relay reads the records from the store, page by page.
 _PAGE_RECORDS_MAX = 1_000
 _PAGE_BYTES_MAX = 8 * MIB
-_LATE_US = 5_000_000  # a record that may not be late is refused if its time passed longer ago than this
-
-# A row of the table ``events``: the event's name, position, bytes, pending, reserved, removed and until_us (see
-# _Event).
-EventRow = tuple[str, int | None, int, int, int, bool, int | None]
-
-
-class Counters(NamedTuple):
-    """The one row of the table ``state``."""
-
-    last_number: int
-    head: int
-    total_bytes: int
-    event_names: int
-    reserved_bytes: int
-    removals: int
-    removals_floor: int
-
-
-class Ending(NamedTuple):
-    """A version whose ``until`` has come. Endings are sorted by time, and then by the number of their version."""
-
-    until_us: int
-    number: int
-    position: int
-    event: str
-    uuid: UUID
-    user: str
-
 
 # An item of a batch, and its result: the record, and whether the item has inserted it.
 Item = NewRecord | Cancel
 Result = tuple[Record, bool]
-
-
-class Tables(Protocol):
-    """The SQL of one kind of database, within a transaction that holds the write lock.
-
-    The methods ``add_...`` and ``put_events`` accept the values of many rows as one flat list, row after row, because
-    the parameters of a statement have that form. ``next_due`` returns the time of the earliest pending record or
-    ending. ``due`` returns pending records in the order of (due time, number): as many as the two limits allow, but at
-    least one if any is due. ``endings`` returns the latest versions whose ``until`` has come. ``drop_removals`` deletes
-    the rows of this many removed events that have nothing pending, those with the lowest positions, and returns the
-    highest of these positions. Later queries see the rows that were added earlier."""
-
-    def counters(self) -> Counters: ...
-    def epochs(self) -> dict[str, int | None]: ...
-    def next_due(self) -> int | None: ...
-    def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Record]: ...
-    def endings(self, now_us: int) -> Iterable[Ending]: ...
-    def events(self, names: Sequence[str]) -> Iterable[EventRow]: ...
-    def records(self, uuids: Sequence[UUID]) -> Iterable[Record]: ...
-    def record_at(self, position: int) -> Record | None: ...
-    def has_user(self, key: str) -> bool: ...
-    def add_user(self, user: User, now_us: int) -> None: ...
-    def add_records(self, values: Sequence[Any]) -> None: ...
-    def add_publications(self, values: Sequence[Any]) -> None: ...
-    def add_pending(self, values: Sequence[Any]) -> None: ...
-    def add_endings(self, values: Sequence[Any]) -> None: ...
-    def add_cancellations(self, values: Sequence[Any]) -> None: ...
-    def remove_pending(self, pending: Sequence[tuple[int, int]]) -> None: ...
-    def put_events(self, values: Sequence[Any]) -> None: ...
-    def remove_events(self, names: Sequence[str]) -> None: ...
-    def drop_removals(self, count: int) -> int: ...
-    def put_counters(self, counters: Counters) -> None: ...
-
-
-@dataclass(slots=True)
-class _Event:
-    """The state of one event: a row of ``events``."""
-
-    position: int | None = None  # the position of its latest record; None: no record of it was published yet
-    bytes: int = 0  # the size of the latest record's data; 0 if the event is removed
-    pending: int = 0  # the number of its pending records
-    reserved: int = 0  # how many bytes of the snapshot are reserved for it: see Transaction._reserve
-    removed: bool = False  # whether the data of its latest record is null, so that it has no state
-    until_us: int | None = None  # when its latest record ends; None: it does not end by itself
-
-    @property
-    def has_state(self) -> bool:
-        return self.position is not None and not self.removed
 
 
 class Transaction:
@@ -138,15 +61,13 @@ class Transaction:
         self._settings = settings
         self._epoch = epoch  # read under the lock, because another node may have begun a new epoch
         self._epochs: dict[str, int | None] | None = None  # all epochs, once one of them was asked for
-        self._before = tables.counters()
-        (
-            self._last_number, self.head, self._total_bytes, self._event_names, self._reserved,
-            self._removals, self._removals_floor,
-        ) = self._before  # fmt: skip
-        self.next_due_us = tables.next_due()
+        self._before, self.next_due_us = tables.begin()
+        self._last_number, self.head, self._total_bytes = self._before[:3]
+        self._removals_floor = self._before.removals_floor
+        self._rows = EventRows(tables, settings, self._before)
+        self.pending_changed = False  # correct after ``finish``
         self._next_due_passed = False  # whether something that was to come at ``next_due_us`` may not come any more
-        self._uuids = Uuids()  # for endings
-        self._events: dict[str, _Event] = {}
+        self._uuids: Uuids | None = None  # makes those of endings
         # The values of the rows that are not written yet, row after row.
         self._records: list[Any] = []
         self._publications: list[int] = []
@@ -154,7 +75,6 @@ class Transaction:
         self._endings: list[Any] = []
         self._cancellations: list[Any] = []
         self._unpending: list[tuple[int, int]] = []  # the rows of ``pending`` to remove: (due time, number)
-        self._forgotten: list[str] = []  # the names of events that have no latest and no pending record any more
         # The records that were published last, in position order up to the head. The relay receives them with the
         # commit, if they are all.
         self._hint: list[Record] = []
@@ -173,11 +93,10 @@ class Transaction:
         endings = list(self._tables.endings(self._now_us))
         heapify(endings)
         while rows := list(self._tables.due(self._now_us, _PAGE_RECORDS_MAX, _PAGE_BYTES_MAX)):
-            self._load_events({record.event for record in rows})
+            self._rows.load({record.event for record in rows})
             for record in rows:
                 self._publish_endings(endings, before_us=record.due_us)
-                self._load_events({record.event})  # it was forgotten if the endings were flushed
-                self._events[record.event].pending -= 1
+                self._rows.load({record.event})  # the rows are forgotten if the endings were flushed
                 position = self._publish(record.event, record.number, record.data, record.until_us, was_pending=True)
                 published = msgspec.structs.replace(record, position=position, published_us=self._now_us)
                 self._hint.append(published)
@@ -200,16 +119,17 @@ class Transaction:
             page: list[Ending] = []
             while endings and len(page) < _PAGE_RECORDS_MAX and (before_us is None or endings[0].until_us < before_us):
                 page.append(heappop(endings))
-            self._load_events({ending.event for ending in page})
+            self._rows.load({ending.event for ending in page})
             for ending in page:
-                entry = self._events.get(ending.event)
-                if entry is not None and entry.position == ending.position:
+                row = self._rows.get(ending.event)
+                if row is not None and row.position == ending.position:
                     self._publish_ending(ending)
             if len(self._publications) > 4 * _PAGE_RECORDS_MAX:
                 self._flush()
 
     def _publish_ending(self, ending: Ending) -> None:
         self._last_number = number = self._last_number + 1
+        self._uuids = self._uuids or Uuids()
         uuid = self._uuids.make(self._now_us // 1_000)
         self._records += (
             number, uuid, ending.event, ending.user, None, ending.until_us, False, self._now_us, REMOVAL.decode()
@@ -256,7 +176,7 @@ class Transaction:
                 if isinstance(item.if_latest, UUID):
                     uuids.add(item.if_latest)
         by_uuid = {record.uuid: record for record in self._tables.records(list(uuids))} if uuids else {}
-        self._load_events(names.union(record.event for record in by_uuid.values()))
+        self._rows.load(names.union(record.event for record in by_uuid.values()))
         return [self._append_batch(batch, by_uuid) for batch in batches]
 
     def _append_batch(self, batch: Sequence[Item], by_uuid: dict[UUID, Record]) -> list[Result] | BrokerError:
@@ -279,26 +199,25 @@ class Transaction:
                 elif not item.uuid_given:
                     results.append((self._append(item, by_uuid), True))
                 elif first := by_uuid.get(item.uuid):
-                    results.append((_repeated(first, item), False))
+                    results.append((check_repeated(first, item), False))
                 else:
                     record = by_uuid[item.uuid] = self._append(item, by_uuid)
                     results.append((record, True))
             if repeated_cancel is not None and any(created for _, created in results):
-                raise _at(
-                    repeated_cancel,
-                    Conflict(
-                        "the record is cancelled already, and this batch inserts new records; leave the item out, if "
-                        "the other ones still make sense"
-                    ),
+                error = Conflict(
+                    "the record is cancelled already, and this batch inserts new records; leave the item out, if the "
+                    "other ones still make sense"
                 )
-        except BrokerError as error:
-            if error.index is None:
-                error.index = len(results)
+                error.index = repeated_cancel
+                raise error
+        except BrokerError as refusal:
+            if refusal.index is None:
+                refusal.index = len(results)
             if undo is not None:
                 undo()
-            if isinstance(error, PreconditionFailed):
-                error.latest = self._latest_of(error.event)
-            return error
+            if isinstance(refusal, PreconditionFailed):
+                refusal.latest = self._latest_of(refusal.event)
+            return refusal
         return results
 
     def _undo(self, batch: Sequence[Item], by_uuid: dict[UUID, Record]) -> Callable[[], None]:
@@ -307,35 +226,28 @@ class Transaction:
         The danger: if some of this state were not restored, the numbers, positions or reserved bytes of a refused batch
         would be committed with the other batches. For example, without the old ``head`` the positions would have a gap.
         So if ``_append`` or ``_cancel`` is extended to change more state, that state must be restored here, too."""
-        counters = self._counters()
-        next_due = self.next_due_us, self._next_due_passed
+        counters = self._last_number, self.head, self._total_bytes, self.next_due_us, self._next_due_passed
         # Nothing is flushed while a batch is carried out, so these lists only grow. Cutting them to their old length is
         # enough.
         unwritten: list[list[Any]] = [
             self._records, self._publications, self._pending, self._endings, self._cancellations, self._unpending,
-            self._forgotten, self._hint,
+            self._hint,
         ]  # fmt: skip
         lengths = [len(rows) for rows in unwritten]
         uuids = {item.uuid for item in batch if type(item) is Cancel or item.uuid_given}
         known = {uuid: by_uuid[uuid] for uuid in uuids & by_uuid.keys()}
         names = {item.event for item in batch if type(item) is NewRecord}
         names.update(record.event for record in known.values())
-        events = {name: replace(self._events[name]) for name in names & self._events.keys()}
+        undo_rows = self._rows.undo(names)
 
         def undo() -> None:
-            (
-                self._last_number, self.head, self._total_bytes, self._event_names, self._reserved,
-                self._removals, self._removals_floor,
-            ) = counters  # fmt: skip
-            self.next_due_us, self._next_due_passed = next_due
+            self._last_number, self.head, self._total_bytes, self.next_due_us, self._next_due_passed = counters
+            undo_rows()
             for rows, length in zip(unwritten, lengths, strict=True):
                 del rows[length:]
             for uuid in uuids:
                 by_uuid.pop(uuid, None)
             by_uuid.update(known)
-            for name in names:
-                self._events.pop(name, None)
-            self._events |= events
 
         return undo
 
@@ -351,10 +263,7 @@ class Transaction:
         self._unpending.append((record.due_us, record.number))
         self._cancellations += (record.number, item.user, self._now_us)
         self._next_due_passed = True
-        entry = self._events[record.event]
-        entry.pending -= 1
-        if not entry.pending:
-            self._settle(record.event, entry)
+        self._rows.remove_pending(record.event)
         cancelled = by_uuid[item.uuid] = msgspec.structs.replace(record, cancelled=True)
         return cancelled
 
@@ -373,18 +282,19 @@ class Transaction:
         self._flush()
         kept = self._settings.removals_kept
         # A tenth more than the limit may be kept, so that rows are not deleted in each transaction.
-        if self._removals > kept + kept // 10:
+        if self._rows.removals > kept + kept // 10:
             # A removal below the floor may have been kept because something of its event was pending.
-            self._removals_floor = max(self._removals_floor, self._tables.drop_removals(self._removals - kept))
-            self._removals = kept
+            floor = self._tables.drop_removals(self._rows.removals - kept)
+            self._removals_floor = max(self._removals_floor, floor)
+            self._rows.removals = kept
         if (counters := self._counters()) != self._before:
             self._tables.put_counters(counters)
-        if self._next_due_passed:
+        if self._next_due_passed or self._rows.until_dropped:
             self.next_due_us = self._tables.next_due()
         # The danger: the relay would treat an incomplete hint as all records of the commit. So if there are too many,
         # the hint has none of them.
         complete = len(self._hint) == self.head - self._before.head and not self._hint_is_full()
-        return Commit(self._hint if complete else [], self.head, self.next_due_us, self._epoch)
+        return Commit(self._hint if complete else [], self.head, self.next_due_us, self._epoch, self.pending_changed)
 
     def _hint_is_full(self) -> bool:
         published_bytes = self._total_bytes - self._before.total_bytes
@@ -394,6 +304,8 @@ class Transaction:
         """Writes the rows that are not written yet, so that queries see them, and forgets the rows of events."""
         if self._records:
             self._tables.add_records(self._records)
+        if self._pending or self._unpending:
+            self.pending_changed = True
         if self._endings:
             self._tables.add_endings(self._endings)
         if self._pending:
@@ -406,18 +318,7 @@ class Transaction:
             self._tables.add_publications(self._publications)
         self._records, self._endings, self._pending, self._publications = [], [], [], []
         self._unpending, self._cancellations = [], []
-        # An event may have been forgotten, and then got a new record, so its old row is removed first.
-        if self._forgotten:
-            self._tables.remove_events(self._forgotten)
-            self._forgotten = []
-        events: list[Any] = []
-        for event, entry in self._events.items():
-            events += (
-                event, entry.position, entry.bytes, entry.pending, entry.reserved, entry.removed, entry.until_us
-            )  # fmt: skip
-        if events:
-            self._tables.put_events(events)
-        self._events = {}
+        self._rows.flush()
         if self._hint_is_full():
             self._hint = []  # now the records can be read from the database
 
@@ -427,11 +328,13 @@ class Transaction:
         due_us = now_us if new.due_us is None else new.due_us
         immediate = due_us <= now_us
         if new.until_us is not None or new.late_refused:
-            self._check_times(new, due_us)
+            check_times(new, due_us, now_us)
         if new.if_latest is not None:
-            self._check_latest(new, by_uuid, immediate)
+            if not immediate:
+                raise BadRequest("if_latest: the condition is judged now, so the timestamp cannot be in the future")
+            check_latest(new, self._rows.get(event), by_uuid, self._is_of_this_log)
         if not new.log_only:
-            self._reserve(event, data, immediate)
+            self._rows.reserve(event, len(data), removal=data == REMOVAL, immediate=immediate)
         self._last_number = number = self._last_number + 1
         self._records += (
             number, new.uuid, event, new.user, new.timestamp, due_us, new.log_only, now_us, data.decode()
@@ -443,7 +346,7 @@ class Transaction:
             position, published_us = self._publish(event, number, data, new.until_us), now_us
         elif not new.log_only:
             self._pending += (due_us, number)
-            self._events[event].pending += 1
+            self._rows.add_pending(event)
             if self.next_due_us is None or due_us < self.next_due_us:
                 self.next_due_us = due_us
         record = Record(
@@ -453,38 +356,6 @@ class Transaction:
         if position is not None:
             self._hint.append(record)
         return record
-
-    def _check_times(self, new: NewRecord, due_us: int) -> None:
-        """Raises Late if the record's time has passed, and it must not be published late. Raises BadRequest if the
-        record would end before it is published."""
-        over = new.until_us is not None and new.until_us <= self._now_us
-        if new.late_refused and (over or due_us < self._now_us - _LATE_US):
-            raise Late("the time of this record has passed, and it was to be refused then (late)")
-        if over:
-            raise BadRequest("until: this time has passed already; give a later one, or leave it out")
-
-    def _check_latest(self, new: NewRecord, by_uuid: dict[UUID, Record], immediate: bool) -> None:
-        """Raises PreconditionFailed if the latest version of the event is not the one in ``if_latest``."""
-        if not immediate:
-            raise BadRequest(
-                "if_latest: the condition is judged now, so it cannot be used with a timestamp in the future"
-            )
-        entry = self._events.get(new.event)
-        position = None if entry is None else entry.position
-        wanted = new.if_latest
-        if isinstance(wanted, UUID):
-            record = by_uuid.get(wanted)
-            met = record is not None and record.position is not None and record.position == position
-        elif isinstance(wanted, EventId):
-            met = wanted.position == position and self._is_of_this_log(wanted)
-        else:
-            met = entry is None or not entry.has_state
-        if not met:
-            raise PreconditionFailed(
-                "the latest version of this event is another one than if_latest says (latest); look at it, and insert "
-                "again with its id",
-                new.event,
-            )
 
     def _is_of_this_log(self, event_id: EventId) -> bool:
         if event_id.epoch == self._epoch:
@@ -496,11 +367,11 @@ class Transaction:
 
     def _latest_of(self, event: str) -> Record | None:
         """Returns the latest record of an event as it is now, in the middle of this transaction."""
-        entry = self._events.get(event)
-        if entry is None or entry.position is None:
+        row = self._rows.get(event)
+        if row is None or row.position is None:
             return None
-        index = entry.position - (self.head - len(self._hint)) - 1
-        return self._hint[index] if index >= 0 else self._tables.record_at(entry.position)
+        index = row.position - (self.head - len(self._hint)) - 1
+        return self._hint[index] if index >= 0 else self._tables.record_at(row.position)
 
     def _publish(self, event: str, number: int, data: bytes, until_us: int | None, *, was_pending: bool = False) -> int:
         """Assigns the next position to the record, and makes it the latest of its event. Returns the position.
@@ -508,84 +379,16 @@ class Transaction:
         self.head = position = self.head + 1
         self._total_bytes += len(data)
         self._publications += (position, number, self._now_us, self._total_bytes)
-        removal = data == REMOVAL
-        entry = self._events.get(event)
-        # null on an event without state is a record like any other, and changes nothing else. So it does not replace an
-        # earlier removal either: otherwise, anybody could displace known removals with null on names that nobody uses.
-        becomes_latest = entry is not None and (not removal or entry.has_state)
-        if entry is not None and becomes_latest:
-            entry.position, entry.bytes, entry.removed = position, 0 if removal else len(data), removal
-            if entry.until_us is not None:
-                self._next_due_passed = True
-            entry.until_us = until_us
-            if until_us is not None and (self.next_due_us is None or until_us < self.next_due_us):
-                self.next_due_us = until_us
-        if entry is not None and not entry.pending and (becomes_latest or was_pending):
-            self._settle(event, entry)
+        self._rows.publish(event, position, len(data), until_us, removal=data == REMOVAL, was_pending=was_pending)
+        if until_us is not None and (self.next_due_us is None or until_us < self.next_due_us):
+            self.next_due_us = until_us
         return position
 
-    def _reserve(self, event: str, data: bytes, immediate: bool) -> None:
-        """Reserves space for a record, so that the snapshot stays within its limits, whatever is published later.
-
-        The danger: the publication of a pending record cannot be refused, and could exceed a limit. So the space
-        for a pending record is reserved when it is inserted. An event without pending records reserves the size of its
-        latest record. An event with pending records reserves the largest size that its latest record may have in
-        future. A removal needs no space.
-
-        If this raises InsufficientStorage, nothing was changed. The error messages name the setting, but contain no
-        numbers, because numbers would tell a user how much other users have inserted."""
-        entry = self._events.get(event)
-        removal = data == REMOVAL
-        if removal and immediate and (entry is None or not entry.pending):
-            return  # the event gives its space back when the removal is published
-        if entry is None:
-            entry = _Event()
-        named = (entry.position is not None and not entry.removed) or entry.pending > 0
-        if not named and self._event_names >= self._settings.event_names_max:
-            raise InsufficientStorage(
-                "there is no room for another event name (event_names_max is reached); insert under a name that is "
-                "in use"
-            )
-        size = 0 if removal else len(data)
-        reserved = size if immediate and not entry.pending else max(entry.reserved, size)
-        total = self._reserved + reserved - entry.reserved
-        if reserved > entry.reserved and total > self._settings.snapshot_bytes_max:
-            raise InsufficientStorage(
-                "the latest versions of all events would be too large together (snapshot_bytes_max is reached); "
-                "insert smaller data"
-            )
-        if not named:
-            self._event_names += 1
-            if entry.removed:
-                self._removals -= 1
-            else:
-                self._events[event] = entry
-        self._reserved, entry.reserved = total, reserved
-
-    def _settle(self, event: str, entry: _Event) -> None:
-        """Called when an event has no pending record, after a publication or a cancellation. From then on only its
-        latest record counts. If it has no state either, its name does not count against ``event_names_max`` any more,
-        and its row is only kept if it is a removal."""
-        self._reserved += entry.bytes - entry.reserved
-        entry.reserved = entry.bytes
-        if entry.position is not None and not entry.removed:
-            return
-        self._event_names -= 1
-        if entry.removed:
-            self._removals += 1
-        else:
-            self._forgotten.append(event)
-            del self._events[event]
-
-    def _load_events(self, names: set[str]) -> None:
-        """Reads the rows of those events that this transaction has not read yet. An event without a row is new."""
-        if missing := sorted(names - self._events.keys()):
-            self._events |= {row[0]: _Event(*row[1:]) for row in self._tables.events(missing)}
-
     def _counters(self) -> Counters:
+        rows = self._rows
         return Counters(
-            self._last_number, self.head, self._total_bytes, self._event_names, self._reserved,
-            self._removals, self._removals_floor,
+            self._last_number, self.head, self._total_bytes, rows.names, rows.reserved, rows.removals,
+            self._removals_floor,
         )  # fmt: skip
 
 
@@ -593,18 +396,3 @@ def _ending_of(version: Record) -> Ending:
     assert version.until_us is not None
     assert version.position is not None
     return Ending(version.until_us, version.number, version.position, version.event, version.uuid, version.user)
-
-
-def _repeated(first: Record, new: NewRecord) -> Record:
-    """Returns ``first`` if ``new`` repeats the same insert. Raises Conflict otherwise. Two forms of the same time are
-    the same."""
-    due_us = None if first.timestamp is None else first.due_us
-    same = (first.user, first.event, first.data, first.log_only, due_us, first.until_us)
-    if same != (new.user, new.event, new.data, new.log_only, new.due_us, new.until_us):
-        raise Conflict(f"the uuid {new.uuid} belongs to another insert; make a new one for each record")
-    return first
-
-
-def _at(index: int, error: BrokerError) -> BrokerError:
-    error.index = index
-    return error

@@ -17,7 +17,8 @@ from broker.settings import Settings
 from broker.store.outage import relocated
 from broker.store.postgres.database import LOCK, SET_UP, Database, LogState, one_row, open_log, with_lock
 from broker.store.postgres.statements import NEXT_DUE, PostgresTables
-from broker.store.transaction import Counters, Transaction
+from broker.store.tables import Counters
+from broker.store.transaction import Transaction
 
 _T = TypeVar("_T")
 

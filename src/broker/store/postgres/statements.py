@@ -11,7 +11,7 @@ from psycopg import Connection
 
 from broker.records import Record
 from broker.store.base import RECORD_BYTES
-from broker.store.transaction import Counters, Ending, EventRow
+from broker.store.tables import Counters, Ending, EventValues
 from broker.users import User, username_key
 
 RECORD_COLUMNS = """
@@ -53,24 +53,20 @@ _EVENT = {
 
 
 class PostgresTables:
-    """Implements ``transaction.Tables``, which says what the methods do. It works in a pipeline, so a statement that
+    """Implements ``tables.Tables``, which says what the methods do. It works in a pipeline, so a statement that
     returns no rows does not wait for its response."""
 
     def __init__(self, connection: Connection[Any], counters: Counters, next_due: int | None) -> None:
         """``counters`` and ``next_due`` are the values that were read when the lock was taken. To read them again here
-        would cost a round trip for each."""
+        would cost a round trip."""
         self._db = connection
-        self._counters = counters
-        # The value is correct only until something is written. So only the first call of ``next_due`` uses it, and
-        # later calls ask the database.
-        self._next_due: tuple[int | None] | None = (next_due,)
+        self._begun = counters, next_due
 
-    def counters(self) -> Counters:
-        return self._counters
+    def begin(self) -> tuple[Counters, int | None]:
+        return self._begun
 
     def next_due(self) -> int | None:
-        first, self._next_due = self._next_due, None
-        (due_us,) = self._db.execute(NEXT_DUE).fetchone() or (None,) if first is None else first
+        (due_us,) = self._db.execute(NEXT_DUE).fetchone() or (None,)
         return due_us
 
     def epochs(self) -> dict[str, int | None]:
@@ -99,7 +95,7 @@ class PostgresTables:
         )
         return (Ending(*row) for row in rows)
 
-    def events(self, names: Sequence[str]) -> Iterable[EventRow]:
+    def events(self, names: Sequence[str]) -> Iterable[EventValues]:
         return self._db.execute(
             """SELECT event, position, bytes, pending, reserved, removed, until_us FROM broker.events
                WHERE event IN (SELECT json_array_elements_text(%s::json))""",

@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from broker.records import Record
-from broker.store.transaction import Counters, Ending, EventRow
+from broker.store.tables import Counters, Ending, EventValues
 from broker.users import User, username_key
 
 # How many rows one statement has. Many rows are divided into portions of 512 rows, then into portions of 128 rows, and
 # the rows that are left, fewer than 128, are one portion. So the number of different statements is limited, and they
 # stay prepared. SQLite allows at most 32,766 values in one statement.
 _ROWS = (512, 128)
-NEXT_DUE = """
-    SELECT min(us) FROM (SELECT min(due_us) AS us FROM pending
-                         UNION ALL SELECT min(until_us) FROM events WHERE until_us IS NOT NULL)
-"""
+_COUNTERS = "last_number, head, total_bytes, event_names, reserved_bytes, removals, removals_floor"
+# The times of the earliest pending record and of the earliest ending.
+_NEXT = "(SELECT min(due_us) FROM pending), (SELECT min(until_us) FROM events WHERE until_us IS NOT NULL)"
+NEXT_DUE = f"SELECT {_NEXT}"
 
 _T = TypeVar("_T")
 
@@ -46,26 +46,31 @@ def record_of(row: Sequence[Any]) -> Record:
     )  # fmt: skip
 
 
+def earliest(due_us: int | None, until_us: int | None) -> int | None:
+    """Returns the earlier of the two times in a row of NEXT_DUE, each of which may be missing."""
+    if due_us is None or until_us is None:
+        return until_us if due_us is None else due_us
+    return min(due_us, until_us)
+
+
 class SQLiteTables:
-    """Implements ``transaction.Tables``, which says what the methods do."""
+    """Implements ``tables.Tables``, which says what the methods do."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def counters(self) -> Counters:
-        return Counters(
-            *self._db.execute(
-                """SELECT last_number, head, total_bytes, event_names, reserved_bytes, removals, removals_floor
-                   FROM state"""
-            ).fetchone()
-        )
+        return Counters(*self._db.execute(f"SELECT {_COUNTERS} FROM state").fetchone())  # noqa: S608 (constants only)
+
+    def begin(self) -> tuple[Counters, int | None]:
+        *counters, due_us, until_us = self._db.execute(f"SELECT {_COUNTERS}, {_NEXT} FROM state").fetchone()  # noqa: S608
+        return Counters(*counters), earliest(due_us, until_us)
 
     def epochs(self) -> dict[str, int | None]:
         return dict(self._db.execute("SELECT epoch, ended FROM epochs"))
 
     def next_due(self) -> int | None:
-        (due_us,) = self._db.execute(NEXT_DUE).fetchone()
-        return due_us if due_us is None else int(due_us)
+        return earliest(*self._db.execute(NEXT_DUE).fetchone())
 
     def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Record]:
         size = 0
@@ -91,7 +96,7 @@ class SQLiteTables:
         ):
             yield Ending(until_us, number, position, event, UUID(bytes=uuid), user)
 
-    def events(self, names: Sequence[str]) -> Iterable[EventRow]:
+    def events(self, names: Sequence[str]) -> Iterable[EventValues]:
         for some in _portions(names):
             yield from self._db.execute(
                 f"""SELECT event, position, bytes, pending, reserved, removed, until_us FROM events

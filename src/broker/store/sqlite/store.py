@@ -20,7 +20,14 @@ from broker.store.common import CommonStore
 from broker.store.sqlite.file import Identity, SQLiteOutage, connect, locked, open_database
 from broker.store.sqlite.secret import read_secret
 from broker.store.sqlite.session import SQLiteSession
-from broker.store.sqlite.statements import NEXT_DUE, PUBLISHED_TABLES, RECORD_COLUMNS, RECORD_TABLES, record_of
+from broker.store.sqlite.statements import (
+    NEXT_DUE,
+    PUBLISHED_TABLES,
+    RECORD_COLUMNS,
+    RECORD_TABLES,
+    earliest,
+    record_of,
+)
 from broker.users import User
 
 _T = TypeVar("_T")
@@ -84,8 +91,7 @@ class SQLiteStore(CommonStore):
         return await asyncio.to_thread(read_secret, self._file.with_name("token-secret"))
 
     async def next_due(self) -> int | None:
-        (due_us,) = await self._row(NEXT_DUE)
-        return due_us if due_us is None else int(due_us)
+        return earliest(*await self._row(NEXT_DUE))
 
     async def check(self) -> None:
         await self.head()
