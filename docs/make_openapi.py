@@ -92,7 +92,10 @@ def _schemas() -> dict[str, Any]:
     for name in ("timestamp", "inserted_at"):
         record[name] = _SECONDS
     record["published_at"] = {"type": ["number", "null"], "description": "epoch seconds"}
-    record["data"] = {"description": "as it was sent"}
+    record["data"] = {"description": "as it was sent; not there if `data=no` was asked for"}
+    record["user"] |= {"description": "who inserted it; for readers with a token"}
+    record["until"] = _SECONDS | {"description": "epoch seconds; when this version ends, if it does"}
+    record["ends"] = _UUID | {"description": "the version that this record ends, because its time `until` has come"}
     for each in (user, schemas["LoginBody"]["properties"]):
         each["username"] |= {"description": "1 to 64 of A-Z a-z 0-9 . _ @ + -, whatever the case; not . and not .."}
         each["password"] |= {"format": "password", "description": "8 characters or more, at most 1,024 bytes of UTF-8"}
@@ -125,23 +128,40 @@ def _plain_defaults(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
 def _paths() -> dict[str, Any]:
     event = _parameter("event", "path", _EVENT, "the event's name")
     uuid = _parameter("uuid", "path", _UUID, "the record's uuid")
+    events = _parameter("event", "query", {"type": "array", "items": {"type": "string"}}, "names, or prefix*")
+    limit = _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000}, "records in a page")
+    records = {
+        "application/json": {"schema": {"type": "array", "items": _ref("RecordView")}},
+        "application/x-ndjson": {"schema": {"type": "string"}},
+    }
     log = {
         "summary": "an event's log, oldest first, all states",
         "parameters": [
             event,
-            _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000}, "records in a page"),
+            limit,
             _parameter("after", "query", _UUID, "the page starts behind this record"),
             _parameter("order", "query", {"enum": ["asc", "desc"]}, "oldest or newest first"),
         ],
-        "responses": _answers(
-            "the log; `Link: <…>; rel=\"next\"` where a page follows",
-            {
-                "application/json": {"schema": {"type": "array", "items": _ref("RecordView")}},
-                "application/x-ndjson": {"schema": {"type": "string"}},
-            },
-            400, 401, 503,
-        ),
+        "responses": _answers('the log; `Link: <…>; rel="next"` where a page follows', records, 400, 401, 503),
         "security": [{"bearer": []}],
+    }
+    state = {
+        "summary": "the latest of every event",
+        "parameters": [
+            events,
+            _parameter("order", "query", {"enum": ["name", "newest"]}, "by name, or the newest first"),
+            limit,
+            _parameter("after", "query", {"type": "string"}, "by name: only names behind this one"),
+            _parameter("before", "query", {"type": "string"}, "newest first: only records before this id"),
+            _parameter("search", "query", {"type": "string"}, "only names that contain this text"),
+            _parameter("data", "query", {"enum": ["no"]}, "leaves the data out"),
+            _parameter("last_event_id", "query", {"type": "string"}, "waits until the answer includes this id"),
+            _parameter("If-None-Match", "header", {"type": "string"}, "the `ETag` of an earlier answer"),
+        ],
+        "responses": _answers(
+            "the state, as of the id in `Last-Event-ID`; `Link: <…>; rel=\"next\"` where a page follows",
+            records, 400, 401, 503,
+        ) | {"304": {"description": "nothing has changed"}},
     }  # fmt: skip
     cancel = _call("cancels a pending record; again is fine", "RecordView", 400, 401, 404, 409, 503, parameters=[uuid])
     return {
@@ -175,7 +195,7 @@ def _paths() -> dict[str, Any]:
             "get": {
                 "summary": "the stream: the latest of every event, `$ready`, then live",
                 "parameters": [
-                    _parameter("event", "query", {"type": "array", "items": {"type": "string"}}, "names, or prefix*"),
+                    events,
                     _parameter("last_event_id", "query", {"type": "string"}, "resume after it, on a first connect"),
                     _parameter("heartbeat", "query", {"enum": ["event"]}, "heartbeats come as `$heartbeat`"),
                     _parameter("Last-Event-ID", "header", {"type": "string"}, "resume after it; EventSource sends it"),
@@ -183,6 +203,7 @@ def _paths() -> dict[str, Any]:
                 "responses": _answers("the stream", {"text/event-stream": {"schema": {"type": "string"}}}, 400, 401),
             }
         },
+        "/snapshot": {"get": state},
         "/collections/{event}": {"get": log},
         "/collection/{event}": {"get": log | {"summary": "the same as /collections/{event}"}},
         "/cancel/{uuid}": {"get": cancel, "post": cancel},

@@ -4,7 +4,7 @@ the relay's position."""
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from broker import sse
 from broker.live.frames import Form, Frame
@@ -13,6 +13,8 @@ from broker.settings import KIB
 
 # Entries that one call examines before other tasks have their turn. This takes about a millisecond.
 _SCAN_MAX = 2_000
+# New names that are not sorted in yet. To sort them in takes some milliseconds, if there are 100,000 names.
+_UNSORTED_MAX = 2_000
 
 
 class Page:
@@ -61,6 +63,10 @@ class Snapshot:
         # Positions and event names, in ascending order. An entry is stale when its event has a later position. Stale
         # entries are removed all together, when they are the majority.
         self._order = [(frame.position, frame.event) for frame in self._latest.values()]
+        # All names of ``_latest`` in ascending order, except those in ``_unsorted``, which are added when the names are
+        # asked for. The list is never changed but replaced, because a listing may be reading it.
+        self._names = sorted(self._latest)
+        self._unsorted: list[str] = []
         # Only full pages are in this list. The first begins at position 0, and each later one where the one before it
         # ends.
         self._pages: dict[Form, list[Page]] = {}
@@ -76,6 +82,10 @@ class Snapshot:
             for pages in self._pages.values():
                 if pages and before.position <= pages[-1].upto:
                     pages[bisect_left(pages, before.position, key=lambda page: page.upto)].chunk = None
+        else:
+            self._unsorted.append(frame.event)
+            if len(self._unsorted) > _UNSORTED_MAX:
+                self.names()
         self._latest[frame.event] = frame
         self._order.append((frame.position, frame.event))
         self._removals += frame.removal
@@ -153,6 +163,28 @@ class Snapshot:
         end = start + _SCAN_MAX
         return (frames, upto, False) if end >= len(order) else (frames, order[end - 1][0], True)
 
+    # For live/listing.py
+
+    @property
+    def latest(self) -> Mapping[str, Frame]:
+        """The latest record of every event by the event's name, removals included. It changes with the next record, so
+        it must be copied before an ``await``."""
+        return self._latest
+
+    @property
+    def order(self) -> Sequence[tuple[int, str]]:
+        """Positions and event names in ascending order; an entry whose event has a later position is stale. Later
+        records are appended to this list, and its entries are never changed."""
+        return self._order
+
+    def names(self) -> list[str]:
+        """Returns the names of all events in ascending order, removed ones included. The list is never changed."""
+        if self._unsorted:
+            self._names = self._names + sorted(self._unsorted)
+            self._names.sort()  # which only merges the two sorted parts
+            self._unsorted = []
+        return self._names
+
     def _is_latest(self, entry: tuple[int, str]) -> bool:
         frame = self._latest.get(entry[1])
         return frame is not None and frame.position == entry[0]
@@ -164,3 +196,4 @@ class Snapshot:
             del self._latest[event]
             self.removals_floor = position
         self._removals = self._removals_max
+        self._names = [name for name in self.names() if name in self._latest]

@@ -20,6 +20,7 @@ from broker.web.log import Log
 from broker.web.metrics import Metrics
 from broker.web.middleware import CORS, Problems
 from broker.web.requests import Bodies, Methods
+from broker.web.snapshot import Snapshot
 from broker.web.static import HTML, Asset
 from broker.web.stream import Stream
 
@@ -36,6 +37,7 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
         Route("/login", Methods(POST=accounts.log_in)),
         Route("/users", Methods(POST=accounts.sign_up)),
         Route("/users/me", Methods(GET=accounts.me)),
+        Route("/snapshot", Methods(GET=Snapshot(broker).read)),
         Route("/collections/{event:path}", log),
         Route("/collection/{event:path}", log),
         Route("/cancel/{uuid:path}", Methods(GET=cancel, POST=cancel, head=False)),

@@ -238,3 +238,11 @@ async def caller(scope: Scope, broker: Broker) -> User:
     if scheme.lower() != "bearer":
         raise Unauthorized("the header Authorization must consist of the word Bearer, a blank, and the token")
     return await broker.accounts.authenticate(token.strip())
+
+
+async def reader(scope: Scope, broker: Broker) -> User | None:
+    """Returns the user whose token the request carries, or None if it carries none and everybody may read. Raises
+    Unauthorized: a token that is sent must be valid."""
+    if broker.settings.events_public and header(scope, b"authorization") is None:
+        return None
+    return await caller(scope, broker)
