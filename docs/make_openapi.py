@@ -145,6 +145,16 @@ def _paths() -> dict[str, Any]:
         "responses": _answers('the log; `Link: <…>; rel="next"` where a page follows', records, 400, 401, 503),
         "security": [{"bearer": []}],
     }
+    pending = {
+        "summary": "what is pending, by due time",
+        "parameters": [
+            events,
+            limit,
+            _parameter("after", "query", _UUID, "the page starts behind this record"),
+        ],
+        "responses": _answers('the records; `Link: <…>; rel="next"` where a page follows', records, 400, 401, 503),
+        "security": [{"bearer": []}],
+    }
     state = {
         "summary": "the latest of every event",
         "parameters": [
@@ -204,6 +214,7 @@ def _paths() -> dict[str, Any]:
             }
         },
         "/snapshot": {"get": state},
+        "/pending": {"get": pending},
         "/collections/{event}": {"get": log},
         "/collection/{event}": {"get": log | {"summary": "the same as /collections/{event}"}},
         "/cancel/{uuid}": {"get": cancel, "post": cancel},

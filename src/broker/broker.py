@@ -34,6 +34,7 @@ from broker.users import User
 logger = logging.getLogger("broker")
 
 _LOG_PAGE_BYTES = 1 * MIB
+_PENDING_RECORDS = 500  # pending records that are read at a time
 _REACHED_S = 10.0  # how long a caller waits for the relay to reach an id; usually it takes milliseconds
 
 
@@ -224,6 +225,25 @@ class Broker:
             records = await self.store.log(event, after, last, _LOG_PAGE_BYTES, descending)
             after = records[-1].number
             yield records
+
+    # What is pending
+
+    async def pending(self, filter: Filter, after: UUID | None) -> AsyncIterator[list[Record]]:
+        """Returns the pending records that match the filter, by due time, in portions of about a mebibyte. ``after`` is
+        the uuid of the record that they follow; it may have been published in the meantime. Raises BadRequest if there
+        is no such record."""
+        start = None
+        if after is not None:
+            start = await self.store.due_of(after)
+            if start is None:
+                raise BadRequest(f"after: no record has the uuid {after}")
+        return self._pending_portions(filter, start)
+
+    async def _pending_portions(self, filter: Filter, after: tuple[int, int] | None) -> AsyncIterator[list[Record]]:
+        while records := await self.store.pending(after, _PENDING_RECORDS, _LOG_PAGE_BYTES):
+            after = records[-1].due_us, records[-1].number
+            if matching := [record for record in records if filter.matches(record.event)]:
+                yield matching
 
     # The state
 

@@ -46,6 +46,15 @@ def record_of(row: Sequence[Any]) -> Record:
     )  # fmt: skip
 
 
+# The pending records after a pair of due time and number.
+PENDING = f"""
+    SELECT {RECORD_COLUMNS} FROM (
+        SELECT * FROM pending WHERE (due_us, number) > (?, ?) ORDER BY due_us, number LIMIT ?
+    ) w JOIN records r ON r.number = w.number LEFT JOIN publications p ON p.number = r.number {_JOINS}
+    ORDER BY w.due_us, w.number
+"""  # noqa: S608 (constants only)
+
+
 class SQLiteTables:
     """Implements ``transaction.Tables``, which says what the methods do."""
 
