@@ -12,7 +12,7 @@ from broker import __version__
 from broker.records import TIMESTAMP_MAX, TIMESTAMP_MIN, RecordView
 from broker.users import PASSWORD_CHARACTERS_MIN, UserView
 from broker.web.accounts import LoginBody, UserBody
-from broker.web.insert import InsertBody
+from broker.web.insert import CancelBody, InsertBody
 
 
 class Problem(msgspec.Struct):
@@ -23,6 +23,7 @@ class Problem(msgspec.Struct):
     status: int
     detail: str
     index: int | msgspec.UnsetType = msgspec.UNSET
+    latest: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Token(msgspec.Struct):
@@ -38,8 +39,9 @@ class Receipt(msgspec.Struct):
     id: str | None
 
 
-_TYPES = (InsertBody, LoginBody, UserBody, RecordView, Receipt, UserView, Token, Problem)
-_UUID = {"type": "string", "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}
+_TYPES = (InsertBody, CancelBody, LoginBody, UserBody, RecordView, Receipt, UserView, Token, Problem)
+_UUID_PATTERN = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+_UUID = {"type": "string", "pattern": f"^{_UUID_PATTERN}$"}
 # The rest of names.py (255 bytes; path segments; `error` and `open`) is not for a regular expression.
 _EVENT = {
     "type": "string",
@@ -83,6 +85,16 @@ def _schemas() -> dict[str, Any]:
         "maximum": TIMESTAMP_MAX,
         "description": "epoch seconds; in the future: published then; default: now",
     }
+    insert["until"] = insert["timestamp"] | {
+        "description": "epoch seconds; when this version ends, if it is still the latest then; default: it does not end"
+    }
+    insert["if_latest"] = {
+        "type": ["string", "null"],
+        "pattern": f"^(none|[0-9a-f]{{8}}-(0|[1-9][0-9]{{0,17}})|{_UUID_PATTERN})$",
+        "description": "the id or uuid of the version that must be the latest, or `none`; otherwise: 412",
+    }
+    insert["late"] |= {"description": "`refuse`: 409 if its time has passed; default: it is published late"}
+    schemas["CancelBody"]["properties"]["cancel"] = _UUID | {"description": "the uuid of a pending record"}
     insert["published"] |= {"description": "true: log-only, never on the stream"}
     insert["uuid"] = _UUID | {
         "type": ["string", "null"],
@@ -91,6 +103,8 @@ def _schemas() -> dict[str, Any]:
     record["uuid"] = _UUID
     for name in ("timestamp", "inserted_at"):
         record[name] = _SECONDS
+    for name in ("until", "ends", "data", "user"):
+        schemas["RecordView"]["required"].remove(name)
     record["published_at"] = {"type": ["number", "null"], "description": "epoch seconds"}
     record["data"] = {"description": "as it was sent; not there if `data=no` was asked for"}
     record["user"] |= {"description": "who inserted it; for readers with a token"}
@@ -103,6 +117,10 @@ def _schemas() -> dict[str, Any]:
     user["password"] |= {"minLength": PASSWORD_CHARACTERS_MIN}
     user["info"] = {"description": "any JSON"}
     schemas["Problem"]["properties"]["index"] |= {"minimum": 0, "description": "of the bad record in a batch, from 0"}
+    schemas["Problem"]["properties"]["latest"] = {
+        "anyOf": [_ref("RecordView"), _ref("Receipt"), {"type": "null"}],
+        "description": "of a 412: the version that is the latest",
+    }
     schemas["UserBody"]["description"] = "A user to create."
     schemas["RecordView"]["description"] = "One version of an event, as the log holds it."
     schemas["UserView"]["properties"]["info"] = {"description": "as it was sent"}
@@ -188,7 +206,9 @@ def _paths() -> dict[str, Any]:
                 "RecordView",
                 400,
                 401,
+                404,
                 409,
+                412,
                 413,
                 415,
                 429,
@@ -243,8 +263,12 @@ def _call(
     if body:
         taken: dict[str, Any] = {"application/json": {"schema": _ref(body)}}
         if batches:
-            taken["application/json"]["schema"] = {"oneOf": _one_or_many(body)}
-            taken["application/x-ndjson"] = {"schema": {"type": "string", "description": f"{body}, one a line"}}
+            items = {"anyOf": [_ref(body), _ref("CancelBody")]}
+            taken["application/json"]["schema"] = {
+                "oneOf": [_ref(body), {"type": "array", "items": items, "minItems": 1}]
+            }
+            lines = {"type": "string", "description": f"{body} or CancelBody, one a line"}
+            taken["application/x-ndjson"] = {"schema": lines}
         call["requestBody"] = {"required": True, "content": taken}
     if secured or not (body or public):
         call["security"] = [{"bearer": []}]

@@ -75,8 +75,11 @@ def test_every_route_and_method_is_in_the_document(spec: dict[str, Any], tmp_pat
 def test_a_batch_is_an_array_or_lines_and_an_array_comes_back(spec: dict[str, Any]) -> None:
     call = spec["paths"]["/insert"]["post"]
     array, lines = call["requestBody"]["content"].items()
-    body, record = ({"$ref": f"#/components/schemas/{name}"} for name in ("InsertBody", "RecordView"))
-    assert array == ("application/json", {"schema": {"oneOf": [body, {"type": "array", "items": body, "minItems": 1}]}})
+    body, cancel, record = (
+        {"$ref": f"#/components/schemas/{name}"} for name in ("InsertBody", "CancelBody", "RecordView")
+    )
+    many = {"type": "array", "items": {"anyOf": [body, cancel]}, "minItems": 1}
+    assert array == ("application/json", {"schema": {"oneOf": [body, many]}})
     assert lines[0] == "application/x-ndjson"
     for status in ("200", "201"):
         answers = call["responses"][status]["content"]["application/json"]["schema"]["anyOf"]
