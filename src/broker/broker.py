@@ -167,6 +167,8 @@ class Broker:
         self.relay.hint(commit)
         self.hub.committed()
         self.scheduler.hint(commit)
+        if commit.pending_changed:
+            self.hub.pending_changed()
 
     # The log
 

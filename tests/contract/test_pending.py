@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from broker.records import Record
+from broker.errors import NotFound
+from broker.records import Cancel, Record
 from broker.store.base import RECORD_BYTES, Store
 from tests.support.postgres import a_database
 from tests.support.store import START_US, Workbench, append
@@ -78,3 +80,31 @@ async def test_a_pending_record_has_the_end_that_was_asked_for(store: Store, wor
     record, _ = await append(store, new)
     assert await pending(store) == [record]
     assert record.until == "1700000001"
+
+
+async def test_a_commit_says_whether_what_is_pending_has_changed(store: Store, workbench: Workbench) -> None:
+    await append(store, workbench.new())
+    await append(store, workbench.new(log_only=True, later_us=10))
+    await append(store, workbench.new(until="1700000001", until_us=START_US + 10**6))
+    own = [commit for commit in workbench.commits if commit.epoch]  # without the hint that other nodes may have written
+    assert not any(commit.pending_changed for commit in own)
+
+    async def changed(write: Awaitable[object]) -> bool:
+        await write
+        return workbench.commits[-1].pending_changed
+
+    record, _ = await append(store, workbench.new(later_us=10))
+    assert workbench.commits[-1].pending_changed
+    assert await changed(append(store, workbench.new(later_us=20)))
+    assert not await changed(append(store, workbench.new()))
+    assert await changed(store.cancel(record.uuid, "ada"))
+    assert not await changed(store.cancel(record.uuid, "ada"))
+    workbench.now_us += 20
+    assert await changed(store.publish_due())
+    assert not await changed(store.publish_due())
+
+
+async def test_a_batch_that_is_refused_has_changed_nothing(store: Store, workbench: Workbench) -> None:
+    with pytest.raises(NotFound):
+        await store.append([workbench.new(later_us=10), Cancel(uuid4(), "ada")])
+    assert not workbench.commits[-1].pending_changed

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.answers import insert, problem
 from tests.support.postgres import options_of
-from tests.support.servers import ServerProcess
+from tests.support.servers import Frame, ServerProcess, StreamReader, streaming
 
 Records = list[dict[str, Any]]
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -127,3 +127,74 @@ def test_it_needs_a_token(server: ServerProcess) -> None:
 def test_head_has_no_body(own: httpx.Client, waiting: Records) -> None:
     answer = own.head("/pending?limit=1")
     assert (answer.status_code, answer.content, "link" in answer.headers) == (200, b"", True)
+
+
+# $pending
+
+
+def hints(stream: StreamReader) -> list[Frame]:
+    return [frame for frame in stream.frames if frame.event == "$pending"]
+
+
+def bearer(client: httpx.Client) -> str:
+    return f"Authorization: {client.headers['Authorization']}\r\n"
+
+
+def test_a_stream_says_when_what_is_pending_has_changed(server: ServerProcess, ada: httpx.Client) -> None:
+    with streaming(server, "/events?event=hint&pending=yes", headers=bearer(ada)) as stream:
+        ready = stream.wait("$ready")[-1]
+        insert(ada, "hint")
+        stream.wait("hint")
+        assert hints(stream) == []
+        record = insert(ada, "another", b"1", b',"timestamp":9e9').json()
+        stream.wait("$pending", 1)
+        ada.post(f"/cancel/{record['uuid']}")
+        stream.wait("$pending", 2)
+        insert(ada, "hint", b"2", b',"timestamp":%f' % (time.time() + 2.5))
+        stream.wait("$pending", 3)
+        stream.wait("hint", 2)
+        stream.wait("$pending", 4)
+        assert [(frame.id, frame.data) for frame in hints(stream)] == [("", "{}")] * 4
+        assert ready.id
+        # The id that a client resumes from is still that of the last record.
+        assert stream.last_id == next(frame.id for frame in reversed(stream.frames) if frame.event == "hint")
+
+
+def test_many_changes_at_once_are_announced_once_a_second(server: ServerProcess, ada: httpx.Client) -> None:
+    with streaming(server, "/events?event=hint&pending=yes", headers=bearer(ada)) as stream:
+        stream.wait("$ready")
+        began, inserted = time.monotonic(), 0
+        while len(hints(stream)) < 3:
+            insert(ada, "burst", b"1", b',"timestamp":9e9')
+            inserted += 1
+        assert time.monotonic() - began > 1.9
+        assert inserted > 20
+
+
+def test_a_stream_that_did_not_ask_is_not_told(server: ServerProcess, ada: httpx.Client) -> None:
+    with (
+        streaming(server, "/events?event=quiet", headers=bearer(ada)) as quiet,
+        streaming(server, "/events?event=quiet&pending=yes", headers=bearer(ada)) as stream,
+    ):
+        stream.wait("$ready")
+        quiet.wait("$ready")
+        insert(ada, "another", b"1", b',"timestamp":9e9')
+        stream.wait("$pending")
+        insert(ada, "quiet")
+        quiet.wait("quiet")
+        assert hints(quiet) == []
+
+
+def test_the_hint_may_be_asked_for_in_a_body(server: ServerProcess, ada: httpx.Client) -> None:
+    with ada.stream("POST", "/events", json={"event": "quiet", "pending": "yes"}) as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line == "event: $ready")
+        insert(ada, "another", b"1", b',"timestamp":9e9')
+        assert next(line for line in lines if line == "event: $pending")
+
+
+def test_the_hint_needs_a_token(server: ServerProcess, ada: httpx.Client) -> None:
+    with server.client() as anyone:
+        problem(anyone.get("/events?pending=yes"), 401)
+        problem(anyone.post("/events", json={"pending": "yes"}), 401)
+    assert "pending: the only possible value is yes" in problem(ada.get("/events?pending=no"), 400)

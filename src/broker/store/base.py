@@ -65,6 +65,7 @@ class Commit:
     next_due_us: int | None  # microseconds since 1970, of the earliest pending record or ending; None: there is none
     # The epoch of these positions. It is empty if it is not known, as in the hint of another node's commit.
     epoch: str = ""
+    pending_changed: bool = False  # whether records have become pending, or are not pending any more
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,7 @@ class Transaction:
             self._removals, self._removals_floor,
         ) = self._before  # fmt: skip
         self.next_due_us = tables.next_due()
+        self.pending_changed = False  # correct after ``finish``
         self._next_due_passed = False  # whether something that was to come at ``next_due_us`` may not come any more
         self._uuids = Uuids()  # for endings
         self._events: dict[str, _Event] = {}
@@ -388,12 +389,14 @@ class Transaction:
         if self._next_due_passed:
             self.next_due_us = self._tables.next_due()
         hint = self._hint if len(self._hint) == self._published else []
-        return Commit(hint, self.head, self.next_due_us, self._epoch)
+        return Commit(hint, self.head, self.next_due_us, self._epoch, self.pending_changed)
 
     def _flush(self) -> None:
         """Writes the rows that are not written yet, so that queries see them, and forgets the rows of events."""
         if self._records:
             self._tables.add_records(self._records)
+        if self._pending or self._unpending:
+            self.pending_changed = True
         if self._endings:
             self._tables.add_endings(self._endings)
         if self._pending:

@@ -82,7 +82,11 @@ class Snapshot:
             self._writing -= 1
 
     def _parse(self, pairs: list[tuple[str, str]]) -> _Query:
-        values = dict(pairs)  # the last value of each parameter counts; only ``event`` may be repeated
+        values: dict[str, str] = {}
+        for name, value in pairs:
+            if name in values and name != "event":
+                raise BadRequest(f"{name}: it was given more than once; give it once")
+            values[name] = value
         patterns = [value for name, value in pairs if name == "event"]
         order, before = values.get("order", "name"), values.get("before")
         if order not in ("name", "newest"):
