@@ -217,7 +217,9 @@ def test_a_page_of_another_origin_may_read_the_headers_and_send_a_tag(ada: httpx
     [
         ("limit=0", "limit: expected 1 to 1000"), ("limit=1001", "limit: expected 1 to 1000"), ("limit=", "limit: "),
         ("order=up", "order: expected name or newest"),
-        ("order=up&order=name", "order: it was given more than once"), ("limit=1&limit=1", "limit: it was given"), ("data=yes", "data: the only possible value is no"),
+        ("order=up&order=name", "order: it was given more than once"),
+        ("limit=1&limit=1", "limit: it was given more than once"),
+        ("data=yes", "data: the only possible value is no"),
         ("order=newest&after=a", "after: it is for the order by name"), ("before=00000000-1", "before: it is for"),
         ("event=$ready", "reserved"), ("event=", "empty"), ("event=a*b", "no *"), ("topic=a", "use event"),
         ("q=a", "use search"), ("since=1", "use last_event_id"), ("_=1", "there is no such parameter"),
