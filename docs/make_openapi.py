@@ -13,7 +13,6 @@ from broker.records import TIMESTAMP_MAX, TIMESTAMP_MIN, RecordView
 from broker.users import PASSWORD_CHARACTERS_MIN, UserView
 from broker.web.accounts import LoginBody, UserBody
 from broker.web.insert import CancelBody, InsertBody
-from broker.web.stream import StreamBody
 
 
 class Problem(msgspec.Struct):
@@ -40,7 +39,7 @@ class Receipt(msgspec.Struct):
     id: str | None
 
 
-_TYPES = (InsertBody, CancelBody, StreamBody, LoginBody, UserBody, RecordView, Receipt, UserView, Token, Problem)
+_TYPES = (InsertBody, CancelBody, LoginBody, UserBody, RecordView, Receipt, UserView, Token, Problem)
 _UUID_PATTERN = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 _UUID = {"type": "string", "pattern": f"^{_UUID_PATTERN}$"}
 # The rest of names.py (255 bytes; path segments; `error` and `open`) is not for a regular expression.
@@ -122,10 +121,6 @@ def _schemas() -> dict[str, Any]:
         "anyOf": [_ref("RecordView"), _ref("Receipt"), {"type": "null"}],
         "description": "of a 412: the version that is the latest",
     }
-    stream = schemas["StreamBody"]
-    del stream["required"]
-    for name, value in (("frames", "record"), ("heartbeat", "event"), ("pending", "yes")):
-        stream["properties"][name] = {"enum": [value, None]}
     schemas["UserBody"]["description"] = "A user to create."
     schemas["RecordView"]["description"] = "One version of an event, as the log holds it."
     schemas["UserView"]["properties"]["info"] = {"description": "as it was sent"}
@@ -227,23 +222,12 @@ def _paths() -> dict[str, Any]:
             )
         },
         "/events": {
-            "post": {
-                "summary": "the stream, for clients with many names",
-                "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("StreamBody")}}},
-                "responses": _answers(
-                    "the stream", {"text/event-stream": {"schema": {"type": "string"}}}, 400, 401, 413, 415, 503
-                ),
-            },
             "get": {
                 "summary": "the stream: the latest of every event, `$ready`, then live",
                 "parameters": [
                     events,
                     _parameter("last_event_id", "query", {"type": "string"}, "resume after it, on a first connect"),
                     _parameter("heartbeat", "query", {"enum": ["event"]}, "heartbeats come as `$heartbeat`"),
-                    _parameter("frames", "query", {"enum": ["record"]}, "records come as messages, as a whole"),
-                    _parameter(
-                        "new", "query", {"type": "array", "items": {"type": "string"}}, "of `event`: first seen"
-                    ),
                     _parameter("pending", "query", {"enum": ["yes"]}, "`$pending` comes; this needs a token"),
                     _parameter("Last-Event-ID", "header", {"type": "string"}, "resume after it; EventSource sends it"),
                 ],

@@ -44,7 +44,7 @@ _PARAMETERS = Parameters(
 
 
 class StreamBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The parameters of `GET /events` as JSON, for clients with more names than fit into a URL."""
+    """The parameters of ``GET /events`` as JSON, for clients with more names than fit into a URL."""
 
     event: str | list[str] = msgspec.field(default_factory=list)
     new: str | list[str] = msgspec.field(default_factory=list)
