@@ -261,6 +261,9 @@ class Broker:
     async def reached(self, last_id: EventId) -> None:
         """Returns when the state includes the record with this id, which the caller may have received in the response
         to an insert, or from another node. Raises BadRequest if the log has issued no such id, and Unavailable."""
+        # Another node, or a restore, may have begun a new epoch, which this node's relay has not noticed yet.
+        if last_id.epoch not in self.relay.epochs and (await self.store.head()).epoch != self.relay.epoch:
+            raise Unavailable("this node has not read the new epoch of the log yet; ask again in a moment")
         position = self.position_of(last_id, "last_event_id")
         if position > self.relay.position:
             if position > (await self.store.head()).position:

@@ -7,12 +7,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.answers import exchange, insert, problem, request_head
+from tests.support.operators import tamper
 from tests.support.servers import ServerProcess, streaming, wait_for
 
 Records = list[dict[str, Any]]
@@ -243,7 +245,7 @@ def test_a_token_that_is_sent_must_be_valid(server: ServerProcess) -> None:
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("closed")
-    with ServerProcess(folder, events_public="no", snapshot_responses_max=2, event_names_max=10) as running:
+    with ServerProcess(folder, events_public="no", snapshot_responses_max=2, subscriber_stall_s=3) as running:
         yield running
 
 
@@ -277,3 +279,24 @@ def test_a_large_state_is_whole_and_slow_readers_of_it_are_limited(closed: Serve
             current = {"If-None-Match": ada.get("/snapshot", headers={"If-None-Match": "*"}).headers["etag"]}
             assert ada.get("/snapshot", headers=current).status_code == 304  # it needs no memory
         wait_for(lambda: ada.get("/snapshot").status_code == 200)
+
+
+def test_a_reader_that_stops_is_cut_off(closed: ServerProcess) -> None:
+    with closed.client("ada") as ada, ExitStack() as readers:
+        insert(ada, "large", b'"%b"' % (b"x" * 1_000_000))
+        for _ in range(2):
+            sock = readers.enter_context(socket.create_connection(("127.0.0.1", closed.port)))
+            sock.sendall(request_head(ada, "GET /snapshot HTTP/1.1"))
+            assert sock.recv(12) == b"HTTP/1.1 200"
+        problem(ada.get("/snapshot"), 503)
+        wait_for(lambda: ada.get("/snapshot").status_code == 200)
+
+
+def test_an_id_of_an_epoch_that_the_node_has_not_noticed_yet_is_for_later(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, relay_poll_s=1_000) as server, server.client("ada") as ada:
+        insert(ada, "e")
+        for statement in ("UPDATE epochs SET ended = 1", "INSERT INTO epochs VALUES ('0e0e0e0e', NULL)"):
+            tamper(tmp_path, statement)
+        answer = ada.get("/snapshot?last_event_id=0e0e0e0e-1")
+        assert "new epoch" in problem(answer, 503)
+        assert answer.headers["retry-after"]

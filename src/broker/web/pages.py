@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from urllib.parse import urlencode
 
 from starlette.types import Scope, Send
 
-from broker.errors import BadRequest
+from broker.errors import BadRequest, Unavailable
 from broker.web.requests import JSON, NDJSON, Header, header
 
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}\Z")
@@ -34,9 +35,11 @@ def array_type(scope: Scope) -> bytes:
 
 
 async def respond_array(
-    scope: Scope, send: Send, headers: Iterable[Header], portions: AsyncIterator[list[bytes]]
-) -> None:
+    scope: Scope, send: Send, headers: Iterable[Header], portions: AsyncIterator[list[bytes]],
+    stall_s: float | None = None,
+) -> None:  # fmt: skip
     """Writes the JSON of records, portion by portion, so that the size of the response does not matter to the memory.
+    If the client takes longer than ``stall_s`` for one portion, its connection is closed.
 
     The first portion is read before the response begins. So if the store is unreachable, the response can still be a
     503."""
@@ -49,7 +52,12 @@ async def respond_array(
         return
     before, between, end = (b"", b"\n", b"\n") if media == NDJSON else (b"[", b",\n", b"]\n")
     while portion is not None:
-        await send({"type": "http.response.body", "body": before + between.join(portion), "more_body": True})
+        body = before + between.join(portion)
+        try:
+            async with asyncio.timeout(stall_s):
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        except TimeoutError:
+            raise Unavailable("the client does not read the response") from None  # this closes the connection
         before = between
         portion = await anext(portions, None)
     if before != between:  # nothing was written: the response is an empty array, or has no line

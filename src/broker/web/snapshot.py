@@ -33,8 +33,8 @@ _PARAMETERS = Parameters(
     },
 )  # fmt: skip
 # A portion has at most so many bytes of data and records, unless it consists of a single larger record. To encode it
-# takes about a millisecond.
-_PORTION_BYTES = 256 * KIB
+# takes about a millisecond, and a client has ``subscriber_stall_s`` to read it.
+_PORTION_BYTES = 64 * KIB
 _PORTION_RECORDS = 250
 
 
@@ -77,7 +77,8 @@ class Snapshot:
             frames, more = await broker.state(query.selection)
             if more:
                 headers.append(_next(pairs, frames[-1], newest_first=query.selection.newest_first))
-            await respond_array(scope, send, headers, _encode(frames, data=query.data, user=user is not None))
+            encoded = _encode(frames, data=query.data, user=user is not None)
+            await respond_array(scope, send, headers, encoded, broker.settings.subscriber_stall_s)
         finally:
             self._writing -= 1
 
