@@ -12,7 +12,7 @@ from broker import __version__
 from broker.records import TIMESTAMP_MAX, TIMESTAMP_MIN, RecordView
 from broker.users import PASSWORD_CHARACTERS_MIN, UserView
 from broker.web.accounts import LoginBody, LoginView, SignUpView, UserBody
-from broker.web.insert import InsertBody
+from broker.web.insert import CancelBody, InsertBody
 from broker.web.stream import StreamBody
 
 
@@ -24,6 +24,7 @@ class Problem(msgspec.Struct):
     status: int
     detail: str
     index: int | msgspec.UnsetType = msgspec.UNSET
+    latest: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Receipt(msgspec.Struct):
@@ -34,9 +35,11 @@ class Receipt(msgspec.Struct):
 
 
 _TYPES = (
-    InsertBody, LoginBody, UserBody, StreamBody, RecordView, Receipt, UserView, SignUpView, LoginView, Problem,
+    InsertBody, CancelBody, LoginBody, UserBody, StreamBody, RecordView, Receipt, UserView, SignUpView, LoginView,
+    Problem,
 )  # fmt: skip
-_UUID = {"type": "string", "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}
+_UUID_PATTERN = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+_UUID = {"type": "string", "pattern": f"^{_UUID_PATTERN}$"}
 # The rest of names.py (255 bytes; path segments; `error` and `open`) is not for a regular expression.
 _EVENT = {
     "type": "string",
@@ -54,6 +57,7 @@ _STREAM = {
     "last_event_id": "resume after it, on a first connect",
     "frames": "`record`: each record comes whole, as a message without a name",
     "heartbeat": "`event`: heartbeats come as `$heartbeat`",
+    "pending": "`yes`: `$pending` comes when the list of pending records may have changed; this needs a token",
 }
 _OPTIONAL: list[dict[str, list[str]]] = [{}, {"bearer": []}]  # with a token, record frames name their users
 
@@ -90,6 +94,16 @@ def _schemas() -> dict[str, Any]:
         "format": "date-time",
         "description": "epoch seconds, or a string of RFC 3339; in the future: published then; default: now",
     }
+    insert["until"] = insert["timestamp"] | {
+        "description": "epoch seconds; when this version ends, if it is still the latest then; default: it does not end"
+    }
+    insert["if_latest"] = {
+        "type": ["string", "null"],
+        "pattern": f"^(none|[0-9a-f]{{8}}-(0|[1-9][0-9]{{0,17}})|{_UUID_PATTERN})$",
+        "description": "the id or uuid of the version that must be the latest, or `none`; otherwise: 412",
+    }
+    insert["late"] |= {"description": "`refuse`: 409 if its time has passed; default: it is published late"}
+    schemas["CancelBody"]["properties"]["cancel"] = _UUID | {"description": "the uuid of a pending record"}
     insert["published"] |= {"description": "true: log-only, never on the stream"}
     insert["uuid"] = _UUID | {
         "type": ["string", "null"],
@@ -98,13 +112,13 @@ def _schemas() -> dict[str, Any]:
     record["uuid"] = _UUID
     for name in ("timestamp", "inserted_at"):
         record[name] = _SECONDS
+    for name in ("until", "ends", "data", "user"):
+        schemas["RecordView"]["required"].remove(name)
     record["published_at"] = {"type": ["number", "null"], "description": "epoch seconds"}
-    record["until"] = _SECONDS | {"description": "epoch seconds; when the version ends, if it ends by itself"}
-    record["ends"] = _UUID | {"description": "the version that this record ends, because its `until` has come"}
-    optional = {"until", "ends"}
-    required = schemas["RecordView"]["required"]
-    schemas["RecordView"]["required"] = [name for name in required if name not in optional]
-    record["data"] = {"description": "as it was sent"}
+    record["data"] = {"description": "as it was sent; not there if `data=no` was asked for"}
+    record["user"] |= {"description": "who inserted it; for readers with a token"}
+    record["until"] = _SECONDS | {"description": "epoch seconds; when this version ends, if it does"}
+    record["ends"] = _UUID | {"description": "the version that this record ends, because its time `until` has come"}
     for each in (user, schemas["LoginBody"]["properties"]):
         each["username"] |= {"description": "1 to 64 of A-Z a-z 0-9 . _ @ + -, whatever the case; not . and not .."}
         each["password"] |= {"format": "password", "description": "8 characters or more, at most 1,024 bytes of UTF-8"}
@@ -115,10 +129,15 @@ def _schemas() -> dict[str, Any]:
         schemas["StreamBody"]["properties"][name] |= {"description": description}
     schemas["StreamBody"]["properties"]["frames"] |= {"anyOf": [{"enum": ["record"]}, {"type": "null"}]}
     schemas["StreamBody"]["properties"]["heartbeat"] |= {"anyOf": [{"enum": ["event"]}, {"type": "null"}]}
+    schemas["StreamBody"]["properties"]["pending"] |= {"anyOf": [{"enum": ["yes"]}, {"type": "null"}]}
     schemas["StreamBody"]["description"] = (
         "The parameters of a stream, for clients with more names than fit into a URL."
     )
     schemas["Problem"]["properties"]["index"] |= {"minimum": 0, "description": "of the bad record in a batch, from 0"}
+    schemas["Problem"]["properties"]["latest"] = {
+        "anyOf": [_ref("RecordView"), _ref("Receipt"), {"type": "null"}],
+        "description": "of a 412: the version that is the latest",
+    }
     schemas["UserBody"]["description"] = "A user to create."
     schemas["RecordView"]["description"] = "One version of an event, as the log holds it."
     schemas["LoginView"]["description"] = "A token that was just made."
@@ -150,23 +169,50 @@ def _plain_defaults(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
 def _paths() -> dict[str, Any]:
     event = _parameter("event", "path", _EVENT, "the event's name")
     uuid = _parameter("uuid", "path", _UUID, "the record's uuid")
+    events = _parameter("event", "query", {"type": "array", "items": {"type": "string"}}, "names, or prefix*")
+    limit = _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000}, "records in a page")
+    records = {
+        "application/json": {"schema": {"type": "array", "items": _ref("RecordView")}},
+        "application/x-ndjson": {"schema": {"type": "string"}},
+    }
     log = {
         "summary": "an event's log, oldest first, all states",
         "parameters": [
             event,
-            _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000}, "records in a page"),
+            limit,
             _parameter("after", "query", _UUID, "the page starts behind this record"),
             _parameter("order", "query", {"enum": ["asc", "desc"]}, "oldest or newest first"),
         ],
-        "responses": _answers(
-            "the log; `Link: <…>; rel=\"next\"` where a page follows",
-            {
-                "application/json": {"schema": {"type": "array", "items": _ref("RecordView")}},
-                "application/x-ndjson": {"schema": {"type": "string"}},
-            },
-            400, 401, 503,
-        ),
+        "responses": _answers('the log; `Link: <…>; rel="next"` where a page follows', records, 400, 401, 503),
         "security": [{"bearer": []}],
+    }
+    pending = {
+        "summary": "what is pending, by due time",
+        "parameters": [
+            events,
+            limit,
+            _parameter("after", "query", _UUID, "the page starts behind this record"),
+        ],
+        "responses": _answers('the records; `Link: <…>; rel="next"` where a page follows', records, 400, 401, 503),
+        "security": [{"bearer": []}],
+    }
+    state = {
+        "summary": "the latest of every event",
+        "parameters": [
+            events,
+            _parameter("order", "query", {"enum": ["name", "newest"]}, "by name, or the newest first"),
+            limit,
+            _parameter("after", "query", {"type": "string"}, "by name: only names behind this one"),
+            _parameter("before", "query", {"type": "string"}, "newest first: only records before this id"),
+            _parameter("search", "query", {"type": "string"}, "only names that contain this text"),
+            _parameter("data", "query", {"enum": ["no"]}, "leaves the data out"),
+            _parameter("last_event_id", "query", {"type": "string"}, "waits until the answer includes this id"),
+            _parameter("If-None-Match", "header", {"type": "string"}, "the `ETag` of an earlier answer"),
+        ],
+        "responses": _answers(
+            "the state, as of the id in `Last-Event-ID`; `Link: <…>; rel=\"next\"` where a page follows",
+            records, 400, 401, 503,
+        ) | {"304": {"description": "nothing has changed"}},
     }  # fmt: skip
     cancel = _call("cancels a pending record; again is fine", "RecordView", 400, 401, 404, 409, 503, parameters=[uuid])
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
@@ -188,7 +234,9 @@ def _paths() -> dict[str, Any]:
                 "RecordView",
                 400,
                 401,
+                404,
                 409,
+                412,
                 413,
                 415,
                 429,
@@ -210,6 +258,7 @@ def _paths() -> dict[str, Any]:
                     _parameter("last_event_id", "query", {"type": "string"}, _STREAM["last_event_id"]),
                     _parameter("frames", "query", {"enum": ["record"]}, _STREAM["frames"]),
                     _parameter("heartbeat", "query", {"enum": ["event"]}, _STREAM["heartbeat"]),
+                    _parameter("pending", "query", {"enum": ["yes"]}, _STREAM["pending"]),
                     last_event_id,
                 ],
                 "responses": _answers("the stream", stream, 400, 401),
@@ -223,6 +272,8 @@ def _paths() -> dict[str, Any]:
                 "security": _OPTIONAL,
             },
         },
+        "/snapshot": {"get": state},
+        "/pending": {"get": pending},
         "/collections/{event}": {"get": log},
         "/collection/{event}": {"get": log | {"summary": "the same as /collections/{event}"}},
         "/cancel/{uuid}": {"get": cancel, "post": cancel},
@@ -251,8 +302,12 @@ def _call(
     if body:
         taken: dict[str, Any] = {"application/json": {"schema": _ref(body)}}
         if batches:
-            taken["application/json"]["schema"] = {"oneOf": _one_or_many(body)}
-            taken["application/x-ndjson"] = {"schema": {"type": "string", "description": f"{body}, one a line"}}
+            items = {"anyOf": [_ref(body), _ref("CancelBody")]}
+            taken["application/json"]["schema"] = {
+                "oneOf": [_ref(body), {"type": "array", "items": items, "minItems": 1}]
+            }
+            lines = {"type": "string", "description": f"{body} or CancelBody, one a line"}
+            taken["application/x-ndjson"] = {"schema": lines}
         call["requestBody"] = {"required": True, "content": taken}
     if secured or not (body or public):
         call["security"] = [{"bearer": []}]

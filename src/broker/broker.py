@@ -16,13 +16,15 @@ from broker.accounts.accounts import Accounts
 from broker.addresses import client_key
 from broker.errors import BadRequest, SettingsError, TooManyRequests, Unavailable
 from broker.live.catchup import Catchup
+from broker.live.frames import Frame
 from broker.live.hub import Hub
+from broker.live.listing import Selection, select
 from broker.live.relay import Relay
 from broker.live.scheduler import Scheduler
 from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
 from broker.names import Filter, check_name
-from broker.records import Cancel, NewRecord, Record
+from broker.records import Cancel, EventId, NewRecord, Record
 from broker.settings import MIB, Settings
 from broker.store.base import Commit, LogPage, Store
 from broker.store.outage import NO_DRIVER
@@ -32,6 +34,8 @@ from broker.users import User
 logger = logging.getLogger("broker")
 
 _LOG_PAGE_BYTES = 1 * MIB
+_PENDING_RECORDS = 500  # pending records that are read at a time
+_REACHED_S = 10.0  # how long a caller waits for the relay to reach an id; usually it takes milliseconds
 
 
 def wall_clock_us() -> int:
@@ -57,6 +61,12 @@ def _naming_the_store(settings: Settings) -> Iterator[None]:
         yield
     except SettingsError as error:
         raise SettingsError(f"{settings.named('database' if settings.database else 'data')}: {error}") from error
+
+
+def _unknown(parameter: str) -> BadRequest:
+    return BadRequest(
+        f"{parameter}: this log has never issued this id; if a backup was restored, read the state again without the id"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +167,8 @@ class Broker:
         self.relay.hint(commit)
         self.hub.committed()
         self.scheduler.hint(commit)
+        if commit.pending_changed:
+            self.hub.pending_changed()
 
     # The log
 
@@ -215,6 +227,60 @@ class Broker:
             records = await self.store.log(event, after, last, _LOG_PAGE_BYTES, descending)
             after = records[-1].number
             yield records
+
+    # What is pending
+
+    async def pending(self, filter: Filter, after: UUID | None) -> AsyncIterator[list[Record]]:
+        """Returns the pending records that match the filter, by due time, in portions of about a mebibyte. ``after`` is
+        the uuid of the record that they follow; it may have been published in the meantime. Raises BadRequest if there
+        is no such record."""
+        start = None
+        if after is not None:
+            start = await self.store.due_of(after)
+            if start is None:
+                raise BadRequest(f"after: no record has the uuid {after}")
+        return self._pending_portions(filter, start)
+
+    async def _pending_portions(self, filter: Filter, after: tuple[int, int] | None) -> AsyncIterator[list[Record]]:
+        while records := await self.store.pending(after, _PENDING_RECORDS, _LOG_PAGE_BYTES):
+            after = records[-1].due_us, records[-1].number
+            if matching := [record for record in records if filter.matches(record.event)]:
+                yield matching
+
+    # The state
+
+    def state_id(self) -> EventId:
+        """Returns the id as of which ``state`` lists the state now."""
+        return EventId(self.relay.epoch, self.relay.position)
+
+    async def state(self, selection: Selection) -> tuple[list[Frame], bool]:
+        """Returns the latest records of the selected events, as of ``state_id`` at the moment of the call, and whether
+        there are more than the selection's limit. It does not read the store."""
+        return await select(self.relay.snapshot, selection)
+
+    async def reached(self, last_id: EventId) -> None:
+        """Returns when the state includes the record with this id, which the caller may have received in the response
+        to an insert, or from another node. Raises BadRequest if the log has issued no such id, and Unavailable."""
+        # Another node, or a restore, may have begun a new epoch, which this node's relay has not noticed yet.
+        if last_id.epoch not in self.relay.epochs and (await self.store.head()).epoch != self.relay.epoch:
+            raise Unavailable("this node has not read the new epoch of the log yet; ask again in a moment")
+        position = self.position_of(last_id, "last_event_id")
+        if position > self.relay.position:
+            if position > (await self.store.head()).position:
+                raise _unknown("last_event_id")
+            try:
+                async with asyncio.timeout(_REACHED_S):
+                    await self.relay.reached(position)
+            except TimeoutError:
+                raise Unavailable("this node has not read the log up to this id yet; ask again in a moment") from None
+
+    def position_of(self, event_id: EventId, parameter: str) -> int:
+        """Returns the position that an id stands for, which may be ahead of this node. Raises BadRequest if the id
+        belongs to another log, or to a part of this log that was lost. ``parameter`` is what the message calls it."""
+        ended = self.relay.epochs.get(event_id.epoch, -1)
+        if ended is not None and event_id.position > ended:
+            raise _unknown(parameter)
+        return event_id.position
 
     # The stream
 

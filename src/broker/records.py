@@ -125,9 +125,9 @@ class RecordView(msgspec.Struct):
     ends: UUID | msgspec.UnsetType
     published: bool
     cancelled: bool
-    data: msgspec.Raw
+    data: msgspec.Raw | msgspec.UnsetType
     id: str | None
-    user: str
+    user: str | msgspec.UnsetType
     inserted_at: msgspec.Raw
     published_at: msgspec.Raw | None
 
@@ -135,7 +135,8 @@ class RecordView(msgspec.Struct):
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: Record, *, data: bool = True, user: bool = True) -> bytes:
+    """Returns the record as JSON. ``data`` and ``user``: whether these fields are shown."""
     inserted_at = _seconds(record.inserted_us)
     published_at: msgspec.Raw | None = inserted_at
     if record.published_us != record.inserted_us:
@@ -153,9 +154,9 @@ def encode_record(record: Record) -> bytes:
             msgspec.UNSET if record.ends is None else record.ends,
             record.log_only or record.cancelled or record.position is not None,
             record.cancelled,
-            msgspec.Raw(record.data),
+            msgspec.Raw(record.data) if data else msgspec.UNSET,
             record.id,
-            record.user,
+            record.user if user else msgspec.UNSET,
             inserted_at,
             published_at,
         )

@@ -202,6 +202,11 @@ class SettingTable:
         "each of them is kept in memory and in the database, although the event has no state any more",
     )  # fmt: skip
 
+    snapshot_responses_max: int = _limit(
+        64, "count", "responses of `GET /snapshot` that are being written at the same time; beyond: 503",
+        "until a slow client has read its response, the records in it stay in memory, also if there are newer ones",
+    )  # fmt: skip
+
     # Limits of streams
     subscribers_max: int = _limit(
         50_000, "count", "open streams; beyond: the new stream ends at once",

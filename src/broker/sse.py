@@ -53,6 +53,11 @@ def passed(positions: int, event_id: bytes) -> bytes:
     return control("passed", b'{"positions":%d}' % positions, event_id)
 
 
+def pending() -> bytes:
+    """What is pending may have changed. It has no id, because it is about no position."""
+    return control("pending", b"{}")
+
+
 def retry(milliseconds: int) -> bytes:
     """Returns the field that says how long the client waits before it reconnects after the end of the stream."""
     return b"retry: %d\n" % milliseconds

@@ -174,3 +174,30 @@ def test_a_command_that_takes_its_time_with_the_lock_is_left_alone(nodes: tuple[
             time.sleep(3.3)  # a stopped node would have been ended
             assert not waits.done()
         assert waits.result()["published"]
+
+
+def test_a_change_of_what_is_pending_is_announced_on_every_node(nodes: tuple[Node, Node]) -> None:
+    """Also a change that leaves the next due time as it is."""
+    here, there = nodes
+    first = insert(here.ada, "announced", 1, timestamp=8_000_000_000)
+    headers = f"Authorization: {there.ada.headers['Authorization']}\r\n"
+    with streaming(there, "/events?event=none&pending=yes", headers=headers) as stream:
+        stream.wait("$ready")
+        later = insert(here.ada, "announced", 2, timestamp=9_000_000_000)
+        stream.wait("$pending", 1)
+        here.ada.post(f"/cancel/{later['uuid']}")
+        stream.wait("$pending", 2)
+        insert(here.ada, "announced", 3, timestamp=time.time() + 2.5)
+        stream.wait("$pending", 3)
+        wait_for(lambda: len(there.ada.get("/pending?event=announced").json()) == 1)
+        stream.wait("$pending", 4)
+        assert there.ada.get("/pending?event=announced").json() == [first]
+
+
+def test_a_node_waits_until_it_has_read_the_id_of_another_one(nodes: tuple[Node, Node]) -> None:
+    """So whoever inserts at one node reads his own write at any other."""
+    here, there = nodes
+    for n in range(20):
+        record = insert(here.ada, "read own", n)
+        state = there.ada.get(f"/snapshot?event=read+own&last_event_id={record['id']}").json()
+        assert [each["data"] for each in state] == [n]

@@ -9,7 +9,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, IncompleteRead
@@ -24,7 +24,15 @@ _RETRY_S = 2.0  # until the server's first `retry:`
 
 
 class ClientError(Exception):
-    """The server refused a request, or is unreachable. The message is for the person at the terminal."""
+    """The server refused a request, or is unreachable. The message is for the person at the terminal.
+
+    ``status`` is the status of the response, or 0 if there was none, and ``index`` the number of the item at fault in a
+    batch."""
+
+    def __init__(self, message: str, status: int = 0, index: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.index = index
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +55,12 @@ class Client:
         self._timeout_s = timeout_s
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=tls))
 
-    def post(self, path: str, body: Any | bytes | None = None) -> str:
+    def post(self, path: str, body: Any | bytes | None = None, headers: dict[str, str] | None = None) -> str:
         """Sends JSON, given as bytes or as a value, and returns the response's JSON, without the line feed at its end.
 
         Raises ClientError."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with self._open("POST", path, data if body is not None else None) as response, _cut_off():
+        with self._open("POST", path, data if body is not None else None, headers) as response, _cut_off():
             return response.read().decode().removesuffix("\n")
 
     def lines(self, path: str) -> Iterator[str]:
@@ -60,13 +68,15 @@ class Client:
         with self._open("GET", path, None, {"Accept": "application/x-ndjson"}) as response:
             yield from _lines(response)
 
-    def listen(self, events: tuple[str, ...], last_id: str, report: Callable[[str], None]) -> Iterator[Message]:
+    def listen(
+        self, events: tuple[str, ...], last_id: str, report: Callable[[str], None], *, records: bool = False
+    ) -> Iterator[Message]:
         """The messages of the stream, for ever: it reconnects and resumes after the last id by itself. ``report`` is
-        called with a sentence for each interruption.
+        called with a sentence for each interruption. ``records``: whether each message has a whole record.
 
         Raises ClientError for a refusal that another attempt would not change."""
         retry_s = _RETRY_S
-        query = "?" + urlencode([("event", event) for event in events]) if events else ""
+        query = query_of(events, frames="record" if records else None)
         while True:
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
             try:
@@ -94,7 +104,7 @@ class Client:
         """Raises Unreachable if the same request may succeed later, and another ClientError if not."""
         all_headers = dict(headers or {})
         if body is not None:
-            all_headers["Content-Type"] = "application/json"
+            all_headers.setdefault("Content-Type", "application/json")
         if self._token:
             all_headers["Authorization"] = f"Bearer {self._token}"
         try:
@@ -103,7 +113,7 @@ class Client:
         except urllib.error.HTTPError as error:
             with error:
                 kind = Unsure if error.code in (500, 502, 503, 504) else ClientError
-                raise kind(_sentence(error)) from None
+                raise kind(*_problem(error)) from None
         except urllib.error.URLError as error:
             raise Unreachable(f"cannot reach {self._url}: {error.reason}; {_advice(error.reason)}") from None
         except (OSError, HTTPException) as error:
@@ -210,6 +220,12 @@ def check_id(last_id: str) -> None:
         raise ValueError("an id has no line break and no letter beyond ASCII; copy it again from the stream")
 
 
+def query_of(events: Iterable[str], **parameters: object) -> str:
+    """The query for a filter and further parameters, without those that are None."""
+    pairs = [("event", event) for event in events] + [each for each in parameters.items() if each[1] is not None]
+    return "?" + urlencode(pairs) if pairs else ""
+
+
 def collection(event: str, limit: int | None, newest_first: bool) -> str:
     query = {"limit": limit} if limit else {}
     return f"/collections/{quote(event)}?{urlencode({**query, 'order': 'desc' if newest_first else 'asc'})}"
@@ -226,13 +242,16 @@ def _advice(reason: object) -> str:
     return "is the server running there?"
 
 
-def _sentence(error: urllib.error.HTTPError) -> str:
-    """The message for a response that is an error."""
+def _problem(error: urllib.error.HTTPError) -> tuple[str, int, int | None]:
+    """The message for a response that is an error, its status, and the index of the item at fault in a batch."""
     if error.code in (301, 302, 303, 307, 308):
         to = urlsplit(error.headers.get("Location", ""))
         where = f"{to.scheme}://{to.netloc.rpartition('@')[2]}" if to.netloc else "another address"
-        return f"the server sends on to {where} ({error.code}); if that is right, give it as --url"
+        return f"the server sends on to {where} ({error.code}); if that is right, give it as --url", error.code, None
     try:
-        return f"{json.load(error)['detail']} ({error.code})"
-    except (ValueError, KeyError, TypeError, OSError, HTTPException):
-        return f"the server responded with {error.code} {error.reason}"
+        problem = json.load(error)
+        index = problem.get("index")
+        detail, index = str(problem["detail"]), index if isinstance(index, int) else None
+        return f"{detail} ({error.code})", error.code, index
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, HTTPException):
+        return f"the server responded with {error.code} {error.reason}", error.code, None

@@ -35,11 +35,21 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     published_us: int
     removal: bool
     reserved: bool  # whether it is one of Broker's own records, which no stream shows
+    inserted_us: int = 0
+    ends: UUID | None = None
 
     @property
     def event_id(self) -> bytes:
         """Returns the SSE id. It is in memory only once, as a part of ``named``."""
         return self.named[len(b"id: ") : self.named.index(b"\n")]
+
+    def record(self) -> Record:
+        """Returns the record, without its number, which no reader sees."""
+        epoch, _, _ = self.event_id.decode().rpartition("-")
+        return Record(
+            self.uuid, self.event, self.named[self.data_start : -2], self.user, self.timestamp, self.due_us, False,
+            self.inserted_us, False, self.position, self.published_us, 0, epoch, self.until, None, self.ends,
+        )  # fmt: skip
 
     def form(self, form: Form) -> bytes:
         """Returns the bytes of the record. Only the named form is kept in memory."""
@@ -72,7 +82,7 @@ def make_frame(record: Record, event_id: bytes) -> Frame:
     return Frame(
         record.position, record.event, named, len(named) - len(record.data) - 2, record.uuid, record.user,
         record.timestamp, record.due_us, record.until, record.published_us, record.data == REMOVAL,
-        record.event[0] == "$",
+        record.event[0] == "$", record.inserted_us, record.ends,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from broker.live.subscriber import Subscriber
 from broker.live.subscription import Subscription
 from broker.settings import Settings
 
+_PENDING_S = 1.0  # the shortest time from one hint that the list of pending records has changed to the next
 _HEARTBEATS_PER_TURN = 100  # heartbeats in one iteration of the event loop; they take about a millisecond
 
 
@@ -71,6 +72,9 @@ class Hub:
         self._everything: set[Group] = set()
         self._by_name: dict[str, set[Group]] = {}
         self._by_prefix: dict[str, set[Group]] = {}
+        self._pending: set[Group] = set()  # the groups that asked for ``$pending``
+        self._pending_at = 0.0  # when it was last sent, in seconds of the loop's clock
+        self._pending_timer: asyncio.Handle | None = None  # for the next time
         # The frames that are not written yet
         self._turn: list[Frame] = []
         self._turn_bytes = 0
@@ -167,6 +171,22 @@ class Hub:
             group.write(b"".join(encoder.encode(frames, group.subscription.form)))
         self._pace.written(began, time.monotonic(), frames=len(turn))
 
+    def pending_changed(self) -> None:
+        """Called after each commit that has changed what is pending. The streams that asked for it receive
+        ``$pending``, but no more than once a second, because each client then reads the list again. A subscriber that
+        is behind does not receive it, and needs none: its client reads the list after ``$ready``."""
+        if self._pending and self._pending_timer is None:
+            delay_s = self._pending_at + _PENDING_S - self._loop.time()
+            self._pending_timer = self._loop.call_later(max(0.0, delay_s), self._send_pending)
+
+    def _send_pending(self) -> None:
+        self._pending_timer = None
+        self.flush()  # a stream shows the record that has become due before the hint that it is not pending any more
+        self._pending_at = self._loop.time()
+        for group in tuple(self._pending):
+            group.written_at = self._pending_at
+            group.write(sse.pending())
+
     def _matching(self, event: str) -> Iterable[Group]:
         """Returns the groups that receive an event. The cost does not depend on the number of groups that do not
         match."""
@@ -204,6 +224,8 @@ class Hub:
             group = self._groups[subscriber.subscription] = Group(subscriber.subscription, self._loop.time())
             for members in self._index(group):
                 members.add(group)
+            if group.subscription.pending:
+                self._pending.add(group)
         group.members[subscriber] = None
         subscriber.go_live(group, group.subscription)
 
@@ -232,6 +254,7 @@ class Hub:
         group.members.pop(subscriber, None)
         if not group.members:
             del self._groups[group.subscription]
+            self._pending.discard(group)
             filter = group.subscription.filter
             for members in self._index(group):
                 members.discard(group)

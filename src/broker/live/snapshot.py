@@ -4,7 +4,7 @@ the relay's position."""
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from broker import sse
@@ -17,6 +17,8 @@ _SCAN_MAX = 2_000
 # The chunks of pages whose records are in another form than the one that is kept in memory anyway. Without this limit,
 # each such form would need as much memory as the whole snapshot, or a multiple of it if the records are small.
 _OTHER_FORMS_BYTES_MAX = 16 * MIB
+# New names that are not sorted in yet. To sort them in takes some milliseconds, if there are 100,000 names.
+_UNSORTED_MAX = 2_000
 
 
 class Page:
@@ -72,6 +74,10 @@ class Snapshot:
         # Positions and event names, in ascending order. An entry is stale when its event has a later position. Stale
         # entries are removed all together, when they are the majority.
         self._order = [(frame.position, frame.event) for frame in self._latest.values()]
+        # All names of ``_latest`` in ascending order, except those in ``_unsorted``, which are added when the names are
+        # asked for. The list is never changed but replaced, because a listing may be reading it.
+        self._names = sorted(self._latest)
+        self._unsorted: list[str] = []
         # Only full pages are in this list. The first begins at position 0, and each later one where the one before it
         # ends.
         self._pages: dict[Form, list[Page]] = {}
@@ -90,6 +96,10 @@ class Snapshot:
                 del self._removed[event]  # no page has a removal
             elif self._pages:
                 self._invalidate(before.position)
+        else:
+            self._unsorted.append(event)
+            if len(self._unsorted) > _UNSORTED_MAX:
+                self.names()
         self._latest[event] = frame
         self._order.append((frame.position, event))
         if frame.removal:
@@ -174,6 +184,28 @@ class Snapshot:
         end = start + _SCAN_MAX
         return (frames, upto, False) if end >= len(order) else (frames, order[end - 1][0], True)
 
+    # For live/listing.py
+
+    @property
+    def latest(self) -> Mapping[str, Frame]:
+        """The latest record of every event by the event's name, removals included. It changes with the next record, so
+        it must be copied before an ``await``."""
+        return self._latest
+
+    @property
+    def order(self) -> Sequence[tuple[int, str]]:
+        """Positions and event names in ascending order; an entry whose event has a later position is stale. Later
+        records are appended to this list, and its entries are never changed."""
+        return self._order
+
+    def names(self) -> list[str]:
+        """Returns the names of all events in ascending order, removed ones included. The list is never changed."""
+        if self._unsorted:
+            self._names = self._names + sorted(self._unsorted)
+            self._names.sort()  # which only merges the two sorted parts
+            self._unsorted = []
+        return self._names
+
     def _latest_at(self, position: int, event: str) -> Frame | None:
         """Returns the latest record of the event if it has this position. Otherwise the entry of ``_order`` is stale,
         and this returns None."""
@@ -194,3 +226,4 @@ class Snapshot:
         for event in list(islice(self._removed, len(self._removed) - self._removals_max)):
             del self._removed[event]
             self.removals_floor = self._latest.pop(event).position
+        self._names = [name for name in self.names() if name in self._latest]

@@ -15,6 +15,7 @@ class Subscription:
     filter: Filter = EVERYTHING
     form: Form = Form.NAMED
     heartbeat_events: bool = False  # whether heartbeats are sent as events, which a page can receive
+    pending: bool = False  # whether the stream says when the list of pending records may have changed
     # Whether Broker frames the response in chunks, as HTTP/1.1 needs it. HTTP/1.0 has no chunks, and other ASGI servers
     # frame the response themselves.
     chunked: bool = False

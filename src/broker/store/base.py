@@ -40,6 +40,7 @@ LOOK = 2**62
 # How many bytes a record needs in memory in addition to its data. Limits in bytes include them; otherwise a page of
 # tiny records could have millions of records.
 RECORD_BYTES = 512
+BEFORE_ALL = (-(2**62), 0)  # a pair of due time and number that is before that of every record
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,18 @@ class Store(Protocol):
     async def span_bytes(self, after: int, upto: int) -> int:
         """Returns how many bytes of data were published with ``after`` < position <= ``upto``. It takes only two
         look-ups, however many records there are in between."""
+        ...
+
+    async def due_of(self, uuid: UUID) -> tuple[int, int] | None:
+        """Returns the time at which the record with this uuid is or was due, in microseconds since 1970, and its
+        number, so that a page of pending records can begin after it. Returns None if there is no such record."""
+        ...
+
+    async def pending(self, after: tuple[int, int] | None, records_max: int, bytes_max: int) -> list[Record]:
+        """Returns the pending records in the order of (due time, number), after the given pair of these, or from the
+        first one: as many as the two limits allow, but at least one if there is one.
+
+        A record whose time has come is among them until a transaction publishes it."""
         ...
 
     async def number_of(self, event: str, uuid: UUID) -> int | None:

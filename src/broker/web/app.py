@@ -19,7 +19,9 @@ from broker.web.insert import Insert
 from broker.web.log import Log
 from broker.web.metrics import Metrics
 from broker.web.middleware import CORS, Problems
+from broker.web.pending import Pending
 from broker.web.requests import Bodies, Methods
+from broker.web.snapshot import Snapshot
 from broker.web.static import HTML, Asset
 from broker.web.stream import Stream
 
@@ -37,6 +39,8 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
         Route("/token", Methods(POST=accounts.renew)),
         Route("/users", Methods(POST=accounts.sign_up)),
         Route("/users/me", Methods(GET=accounts.me)),
+        Route("/snapshot", Methods(GET=Snapshot(broker).read)),
+        Route("/pending", Methods(GET=Pending(broker).read)),
         Route("/collections/{event:path}", log),
         Route("/collection/{event:path}", log),
         Route("/cancel/{uuid:path}", Methods(GET=cancel, POST=cancel, head=False)),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes, urlencode
+from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 from starlette.types import Receive, Scope, Send
@@ -12,10 +11,9 @@ from starlette.types import Receive, Scope, Send
 from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.records import encode_record, parse_uuid
-from broker.web.requests import JSON, NDJSON, NO_STORE, Header, Parameters, caller, header
+from broker.web.pages import next_page, parse_limit, respond_array
+from broker.web.requests import NO_STORE, Header, Parameters, caller
 
-_LIMIT = re.compile(r"[1-9][0-9]{0,3}\Z")
-_LIMIT_MAX = 1_000
 _PARAMETERS = Parameters(
     "limit", "after", "order",
     mistaken={
@@ -34,7 +32,7 @@ class _Query:
 
 
 class Log:
-    """The log of one event. The response is written portion by portion, so its size does not matter to the memory."""
+    """The log of one event."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -44,26 +42,12 @@ class Log:
         event = _event(scope)
         query = _parse(_PARAMETERS.read(scope))
         page, portions = await self._broker.log_page(event, query.after, query.limit, query.descending)
-        # The first portion is read before the response begins: if the store is unreachable, it can still be a 503.
-        portion = await anext(portions, None)
         headers: list[Header] = [*NO_STORE]
         if page.more:
-            headers.append((b"link", _next(query, page.last_uuid)))
-        ndjson = NDJSON.decode() in (header(scope, b"accept") or "").lower()
-        headers.append((b"content-type", NDJSON if ndjson else JSON))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.body"})
-            return
-        before, between, end = (b"", b"\n", b"\n") if ndjson else (b"[", b",\n", b"]\n")
-        while portion is not None:
-            body = before + between.join(encode_record(record) for record in portion)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            before = between
-            portion = await anext(portions, None)
-        if before != between:  # nothing was written: the response is an empty array, or has no line
-            end = b"" if ndjson else before + end
-        await send({"type": "http.response.body", "body": end})
+            order = "desc" if query.descending else "asc"
+            headers.append(next_page([("limit", query.limit), ("after", page.last_uuid), ("order", order)]))
+        encoded = ([encode_record(record) for record in portion] async for portion in portions)
+        await respond_array(scope, send, headers, encoded)
 
 
 def _event(scope: Scope) -> str:
@@ -80,9 +64,7 @@ def _parse(pairs: list[tuple[str, str]]) -> _Query:
     limit, after, descending = None, None, False
     for name, value in pairs:
         if name == "limit":
-            if not _LIMIT.match(value) or int(value) > _LIMIT_MAX:
-                raise BadRequest(f"limit: expected 1 to {_LIMIT_MAX}")
-            limit = int(value)
+            limit = parse_limit(value)
         elif name == "after":
             after = parse_uuid(value)
         elif value in ("asc", "desc"):
@@ -90,10 +72,3 @@ def _parse(pairs: list[tuple[str, str]]) -> _Query:
         else:
             raise BadRequest("order: expected asc (oldest first) or desc")
     return _Query(limit, after, descending)
-
-
-def _next(query: _Query, last: UUID | None) -> bytes:
-    """The value of the ``Link`` header (RFC 8288). The URL is relative to the one that was requested, so it is right
-    also behind a proxy that removes a prefix of the path."""
-    parameters = urlencode({"limit": query.limit, "after": last, "order": "desc" if query.descending else "asc"})
-    return f'<?{parameters}>; rel="next"'.encode()

@@ -243,3 +243,11 @@ def bearer_token(scope: Scope) -> str:
     if scheme.lower() != "bearer":
         raise Unauthorized("the header Authorization must consist of the word Bearer, a blank, and the token")
     return token.strip()
+
+
+async def reader(scope: Scope, broker: Broker) -> User | None:
+    """Returns the user whose token the request carries, or None if it carries none and everybody may read. Raises
+    Unauthorized: a token that is sent must be valid."""
+    if broker.settings.events_public and header(scope, b"authorization") is None:
+        return None
+    return await caller(scope, broker)

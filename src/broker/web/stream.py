@@ -35,7 +35,7 @@ _HEADERS: tuple[Header, ...] = (
 # add some (``_=1700000000``). Only parameters that look like a filter or an id are refused: if they were ignored, the
 # client would receive another stream than it asked for.
 _PARAMETERS = Parameters(
-    "event", "new", "last_event_id", "frames", "heartbeat", strict=False,
+    "event", "new", "last_event_id", "frames", "heartbeat", "pending", strict=False,
     mistaken={
         "event": ("events", "topic", "topics", "channel", "channels", "filter", "filters"),
         "last_event_id": ("since", "cursor", "id", "eventid", "lastid"),
@@ -56,6 +56,7 @@ class StreamBody(msgspec.Struct, forbid_unknown_fields=True):
     last_event_id: Annotated[str, msgspec.Meta(max_length=_ID_CHARACTERS_MAX)] | None = None
     frames: str | None = None
     heartbeat: str | None = None
+    pending: str | None = None
 
 
 _decoder = msgspec.json.Decoder(StreamBody)
@@ -70,6 +71,7 @@ class _Asked:
     last_event_id: list[str]
     frames: list[str]
     heartbeat: list[str]
+    pending: list[str]
 
     @classmethod
     def by_query(cls, scope: Scope) -> _Asked:
@@ -81,7 +83,7 @@ class _Asked:
     @classmethod
     def by_body(cls, body: bytes) -> _Asked:
         sent, _ = raw_json.decode(_decoder, body)
-        values = (sent.event, sent.new, sent.last_event_id, sent.frames, sent.heartbeat)
+        values = (sent.event, sent.new, sent.last_event_id, sent.frames, sent.heartbeat, sent.pending)
         return cls(*([] if value is None else [value] if isinstance(value, str) else value for value in values))
 
 
@@ -106,7 +108,9 @@ class Stream:
         refused = broker.full(address(scope))
         records = _only(asked.frames, "frames", "record", "sends every record whole, as a message without a name")
         form = Form.RECORD if records else Form.NAMED
-        if not broker.settings.events_public or (records and header(scope, b"authorization") is not None):
+        pending = _only(asked.pending, "pending", "yes", "sends $pending when the list of pending records has changed")
+        sent = header(scope, b"authorization") is not None
+        if not broker.settings.events_public or pending or (records and sent):
             try:
                 await caller(scope, broker)
             except Unavailable:  # the store, which has the users, is unreachable for now
@@ -131,11 +135,11 @@ class Stream:
         if refused:
             await _refuse(send, handover)
         elif handover is not None:
-            subscription = Subscription(filter, form, heartbeat_events, handover.chunked, handover.last_chunk)
+            subscription = Subscription(filter, form, heartbeat_events, pending, handover.chunked, handover.last_chunk)
             broker.subscribe(subscription, address(scope), last_id or None, handover.take, new)
         else:
             transport = SendTransport(broker.settings.subscriber_buffer_bytes)
-            subscription = Subscription(filter, form, heartbeat_events)
+            subscription = Subscription(filter, form, heartbeat_events, pending)
             broker.subscribe(subscription, address(scope), last_id or None, transport.take, new)
             await transport.run(receive, send)
 

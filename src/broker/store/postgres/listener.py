@@ -76,7 +76,7 @@ class Listener:
         # reads the store in any case. The real head would not do, because after a fail-over it may be far behind the
         # relay's position.
         (due_us,) = connection.execute(NEXT_DUE).fetchone() or (None,)
-        self._notify(Commit([], LOOK, due_us))
+        self._notify(Commit([], LOOK, due_us, pending_changed=True))
         while not self._stop.is_set():
             for notify in connection.notifies(timeout=_WAIT_S):
                 match notify.payload.split(" "):
@@ -85,12 +85,13 @@ class Listener:
                         # would have ended together with its transaction.
                         self._database.prepares = True
                         self._loop.call_soon_threadsafe(received.set)
-                    case [self._database.node, _, _]:
+                    case [self._database.node, _, _, _]:
                         pass  # this node's own commit, which the relay has been notified of already
                     # Everybody who may connect to the database can send notifications with any content. They do no
                     # harm: at worst, the relay reads the store, or the scheduler runs an empty transaction.
-                    case [_, head, due] if _NUMBER.fullmatch(head):
-                        self._notify(Commit([], int(head), int(due) if _NUMBER.fullmatch(due) else None))
+                    case [_, head, due, pending] if _NUMBER.fullmatch(head):
+                        due_us = int(due) if _NUMBER.fullmatch(due) else None
+                        self._notify(Commit([], int(head), due_us, pending_changed=pending == "pending"))
                 if self._stop.is_set():
                     return
 

@@ -146,7 +146,7 @@ class PostgresSession:
             result = work(transaction)
             # PostgreSQL delivers this notification to the other nodes when the transaction commits, and never without
             # the commit.
-            if transaction.head != before.head or transaction.next_due_us != next_due_us:
+            if transaction.head != before.head or transaction.next_due_us != next_due_us or transaction.pending_changed:
                 connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._hint(transaction)))
             connection.execute("COMMIT")
         return result
@@ -154,7 +154,7 @@ class PostgresSession:
     def _hint(self, transaction: Transaction) -> str:
         """Returns the text of the notification, which ``Listener`` parses."""
         due = "" if transaction.next_due_us is None else transaction.next_due_us
-        return f"{self._database.node} {transaction.head} {due}"
+        return f"{self._database.node} {transaction.head} {due} {'pending' if transaction.pending_changed else ''}"
 
     def close(self) -> None:
         if self._connection is not None:

@@ -52,6 +52,16 @@ _EVENT = {
 }  # fmt: skip
 
 
+# The pending records after a pair of due time and number.
+PENDING = f"""
+    SELECT {RECORD_COLUMNS} FROM (
+        SELECT r.*, sum({SIZE}) OVER (ORDER BY p.due_us, p.number) - {SIZE} AS before
+        FROM (SELECT * FROM broker.pending WHERE (due_us, number) > (%s, %s) ORDER BY due_us, number LIMIT %s) p
+        {RECORD_OF}
+    ) AS r {RECORD_JOINS} WHERE before < %s ORDER BY r.due_us, r.number
+"""  # noqa: S608 (constants only)
+
+
 class PostgresTables:
     """Implements ``tables.Tables``, which says what the methods do. It works in a pipeline, so a statement that
     returns no rows does not wait for its response."""

@@ -17,13 +17,13 @@ from psycopg import Connection
 from broker.errors import InsufficientStorage, SettingsError, Unavailable
 from broker.records import Record
 from broker.settings import Settings
-from broker.store.base import RECORD_BYTES, Commit, Head, LogPage, State
+from broker.store.base import BEFORE_ALL, RECORD_BYTES, Commit, Head, LogPage, State
 from broker.store.common import CommonStore
 from broker.store.outage import relocated, relocated_to
 from broker.store.postgres.database import Database, TakenOver, check_cluster, one_row
 from broker.store.postgres.listener import Listener
 from broker.store.postgres.session import NOW_US, PostgresSession
-from broker.store.postgres.statements import NEXT_DUE, PUBLISHED_JOINS, RECORD_COLUMNS, RECORD_JOINS, SIZE
+from broker.store.postgres.statements import NEXT_DUE, PENDING, PUBLISHED_JOINS, RECORD_COLUMNS, RECORD_JOINS, SIZE
 from broker.users import User
 
 logger = logging.getLogger("broker.store")
@@ -152,6 +152,14 @@ class PostgresStore(CommonStore):
             after,
         )
         return int(size)
+
+    async def due_of(self, uuid: UUID) -> tuple[int, int] | None:
+        row: tuple[int, int] | None = await self._row("SELECT due_us, number FROM broker.records WHERE uuid = %s", uuid)
+        return row
+
+    async def pending(self, after: tuple[int, int] | None, records_max: int, bytes_max: int) -> list[Record]:
+        values = (*(after or BEFORE_ALL), records_max, bytes_max)
+        return await self._read(lambda db: [Record(*row) for row in db.execute(PENDING, values, binary=True)])
 
     async def number_of(self, event: str, uuid: UUID) -> int | None:
         row = await self._row("SELECT number FROM broker.records WHERE uuid = %s AND event = %s", uuid, event)

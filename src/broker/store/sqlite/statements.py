@@ -53,6 +53,15 @@ def earliest(due_us: int | None, until_us: int | None) -> int | None:
     return min(due_us, until_us)
 
 
+# The pending records after a pair of due time and number.
+PENDING = f"""
+    SELECT {RECORD_COLUMNS} FROM (
+        SELECT * FROM pending WHERE (due_us, number) > (?, ?) ORDER BY due_us, number LIMIT ?
+    ) w JOIN records r ON r.number = w.number LEFT JOIN publications p ON p.number = r.number {_JOINS}
+    ORDER BY w.due_us, w.number
+"""  # noqa: S608 (constants only)
+
+
 class SQLiteTables:
     """Implements ``tables.Tables``, which says what the methods do."""
 

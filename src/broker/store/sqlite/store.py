@@ -15,13 +15,14 @@ from uuid import UUID
 from broker.errors import Unavailable
 from broker.records import Record
 from broker.settings import Settings
-from broker.store.base import RECORD_BYTES, Commit, Head, LogPage, State
+from broker.store.base import BEFORE_ALL, RECORD_BYTES, Commit, Head, LogPage, State
 from broker.store.common import CommonStore
 from broker.store.sqlite.file import Identity, SQLiteOutage, connect, locked, open_database
 from broker.store.sqlite.secret import read_secret
 from broker.store.sqlite.session import SQLiteSession
 from broker.store.sqlite.statements import (
     NEXT_DUE,
+    PENDING,
     PUBLISHED_TABLES,
     RECORD_COLUMNS,
     RECORD_TABLES,
@@ -140,6 +141,14 @@ class SQLiteStore(CommonStore):
             after,
         )
         return int(size)
+
+    async def due_of(self, uuid: UUID) -> tuple[int, int] | None:
+        row: tuple[int, int] | None = await self._row("SELECT due_us, number FROM records WHERE uuid = ?", uuid.bytes)
+        return row
+
+    async def pending(self, after: tuple[int, int] | None, records_max: int, bytes_max: int) -> list[Record]:
+        values = (*(after or BEFORE_ALL), records_max)
+        return await self._read(lambda db: _page(map(record_of, db.execute(PENDING, values)), bytes_max))
 
     async def number_of(self, event: str, uuid: UUID) -> int | None:
         row = await self._row("SELECT number FROM records WHERE uuid = ? AND event = ?", uuid.bytes, event)

@@ -1,0 +1,47 @@
+"""Values that people type, or that files contain: JSON, and times."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+
+from broker.records import make_uuid
+
+
+def check_seconds(text: str, name: str) -> None:
+    """Refuses what is not a number, because it would break the JSON of the body. The server checks the number. ``name``
+    is what the message calls it."""
+    if not isinstance(_number(text), int | float):
+        raise click.ClickException(f"{name}: expected seconds since 1970, such as 1893456000, got {text!r}")
+
+
+def _number(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=float)
+    except ValueError:
+        return None
+
+
+def without_mark(text: str) -> str:
+    """Removes the byte order mark that some programs write, and which is not part of the JSON (RFC 8259, section
+    8.1)."""
+    return text.removeprefix("\ufeff")
+
+
+def check_json(text: str, name: str) -> Any:
+    """Refuses what is not JSON. ``name`` is what the message calls it."""
+    try:
+        return json.loads(text, parse_int=str, parse_float=str)  # as text, because int() refuses very long numbers
+    except RecursionError:
+        raise click.ClickException(f"{name} is nested too deep") from None
+    except ValueError as error:
+        raise click.ClickException(
+            f"{name} is not JSON: {error}; a string needs its own quotes, as in '\"text\"'"
+        ) from None
+
+
+def new_uuid() -> str:
+    return str(make_uuid(time.time_ns() // 1_000_000))
