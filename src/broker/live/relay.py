@@ -72,8 +72,8 @@ class Relay:
         If the commit's records start at the relay's next position, in the relay's epoch, they are passed on without
         reading the store. Otherwise, if records may be missing, the hint only wakes the relay, which then reads the
         store. A commit of another epoch wakes the relay even if its head is not above the relay's position: after a
-        fail-over, the head of the new epoch may be lower than that position. The hints of other nodes do not say their
-        epoch (it is ""), so only the heads are compared."""
+        fail-over, the head of the new epoch may be lower than that position. A hint of another node does not say its
+        epoch (it is ""), so only its head is compared with the relay's position."""
         ours = commit.epoch == self.epoch
         if ours and commit.published and commit.published[0].position == self.position + 1:
             self._advance(commit.published)

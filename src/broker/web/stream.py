@@ -97,13 +97,17 @@ def _retry(milliseconds: int) -> bytes:
 
 def _heartbeat_events(values: list[str]) -> bool:
     if any(value != "event" for value in values):
-        raise BadRequest("heartbeat: expected event, for heartbeats that a page can receive; or leave it out")
+        raise BadRequest(
+            "heartbeat: the only possible value is event, which sends heartbeats as events that a page can receive; "
+            "otherwise leave the parameter out"
+        )
     return bool(values)
 
 
 def _last(ids: str) -> str:
-    """Returns the last of several ids. A library that was given a saved id in a header sends its own, newer id in a
-    second header of the same name. The two are joined by a comma (RFC 9110, section 5.3), which no id contains."""
+    """Returns the last of several ids. If a program passes a saved id to its library as a header, the library may later
+    add a second header of the same name, with the newer id that it has received itself. The two are joined by a comma
+    (RFC 9110, section 5.3), which no id contains."""
     if "," not in ids:
         return ids.strip()
     return next((event_id for part in reversed(ids.split(",")) if (event_id := part.strip())), "")
