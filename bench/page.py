@@ -159,7 +159,7 @@ MEMORY = {
 def _memory(found: Found) -> Rows:
     memory = found["idle"]["memory"]
     return table(
-        ("made in", "bytes for each stream", "what it is"),
+        ("source file that allocated it", "bytes for each stream", "what it is"),
         (
             *(
                 (f"`{file}`", f"{memory[file]:,.0f}", MEMORY.get(file, ""))

@@ -41,7 +41,7 @@ def _latency(found: Found) -> Iterable[str]:
 
 def _followers(found: Found) -> Iterable[str]:
     return table(
-        ("nodes", "CPU of PostgreSQL for each insert, µs", "CPU of each other node, µs",
+        ("nodes", "CPU of PostgreSQL for each insert, µs", "CPU of every further node for each insert, µs",
          "connections to PostgreSQL for each node", "memory of each node, MiB"),
         (
             (row["nodes"], span(row["postgres_us"], 0), span(row["node_us"], 0) if row["nodes"] > 1 else "–",

@@ -16,7 +16,7 @@ Each setting is read from the first of these that has it:
 
 1. an argument: `--host`, `--port`, `--data`, `--database`, `--workers`, `--origin`, `--allow-header`, and
    `--set NAME=VALUE` for every other one; in a library call, `broker_run(..., NAME=VALUE)` or `Settings(NAME=VALUE)`;
-2. the environment: `BROKER_` and the name in capitals; after `BROKER_PORT`, `PORT` is read too;
+2. the environment: `BROKER_` and the name in capitals; if `BROKER_PORT` gives no port, `PORT` is used;
 3. the TOML file that `--config FILE` (or `BROKER_CONFIG`) names, with lines such as `heartbeat_s = 10`, in UTF-8;
 4. the default.
 
@@ -27,8 +27,8 @@ the file.
 
 Yes is written `yes`, `true`, `on` or `1`, and no as `no`, `false`, `off` or `0`; TOML has `true` and `false`. In the
 environment and with `--set`, a list is separated by commas, and `none` is the empty list. White space around a value is
-ignored, such as the line break at the end of a secret's file; around a path, only line breaks at its end are. Quotation
-marks around a value are refused.
+ignored, such as the line break of a file from which the value was read. Of a path, only line breaks at its end are
+ignored. Quotation marks around a value are refused.
 
 An empty variable is ignored, as if it were not set. The exception is an empty `BROKER_DATABASE`, which is refused: if
 Broker ignored it, Broker would not serve your log in PostgreSQL, but the log in the folder `data`. A variable

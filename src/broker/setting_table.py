@@ -95,7 +95,8 @@ class SettingTable:
     # Limits of accounts
     user_age_max_s: float = _limit(
         5.0, "seconds", "how long a node uses a user from its cache",
-        "avoids a look-up for each request; a user that is disabled is refused after this time at the latest",
+        "avoids a look-up for each request; if a user is changed directly in the database, every node notices it after "
+        "this time at the latest",
     )  # fmt: skip
     password_hashes_max: int = _limit(
         32, "count", "password hashes that are being computed or waiting to be computed; beyond: 429",
@@ -136,7 +137,8 @@ class SettingTable:
     )  # fmt: skip
     head_timeout_s: float = _limit(
         10.0, "seconds",
-        "from the start of a connection, or the first byte of a later request, to the end of its headers; beyond: 408",
+        "how long a client may take to send the headers of a request, counted from the start of the connection, or for "
+        "a later request from its first byte; beyond: 408",
         "stops clients that keep connections busy by sending slowly (Slowloris)",
     )  # fmt: skip
     head_bytes_max: int = _limit(
@@ -183,8 +185,8 @@ class SettingTable:
     )  # fmt: skip
     commit_records_max: int = _limit(
         512, "count",
-        "records in one transaction; beyond, no further inserts are added to it, but those that arrived in one "
-        "iteration of the event loop always stay together",
+        "records in one transaction; when it has this many, no more inserts are added; inserts that arrived in one "
+        "iteration of the event loop are never divided, so a transaction can be larger",
         "in a larger transaction the first insert would wait too long for the others",
     )  # fmt: skip
     event_names_max: int = _limit(
@@ -228,7 +230,7 @@ class SettingTable:
     )  # fmt: skip
     replay_bytes_max: int = _limit(
         16 * MIB, "bytes", "the data of the missed records that a client receives when it resumes; beyond: `$skipped`",
-        "as much as this takes some seconds on a slow line",
+        "on a slow line, this amount of data takes some seconds",
     )  # fmt: skip
     heartbeat_s: float = _limit(
         15.0, "seconds", "how long a stream is idle before it gets a heartbeat",
@@ -262,7 +264,9 @@ class SettingTable:
         "a notification can get lost; its record is then delayed by at most this time",
     )  # fmt: skip
     database_answer_s: float = _limit(
-        20.0, "seconds", "how long PostgreSQL may take for one answer; beyond: 503, and another connection",
+        20.0, "seconds",
+        "how long PostgreSQL may take for one answer; beyond: 503, and Broker closes this connection and opens a new "
+        "one",
         "the largest answer, the snapshot, takes less time, so a database that takes longer is not working",
     )  # fmt: skip
     scheduler_sleep_max_s: float = _limit(

@@ -154,9 +154,9 @@ PYTHON = [
         name="sseclient", version="0.0.27", language="python", program="sseclient",
         saved_id="`last_id=id`",
         large=NO_OPTION,
-        notes="The library was last changed in 2020. It does not decode the chunked encoding of HTTP/1.1, ends a line "
-        "at U+2028, where no line ends by the standard, and raises an error when the server cannot be reached. "
-        "sseclient-py is a different library.",
+        notes="The library was last changed in 2020. It does not decode the chunked encoding of HTTP/1.1, and raises "
+        "an error when the server cannot be reached. It also ends a line at U+2028, which the standard does not "
+        "allow. sseclient-py is a different library.",
         needs=("sseclient==0.0.27", "requests==2.34.2"),
     ),
 ]  # fmt: skip
@@ -191,7 +191,8 @@ RUST = [
     Library(
         name="reqwest-eventsource", version="0.6.0", language="rust", program="reqwest_eventsource",
         saved_id='`request.header("Last-Event-ID", id)`',
-        notes="The library reconnects after an error unless your program closes the source, as the example does.",
+        notes="The library reconnects after an error, unless your program closes the source. The example in the "
+        "library's README closes it, so leave that line out.",
     ),
     Library(
         name="eventsource-client", version="0.16.2", language="rust", program="eventsource_client",

@@ -131,10 +131,10 @@ def _empty(counts: dict[str, int]) -> str:
     ends = [when for when in whens if when.startswith("after ")]
     texts = [when for when in whens if when not in ends and when != IDS_ALONE]
     if ends:
-        texts.append("at the end of an idle stream")
+        texts.append("when an idle stream ends")
     if IDS_ALONE in whens:
         texts.append("id alone")
-    return ", ".join(texts) or "none"
+    return "; ".join(texts) or "none"
 
 
 def _notes(results: dict[str, Any]) -> Iterator[str]:

@@ -169,7 +169,9 @@ class Run:
         insert.position = int(record["id"].rpartition("-")[2]) if record["id"] else None
         self.counts["inserts acknowledged"] += 1
         self.counts["inserts acknowledged, of scheduled records"] += insert.due_us is not None
-        self.counts["inserts acknowledged, stored before they were sent again"] += status == 200
+        # Such an insert is answered with 200; an insert that is stored now is answered with 201.
+        only_again = "inserts acknowledged only when they were sent again, although an earlier request had stored them"
+        self.counts[only_again] += status == 200
 
     async def _cancel(self, client: Client, insert: Insert) -> None:
         status, answer = await self._insist(client, f"/cancel/{insert.uuid}", b"{}")

@@ -104,9 +104,10 @@ class Catchup:
         """Returns the position to resume from, or None if the id does not belong to this log.
 
         The danger: the id may belong to a position that this node's relay has not reached yet, because the client
-        received the id from another node, or in the response to an insert. If the catch-up started there at once, the
-        subscriber would be ahead of the relay, and the client would receive some of its records a second time. So this
-        method first waits until the relay has reached the position of the id."""
+        received the id from another node, or in the response to an insert. If the catch-up started there at once, it
+        would start ahead of the relay, which has yet to pass on records that the client already has, and the client
+        could receive these records a second time. So this method first waits until the relay has reached the position
+        of the id."""
         event_id = EventId.parse(last_id)
         if event_id is None:
             return None
@@ -197,9 +198,9 @@ class Catchup:
         return subscriber.position < self._relay.snapshot.removals_floor
 
     async def _too_far(self, subscriber: Subscriber) -> bool:
-        """Returns whether the subscriber has missed more records, or more bytes, than a replay may have. The bytes are
-        counted only if the records are not in memory any more, because the frames in memory have a limit of bytes of
-        their own."""
+        """Returns whether the subscriber has missed more records, or more bytes, than a replay may have. If the missed
+        records are still in memory, their bytes are not counted, because the frames in memory are limited in bytes
+        anyway."""
         upto = self._relay.position
         if upto - subscriber.position > self._settings.replay_max:
             return True

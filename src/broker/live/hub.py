@@ -22,8 +22,8 @@ _HEARTBEATS_PER_TURN = 100  # heartbeats in one iteration of the event loop; the
 class Group:
     """The live subscribers with equal subscriptions. Their frames are joined and framed once for the whole group.
 
-    Mutable state: the members, when something and when a heartbeat was last written to all of them, and which SSE id
-    they all have received (``announced``). Only the hub changes it."""
+    Mutable state: the members; the time of the last write to all of them, and of the last heartbeat; and ``announced``,
+    a position whose SSE id (or a later one) every member has received. Only the hub changes it."""
 
     __slots__ = ("announced", "heartbeat_at", "members", "subscription", "written_at")
 
@@ -34,8 +34,9 @@ class Group:
         self.members: dict[Subscriber, None] = {}
         self.written_at = now  # when something was last written to all members, in seconds of the loop's clock
         self.heartbeat_at = now  # when a heartbeat was last sent to all members
-        # All subscribers that were members when this was last set have received the SSE id of this position, or of a
-        # later one. A subscriber that joined afterwards received the id of its own ``position`` in ``$ready``.
+        # A position. Every subscriber that was a member when this field was last set has received the SSE id of that
+        # position, or of a later one. A subscriber that joined afterwards received the id of its own ``position`` in
+        # ``$ready``.
         self.announced = 0
 
     def write(self, body: bytes) -> None:
@@ -278,8 +279,8 @@ class Hub:
         """Sends the heartbeats of all groups, with one timer for all of them, until it is cancelled.
 
         A group receives a heartbeat when nothing was written to it for ``heartbeat_s``. A group that asked for
-        heartbeats as events receives one every ``heartbeat_s``, even if other frames were written to it, because the
-        pages that read these streams may listen to no other event."""
+        heartbeats as events receives one every ``heartbeat_s``, even if other frames were written to it, because a page
+        that asked for heartbeats as events possibly listens to nothing else, and would not notice the other frames."""
         every = self._settings.heartbeat_s
         while True:
             await asyncio.sleep(min(1.0, every / 4))
@@ -294,15 +295,17 @@ class Hub:
         """Writes a heartbeat to each member of the group. It writes to a limited number of subscribers in each
         iteration of the event loop, so that a group of thousands does not delay other work."""
         members = list(group.members)
-        # The hub's position may advance before the last heartbeat is written. The id that all members have received for
-        # certain is that of the position before the first heartbeat.
+        # The hub's position may advance before the last heartbeat is written. So only this is certain afterwards: every
+        # member has received the id of the position that the hub had before the first heartbeat was written, or a later
+        # id.
         announced = self.position
         for start in range(0, len(members), _HEARTBEATS_PER_TURN):
             # On a stream with a filter, a heartbeat may contain the SSE id of the hub's position, and the client
             # resumes from that id later. The danger: if a frame up to that position was not written to the subscriber,
-            # the client would never receive it. Every such frame was written if the subscriber is live, and if the
-            # position is read and the heartbeat is written without an ``await`` in between. So members that left the
-            # group during an earlier iteration of the event loop are skipped.
+            # the client would never receive it. Two things prevent this. A live subscriber has been given every
+            # matching frame up to the hub's position. And there is no ``await`` between reading the position and
+            # writing the heartbeat. Members that left the group in an earlier iteration are no longer live, so they are
+            # skipped.
             for subscriber in members[start : start + _HEARTBEATS_PER_TURN]:
                 if subscriber.group is group:
                     body = self._heartbeat(group, subscriber)

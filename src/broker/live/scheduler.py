@@ -1,5 +1,5 @@
 """Publishes records when they are due: it sleeps until the next due time, and then asks the store to publish all
-records that are due. So it is another writer of the log."""
+records that are due. So the log is written not only by requests, but also by the scheduler."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class Scheduler:
                     due_us = self._next_due_us
                     # When this returns, the hint of its commit has updated the next due time already.
                     await self._store.publish_due()
-                    # The next due time is still the same, so the record is not due yet by the store's clock. That clock
-                    # may be slightly behind ``clock()``, which on PostgreSQL only estimates it.
+                    # If the next due time is still the same after that, the record is not due yet by the store's clock.
+                    # That clock may be slightly behind ``clock()``, which on PostgreSQL only estimates it.
                     if self._next_due_us == due_us:
                         await asyncio.sleep(_EARLY_S)
                     continue

@@ -36,8 +36,9 @@ class StreamTransport(NamedTuple):
     """The connection that a subscriber writes to, as it is when the subscriber becomes its protocol."""
 
     transport: Transport
-    # Whether the transport is full already. If it is, it has called ``pause_writing`` on its previous protocol, and
-    # will not call it on the subscriber.
+    # Whether the transport is full already. If it is, it has called ``pause_writing`` before ``connected`` is called:
+    # on its previous protocol, or on the subscriber, when the limits of its buffer were lowered during the handover.
+    # It does not call it again before it has called ``resume_writing``.
     paused: bool = False
     # The transport's socket, for sending directly on it. None, unless the transport sends bytes unchanged (no TLS), and
     # pauses as soon as it buffers any bytes. Never close this socket: its descriptor belongs to the transport.

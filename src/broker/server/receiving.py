@@ -67,7 +67,8 @@ class Receiving:
     def headers_too_large(self, size: int) -> BrokerError | None:
         """Checks the size of the URL and the headers, in bytes. The caller calls this when the headers are complete.
 
-        ``too_large`` alone would miss them if all of them arrived at once, followed by a part of the body."""
+        ``too_large`` alone would miss headers that exceed the limit only with the data that completes them, because
+        ``begin`` then sets the count of unparsed bytes to 0."""
         return self._too_large() if size > self._settings.head_bytes_max else None
 
     def too_large(self) -> BrokerError | None:

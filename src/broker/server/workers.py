@@ -29,7 +29,7 @@ logger = logging.getLogger("broker.workers")
 
 _PAUSE_S = 0.5  # before a worker is started again; doubled after each start that fails
 _PAUSE_MAX_S = 5.0
-_PATIENCE_S = 3.0  # a worker that still runs so long after its grace period is killed
+_PATIENCE_S = 3.0  # how long a worker may still run after its grace period before it is killed
 # The worker ignores SIGHUP before it does anything else. A SIGHUP that is sent to all processes of a service may arrive
 # before the modules are loaded, and would end the worker.
 _WORK = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from broker.server.workers import work; work()"
@@ -54,7 +54,7 @@ async def run(settings: Settings) -> None:
     server_context(settings)
     # The workers bind the port with SO_REUSEPORT, which lets several processes share it. But then another program that
     # uses this option for the same port would share it, too, and get some of the connections. So the port is first
-    # bound without the option, which fails if any other program listens on it, and is freed again.
+    # bound without the option, which fails if any other program listens on it. Then it is freed again.
     with listening(settings):
         pass
     # These sockets are bound but never listen, so they get no connections. They keep the port reserved while workers

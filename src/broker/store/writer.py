@@ -190,7 +190,7 @@ class Writer:
 
 def _transact(session: Session, writes: list[_Write]) -> tuple[list[Any], Commit | None]:
     """Carries out the writes in one transaction. Returns one result or error for each write. If the transaction failed,
-    there is no Commit: then nothing was stored, or it is not known whether it was."""
+    there is no Commit: the writes were not stored, or, after Unavailable, it is not known whether they were."""
 
     def work(transaction: Transaction) -> tuple[list[Any], Commit]:
         # The docstring of Transaction says why the calls have this order.

@@ -174,13 +174,16 @@ def _retry(milliseconds: int) -> bytes:
 def _only(values: list[str], name: str, value: str, effect: str) -> bool:
     """Returns whether a parameter with only one possible value was given. Raises BadRequest for any other value."""
     if any(each != value for each in values):
-        raise BadRequest(f"{name}: expected {value}, which {effect}; otherwise leave it out")
+        raise BadRequest(
+            f"{name}: the only possible value is {value}, which {effect}; otherwise leave the parameter out"
+        )
     return bool(values)
 
 
 def _last(ids: str) -> str:
-    """Returns the last of several ids. A library that was given a saved id in a header sends its own, newer id in a
-    second header of the same name. The two are joined by a comma (RFC 9110, section 5.3), which no id contains."""
+    """Returns the last of several ids. If a program passes a saved id to its library as a header, the library may later
+    add a second header of the same name, with the newer id that it has received itself. The two are joined by a comma
+    (RFC 9110, section 5.3), which no id contains."""
     if "," not in ids:
         return ids.strip()
     return next((event_id for part in reversed(ids.split(",")) if (event_id := part.strip())), "")
