@@ -309,12 +309,9 @@ class Broker:
     def statistics(self) -> Statistics:
         """Returns figures of this node, as of now."""
         return Statistics(
-            subscribers=len(self.hub.subscribers),
-            live=self.hub.live,
-            position=self.relay.position,
-            deliveries=self.hub.deliveries,
-            writes_waiting=self.store.waiting,
-        )
+            subscribers=len(self.hub.subscribers), live=self.hub.live, position=self.relay.position,
+            deliveries=self.hub.deliveries, writes_waiting=self.store.waiting,
+        )  # fmt: skip
 
     async def ready(self) -> None:
         """Raises Unavailable if a task has failed, the store is unreachable, or the log has moved to another store."""

@@ -77,10 +77,7 @@ class PreconditionFailed(BrokerError, status=412, code="not-latest", title="Prec
     ``latest`` is the record that is the latest now. It is None if the event has no latest record. Its type is
     ``records.Record``, which this module cannot import."""
 
-    def __init__(self, detail: str, event: str) -> None:
-        super().__init__(detail)
-        self.event = event
-        self.latest: Any = None
+    latest: Any = None
 
 
 class TooLarge(BrokerError, status=413, code="too-large", title="Too large"):

@@ -145,22 +145,15 @@ def encode_record(record: Record, *, data: bool = True, user: bool = True) -> by
         timestamp = msgspec.Raw(record.timestamp.encode())
     else:
         timestamp = inserted_at if record.due_us == record.inserted_us else _seconds(record.due_us)
-    return _encode(
-        RecordView(
-            record.uuid,
-            record.event,
-            timestamp,
-            msgspec.UNSET if record.until is None else msgspec.Raw(record.until.encode()),
-            msgspec.UNSET if record.ends is None else record.ends,
-            record.log_only or record.cancelled or record.position is not None,
-            record.cancelled,
-            msgspec.Raw(record.data) if data else msgspec.UNSET,
-            record.id,
-            record.user if user else msgspec.UNSET,
-            inserted_at,
-            published_at,
-        )
-    )
+    view = RecordView(
+        record.uuid, record.event, timestamp,
+        msgspec.UNSET if record.until is None else msgspec.Raw(record.until.encode()),
+        msgspec.UNSET if record.ends is None else record.ends,
+        record.log_only or record.cancelled or record.position is not None, record.cancelled,
+        msgspec.Raw(record.data) if data else msgspec.UNSET, record.id, record.user if user else msgspec.UNSET,
+        inserted_at, published_at,
+    )  # fmt: skip
+    return _encode(view)
 
 
 class PublishedView(msgspec.Struct):
@@ -176,29 +169,18 @@ class PublishedView(msgspec.Struct):
     data: msgspec.Raw
 
 
-def published_json(
-    event_id: str,
-    uuid: UUID,
-    event: str,
-    user: str | None,
-    timestamp: str,
-    until: str | None,
-    published_us: int,
-    data: bytes,
-) -> bytes:
-    """Returns the JSON of a published record, as streams with record frames show it."""
-    return _encode(
-        PublishedView(
-            event_id,
-            uuid,
-            event,
-            msgspec.UNSET if user is None else user,
-            msgspec.Raw(timestamp.encode()),
-            msgspec.UNSET if until is None else msgspec.Raw(until.encode()),
-            _seconds(published_us),
-            msgspec.Raw(data),
-        )
-    )
+def encode_published(record: Record, *, user: bool) -> bytes:
+    """Returns the JSON of a published record, as streams with record frames show it. ``user``: whether it is shown."""
+    assert record.id is not None
+    assert record.published_us is not None
+    timestamp = seconds_text(record.due_us) if record.timestamp is None else record.timestamp
+    view = PublishedView(
+        record.id, record.uuid, record.event, record.user if user else msgspec.UNSET,
+        msgspec.Raw(timestamp.encode()),
+        msgspec.UNSET if record.until is None else msgspec.Raw(record.until.encode()),
+        _seconds(record.published_us), msgspec.Raw(record.data),
+    )  # fmt: skip
+    return _encode(view)
 
 
 def encode_receipt(record: Record) -> bytes:

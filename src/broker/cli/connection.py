@@ -25,12 +25,9 @@ certificate = click.option(
     help="A PEM file that the server's certificate is checked with.",
 )
 _token = click.option(
-    "--token",
-    envvar="BROKER_TOKEN",
-    default="",
-    type=Text(),
+    "--token", envvar="BROKER_TOKEN", default="", type=Text(),
     help="Default: $BROKER_TOKEN, else the file that `broker login` writes.",
-)
+)  # fmt: skip
 token_file_option = click.option(
     "--token-file", envvar="BROKER_TOKEN_FILE", default=TOKEN_FILE, type=PathOption(), show_default=True,
     help="Where `broker login` keeps the token.",

@@ -18,7 +18,7 @@ from broker.cli.boundary import clear_errors
 from broker.cli.client import Client, ClientError, Unsure, check_id, collection, query_of
 from broker.cli.connection import client, client_options, named
 from broker.cli.options import PathOption, WithNumbers
-from broker.cli.values import check_json, check_seconds, new_uuid, without_mark
+from broker.cli.values import check_json, new_uuid, read_seconds, without_mark
 
 _SHOWN = 20  # names of events that `broker remove` shows
 
@@ -26,8 +26,8 @@ _SHOWN = 20  # names of events that `broker remove` shows
 @click.command("insert", cls=WithNumbers)
 @click.argument("event", required=False)
 @click.argument("data", required=False)
-@click.option("--at", help="Epoch seconds at which it is published.  [default: now]")
-@click.option("--until", help="Epoch seconds at which this version ends.  [default: never]")
+@click.option("--at", help="When it is published: epoch seconds, or 2026-11-27T12:00:00Z.  [default: now]")
+@click.option("--until", help="When this version ends, in the same form.  [default: never]")
 @click.option("--if-latest", help="Only if this is the latest version: its id or uuid, or none.")
 @click.option("--late", type=click.Choice(["publish", "refuse"]), help="If its time has passed.  [default: publish]")
 @click.option("--remove", is_flag=True, help="Remove the event: insert null, in place of DATA.")
@@ -59,10 +59,9 @@ def insert(
         check_json(text, "DATA")
         # The body is put together by hand, so that DATA is sent exactly as it was given, with its text of numbers.
         fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or new_uuid())}
-        for name, seconds, option in (("timestamp", at, "--at"), ("until", until, "--until")):
-            if seconds is not None:
-                check_seconds(seconds, option)
-                fields[name] = seconds
+        for name, sent, option in (("timestamp", at, "--at"), ("until", until, "--until")):
+            if sent is not None:
+                fields[name] = read_seconds(sent, option)
         for name, value in (("if_latest", if_latest), ("late", late), ("published", log_only or None)):
             if value is not None:
                 fields[name] = json.dumps(value)

@@ -8,21 +8,16 @@ from typing import Any
 
 import click
 
-from broker.records import make_uuid
+from broker.errors import BadRequest
+from broker.records import make_uuid, read_time_parameter
 
 
-def check_seconds(text: str, name: str) -> None:
-    """Refuses what is not a number, because it would break the JSON of the body. The server checks the number. ``name``
-    is what the message calls it."""
-    if not isinstance(_number(text), int | float):
-        raise click.ClickException(f"{name}: expected seconds since 1970, such as 1893456000, got {text!r}")
-
-
-def _number(text: str) -> Any:
+def read_seconds(text: str, name: str) -> str:
+    """Returns a time as a JSON number of seconds since 1970. ``name`` is what a message calls it."""
     try:
-        return json.loads(text, parse_int=float)
-    except ValueError:
-        return None
+        return read_time_parameter(text, name)[0]
+    except BadRequest as error:
+        raise click.ClickException(str(error)) from None
 
 
 def without_mark(text: str) -> str:

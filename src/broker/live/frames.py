@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from broker import sse
-from broker.records import REMOVAL, Record, published_json, seconds_text
+from broker.records import REMOVAL, Record, encode_published
 
 
 class Form(Enum):
@@ -55,18 +55,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         """Returns the bytes of the record. Only the named form is kept in memory."""
         if form is Form.NAMED:
             return self.named
-        event_id = self.event_id
-        json = published_json(
-            event_id.decode(),
-            self.uuid,
-            self.event,
-            self.user if form is Form.RECORD_WITH_USER else None,
-            self.timestamp if self.timestamp is not None else seconds_text(self.due_us),
-            self.until,
-            self.published_us,
-            self.named[self.data_start : -2],
-        )
-        return sse.message(event_id, json)
+        json = encode_published(self.record(), user=form is Form.RECORD_WITH_USER)
+        return sse.message(self.event_id, json)
 
     def without_id(self, form: Form) -> bytes:
         """Returns the bytes of the record without the ``id:`` line, so that the client keeps its last id."""

@@ -19,8 +19,7 @@ LATEST = """
 FAULTS = (
     ("the column log_only of a record is neither 0 nor 1",
      "SELECT number FROM records WHERE log_only NOT IN (0, 1)"),
-    ("a record is published and cancelled",
-     "SELECT number FROM publications JOIN cancellations USING (number)"),
+    ("a record is published and cancelled", "SELECT number FROM publications JOIN cancellations USING (number)"),
     ("a log-only record is published or cancelled",
      """SELECT number FROM records WHERE log_only AND (number IN (SELECT number FROM publications)
         OR number IN (SELECT number FROM cancellations))"""),
@@ -101,10 +100,8 @@ FAULTS = (
      "SELECT epoch FROM epochs WHERE ended < 0 OR typeof(ended) NOT IN ('integer', 'null')"),
     ("there is not exactly one current epoch",
      "SELECT count(*) FROM epochs WHERE ended IS NULL HAVING count(*) != 1"),
-    ("an epoch ended beyond the head",
-     "SELECT epoch FROM epochs, state WHERE ended > head"),
-    ("there is not exactly one row of counters",
-     "SELECT count(*) FROM state HAVING count(*) != 1"),
+    ("an epoch ended beyond the head", "SELECT epoch FROM epochs, state WHERE ended > head"),
+    ("there is not exactly one row of counters", "SELECT count(*) FROM state HAVING count(*) != 1"),
     ("the floor of the removals that are known is not between 0 and the head",
      "SELECT removals_floor FROM state WHERE removals_floor NOT BETWEEN 0 AND head"),
     ("the counters of the log are wrong (last_number, head, total_bytes, event_names, reserved_bytes, removals)",

@@ -64,17 +64,11 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
             await broker.start()
             try:
                 config = uvicorn.Config(
-                    App(broker, worker),
-                    ws="none",
-                    lifespan="off",
-                    loop="none",
-                    forwarded_allow_ips=spellings(settings.trusted_proxies),
-                    server_header=False,
-                    access_log=False,
-                    log_config=None,
-                    backlog=settings.backlog,
+                    App(broker, worker), ws="none", lifespan="off", loop="none",
+                    forwarded_allow_ips=spellings(settings.trusted_proxies), server_header=False, access_log=False,
+                    log_config=None, backlog=settings.backlog,
                     timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
-                )
+                )  # fmt: skip
                 config.load()
                 config.ssl = context
                 server = Server(config, broker, admission, address_of(settings, listeners), serving)

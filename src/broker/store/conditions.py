@@ -49,6 +49,5 @@ def check_latest(
     if not met:
         raise PreconditionFailed(
             "the latest version of this event is another one than if_latest says (latest); look at it, and insert "
-            "again with its id",
-            new.event,
+            "again with its id"
         )

@@ -13,13 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from broker.errors import (
-    BadRequest,
-    BrokerError,
-    Conflict,
-    NotFound,
-    PreconditionFailed,
-)
+from broker.errors import BadRequest, BrokerError, Conflict, NotFound, PreconditionFailed
 from broker.records import REMOVAL, Cancel, EventId, NewRecord, Record, Uuids
 from broker.settings import MIB, Settings
 from broker.store.base import Commit
@@ -136,26 +130,11 @@ class Transaction:
         )  # fmt: skip
         self._endings += (number, None, None, ending.uuid)
         position = self._publish(ending.event, number, REMOVAL, None)
-        self._hint.append(
-            Record(
-                uuid,
-                ending.event,
-                REMOVAL,
-                ending.user,
-                None,
-                ending.until_us,
-                False,
-                self._now_us,
-                False,
-                position,
-                self._now_us,
-                number,
-                self._epoch,
-                None,
-                None,
-                ending.uuid,
-            )
-        )
+        record = Record(
+            uuid, ending.event, REMOVAL, ending.user, None, ending.until_us, False, self._now_us,
+            False, position, self._now_us, number, self._epoch, None, None, ending.uuid,
+        )  # fmt: skip
+        self._hint.append(record)
 
     def append(self, batches: Sequence[Sequence[Item]]) -> list[list[Result] | BrokerError]:
         """Returns one result for each batch: either a list with a pair (record, whether it is new) for each of its
@@ -216,7 +195,7 @@ class Transaction:
             if undo is not None:
                 undo()
             if isinstance(refusal, PreconditionFailed):
-                refusal.latest = self._latest_of(refusal.event)
+                refusal.latest = self._latest_of(batch[len(results)])
             return refusal
         return results
 
@@ -365,9 +344,9 @@ class Transaction:
         ended = self._epochs.get(event_id.epoch)
         return ended is not None and event_id.position <= ended
 
-    def _latest_of(self, event: str) -> Record | None:
-        """Returns the latest record of an event as it is now, in the middle of this transaction."""
-        row = self._rows.get(event)
+    def _latest_of(self, item: Item) -> Record | None:
+        """Returns the latest record of the item's event as it is now, in the middle of this transaction."""
+        row = None if type(item) is Cancel else self._rows.get(item.event)
         if row is None or row.position is None:
             return None
         index = row.position - (self.head - len(self._hint)) - 1

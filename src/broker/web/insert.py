@@ -60,15 +60,10 @@ def _new_record(username: str, now_ms: int, body: InsertBody, compact: raw_json.
     sent = bytes(body.timestamp)
     timestamp, due_us = read_time(compact(sent).decode()) if sent not in (b"", b"null") else (None, None)
     new = NewRecord(
-        uuid=make_uuid(now_ms) if body.uuid is None else parse_uuid(body.uuid),
-        event=body.event,
-        data=compact(bytes(body.data)),
-        user=username,
-        timestamp=timestamp,
-        due_us=due_us,
-        log_only=bool(body.published),
-        uuid_given=body.uuid is not None,
-    )
+        uuid=make_uuid(now_ms) if body.uuid is None else parse_uuid(body.uuid), event=body.event,
+        data=compact(bytes(body.data)), user=username, timestamp=timestamp, due_us=due_us,
+        log_only=bool(body.published), uuid_given=body.uuid is not None,
+    )  # fmt: skip
     if body.until is msgspec.UNSET and body.if_latest is None and body.late is None:
         return new
     return _with_conditions(new, body, compact)
@@ -89,12 +84,8 @@ def _with_conditions(new: NewRecord, body: InsertBody, compact: raw_json.Compact
     if if_latest is not None and new.log_only:
         raise BadRequest("if_latest: a log-only record (published) never becomes the latest; leave it out")
     return msgspec.structs.replace(
-        new,
-        until=until,
-        until_us=until_us,
-        if_latest=if_latest,
-        late_refused=body.late == "refuse",
-    )
+        new, until=until, until_us=until_us, if_latest=if_latest, late_refused=body.late == "refuse",
+    )  # fmt: skip
 
 
 def _if_latest(text: str) -> IfLatest:
