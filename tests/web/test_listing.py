@@ -13,6 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from broker import Broker, Settings
+from broker.errors import Unavailable
+from broker.records import NewRecord, make_uuid
+from broker.web.app import App
 from tests.support.answers import exchange, insert, problem, request_head
 from tests.support.operators import tamper
 from tests.support.servers import ServerProcess, streaming, wait_for
@@ -300,3 +304,41 @@ def test_an_id_of_an_epoch_that_the_node_has_not_noticed_yet_is_for_later(tmp_pa
         answer = ada.get("/snapshot?last_event_id=0e0e0e0e-1")
         assert "new epoch" in problem(answer, 503)
         assert answer.headers["retry-after"]
+
+
+@pytest.mark.anyio
+async def test_an_answer_from_memory_needs_no_store(tmp_path: Path) -> None:
+    """Neither the state nor a 304 is read from the database, which is closed here."""
+    broker = Broker(Settings(data=tmp_path))
+    async with broker.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(App(broker))) as client:
+        await broker.insert([NewRecord(make_uuid(1), "e", b"1", "ada")])
+        await broker.store.stop()
+        with pytest.raises(Unavailable):
+            await broker.store.head()
+        answer = await client.get("http://broker/snapshot")
+        assert [each["data"] for each in answer.json()] == [1]
+        again = await client.get("http://broker/snapshot", headers={"If-None-Match": answer.headers["etag"]})
+        assert again.status_code == 304
+
+
+def test_pages_that_are_read_while_the_head_moves_and_then_the_stream_give_the_exact_state(tmp_path: Path) -> None:
+    """The stream resumes from the id of the first page: what changed after it was read comes again."""
+    with ServerProcess(tmp_path) as server, server.client("ada") as ada:
+        for n in range(40):
+            insert(ada, f"e{n:02}", b"0")
+        state: dict[str, Any] = {}
+        first, address, n = "", "/snapshot?limit=7", 0
+        while address:
+            answer = ada.get(address)
+            first = first or answer.headers["last-event-id"]
+            state |= {each["event"]: each["data"] for each in answer.json()}
+            for _ in range(5):  # events that were read, that will be read, and new ones; some are removed
+                n += 1
+                insert(ada, f"e{n * 17 % 50:02}", b"null" if n % 3 == 0 else b"%d" % n)
+            address = str(answer.url.join(answer.links["next"]["url"])) if "link" in answer.headers else ""
+        with streaming(server, last_id=first) as stream:
+            for frame in stream.wait("$ready"):
+                if not frame.event.startswith("$"):
+                    state[frame.event] = frame.json()
+        state = {event: data for event, data in state.items() if data is not None}
+        assert state == {each["event"]: each["data"] for each in ada.get("/snapshot").json()}
