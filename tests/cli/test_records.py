@@ -105,7 +105,7 @@ class TestInsertOptions:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
-            (["--until", "tomorrow", "e", "1"], "--until: expected seconds"),
+            (["--until", "tomorrow", "e", "1"], "--until: expected"),
             (["e", "1", "--remove"], "leave DATA out"),
             ([], "Missing argument 'EVENT'"),
             (["e", "1", "--file", "x"], "--file: each line has all fields"),
