@@ -22,5 +22,5 @@ def frame_of(
         UUID_OF_ALL, event, data, "ada", None, PUBLISHED_US, False, PUBLISHED_US,
         position=position, published_us=PUBLISHED_US,
     )  # fmt: skip
-    frame = make_frame(msgspec.structs.replace(record, **more), f"{EPOCH}-{position}".encode())
+    frame = make_frame(msgspec.structs.replace(record, **more), f"{EPOCH}-".encode())
     return frame if named is None else msgspec.structs.replace(frame, named=named)

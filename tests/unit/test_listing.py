@@ -33,7 +33,7 @@ SELECTIONS = st.builds(
 def frame(position: int, event: str, *, removal: bool = False) -> Frame:
     data = b"null" if removal else b"%d" % position
     record = Record(make_uuid(1), event, data, "ada", None, 5, False, 5, position=position, published_us=5)
-    return make_frame(record, b"0000000e-%d" % position)
+    return make_frame(record, b"0000000e-")
 
 
 def names(frames: list[Frame]) -> list[str]:
@@ -133,4 +133,4 @@ def test_a_frame_is_the_record_again() -> None:
         None,
         make_uuid(2),
     )
-    assert make_frame(record, b"0000000e-3").record() == record
+    assert make_frame(record, b"0000000e-").record() == record

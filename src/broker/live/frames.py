@@ -64,11 +64,11 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         return body[body.index(b"\n") + 1 :]
 
 
-def make_frame(record: Record, event_id: bytes) -> Frame:
-    """``record`` is published, and ``event_id`` is its SSE id in the current epoch."""
+def make_frame(record: Record, id_prefix: bytes) -> Frame:
+    """``record`` is published, and ``id_prefix`` is what the SSE ids of the current epoch begin with."""
     assert record.position is not None
     assert record.published_us is not None
-    named = sse.frame(event_id, record.event, record.data)
+    named = sse.frame(b"%b%d" % (id_prefix, record.position), record.event, record.data)
     return Frame(
         record.position, record.event, named, len(named) - len(record.data) - 2, record.uuid, record.user,
         record.timestamp, record.due_us, record.until, record.published_us, record.data == REMOVAL,

@@ -63,8 +63,7 @@ class Relay:
 
     def frame(self, record: Record) -> Frame:
         """Returns the record as streams receive it."""
-        assert record.position is not None
-        return make_frame(record, self.id_of(record.position))
+        return make_frame(record, self._id_prefix)
 
     def hint(self, commit: Commit) -> None:
         """Called in the event loop after each commit of this node, and after each notification of another node's

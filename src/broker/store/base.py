@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from broker.records import Cancel, NewRecord, Record
@@ -51,8 +51,7 @@ class Head:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """A wake-up hint that a transaction was committed. The store calls ``on_commit`` with it in the event loop, after
     the transaction is on disk, and before the calls that wrote in it return.
 

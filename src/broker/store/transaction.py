@@ -62,6 +62,7 @@ class Transaction:
         self.pending_changed = False  # correct after ``finish``
         self._next_due_passed = False  # whether something that was to come at ``next_due_us`` may not come any more
         self._uuids: Uuids | None = None  # makes those of endings
+        self._uuids_given = False  # whether the items of this transaction have uuids that their clients chose
         # The values of the rows that are not written yet, row after row.
         self._records: list[Any] = []
         self._publications: list[int] = []
@@ -100,6 +101,7 @@ class Transaction:
             # and they would be published twice.
             self._unpending += [(record.due_us, record.number) for record in rows]
             self._flush()
+            self._trim_hint()
         self._publish_endings(endings, before_us=None)
         self._flush()
         self.next_due_us = self._tables.next_due()
@@ -120,6 +122,7 @@ class Transaction:
                     self._publish_ending(ending)
             if len(self._publications) > 4 * _PAGE_RECORDS_MAX:
                 self._flush()
+                self._trim_hint()
 
     def _publish_ending(self, ending: Ending) -> None:
         self._last_number = number = self._last_number + 1
@@ -155,6 +158,7 @@ class Transaction:
                 if isinstance(item.if_latest, UUID):
                     uuids.add(item.if_latest)
         by_uuid = {record.uuid: record for record in self._tables.records(list(uuids))} if uuids else {}
+        self._uuids_given = bool(uuids)
         self._rows.load(names.union(record.event for record in by_uuid.values()))
         return [self._append_batch(batch, by_uuid) for batch in batches]
 
@@ -213,7 +217,8 @@ class Transaction:
             self._hint,
         ]  # fmt: skip
         lengths = [len(rows) for rows in unwritten]
-        uuids = {item.uuid for item in batch if type(item) is Cancel or item.uuid_given}
+        # Without known uuids, no item is a repetition, a cancellation or built on another one.
+        uuids = {item.uuid for item in batch if type(item) is Cancel or item.uuid_given} if self._uuids_given else set()
         known = {uuid: by_uuid[uuid] for uuid in uuids & by_uuid.keys()}
         names = {item.event for item in batch if type(item) is NewRecord}
         names.update(record.event for record in known.values())
@@ -270,14 +275,16 @@ class Transaction:
             self._tables.put_counters(counters)
         if self._next_due_passed or self._rows.until_dropped:
             self.next_due_us = self._tables.next_due()
-        # The danger: the relay would treat an incomplete hint as all records of the commit. So if there are too many,
-        # the hint has none of them.
-        complete = len(self._hint) == self.head - self._before.head and not self._hint_is_full()
-        return Commit(self._hint if complete else [], self.head, self.next_due_us, self._epoch, self.pending_changed)
+        self._trim_hint()
+        # The danger: the relay would treat an incomplete hint as all records of the commit.
+        hint = self._hint if len(self._hint) == self.head - self._before.head else []
+        return Commit(hint, self.head, self.next_due_us, self._epoch, self.pending_changed)
 
-    def _hint_is_full(self) -> bool:
-        published_bytes = self._total_bytes - self._before.total_bytes
-        return len(self._hint) > _PAGE_RECORDS_MAX or published_bytes > _PAGE_BYTES_MAX
+    def _trim_hint(self) -> None:
+        """Drops the records of the hint if there are too many. They can be read from the database, so this is called
+        after they are written."""
+        if len(self._hint) > _PAGE_RECORDS_MAX or self._total_bytes - self._before.total_bytes > _PAGE_BYTES_MAX:
+            self._hint = []
 
     def _flush(self) -> None:
         """Writes the rows that are not written yet, so that queries see them, and forgets the rows of events."""
@@ -298,8 +305,6 @@ class Transaction:
         self._records, self._endings, self._pending, self._publications = [], [], [], []
         self._unpending, self._cancellations = [], []
         self._rows.flush()
-        if self._hint_is_full():
-            self._hint = []  # now the records can be read from the database
 
     def _append(self, new: NewRecord, by_uuid: dict[UUID, Record]) -> Record:
         """Appends one record, and publishes it if it is due. If this raises an error, nothing was changed."""

@@ -15,9 +15,11 @@ from broker.users import User, username_key
 # the rows that are left, fewer than 128, are one portion. So the number of different statements is limited, and they
 # stay prepared. SQLite allows at most 32,766 values in one statement.
 _ROWS = (512, 128)
-_COUNTERS = "last_number, head, total_bytes, event_names, reserved_bytes, removals, removals_floor"
 # The times of the earliest pending record and of the earliest ending.
 _NEXT = "(SELECT min(due_us) FROM pending), (SELECT min(until_us) FROM events WHERE until_us IS NOT NULL)"
+_BEGIN = f"""
+    SELECT last_number, head, total_bytes, event_names, reserved_bytes, removals, removals_floor, {_NEXT} FROM state
+"""  # noqa: S608 (constants only)
 NEXT_DUE = f"SELECT {_NEXT}"
 
 _T = TypeVar("_T")
@@ -48,7 +50,9 @@ def record_of(row: Sequence[Any]) -> Record:
 
 def earliest(due_us: int | None, until_us: int | None) -> int | None:
     """Returns the earlier of the two times in a row of NEXT_DUE, each of which may be missing."""
-    return min((us for us in (due_us, until_us) if us is not None), default=None)
+    if due_us is None or until_us is None:
+        return until_us if due_us is None else due_us
+    return min(due_us, until_us)
 
 
 # The pending records after a pair of due time and number.
@@ -67,10 +71,10 @@ class SQLiteTables:
         self._db = connection
 
     def counters(self) -> Counters:
-        return Counters(*self._db.execute(f"SELECT {_COUNTERS} FROM state").fetchone())  # noqa: S608 (constants only)
+        return Counters(*self._db.execute(_BEGIN).fetchone()[:-2])
 
     def begin(self) -> tuple[Counters, int | None]:
-        *counters, due_us, until_us = self._db.execute(f"SELECT {_COUNTERS}, {_NEXT} FROM state").fetchone()  # noqa: S608
+        *counters, due_us, until_us = self._db.execute(_BEGIN).fetchone()
         return Counters(*counters), earliest(due_us, until_us)
 
     def epochs(self) -> dict[str, int | None]:
