@@ -54,7 +54,6 @@ class Transaction:
         self._now_us = now_us
         self._settings = settings
         self._epoch = epoch  # read under the lock, because another node may have begun a new epoch
-        self._epochs: dict[str, int | None] | None = None  # all epochs, once one of them was asked for
         self._before, self.next_due_us = tables.begin()
         self._last_number, self.head, self._total_bytes = self._before[:3]
         self._removals_floor = self._before.removals_floor
@@ -344,9 +343,7 @@ class Transaction:
     def _is_of_this_log(self, event_id: EventId) -> bool:
         if event_id.epoch == self._epoch:
             return True
-        if self._epochs is None:
-            self._epochs = self._tables.epochs()
-        ended = self._epochs.get(event_id.epoch)
+        ended = self._tables.epochs().get(event_id.epoch)
         return ended is not None and event_id.position <= ended
 
     def _latest_of(self, item: Item) -> Record | None:

@@ -50,9 +50,7 @@ def record_of(row: Sequence[Any]) -> Record:
 
 def earliest(due_us: int | None, until_us: int | None) -> int | None:
     """Returns the earlier of the two times in a row of NEXT_DUE, each of which may be missing."""
-    if due_us is None or until_us is None:
-        return until_us if due_us is None else due_us
-    return min(due_us, until_us)
+    return until_us if due_us is None else due_us if until_us is None else min(due_us, until_us)
 
 
 # The pending records after a pair of due time and number.
