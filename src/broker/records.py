@@ -137,14 +137,14 @@ _encode = msgspec.json.Encoder().encode
 
 def encode_record(record: Record, *, data: bool = True, user: bool = True) -> bytes:
     """Returns the record as JSON. ``data`` and ``user``: whether these fields are shown."""
-    inserted_at = _seconds(record.inserted_us)
+    inserted_at = seconds(record.inserted_us)
     published_at: msgspec.Raw | None = inserted_at
     if record.published_us != record.inserted_us:
-        published_at = None if record.published_us is None else _seconds(record.published_us)
+        published_at = None if record.published_us is None else seconds(record.published_us)
     if record.timestamp is not None:
         timestamp = msgspec.Raw(record.timestamp.encode())
     else:
-        timestamp = inserted_at if record.due_us == record.inserted_us else _seconds(record.due_us)
+        timestamp = inserted_at if record.due_us == record.inserted_us else seconds(record.due_us)
     view = RecordView(
         record.uuid, record.event, timestamp,
         msgspec.UNSET if record.until is None else msgspec.Raw(record.until.encode()),
@@ -178,7 +178,7 @@ def encode_published(record: Record, *, user: bool) -> bytes:
         record.id, record.uuid, record.event, record.user if user else msgspec.UNSET,
         msgspec.Raw(timestamp.encode()),
         msgspec.UNSET if record.until is None else msgspec.Raw(record.until.encode()),
-        _seconds(record.published_us), msgspec.Raw(record.data),
+        seconds(record.published_us), msgspec.Raw(record.data),
     )  # fmt: skip
     return _encode(view)
 
@@ -293,10 +293,10 @@ def _other_unit(seconds: Decimal) -> str:
     return " since 1970"
 
 
-def parse_uuid(text: str) -> UUID:
+def parse_uuid(text: str, field: str = "uuid") -> UUID:
     """Returns the uuid. Raises BadRequest for anything but the form of 36 characters (RFC 9562, section 4)."""
     if not _UUID.match(text):
-        raise BadRequest("uuid: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057")
+        raise BadRequest(f"{field}: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057")
     return UUID(text)
 
 
@@ -328,5 +328,6 @@ make_uuid = Uuids().make  # for the event loop
 
 
 @lru_cache(maxsize=16)  # all records of a transaction have the same times
-def _seconds(microseconds: int) -> msgspec.Raw:
+def seconds(microseconds: int) -> msgspec.Raw:
+    """Returns ``seconds_text`` as JSON."""
     return msgspec.Raw(seconds_text(microseconds).encode())

@@ -203,9 +203,10 @@ class SettingTable:
         "missed more: `$reset`, then the whole snapshot",
         "each of them is kept in memory and in the database, although the event has no state any more",
     )  # fmt: skip
-
     snapshot_responses_max: int = _limit(
-        64, "count", "responses of `GET /snapshot` that are being written at the same time; beyond: 503",
+        64, "count",
+        "responses of `GET /snapshot` that are being written at the same time, at most a quarter of them for one "
+        "address (not for `trusted_proxies`); beyond: 503",
         "until a slow client has read its response, the records in it stay in memory, also if there are newer ones",
     )  # fmt: skip
 

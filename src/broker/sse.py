@@ -31,7 +31,7 @@ def control(name: str, data: bytes, event_id: bytes | None = None) -> bytes:
 
 def ready(event_id: bytes, now_us: int, heartbeat_s: float) -> bytes:
     """Returns ``$ready``, the end of a catch-up. ``now_us`` is the server's time in microseconds since 1970."""
-    data = b'{"id":"%b","time":%b,"heartbeat":%b}' % (event_id, _seconds(now_us), b"%g" % heartbeat_s)
+    data = b'{"id":"%b","time":%b,"heartbeat":%b}' % (event_id, seconds_text(now_us).encode(), b"%g" % heartbeat_s)
     return control("ready", data, event_id)
 
 
@@ -72,7 +72,7 @@ def moved_on(event_id: bytes) -> bytes:
 def heartbeat(now_us: int, event_id: bytes | None = None) -> bytes:
     """Returns a heartbeat that a page receives as an event. ``now_us`` is the server's time in microseconds since
     1970."""
-    return control("heartbeat", b'{"time":%b}' % _seconds(now_us), event_id)
+    return control("heartbeat", b'{"time":%b}' % seconds_text(now_us).encode(), event_id)
 
 
 def chunk(payload: bytes) -> bytes:
@@ -82,7 +82,3 @@ def chunk(payload: bytes) -> bytes:
 
 
 LAST_CHUNK = b"0\r\n\r\n"
-
-
-def _seconds(microseconds: int) -> bytes:
-    return seconds_text(microseconds).encode()

@@ -88,7 +88,7 @@ class RecordLine(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """Raises BadRequest."""
         check_name(self.event)
         check_username(self.by)
-        check_times(self.timestamp, self.due_us, self.inserted_us, is_ending=self.ends is not None)
+        check_times(self.timestamp, self.due_us, self.inserted_us)
         if self.until is not None:
             check_until(self.until, self.due_us, self.inserted_us)
         if (self.position is None) != (self.published_us is None):

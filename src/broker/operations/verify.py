@@ -112,15 +112,13 @@ def check_account(username: str, password_hash: str) -> None:
         raise BadRequest("password_hash: this is no Argon2 hash")
 
 
-def check_times(timestamp: str | None, due_us: int, inserted_us: int, *, is_ending: bool) -> None:
-    """Checks that a record is due at its timestamp, or, if it has no timestamp, when it was inserted. An ending has no
-    timestamp, and was due when it was inserted, or before. Raises BadRequest."""
+def check_times(timestamp: str | None, due_us: int, inserted_us: int) -> None:
+    """Checks that a record is due at its timestamp, or, if it has no timestamp, when it was inserted. Raises
+    BadRequest."""
     if timestamp is None:
-        if due_us != inserted_us and not (is_ending and due_us < inserted_us):
+        if due_us != inserted_us:
             raise BadRequest(f"timestamp: there is none, and due_us ({due_us}) is not inserted_us ({inserted_us})")
         return
-    if is_ending:
-        raise BadRequest(f"timestamp: {timestamp}, and the end of a version has none")
     timestamp_us = _parse_stored(timestamp, "timestamp")
     if due_us != timestamp_us:
         raise BadRequest(f"timestamp: {timestamp} is {timestamp_us} in microseconds, and due_us is {due_us}")
@@ -192,11 +190,11 @@ def _walk_records(log: sqlite3.Connection, done: Callable[[int], None]) -> Itera
     expected = 0
     for number, uuid, event, user, timestamp, due_us, inserted_us, data, cancelled_by, *ending in log.execute(
         """SELECT r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.inserted_us, CAST(r.data AS BLOB), c.user,
-                  e.until, e.until_us, e.ends
+                  e.until, e.until_us
            FROM records r LEFT JOIN cancellations c USING (number) LEFT JOIN endings e USING (number)
            ORDER BY r.number"""
     ):
-        until, until_us, ends = ending
+        until, until_us = ending
         expected += 1
         if number != expected:
             yield Fault("records are missing before number", str(number))
@@ -205,7 +203,7 @@ def _walk_records(log: sqlite3.Connection, done: Callable[[int], None]) -> Itera
             UUID(bytes=uuid)
             check_name(event)
             check_username(user)
-            check_times(timestamp, due_us, inserted_us, is_ending=ends is not None)
+            check_times(timestamp, due_us, inserted_us)
             if until is not None and until_us != (sent_us := check_until(until, due_us, inserted_us)):
                 raise BadRequest(f"until: {until} is {sent_us} in microseconds, and until_us is {until_us}")
             if cancelled_by is not None:

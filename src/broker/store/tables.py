@@ -35,6 +35,7 @@ class Ending(NamedTuple):
     event: str
     uuid: UUID
     user: str
+    until: str | None  # ``until_us`` as it was sent
 
 
 class Tables(Protocol):

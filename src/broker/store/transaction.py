@@ -92,10 +92,10 @@ class Transaction:
                 self._publish_endings(endings, before_us=record.due_us)
                 self._rows.load({record.event})  # the rows are forgotten if the endings were flushed
                 position = self._publish(record.event, record.number, record.data, record.until_us, was_pending=True)
-                published = msgspec.structs.replace(record, position=position, published_us=self._now_us)
-                self._hint.append(published)
+                self._hint.append(msgspec.structs.replace(record, position=position, published_us=self._now_us))
                 if record.until_us is not None and record.until_us <= self._now_us:
-                    heappush(endings, _ending_of(published))
+                    version = (record.number, position, record.event, record.uuid, record.user, record.until)
+                    heappush(endings, Ending(record.until_us, *version))
             # This must be written before the next page is read. Otherwise ``due`` would return the same records again,
             # and they would be published twice.
             self._unpending += [(record.due_us, record.number) for record in rows]
@@ -128,12 +128,13 @@ class Transaction:
         self._uuids = self._uuids or Uuids()
         uuid = self._uuids.make(self._now_us // 1_000)
         self._records += (
-            number, uuid, ending.event, ending.user, None, ending.until_us, False, self._now_us, REMOVAL.decode()
+            number, uuid, ending.event, ending.user, ending.until, ending.until_us, False, self._now_us,
+            REMOVAL.decode(),
         )  # fmt: skip
         self._endings += (number, None, None, ending.uuid)
         position = self._publish(ending.event, number, REMOVAL, None)
         record = Record(
-            uuid, ending.event, REMOVAL, ending.user, None, ending.until_us, False, self._now_us,
+            uuid, ending.event, REMOVAL, ending.user, ending.until, ending.until_us, False, self._now_us,
             False, position, self._now_us, number, self._epoch, None, None, ending.uuid,
         )  # fmt: skip
         self._hint.append(record)
@@ -356,7 +357,7 @@ class Transaction:
 
     def _publish(self, event: str, number: int, data: bytes, until_us: int | None, *, was_pending: bool = False) -> int:
         """Assigns the next position to the record, and makes it the latest of its event. Returns the position.
-        ``was_pending``: the record was pending until now, and is not counted in ``_Event.pending`` any more."""
+        ``was_pending``: the record was pending until now."""
         self.head = position = self.head + 1
         self._total_bytes += len(data)
         self._publications += (position, number, self._now_us, self._total_bytes)
@@ -371,9 +372,3 @@ class Transaction:
             self._last_number, self.head, self._total_bytes, rows.names, rows.reserved, rows.removals,
             self._removals_floor,
         )  # fmt: skip
-
-
-def _ending_of(version: Record) -> Ending:
-    assert version.until_us is not None
-    assert version.position is not None
-    return Ending(version.until_us, version.number, version.position, version.event, version.uuid, version.user)

@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from broker import raw_json
 from broker.accounts.accounts import Login
 from broker.broker import Broker
-from broker.records import seconds_text
+from broker.records import seconds
 from broker.users import encode_user
 from broker.web.requests import NO_STORE, Bodies, address, bearer_token, caller, respond_json
 
@@ -65,7 +65,7 @@ class Accounts:
         login = await self._broker.accounts.sign_up(body.username, body.password, info, address(scope))
         user = login.user
         view = SignUpView(
-            user.id, user.username, msgspec.Raw(user.info), login.token, login.expires_s, _seconds(login.now_us)
+            user.id, user.username, msgspec.Raw(user.info), login.token, login.expires_s, seconds(login.now_us)
         )
         await respond_json(send, 201, msgspec.json.encode(view), headers=NO_STORE)
 
@@ -83,8 +83,4 @@ class Accounts:
 
 
 def _encode_login(login: Login) -> bytes:
-    return msgspec.json.encode(LoginView(login.token, login.user.username, login.expires_s, _seconds(login.now_us)))
-
-
-def _seconds(microseconds: int) -> msgspec.Raw:
-    return msgspec.Raw(seconds_text(microseconds).encode())
+    return msgspec.json.encode(LoginView(login.token, login.user.username, login.expires_s, seconds(login.now_us)))

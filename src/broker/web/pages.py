@@ -26,7 +26,7 @@ def parse_limit(value: str) -> int:
 def next_page(parameters: Sequence[tuple[str, object]]) -> Header:
     """Returns the header ``Link`` (RFC 8288). The URL is relative to the one that was requested, so it is right also
     behind a proxy that removes a prefix of the path."""
-    return b"link", f'<?{urlencode(parameters)}>; rel="next"'.encode()
+    return b"link", f'<?{urlencode(parameters, safe="/*:")}>; rel="next"'.encode()
 
 
 def array_type(scope: Scope) -> bytes:

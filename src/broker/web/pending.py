@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
@@ -26,14 +25,6 @@ _PARAMETERS = Parameters(
 _PAGE_BYTES = 4 * MIB
 
 
-@dataclass(slots=True)
-class _Page:
-    """The first records of what is listed, and whether others follow."""
-
-    records: list[Record]
-    more: bool
-
-
 class Pending:
     """The endpoint. Without a limit the response is written portion by portion."""
 
@@ -50,30 +41,31 @@ class Pending:
             elif name == "limit":
                 limit = parse_limit(value)
             else:
-                after = parse_uuid(value)
+                after = parse_uuid(value, "after")
         filter = Filter.parse(patterns, self._broker.settings.filters_max)
         portions = await self._broker.pending(filter, after)
         headers: list[Header] = [*NO_STORE]
         if limit is not None:
-            page = await _page(portions, limit)
-            if page.more:
+            records, more = await _page(portions, limit)
+            if more:
                 kept: list[tuple[str, object]] = [pair for pair in pairs if pair[0] != "after"]
-                headers.append(next_page([*kept, ("after", page.records[-1].uuid)]))
-            portions = _one(page.records)
+                headers.append(next_page([*kept, ("after", records[-1].uuid)]))
+            portions = _one(records)
         encoded = ([encode_record(record) for record in portion] async for portion in portions)
         await respond_array(scope, send, headers, encoded)
 
 
-async def _page(portions: AsyncIterator[list[Record]], limit: int) -> _Page:
+async def _page(portions: AsyncIterator[list[Record]], limit: int) -> tuple[list[Record], bool]:
+    """Returns the first records, and whether others follow."""
     records: list[Record] = []
     size = 0
     async for portion in portions:
         for record in portion:
             if len(records) == limit or size >= _PAGE_BYTES:
-                return _Page(records, more=True)
+                return records, True
             records.append(record)
             size += len(record.data)
-    return _Page(records, more=False)
+    return records, False
 
 
 async def _one(records: list[Record]) -> AsyncIterator[list[Record]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from broker.addresses import client_key
 from broker.broker import Broker
 from broker.errors import BadRequest, Unavailable
 from broker.live.frames import Frame
@@ -18,7 +21,7 @@ from broker.names import Filter
 from broker.records import EventId, encode_record
 from broker.settings import KIB
 from broker.web.pages import array_type, next_page, parse_limit, respond_array
-from broker.web.requests import Header, Parameters, header, reader
+from broker.web.requests import Header, Parameters, address, header, reader
 
 _HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"vary", b"Authorization, Cookie"))
 _PARAMETERS = Parameters(
@@ -48,11 +51,15 @@ class _Query:
 class Snapshot:
     """The endpoint.
 
-    Mutable state: how many responses are being written."""
+    Mutable state: how many responses are being written for each client, and a lock. The danger: to select and to encode
+    records takes the event loop's time, in turns of about a millisecond. With many requests at once, each turn of the
+    event loop would have one of them for each request, and the streams would wait for all. So only the request that
+    has the lock selects or encodes."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._writing = 0
+        self._writing: Counter[str] = Counter()
+        self._listing = asyncio.Lock()
 
     async def read(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
@@ -61,26 +68,34 @@ class Snapshot:
         query = self._parse(pairs)
         if query.last_id is not None:
             await broker.reached(query.last_id)
-        # ``state_id`` is the id of the frames that ``state`` returns, because nothing awaits between the two calls.
-        event_id = broker.state_id()
-        tag = _tag(event_id, query.selection, query.data, user is not None, array_type(scope))
-        headers: list[Header] = [*_HEADERS, (b"etag", tag), (b"last-event-id", str(event_id).encode())]
+        tag = _tag(broker.state_id(), query.selection, query.data, user is not None, array_type(scope))
         if _matches(header(scope, b"if-none-match"), tag):
+            headers = _state_headers(tag, broker.state_id())
             await send({"type": "http.response.start", "status": 304, "headers": headers})
             await send({"type": "http.response.body"})
             return
+        client = client_key(address(scope))
+        # A quarter of the places for one client, so that nobody can take all of them by reading slowly.
         most = broker.settings.snapshot_responses_max
-        if self._writing >= most:
-            raise Unavailable(f"{most} responses with the state are being written (snapshot_responses_max)")
-        self._writing += 1
+        if self._writing.total() >= most or (
+            self._writing[client] >= max(1, most // 4) and not broker.settings.trusts(address(scope))
+        ):
+            raise Unavailable("too many responses with the state are being written (snapshot_responses_max)")
+        self._writing[client] += 1
         try:
-            frames, more = await broker.state(query.selection)
+            async with self._listing:
+                # Nothing awaits between the two calls, so ``event_id`` is the id of the frames.
+                event_id = broker.state_id()
+                frames, more = await broker.state(query.selection)
+            tag = _tag(event_id, query.selection, query.data, user is not None, array_type(scope))
+            headers = _state_headers(tag, event_id)
             if more:
                 headers.append(_next(pairs, frames[-1], newest_first=query.selection.newest_first))
-            encoded = _encode(frames, data=query.data, user=user is not None)
+            encoded = self._encode(frames, data=query.data, user=user is not None)
             await respond_array(scope, send, headers, encoded, broker.settings.subscriber_stall_s)
         finally:
-            self._writing -= 1
+            self._writing[client] -= 1
+            self._writing += Counter()  # forgets clients without a response
 
     def _parse(self, pairs: list[tuple[str, str]]) -> _Query:
         values: dict[str, str] = {}
@@ -108,6 +123,26 @@ class Snapshot:
         )
         last_id = values.get("last_event_id")
         return _Query(selection, "data" not in values, None if last_id is None else _id(last_id, "last_event_id"))
+
+    async def _encode(self, frames: list[Frame], *, data: bool, user: bool) -> AsyncIterator[list[bytes]]:
+        """Returns the JSON of the records in portions."""
+        start = 0
+        while start < len(frames):
+            async with self._listing:
+                portion: list[bytes] = []
+                size = 0
+                for frame in islice(frames, start, start + _PORTION_RECORDS):
+                    size += len(frame.named)
+                    if portion and size > _PORTION_BYTES:
+                        break
+                    portion.append(encode_record(frame.record(), data=data, user=user))
+                await asyncio.sleep(0)  # if the connection accepts all bytes at once, writing them gives nobody a turn
+            start += len(portion)
+            yield portion
+
+
+def _state_headers(tag: bytes, event_id: EventId) -> list[Header]:
+    return [*_HEADERS, (b"etag", tag), (b"last-event-id", str(event_id).encode())]
 
 
 def _id(text: str, parameter: str) -> EventId:
@@ -140,17 +175,3 @@ def _next(pairs: list[tuple[str, str]], last: Frame, *, newest_first: bool) -> H
     kept: list[tuple[str, object]] = [pair for pair in pairs if pair[0] not in ("after", "before", "last_event_id")]
     behind = ("before", last.event_id.decode()) if newest_first else ("after", last.event)
     return next_page([*kept, behind])
-
-
-async def _encode(frames: list[Frame], *, data: bool, user: bool) -> AsyncIterator[list[bytes]]:
-    portion: list[bytes] = []
-    size = 0
-    for frame in frames:
-        size += len(frame.named)
-        if portion and (size > _PORTION_BYTES or len(portion) == _PORTION_RECORDS):
-            yield portion
-            await asyncio.sleep(0)  # if the connection accepts all bytes at once, writing them gives nobody a turn
-            portion, size = [], len(frame.named)
-        portion.append(encode_record(frame.record(), data=data, user=user))
-    if portion:
-        yield portion

@@ -96,10 +96,10 @@ class PostgresTables:
 
     def endings(self, now_us: int) -> Iterable[Ending]:
         rows = self._db.execute(
-            f"""SELECT l.until_us, r.number, l.position, l.event, r.uuid, r.username
+            f"""SELECT l.until_us, r.number, l.position, l.event, r.uuid, r.username, e.until
                FROM (SELECT * FROM broker.events WHERE until_us <= %s OFFSET 0) l
                CROSS JOIN LATERAL (SELECT * FROM broker.publications WHERE position = l.position OFFSET 0) p
-               {RECORD_OF}""",  # noqa: S608 (constants only)
+               {PUBLISHED_JOINS}""",  # noqa: S608 (constants only)
             (now_us,),
             binary=True,
         )

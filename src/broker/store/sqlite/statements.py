@@ -53,13 +53,15 @@ def earliest(due_us: int | None, until_us: int | None) -> int | None:
     return until_us if due_us is None else due_us if until_us is None else min(due_us, until_us)
 
 
-# The pending records after a pair of due time and number.
-PENDING = f"""
-    SELECT {RECORD_COLUMNS} FROM (
-        SELECT * FROM pending WHERE (due_us, number) > (?, ?) ORDER BY due_us, number LIMIT ?
-    ) w JOIN records r ON r.number = w.number LEFT JOIN publications p ON p.number = r.number {_JOINS}
-    ORDER BY w.due_us, w.number
-"""  # noqa: S608 (constants only)
+def _pending_records(condition: str) -> str:
+    return f"""
+        SELECT {RECORD_COLUMNS} FROM (SELECT * FROM pending WHERE {condition} ORDER BY due_us, number LIMIT ?) w
+        JOIN records r ON r.number = w.number LEFT JOIN publications p ON p.number = r.number {_JOINS}
+        ORDER BY w.due_us, w.number"""  # noqa: S608 (constants only)
+
+
+PENDING = _pending_records("(due_us, number) > (?, ?)")  # those after a pair of due time and number
+_DUE = _pending_records("due_us <= ?")
 
 
 class SQLiteTables:
@@ -83,13 +85,7 @@ class SQLiteTables:
 
     def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Record]:
         size = 0
-        for row in self._db.execute(
-            f"""SELECT {RECORD_COLUMNS}
-               FROM (SELECT * FROM pending WHERE due_us <= ? ORDER BY due_us, number LIMIT ?) w
-               JOIN records r ON r.number = w.number LEFT JOIN publications p ON p.number = r.number {_JOINS}
-               ORDER BY w.due_us, w.number""",  # noqa: S608 (constants)
-            (now_us, records_max),
-        ):
+        for row in self._db.execute(_DUE, (now_us, records_max)):
             record = record_of(row)
             yield record
             size += len(record.data)
@@ -97,13 +93,13 @@ class SQLiteTables:
                 return
 
     def endings(self, now_us: int) -> Iterable[Ending]:
-        for until_us, number, position, event, uuid, user in self._db.execute(
-            """SELECT e.until_us, r.number, e.position, e.event, r.uuid, r.user FROM events e
-               JOIN publications p ON p.position = e.position JOIN records r ON r.number = p.number
-               WHERE e.until_us <= ?""",
+        for until_us, number, position, event, uuid, user, until in self._db.execute(
+            """SELECT l.until_us, r.number, l.position, l.event, r.uuid, r.user, e.until FROM events l
+               JOIN publications p ON p.position = l.position JOIN records r ON r.number = p.number
+               JOIN endings e ON e.number = r.number WHERE l.until_us <= ?""",
             (now_us,),
         ):
-            yield Ending(until_us, number, position, event, UUID(bytes=uuid), user)
+            yield Ending(until_us, number, position, event, UUID(bytes=uuid), user, until)
 
     def events(self, names: Sequence[str]) -> Iterable[EventValues]:
         for some in _portions(names):
@@ -169,7 +165,7 @@ class SQLiteTables:
     def drop_removals(self, count: int) -> int:
         (floor,) = self._db.execute(
             "SELECT position FROM events WHERE removed AND NOT pending ORDER BY position LIMIT 1 OFFSET ?", (count - 1,)
-        ).fetchone()
+        ).fetchone() or (0,)
         self._db.execute("DELETE FROM events WHERE removed AND NOT pending AND position <= ?", (floor,))
         return int(floor)
 
