@@ -252,7 +252,7 @@ def test_a_body_that_is_no_stream_is_refused(server: ServerProcess, body: bytes,
 def test_parameters_in_the_url_of_a_post_are_refused(server: ServerProcess) -> None:
     """They would be overlooked, and the stream would be another one."""
     answer = httpx.post(f"{server.url}/events?event=a", json={})
-    assert problem(answer, 400).startswith("POST /events: the parameters belong into the body")
+    assert problem(answer, 400).startswith("POST /events: the parameters belong in the body")
 
 
 def test_a_post_of_another_type_or_size_is_refused(server: ServerProcess) -> None:

@@ -99,7 +99,7 @@ class Stream:
 
     async def open_by_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _PARAMETERS.read(scope):
-            raise BadRequest("POST /events: the parameters belong into the body; move those of the URL there")
+            raise BadRequest("POST /events: the parameters belong in the body; move those of the URL there")
         # The body is not kept in a variable: under other ASGI servers this coroutine runs as long as the stream.
         await self._open(_Asked.by_body(await self._bodies.read_json(scope, receive)), scope, receive, send)
 
