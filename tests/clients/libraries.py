@@ -97,7 +97,7 @@ JAVASCRIPT = [
     Library(
         name="@microsoft/fetch-event-source", version="2.0.1", language="js", program="fetch-event-source", quick=True,
         saved_id='`headers: {"Last-Event-ID": id}`',
-        notes="On a stream with a filter, call `JSON.parse` only for messages that have an `event`. Outside a page, "
+        notes="On a stream with a filter, call `JSON.parse` only for messages that have `data`. Outside a page, "
         "the library needs the globals `window` and `document`, and the option `openWhenHidden: true`. If the page "
         "may connect through a proxy for which the table in [proxies.md](proxies.md#a-restart) says *clean*, "
         "throw an error in `onclose`; otherwise the library does not reconnect after a restart of Broker.",
