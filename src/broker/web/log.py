@@ -66,7 +66,7 @@ def _parse(pairs: list[tuple[str, str]]) -> _Query:
         if name == "limit":
             limit = parse_limit(value)
         elif name == "after":
-            after = parse_uuid(value)
+            after = parse_uuid(value, "after")
         elif value in ("asc", "desc"):
             descending = value == "desc"
         else:

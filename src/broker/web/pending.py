@@ -50,7 +50,7 @@ class Pending:
             elif name == "limit":
                 limit = parse_limit(value)
             else:
-                after = parse_uuid(value)
+                after = parse_uuid(value, "after")
         filter = Filter.parse(patterns, self._broker.settings.filters_max)
         portions = await self._broker.pending(filter, after)
         headers: list[Header] = [*NO_STORE]
