@@ -109,7 +109,7 @@ def _words(line: str) -> list[str]:
 
 def test_the_first_ten_minutes_work_as_typed(tmp_path: Path) -> None:
     title = "The first ten minutes"
-    log_in, listen, insert, later, cancel, log = (block.text for block in blocks(section(README, title), "sh"))
+    log_in, listen, insert, later, cancel, remove, log = (block.text for block in blocks(section(README, title), "sh"))
     home = tmp_path / "home"
     home.mkdir()
     with ServerProcess(tmp_path / "data") as server:
@@ -124,7 +124,7 @@ def test_the_first_ten_minutes_work_as_typed(tmp_path: Path) -> None:
         assert [user["username"] for user in typed(log_in)] == ["ada"]
         assert listen.splitlines()[0] == log_in.splitlines()[0]
         listener = subprocess.Popen(
-            ["sh", "-c", f"{broker}{listen.replace('broker listen', 'broker listen --count 2')}"],
+            ["sh", "-c", f"{broker}{listen.replace('broker listen', 'broker listen --count 4')}"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=here,
         )  # fmt: skip
         with listener:
@@ -135,11 +135,17 @@ def test_the_first_ten_minutes_work_as_typed(tmp_path: Path) -> None:
             assert next(printed)["data"] == {"first_name": "Rusty"}
             (pending,) = typed(later)
             assert pending["timestamp"] - pending["inserted_at"] <= 5
-            inserted, cancelled = typed(cancel)
+            inserted, *waiting, cancelled = typed(cancel)
+            assert inserted in waiting
             assert (inserted["cancelled"], cancelled["cancelled"]) == (False, True)
             assert inserted["uuid"] == cancelled["uuid"]
+            note, removal, *state = typed(remove)
+            assert (note["data"], removal["data"]) == ("lunch", None)
+            assert "user" in [record["event"] for record in state]
+            assert "note" not in [record["event"] for record in state]
             assert [record["data"]["percent"] for record in typed(log)] == [20, 90]
-            assert next(printed)["data"] == {"percent": 20}
+            rest = [next(printed)["data"] for _ in range(3)]  # the sale comes five seconds after its insert
+            assert [data for data in rest if data != {"percent": 20}] == ["lunch", None]
         shell.close()
 
 
