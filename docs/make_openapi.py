@@ -102,7 +102,10 @@ def _schemas() -> dict[str, Any]:
         "pattern": f"^(none|[0-9a-f]{{8}}-(0|[1-9][0-9]{{0,17}})|{_UUID_PATTERN})$",
         "description": "the id or uuid of the version that must be the latest, or `none`; otherwise: 412",
     }
-    insert["late"] |= {"description": "`refuse`: 409 if its time has passed; default: it is published late"}
+    insert["late"] |= {
+        "anyOf": [{"enum": ["publish", "refuse"]}, {"type": "null"}],
+        "description": "`refuse`: 409 if its time has passed; default: it is published late",
+    }
     schemas["CancelBody"]["properties"]["cancel"] = _UUID | {"description": "the uuid of a pending record"}
     insert["published"] |= {"description": "true: log-only, never on the stream"}
     insert["uuid"] = _UUID | {

@@ -80,7 +80,11 @@ def _fields(name: str, schema: dict[str, Any]) -> str:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    kinds = schema.get("type") or [each.get("type", "") for each in schema.get("anyOf", ())]
+    """The type of a field in words, or the values that it may have."""
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    kinds = schema.get("type") or [f"`{value}`" for value in schema.get("enum", ())]
+    kinds = kinds or [_kind(each) for each in schema.get("anyOf", ())]
     return kinds if isinstance(kinds, str) else " or ".join(kinds)
 
 

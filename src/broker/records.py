@@ -249,8 +249,8 @@ def _read_rfc_3339(text: str, field: str) -> tuple[str, int]:
     if match is None:
         if _WITHOUT_ZONE.match(text):
             raise BadRequest(
-                f"{field}: {shown} has no time zone; write it behind the seconds, as in 2026-11-27T12:00:00Z (UTC) or "
-                "2026-11-27T12:00:00+01:00"
+                f"{field}: {shown} has no time zone; write it behind the seconds, as in 2030-01-01T12:00:00Z (UTC) or "
+                "2030-01-01T12:00:00+01:00"
             )
         raise _no_time(f'"{text}"', field)
     *numbers, fraction, sign, zone_hours, zone_minutes = match.groups(default="")
@@ -280,7 +280,7 @@ def _read_rfc_3339(text: str, field: str) -> tuple[str, int]:
 def _no_time(raw: str, field: str) -> BadRequest:
     return BadRequest(
         f"{field}: expected a number of seconds since 1970, or a string such as "
-        f'"2026-11-27T12:00:00Z", got {raw[:_SHOWN_MAX]}'
+        f'"2030-01-01T12:00:00Z", got {raw[:_SHOWN_MAX]}'
     )
 
 
@@ -294,7 +294,8 @@ def _other_unit(seconds: Decimal) -> str:
 
 
 def parse_uuid(text: str, field: str = "uuid") -> UUID:
-    """Returns the uuid. Raises BadRequest for anything but the form of 36 characters (RFC 9562, section 4)."""
+    """Returns the uuid. Raises BadRequest for anything but the form of 36 characters (RFC 9562, section 4). The message
+    begins with ``field``."""
     if not _UUID.match(text):
         raise BadRequest(f"{field}: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057")
     return UUID(text)

@@ -93,7 +93,10 @@ class TestInsertOptions:
         first = printed(run("insert", "options", "1", "--if-latest", "none", "--until", LATER))[0]
         assert first["until"] == 9000000000
         second = printed(run("insert", "options", "2", "--if-latest", first["id"], "--late", "refuse"))[0]
-        assert "latest version" in refused(run("insert", "options", "3", "--if-latest", first["uuid"]))
+        sentence = refused(run("insert", "options", "3", "--if-latest", first["uuid"]))
+        assert f"; the newest version is {second['id']} (broker snapshot NAME) (412)" in sentence
+        sentence = refused(run("insert", "options/none", "3", "--if-latest", first["id"]))
+        assert "; the newest version is none " in sentence
         removal = printed(run("insert", "options", "--remove", "--if-latest", second["uuid"]))[0]
         assert removal["data"] is None
         assert printed(run("snapshot", "options")) == []
@@ -126,7 +129,7 @@ class TestInsertFile:
         file.write_bytes(b"\xef\xbb\xbf" + b"\n\n".join(lines))
         result = run("insert", "--file", str(file))
         assert (result.exit_code, result.stdout) == (0, "")
-        assert result.stderr == "inserted 2000 records\n"
+        assert result.stderr == "carried out 2000 lines\n"
         assert log(own_ada, "file") == [1.5 if n == 7 else n for n in range(2_000)]
         # The records that have a uuid are not stored again.
         file.write_bytes(lines[7])
@@ -136,13 +139,14 @@ class TestInsertFile:
     def test_large_records_are_divided_by_their_size(self, run: Run, own_ada: httpx.Client) -> None:
         lines = b"\n".join(b'{"event":"large","data":"%b"}' % (b"x" * 40_000) for _ in range(30))
         result = run("insert", "--file", "-", stdin=lines)
-        assert result.stderr == "inserted 30 records\n"
+        assert result.stderr == "carried out 30 lines\n"
         assert len(log(own_ada, "large")) == 30
 
     def test_a_line_may_cancel(self, run: Run, own_ada: httpx.Client) -> None:
         pending = insert(own_ada, "moves", more=b',"timestamp":9e9').json()
         lines = json.dumps({"cancel": pending["uuid"]}) + '\n{"event":"moves","data":2,"timestamp":9000000001}\n'
-        assert run("insert", "--file", "-", stdin=lines).exit_code == 0
+        result = run("insert", "--file", "-", stdin=lines)
+        assert (result.exit_code, result.stderr) == (0, "carried out 2 lines\n")
         assert [each["data"] for each in printed(run("pending", "moves"))] == [2]
 
     def test_a_bad_line_is_named_and_what_is_stored_is_said(
@@ -157,21 +161,24 @@ class TestInsertFile:
         stored = log(own_ada, "bad")
         assert stored == list(range(len(stored)))
         assert 1_000 <= len(stored) < 1_100
-        assert f"{len(stored)} records stored before, and nothing from {file}, line {len(stored) + 1} on" in sentence
+        assert (
+            f"; carried out before: {len(stored)} lines; {file}, line {len(stored) + 1} and the rest were not"
+            in sentence
+        )
 
     def test_a_line_that_is_not_json_is_named(self, run: Run) -> None:
         sentence = refused(run("insert", "--file", "-", stdin='{"event":"e","data":1}\n{"event":\n'))
         assert "standard input, line 2: " in sentence
-        assert "0 records stored before" in sentence
+        assert "carried out before: 0 lines" in sentence
 
     def test_a_line_that_is_too_large_is_refused(self, run: Run) -> None:
         lines = b'{"event":"e","data":"%b"}' % (b"x" * 200_000)
         assert "body_bytes_max" in refused(run("insert", "--file", "-", stdin=lines))
 
     def test_no_lines_are_no_error(self, run: Run, tmp_path: Path) -> None:
-        assert run("insert", "--file", "-", stdin="\n \n").stderr == "inserted 0 records\n"
+        assert run("insert", "--file", "-", stdin="\n \n").stderr == "carried out 0 lines\n"
         (tmp_path / "empty").write_text("")
-        assert run("insert", "--file", str(tmp_path / "empty")).stderr == "inserted 0 records\n"
+        assert run("insert", "--file", str(tmp_path / "empty")).stderr == "carried out 0 lines\n"
 
     def test_a_file_that_is_not_there_is_named(self, run: Run, tmp_path: Path) -> None:
         assert str(tmp_path / "none") in refused(run("insert", "--file", str(tmp_path / "none")))
@@ -188,7 +195,7 @@ class TestInsertFile:
                 inserting.stdin = None
                 server.start()
                 _, told = inserting.communicate(timeout=BOUND_S)
-            assert told == "inserted 1001 records\n"
+            assert told == "carried out 1001 lines\n"
             with server.client("ada") as client:
                 assert log(client, "n") == list(range(1_001))
 
@@ -197,7 +204,7 @@ class TestInsertFile:
         line = '{"event":"e","data":1}'
         sentence = refused(run("insert", "--file", "-", "--url", "http://127.0.0.1:1", stdin=line))
         assert "cannot reach http://127.0.0.1:1" in sentence
-        assert "0 records stored before, and nothing from standard input, line 1 on" in sentence
+        assert "carried out before: 0 lines; standard input, line 1 and the rest were not" in sentence
 
 
 def test_batches_are_limited_in_records_and_bytes() -> None:
@@ -208,9 +215,15 @@ def test_batches_are_limited_in_records_and_bytes() -> None:
     assert list(batches_of([])) == []
 
 
-@pytest.mark.parametrize("line", ["", "{}", "[1]", "7", '{"uuid":null}', '{"cancel":"x"}', "{", '"{"', "[" * 5000])
+@pytest.mark.parametrize("line", ["", "{}", "[1]", "7", '{"cancel":"x"}', "{", '"{"', "[" * 5000])
 def test_what_is_not_a_record_without_a_uuid_stays_as_it_is(line: str) -> None:
     assert with_uuid(line.encode()) == line.encode()
+
+
+def test_a_uuid_that_is_null_is_one_that_is_missing() -> None:
+    line = with_uuid(b' {"event":"a","uuid":null,"data":1.50} ')
+    assert line.startswith(b' {"event":"a","uuid":null,"data":1.50,"uuid":"')
+    assert json.loads(line)["uuid"]  # of two equal names the last counts, at the server as well
 
 
 class TestRemove:
@@ -244,6 +257,14 @@ class TestRemove:
             "names/2",
         ]
         assert [each["event"] for each in printed(run("snapshot", "names/*"))] == ["names/1"]
+
+    def test_nothing_is_removed_if_a_name_does_not_exist(self, run: Run, own_ada: httpx.Client) -> None:
+        self.events(own_ada, "typed", 1)
+        for names in (["typed/9"], ["typed/0", "typed/9"], ["typed/*", "typed/9"]):
+            result = run("remove", *names, "--yes")
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert "typed/9: there is no such event; nothing was removed" in result.stderr
+        assert len(printed(run("snapshot", "typed/*"))) == 1
 
     def test_what_has_changed_while_it_asked_is_not_removed(
         self, run: Run, own_ada: httpx.Client, monkeypatch: pytest.MonkeyPatch

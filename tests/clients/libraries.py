@@ -14,6 +14,9 @@ ITSELF = "by itself"
 OWN_LOOP = "by your own loop"  # it reads one response
 NO_OPTION = "none"  # and the scenario leaves long lines out of its stream
 QUERY = "`?last_event_id=` in the URL"
+LISTENERS = (
+    "The library has no listener for all events: add one for each name, or use [record frames](http.md#record-frames)."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +56,22 @@ JAVASCRIPT = [
     Library(
         name="EventSource (Chromium)", language="python", program="chromium", quick=True,
         saved_id=QUERY,
-        notes="The library has no listener for all events: add one for each name.",
+        notes=LISTENERS,
     ),
     Library(
         name="eventsource", version="4.1.1", language="js", program="eventsource", quick=True,
         saved_id=QUERY,
-        notes="The library has no listener for all events: add one for each name.",
+        notes=LISTENERS,
     ),
     Library(
         name="eventsource", version="2.0.2", language="js", program="eventsource-2",
         saved_id='`headers: {"Last-Event-ID": id}`',
-        notes="The library has no listener for all events: add one for each name.",
+        notes=LISTENERS,
     ),
     Library(
         name="undici EventSource", version="7.30.0", language="js", program="undici",
         saved_id=QUERY,
-        notes="The library has no listener for all events: add one for each name. It is part of Node.js, which offers "
+        notes=f"{LISTENERS} It is part of Node.js, which offers "
         "it as `EventSource` with the option `--experimental-eventsource`. A program that has nothing else to do "
         "exits while the library waits before it reconnects.",
     ),
@@ -80,7 +83,7 @@ JAVASCRIPT = [
         name="launchdarkly-eventsource", version="2.2.0", language="js", program="launchdarkly-eventsource",
         saved_id=QUERY,
         notes="Do not give a saved id in `headers`: the library would send this old id with each reconnect. The "
-        "library has no listener for all events: add one for each name.",
+        "library has no listener for all events: add one for each name, or use [record frames](http.md#record-frames).",
     ),
     Library(
         name="reconnecting-eventsource", version="1.6.5", language="js", program="reconnecting-eventsource",
@@ -97,7 +100,7 @@ JAVASCRIPT = [
     Library(
         name="@microsoft/fetch-event-source", version="2.0.1", language="js", program="fetch-event-source", quick=True,
         saved_id='`headers: {"Last-Event-ID": id}`',
-        notes="On a stream with a filter, call `JSON.parse` only for messages that have an `event`. Outside a page, "
+        notes="On a stream with a filter, call `JSON.parse` only for messages that have `data`. Outside a page, "
         "the library needs the globals `window` and `document`, and the option `openWhenHidden: true`. If the page "
         "may connect through a proxy for which the table in [proxies.md](proxies.md#a-restart) says *clean*, "
         "throw an error in `onclose`; otherwise the library does not reconnect after a restart of Broker.",

@@ -32,7 +32,7 @@ disconnected, a record was inserted. The columns of the table show:
 * **900 KB**: whether the library can read a line of this length. If the library needs an option for that, the column
   names the option, and says what happens without it.
 * **empty events**: in which cases the library delivers an event that has no data. By the standard, such a block of the
-  stream is not an event. If your library delivers such events, check `data`, or the name, before `JSON.parse`. *Id
+  stream is not an event. If your library delivers such events, check that there is `data` before `JSON.parse`. *Id
   alone* means a block that has only an id. Broker sends such a block on a stream with a filter after it has published
   records that the filter leaves out. With `?heartbeat=event`, Broker sends the event `$heartbeat` instead.
 * **full**, **SIGTERM**, **kill -9**: whether the library resumes after this interruption (by itself, or in a loop of

@@ -109,7 +109,7 @@ def _words(line: str) -> list[str]:
 
 def test_the_first_ten_minutes_work_as_typed(tmp_path: Path) -> None:
     title = "The first ten minutes"
-    log_in, listen, insert, later, cancel, log = (block.text for block in blocks(section(README, title), "sh"))
+    log_in, listen, insert, later, cancel, remove, log = (block.text for block in blocks(section(README, title), "sh"))
     home = tmp_path / "home"
     home.mkdir()
     with ServerProcess(tmp_path / "data") as server:
@@ -124,7 +124,7 @@ def test_the_first_ten_minutes_work_as_typed(tmp_path: Path) -> None:
         assert [user["username"] for user in typed(log_in)] == ["ada"]
         assert listen.splitlines()[0] == log_in.splitlines()[0]
         listener = subprocess.Popen(
-            ["sh", "-c", f"{broker}{listen.replace('broker listen', 'broker listen --count 2')}"],
+            ["sh", "-c", f"{broker}{listen.replace('broker listen', 'broker listen --count 4')}"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=here,
         )  # fmt: skip
         with listener:
@@ -135,11 +135,17 @@ def test_the_first_ten_minutes_work_as_typed(tmp_path: Path) -> None:
             assert next(printed)["data"] == {"first_name": "Rusty"}
             (pending,) = typed(later)
             assert pending["timestamp"] - pending["inserted_at"] <= 5
-            inserted, cancelled = typed(cancel)
+            inserted, *waiting, cancelled = typed(cancel)
+            assert inserted in waiting
             assert (inserted["cancelled"], cancelled["cancelled"]) == (False, True)
             assert inserted["uuid"] == cancelled["uuid"]
+            note, removal, *state = typed(remove)
+            assert (note["data"], removal["data"]) == ("lunch", None)
+            assert "user" in [record["event"] for record in state]
+            assert "note" not in [record["event"] for record in state]
             assert [record["data"]["percent"] for record in typed(log)] == [20, 90]
-            assert next(printed)["data"] == {"percent": 20}
+            rest = [next(printed)["data"] for _ in range(3)]  # the sale comes five seconds after its insert
+            assert [data for data in rest if data != {"percent": 20}] == ["lunch", None]
         shell.close()
 
 
@@ -281,10 +287,45 @@ def test_the_page_that_reads_records_receives_every_event_of_its_prefix(tmp_path
         ada.post("/insert", json=[{"event": "orders/1", "data": 1}, {"event": "user", "data": 2}])
         told: list[str] = []
         tab.on("console", lambda message: told.append(message.text) if message.type == "log" else None)
-        with tab.expect_console_message(lambda message: message.text.startswith("orders/2 3"), timeout=20_000):
-            tab.add_script_tag(content=script.replace("http://127.0.0.1:8080", server.url), type="module")
-            ada.post("/insert", json={"event": "orders/2", "data": 3})
-        assert [text[:10] for text in told] == ["orders/1 1", "orders/2 3"]
+        with tab.expect_console_message(lambda message: message.text == "orders/1 null 1", timeout=20_000):
+            with tab.expect_console_message(lambda message: message.text == "orders/1 1 1", timeout=20_000):
+                tab.add_script_tag(content=script.replace("http://127.0.0.1:8080", server.url), type="module")
+            ada.post("/insert", json=[{"event": "orders/2", "data": 3}, {"event": "orders/1", "data": None}])
+        assert told == ["orders/1 1 1", "orders/2 3 2", "orders/1 null 1"]
+
+
+def test_the_page_that_reads_the_state_and_then_the_stream_misses_nothing(tmp_path: Path, browser: Browser) -> None:
+    (script,) = [block.text for block in blocks(HTTP, "js") if "/snapshot" in block.text]
+    script += 'source.addEventListener("todo/2", e => console.log("todo/2", JSON.parse(e.data)));\n'
+    with ServerProcess(tmp_path) as server, server.client("ada") as ada, browser.new_page() as tab:
+        tab.goto(f"{server.url}/docs")
+        ada.post("/insert", json=[{"event": "todo/1", "data": 1}, {"event": "todo/2", "data": 2}])
+        told: list[str] = []
+        tab.on("console", lambda message: told.append(message.text) if message.type == "log" else None)
+        with tab.expect_console_message(lambda message: message.text == "todo/2 3", timeout=20_000):
+            with tab.expect_console_message(lambda message: message.text == "todo/2 2", timeout=20_000):
+                tab.add_script_tag(content=script.replace("http://127.0.0.1:8080", server.url), type="module")
+            ada.post("/insert", json={"event": "todo/2", "data": 3})
+        assert told == ["todo/1 1", "todo/2 2", "todo/2 3"]
+
+
+def test_the_page_that_merges_inserts_until_nobody_was_faster(tmp_path: Path, browser: Browser) -> None:
+    (loop,) = [block.text for block in blocks(HTTP, "js") if "if_latest" in block.text]
+    post = next(block.text for block in blocks(README, "js") if "fetch" in block.text)
+    post = (
+        post.partition("async function post")[1] + post.partition("async function post")[2].partition("\n}\n")[0] + "}"
+    )
+    with ServerProcess(tmp_path) as server, server.client("ada") as ada, browser.new_page() as tab:
+        tab.goto(f"{server.url}/docs")
+        token = ada.headers["Authorization"].removeprefix("Bearer ")
+        version = ada.post("/insert", json={"event": "doc", "data": ["a"]}).json()
+        ada.post("/insert", json={"event": "doc", "data": ["a", "b"]})
+        for base in (version, None, {"id": "00000000-1", "data": []}):
+            given = f"const api = {json.dumps(server.url)}, jwt = {json.dumps(token)}, mine = 'c';"
+            given += f"const version = {json.dumps(base)}, merge = (data, mine) => [...data ?? [], mine];"
+            tab.evaluate(f"async () => {{ {given}\n{post}\n{loop} }}")
+        data = [record["data"] for record in ada.get("/collections/doc").json()]
+        assert data[2:] == [["a", "b", *"c" * count] for count in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

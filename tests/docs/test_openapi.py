@@ -61,6 +61,12 @@ def test_the_document_and_the_page_are_what_the_source_says() -> None:
     assert made("make_page.py", document) == (ASSETS / "docs.html").read_text(), "type: make docs"
 
 
+def test_the_page_shows_the_type_or_the_values_of_a_field(spec: dict[str, Any]) -> None:
+    html = page(spec)
+    assert "<td><code>publish</code> or <code>refuse</code> or null: " in html
+    assert "<td>RecordView or Receipt or null: " in html
+
+
 def test_the_document_is_openapi_3_1(spec: dict[str, Any]) -> None:
     schema = schemathesis.openapi.from_dict(spec)
     schema.validate()

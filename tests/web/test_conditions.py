@@ -250,7 +250,9 @@ def test_a_few_seconds_are_not_late(ada: httpx.Client) -> None:
 
 @pytest.mark.parametrize("late", ["", "Refuse", "no", True, 5])
 def test_another_word_for_late_is_refused(ada: httpx.Client, late: object) -> None:
-    assert "late" in refused(ada, new(late=late), 400, "bad-request")["detail"]
+    detail = refused(ada, new(late=late), 400, "bad-request")["detail"]
+    assert detail.startswith("late: expected ")
+    assert detail == "late: expected refuse or publish" or not isinstance(late, str)
 
 
 def test_a_repeated_insert_is_not_late(ada: httpx.Client) -> None:
@@ -324,6 +326,20 @@ def test_a_cancel_of_nothing_is_refused_with_its_index(ada: httpx.Client) -> Non
     assert log(ada, neighbour["event"]) == []
 
 
+def test_a_cancel_whose_bytes_are_not_utf_8_is_refused_like_any_line(ada: httpx.Client) -> None:
+    headers = {"Content-Type": "application/x-ndjson"}
+    answer = ada.post("/insert", content=b'{"cancel":"\xff\xfe"}\n', headers=headers)
+    assert answer.status_code == 400
+    assert "UTF-8" in answer.json()["detail"]
+
+
+def test_a_record_may_have_a_uuid_that_is_null_and_then_another_one(ada: httpx.Client) -> None:
+    """The command line relies on it: the last of two equal names counts."""
+    uuid = str(uuid4())
+    body = f'{{"event":"cond/twice","data":1,"uuid":null,"uuid":"{uuid}"}}'.encode()
+    assert ada.post("/insert", content=body, headers=JSON).json()["uuid"] == uuid
+
+
 @pytest.mark.parametrize("more", [{}, {"timestamp": 1000}, {"published": True}], ids=str)
 def test_a_cancel_that_is_too_late_is_refused_with_its_index(ada: httpx.Client, more: Body) -> None:
     over, neighbour, pending = stored(ada, new(**more)), new(), stored(ada, new(timestamp=LATER))
@@ -371,13 +387,17 @@ def test_a_bad_item_is_refused_with_its_index(ada: httpx.Client, item: Body) -> 
         answer = send(ada, [neighbour, item])
         assert (answer.status_code, answer.json()["index"]) == (400, 1), answer.text
         assert answer.json()["type"] == "urn:broker:problem:bad-request"
+        if list(item) == ["cancel"] and isinstance(item["cancel"], str):
+            assert answer.json()["detail"].startswith("record 1: cancel: expected 36 characters")
     assert log(ada, neighbour["event"]) == []
 
 
 def test_a_cancel_outside_of_a_batch_has_an_address_of_its_own(ada: httpx.Client) -> None:
     pending = stored(ada, new(timestamp=LATER))
-    answer = ada.post("/insert", json=cancel(pending["uuid"]))
-    assert answer.status_code == 400
+    for text in (json.dumps(cancel(pending["uuid"])), '\n{ "cancel": 7 }'):
+        answer = ada.post("/insert", content=text, headers=JSON)
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith("cancel: it is an item of a batch: send an array, or POST /cancel/")
     assert log(ada, pending["event"]) == [pending]
 
 

@@ -178,7 +178,7 @@ def test_a_timestamp_of_rfc_3339_is_answered_as_seconds(ada: httpx.Client, text:
         ("2026-11-27T12:00:00", "timestamp: 2026-11-27T12:00:00 has no time zone; write it behind the seconds"),
         ("2026-11-27T12:00:60Z", "is a leap second"), ("2026-02-30T12:00:00Z", "there is no such time"),
         ("0000-01-01T00:00:00Z", "before the year 1"), ("9999-12-31T23:59:59-01:00", "after the year 9999"),
-        ("tomorrow", 'or a string such as "2026-11-27T12:00:00Z", got "tomorrow"'),
+        ("tomorrow", 'or a string such as "2030-01-01T12:00:00Z", got "tomorrow"'),
         (r"\ud800", "or a string such as"),
     ],
 )  # fmt: skip

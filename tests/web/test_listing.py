@@ -52,7 +52,7 @@ def test_the_latest_of_every_event_that_is_not_removed_by_name(ada: httpx.Client
     answer = ada.get("/snapshot?event=list/*")
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
-    assert "Authorization, Cookie" in answer.headers.get_list("vary")
+    assert "Authorization, Cookie, Accept" in answer.headers.get_list("vary")
     assert "link" not in answer.headers
     assert answer.json() == list(state.values())
     assert '"data":{"n":1.50}' in answer.text
@@ -185,7 +185,7 @@ def test_an_unchanged_answer_is_a_304(ada: httpx.Client, server: ServerProcess) 
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == tag
         assert again.headers["last-event-id"] == first.headers["last-event-id"]
-        assert "Authorization, Cookie" in again.headers.get_list("vary")
+        assert "Authorization, Cookie, Accept" in again.headers.get_list("vary")
     insert(ada, "another", b"1")
     answer = ada.get("/snapshot?event=tagged", headers={"If-None-Match": tag})
     assert (answer.status_code, answer.json()) == (200, first.json())
@@ -209,7 +209,7 @@ def test_a_page_of_another_origin_may_read_the_headers_and_send_a_tag(ada: httpx
     answer = ada.get("/snapshot?limit=1", headers=origin)
     exposed = answer.headers["access-control-expose-headers"].split(", ")
     assert {"ETag", "Last-Event-ID", "Link"} <= set(exposed)
-    assert answer.headers.get_list("vary") == ["Authorization, Cookie", "Origin"]
+    assert answer.headers.get_list("vary") == ["Authorization, Cookie, Accept", "Origin"]
     asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "if-none-match"}
     preflight = ada.options("/snapshot", headers=origin | asked)
     assert "If-None-Match" in preflight.headers["access-control-allow-headers"]

@@ -126,7 +126,7 @@ def test_after_starts_behind_a_record_in_either_order(ada: httpx.Client, seven: 
         ("limit=0", "limit: expected 1 to 1000"), ("limit=1001", "limit: expected 1 to 1000"),
         ("limit=-1", "limit: "), ("limit=", "limit: "), ("limit=1.5", "limit: "), ("limit=%D9%A1", "limit: "),
         ("limit=1%0A", "limit: "), ("limit=" + "9" * 5000, "limit: "),
-        ("after=", "expected 36 characters"), ("after=7", "expected 36 characters"),
+        ("after=", "after: expected 36 characters"), ("after=7", "after: expected 36 characters"),
         ("after=515f6bb3-7f8f-4053-9658-f31120b25378", "after: this event has no record"),
         ("order=up", "order: expected asc"), ("order=DESC", "order: expected asc"),
         ("skip=1", "skip: there is no such parameter; use after"), ("Sort=1", "use order"), ("limits=1", "use limit"),

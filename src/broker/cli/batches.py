@@ -46,10 +46,11 @@ def with_uuid(line: bytes) -> bytes:
         record = json.loads(line, parse_int=str, parse_float=str)  # as text, because int() refuses very long numbers
     except (ValueError, RecursionError):
         return line
-    if not isinstance(record, dict) or not record or "uuid" in record or "cancel" in record:
+    if not isinstance(record, dict) or not record or record.get("uuid") is not None or "cancel" in record:
         return line
-    head, _, rest = line.partition(b"{")
-    return b'%b{"uuid":"%b",%b' % (head, new_uuid().encode(), rest)
+    # It is the last member, because the last of two equal names counts, and ``"uuid":null`` may be there.
+    head, _, rest = line.rpartition(b"}")
+    return b'%b,"uuid":"%b"}%b' % (head, new_uuid().encode(), rest)
 
 
 class Sender:

@@ -227,8 +227,7 @@ def query_of(events: Iterable[str], **parameters: object) -> str:
 
 
 def collection(event: str, limit: int | None, newest_first: bool) -> str:
-    query = {"limit": limit} if limit else {}
-    return f"/collections/{quote(event)}?{urlencode({**query, 'order': 'desc' if newest_first else 'asc'})}"
+    return f"/collections/{quote(event)}{query_of((), limit=limit, order='desc' if newest_first else 'asc')}"
 
 
 def _advice(reason: object) -> str:
@@ -250,8 +249,9 @@ def _problem(error: urllib.error.HTTPError) -> tuple[str, int, int | None]:
         return f"the server sends on to {where} ({error.code}); if that is right, give it as --url", error.code, None
     try:
         problem = json.load(error)
-        index = problem.get("index")
-        detail, index = str(problem["detail"]), index if isinstance(index, int) else None
-        return f"{detail} ({error.code})", error.code, index
+        detail, index, latest = str(problem["detail"]), problem.get("index"), problem.get("latest")
+        if "latest" in problem:
+            detail += f"; the newest version is {latest['id'] if latest else 'none'} (broker snapshot NAME)"
+        return f"{detail} ({error.code})", error.code, index if isinstance(index, int) else None
     except (ValueError, KeyError, TypeError, AttributeError, OSError, HTTPException):
         return f"the server responded with {error.code} {error.reason}", error.code, None

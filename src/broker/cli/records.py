@@ -26,7 +26,7 @@ _SHOWN = 20  # names of events that `broker remove` shows
 @click.command("insert", cls=WithNumbers)
 @click.argument("event", required=False)
 @click.argument("data", required=False)
-@click.option("--at", help="When it is published: epoch seconds, or 2026-11-27T12:00:00Z.  [default: now]")
+@click.option("--at", help="When it is published: epoch seconds, or 2030-01-01T12:00:00Z.  [default: now]")
 @click.option("--until", help="When this version ends, in the same form.  [default: never]")
 @click.option("--if-latest", help="Only if this is the latest version: its id or uuid, or none.")
 @click.option("--late", type=click.Choice(["publish", "refuse"]), help="If its time has passed.  [default: publish]")
@@ -52,10 +52,8 @@ def insert(
             raise click.UsageError("--remove inserts null; leave DATA out")
         if remove:
             text = "null"
-        elif data is None or data == "-":
-            text = without_mark(sys.stdin.buffer.read().decode())
         else:
-            text = without_mark(data)
+            text = without_mark(sys.stdin.buffer.read().decode() if data is None or data == "-" else data)
         check_json(text, "DATA")
         # The body is put together by hand, so that DATA is sent exactly as it was given, with its text of numbers.
         fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or new_uuid())}
@@ -73,8 +71,9 @@ def insert(
 
 
 def _insert_file(to: Client, file: Path) -> None:
-    """Sends the lines in batches. What was stored before an error stays stored, so the message says where that ends."""
-    stored = 0
+    """Sends the lines in batches. What was carried out before an error is not undone, so the message says where that
+    ends."""
+    done = 0
     with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as lines:
         size = None if str(file) == "-" else os.fstat(lines.fileno()).st_size
         batches = batches_of(_items(lines, "standard input" if size is None else str(file)))
@@ -85,17 +84,17 @@ def _insert_file(to: Client, file: Path) -> None:
         ) as bar:  # fmt: skip
             try:
                 for batch, _ in Sender(to, minimal=True).send(batches):
-                    stored += len(batch)
+                    done += len(batch)
                     bar.update(sum(len(item.json) + 1 for item in batch))
             except Refused as error:
                 first, last = error.batch[0].name, error.batch[-1].name
-                state = f"perhaps those from {first} to {last}, too" if error.unsure else f"nothing from {first} on"
-                raise ClientError(f"{error}; {_amount(stored)} stored before, and {state}") from None
-    click.echo(f"inserted {_amount(stored)}", err=True)
+                state = f"{first} to {last} perhaps were, too" if error.unsure else f"{first} and the rest were not"
+                raise ClientError(f"{error}; carried out before: {_amount(done)}; {state}") from None
+    click.echo(f"carried out {_amount(done)}", err=True)
 
 
-def _amount(records: int) -> str:
-    return f"{records} record{'' if records == 1 else 's'}"
+def _amount(lines: int) -> str:
+    return f"{lines} line{'' if lines == 1 else 's'}"
 
 
 def _items(lines: BinaryIO, source: str) -> Iterator[Item]:
@@ -188,6 +187,8 @@ def remove(events: tuple[str, ...], yes: bool, **options: Any) -> None:
     with clear_errors():
         server = client(**options)
         found = [json.loads(line) for line in server.lines(f"/snapshot{query_of(events, data='no')}")]
+        if missing := sorted({name for name in events if "*" not in name} - {each["event"] for each in found}):
+            raise ClientError(f"{', '.join(missing)}: there is no such event; nothing was removed")
         if not found:
             click.echo("there is no such event", err=True)
             return
@@ -203,8 +204,7 @@ def remove(events: tuple[str, ...], yes: bool, **options: Any) -> None:
 
 
 def _show(names: list[str]) -> None:
-    for name in names[:_SHOWN]:
-        click.echo(name, err=True)
+    click.echo("\n".join(names[:_SHOWN]), err=True)
     if len(names) > _SHOWN:
         click.echo(f"and {len(names) - _SHOWN} more", err=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -41,7 +40,7 @@ class InsertBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     uuid: str | None = None
     until: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     if_latest: str | None = None
-    late: Literal["publish", "refuse"] | None = None
+    late: str | None = None  # a str, because the message about another word should name the two words
 
 
 class CancelBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -70,7 +69,9 @@ def _new_record(username: str, now_ms: int, body: InsertBody, compact: raw_json.
 
 
 def _with_conditions(new: NewRecord, body: InsertBody, compact: raw_json.Compact) -> NewRecord:
-    """Adds the fields that few inserts have. Raises BadRequest if they contradict each other."""
+    """Adds the fields that few inserts have. Raises BadRequest if they are not valid, or contradict each other."""
+    if body.late not in (None, "publish", "refuse"):
+        raise BadRequest("late: expected refuse or publish")
     sent = b"" if body.until is msgspec.UNSET else bytes(body.until)
     until, until_us = read_time(compact(sent).decode(), "until") if sent not in (b"", b"null") else (None, None)
     if until_us is not None:
@@ -91,10 +92,8 @@ def _with_conditions(new: NewRecord, body: InsertBody, compact: raw_json.Compact
 def _if_latest(text: str) -> IfLatest:
     if text == "none":
         return "none"
-    if event_id := EventId.parse(text):
-        return event_id
     try:
-        return parse_uuid(text)
+        return EventId.parse(text) or parse_uuid(text)
     except BadRequest:
         raise BadRequest(
             'if_latest: expected the id or the uuid of the version that must be the latest, or "none" for an event '
@@ -121,6 +120,8 @@ class Insert:
         encode = encode_receipt if prefers_minimal(scope) else encode_record
         try:
             if media == JSON and body.lstrip()[:1] != b"[":
+                if body[:64].lstrip(b" \t\r\n{").startswith(b'"cancel"'):
+                    raise BadRequest("cancel: it is an item of a batch: send an array, or POST /cancel/{uuid}")
                 record, created = await self._insert_one(make(*raw_json.decode(_decoder, body)))
                 await respond_json(send, 201 if created else 200, encode(record))
                 return
@@ -154,9 +155,8 @@ class Insert:
             self._check_count(bodies)
             with contextlib.suppress(BadRequest):  # raised again below, with the index
                 return [make(insert_body, compact) for insert_body in bodies]
-        if lines is None:
-            return self._make_each(raw_json.split(body), make, "the record", username)
-        return self._make_each(lines, make, "the line", username)
+        parts, what = (raw_json.split(body), "the record") if lines is None else (lines, "the line")
+        return self._make_each(parts, make, what, username)
 
     def _make_each(self, parts: list[bytes], make: _Make, what: str, username: str) -> list[NewRecord | Cancel]:
         """Decodes each record by itself. It is accepted or refused exactly as if it had been sent alone. ``what`` is
@@ -166,8 +166,9 @@ class Insert:
         try:
             for part in parts:
                 if b'"cancel"' in part:
-                    with contextlib.suppress(msgspec.MsgspecError):  # it is read as a record below
-                        records.append(Cancel(parse_uuid(_cancel_decoder.decode(part).cancel), username))
+                    # What is not a cancellation is read as a record below.
+                    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                        records.append(Cancel(parse_uuid(_cancel_decoder.decode(part).cancel, "cancel"), username))
                         continue
                 new = make(*raw_json.decode(_decoder, part, what))
                 # Broker.insert checks the names again. They are checked here, too, so that the first of two bad records

@@ -23,7 +23,7 @@ from broker.settings import KIB
 from broker.web.pages import array_type, next_page, parse_limit, respond_array
 from broker.web.requests import Header, Parameters, address, header, reader
 
-_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"vary", b"Authorization, Cookie"))
+_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"vary", b"Authorization, Cookie, Accept"))
 _PARAMETERS = Parameters(
     "event", "order", "limit", "after", "before", "search", "data", "last_event_id",
     mistaken={

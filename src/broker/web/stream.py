@@ -14,12 +14,13 @@ from starlette.types import Receive, Scope, Send
 
 from broker import raw_json, sse
 from broker.broker import Broker
-from broker.errors import BadRequest, Unavailable
+from broker.errors import BadRequest, TooLarge, Unavailable
 from broker.live.frames import Form
 from broker.live.handover import EXTENSION, Handover
 from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
 from broker.names import Filter
+from broker.settings import KIB
 from broker.web.requests import Bodies, Header, Parameters, address, caller, header
 
 _HEADERS: tuple[Header, ...] = (
@@ -60,6 +61,7 @@ class StreamBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(StreamBody)
+_BODY_MAX = 256 * KIB  # to decode a larger one would keep the event loop busy, although no stream needs it
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class _Asked:
 
     @classmethod
     def by_body(cls, body: bytes) -> _Asked:
+        if len(body) > _BODY_MAX:
+            raise TooLarge(f"POST /events: the body is larger than {_BODY_MAX} bytes, which no filter needs")
         sent, _ = raw_json.decode(_decoder, body)
         values = (sent.event, sent.new, sent.last_event_id, sent.frames, sent.heartbeat, sent.pending)
         return cls(*([] if value is None else [value] if isinstance(value, str) else value for value in values))
@@ -99,7 +103,7 @@ class Stream:
 
     async def open_by_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _PARAMETERS.read(scope):
-            raise BadRequest("POST /events: the parameters belong into the body; move those of the URL there")
+            raise BadRequest("POST /events: the parameters belong in the body; move those of the URL there")
         # The body is not kept in a variable: under other ASGI servers this coroutine runs as long as the stream.
         await self._open(_Asked.by_body(await self._bodies.read_json(scope, receive)), scope, receive, send)
 
