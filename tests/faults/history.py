@@ -1,14 +1,12 @@
-"""What the clients of a run saw, and the checker that compares it with the log."""
+"""What the clients of a run saw, and the log with which ``checker.py`` compares it."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -19,18 +17,31 @@ class Insert:
     """One record that a publisher wanted to insert; sent again, with its uuid, until it was answered."""
 
     uuid: str
+    event: str
     due_us: int | None = None  # later; None: now
     acknowledged: bool = False
     position: int | None = None  # as the answer said; None: pending
     cancel: str = ""  # what its cancellation was answered: "cancelled", "too late", or "" for none
+    removal: bool = False  # whether its data is null
+    until_us: int | None = None  # when the version ends; None: it does not end by itself
+    # The condition: the uuid or the position of the version that must be the latest, or "none"; None: no condition.
+    if_latest: str | int | None = None
+    replaces: str = ""  # the uuid of the record that the same batch cancels
+    beside: str = ""  # the uuid of another record that the same batch inserts
+    refused: str = ""  # why it was refused: the end of the problem's type
+    told: str | None = None  # the uuid of the latest record, as the refusal because of the condition said; None: none
+    sent: int = 0  # how often it was sent until it was answered
 
 
 class Seen(NamedTuple):
     """A frame of a record, as a subscriber got it."""
 
     position: int
-    uuid: str
+    event: str
+    data_uuid: str | None  # what the data says; None: the data is null
     received_us: int
+    uuid: str = ""  # only in record frames
+    until_us: int | None = None  # only in record frames
 
 
 @dataclass
@@ -42,6 +53,7 @@ class View:
     left: bool = False  # before the end of the run
     resets: int = 0
     skips: int = 0
+    records: bool = False  # whether its frames are whole records
 
     @property
     def position(self) -> int:
@@ -53,6 +65,8 @@ class View:
 class History:
     inserts: dict[str, Insert] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
+    # The snapshots that were taken when the run was over, by the way in which each was asked for.
+    last: dict[str, View] = field(default_factory=dict)
 
 
 class Row(NamedTuple):
@@ -64,105 +78,67 @@ class Row(NamedTuple):
     position: int | None
     published_us: int | None
     cancelled: bool
-    data_uuid: str
+    data_uuid: str | None  # None: the data is null
+    inserted_us: int = 0
+    user: str = ""
+    until_us: int | None = None
+    ends: str | None = None  # the uuid of the version that this record ends
+
+    @property
+    def was_pending(self) -> bool:
+        return self.ends is None and self.due_us > self.inserted_us
 
 
-_LOG = """SELECT r.uuid, r.event, r.due_us, p.position, p.published_us, c.number IS NOT NULL, r.data
+_LOG = """SELECT r.uuid, r.event, r.due_us, p.position, p.published_us, c.number IS NOT NULL, r.data, r.inserted_us,
+           r.{author}, e.until_us, e.ends
     FROM records r LEFT JOIN publications p USING (number) LEFT JOIN cancellations c USING (number)
-    ORDER BY r.number"""
+    LEFT JOIN endings e USING (number) ORDER BY r.number"""
+_REST = """SELECT epoch, head, (SELECT count(*) FROM pending), (SELECT count(*) FROM events WHERE until_us IS NOT NULL)
+    FROM state, epochs WHERE ended IS NULL"""
 
 
-def read_log(file: Path) -> list[Row]:
-    """Every record, in the order of insertion."""
-    with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as log:
-        return [_row(UUID(bytes=uuid), *row) for uuid, *row in log.execute(_LOG)]
+class Rest(NamedTuple):
+    """The end of a log, and what is still to be published by itself."""
+
+    epoch: str
+    head: int
+    pending: int
+    to_end: int  # how many of the latest versions have an end
 
 
-def read_postgres_log(url: str) -> list[Row]:
-    """The same, of PostgreSQL."""
-    with psycopg.connect(url, options="-c search_path=broker") as log:
-        return [_row(*row) for row in log.execute(_LOG)]
+@dataclass(frozen=True)
+class Log:
+    """The log of a run: of SQLite in a file, or of PostgreSQL."""
+
+    file: Path
+    url: str = ""  # of PostgreSQL
+
+    def rows(self) -> list[Row]:
+        """Returns every record, in the order of insertion."""
+        return [_row(*row) for row in self._read(_LOG.format(author="username" if self.url else "user"))]
+
+    def rest(self) -> Rest:
+        return Rest(*self._read(_REST)[0])
+
+    def _read(self, query: str) -> list[Any]:
+        if self.url:
+            with psycopg.connect(self.url, options="-c search_path=broker") as log:
+                return log.execute(query.encode()).fetchall()
+        with sqlite3.connect(f"file:{self.file}?mode=ro", uri=True) as log:
+            return log.execute(query).fetchall()
 
 
-def _row(uuid: UUID, event: str, due_us: int, position: int, published_us: int, cancelled: bool, data: str) -> Row:
-    return Row(str(uuid), event, due_us, position, published_us, bool(cancelled), json.loads(data)["uuid"])
+def _row(
+    uuid: object, event: str, due_us: int, position: int, published_us: int, cancelled: bool, data: str,
+    inserted_us: int, user: str, until_us: int | None, ends: object,
+) -> Row:  # fmt: skip
+    content = json.loads(data)
+    return Row(
+        _uuid(uuid), event, due_us, position, published_us, bool(cancelled), content and content["uuid"],
+        inserted_us, user, until_us, None if ends is None else _uuid(ends),
+    )  # fmt: skip
 
 
-def check(history: History, log: list[Row]) -> Iterator[str]:
-    """Everything that contradicts the promises. The run is over: nothing is pending, every subscriber has caught up."""
-    rows = {row.uuid: row for row in log}
-    yield from (
-        f"{uuid} is in the log {count} times" for uuid, count in Counter(r.uuid for r in log).items() if count > 1
-    )
-    for insert in history.inserts.values():
-        yield from _check_insert(insert, rows.get(insert.uuid))
-    published = sorted((row.position, row) for row in log if row.position is not None)
-    for expected, (position, _) in enumerate(published, 1):
-        if position != expected:
-            yield f"the log's positions have a hole, or one twice: {position} in place of {expected}"
-            break
-    at = dict(published)
-    for row in log:
-        if row.data_uuid != row.uuid:
-            yield f"{row.uuid} has the data of {row.data_uuid}"
-        if row.uuid not in history.inserts:
-            yield f"{row.uuid} is in the log, and nobody inserted it"
-        if row.published_us is not None and row.published_us < row.due_us:
-            yield f"{row.uuid} was published {row.due_us - row.published_us} µs early"
-        if row.position is not None and row.cancelled:
-            yield f"{row.uuid} is published and cancelled"
-        if row.position is None and not row.cancelled:
-            yield f"{row.uuid} was never published"
-    for number, view in enumerate(history.views):
-        yield from (f"subscriber {number}: {fault}" for fault in _check_view(view, at))
-
-
-def _check_insert(insert: Insert, row: Row | None) -> Iterator[str]:
-    if row is None:
-        if insert.acknowledged:
-            yield f"{insert.uuid} was acknowledged, and is not in the log"
-        return
-    if insert.position is not None and insert.position != row.position:
-        yield f"{insert.uuid} was acknowledged at position {insert.position}, and the log has it at {row.position}"
-    if insert.due_us is not None and insert.due_us != row.due_us:
-        yield f"{insert.uuid} was due at {insert.due_us}, and the log says {row.due_us}"
-    if insert.cancel == "cancelled" and not row.cancelled:
-        yield f"{insert.uuid}: its cancellation was acknowledged, and it is published at {row.position}"
-    if insert.cancel == "too late" and row.position is None:
-        yield f"{insert.uuid}: its cancellation was refused, and it is not published"
-
-
-def _check_view(view: View, at: dict[int, Row]) -> Iterator[str]:
-    if view.resets or view.skips:
-        yield f"was told to forget {view.resets} times, and skipped {view.skips} times"
-    live_from = len(at) + 1 if view.snapshot_end is None else view.snapshot_end + 1
-    latest: dict[str, int] = {}
-    before = 0
-    for seen in view.seen:
-        if seen.position <= before:
-            yield f"got position {seen.position} after {before}"
-            return
-        if seen.position > max(live_from, before + 1):
-            yield f"got position {seen.position} in place of {max(live_from, before + 1)}"
-            return
-        before = seen.position
-        row = at.get(seen.position)
-        if row is None or row.uuid != seen.uuid:
-            yield f"got {seen.uuid} at position {seen.position}, where the log has {row.uuid if row else 'nothing'}"
-            continue
-        latest[row.event] = seen.position
-        if seen.received_us < row.due_us:
-            yield f"got {seen.uuid} {row.due_us - seen.received_us} µs early"
-    yield from _check_state(view, latest, at)
-    if not view.left and view.position != len(at):
-        yield f"got {view.position} records of {len(at)}"
-
-
-def _check_state(view: View, latest: dict[str, int], at: dict[int, Row]) -> Iterator[str]:
-    """From $ready on it holds the latest of every event."""
-    if view.snapshot_end is None:
-        return
-    expected = {row.event: position for position, row in at.items() if position <= view.position}
-    for event, position in expected.items():
-        if latest.get(event) != position:
-            yield f"holds {event} as of {latest.get(event)}; its latest was at {position}"
+def _uuid(value: object) -> str:
+    """SQLite has the bytes of a uuid, and PostgreSQL has it as such."""
+    return str(UUID(bytes=value) if isinstance(value, bytes) else value)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import re
 import signal
 import time
 from collections import Counter
@@ -15,16 +14,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
 
-from tests.faults.history import History, Insert, Seen, View, check, read_log, read_postgres_log
+from tests.faults.checker import check
+from tests.faults.history import History, Log, Seen, View
+from tests.faults.publisher import Publisher
+from tests.support.connection import GONE, PATIENCE_S, Connection
 from tests.support.postgres import PostgresServer, a_database
 from tests.support.servers import ServerProcess
 
 NODES = 3
 SETTLE_S = 30.0  # after the last fault all must be there
-PATIENCE_S = 1.5  # of a client that hears nothing, before it goes on at another node
-GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+READY_S = 10.0  # for the snapshot of a server without load
 
 
 @dataclass
@@ -50,13 +51,13 @@ class Run:
             if self.postgres
             else [ServerProcess(self.folder)]
         )
-        self._token = ""
+        self._log = Log(self.folder / "broker.db", self._database)
         self._stop = False
 
     async def go(self, trouble: Callable[[Run], Awaitable[None]]) -> list[str]:
         """Everything that was wrong."""
         await self.start(*self.nodes)
-        self._token = await asyncio.to_thread(self.nodes[0].token, "publisher")
+        token = await asyncio.to_thread(self.nodes[0].token, "publisher")
         async with proxy(self) as port:
             listening = [
                 asyncio.create_task(self._listen(n, port if n % 2 else None, 0.0)) for n in range(self.subscribers)
@@ -66,9 +67,7 @@ class Run:
                 asyncio.create_task(self._listen(n, port, 0.02))
                 for n in range(self.subscribers, self.subscribers + self.newcomers)
             ]
-            publishing = [
-                asyncio.create_task(self._publish(random.Random(f"{self.seed}-{n}"))) for n in range(self.publishers)
-            ]
+            publishing = [asyncio.create_task(self._publish(token, n)) for n in range(self.publishers)]
             await trouble(self)
             await self._until(
                 lambda: self.counts["inserts acknowledged"] >= self.inserts, f"{self.inserts} inserts are acknowledged"
@@ -79,21 +78,27 @@ class Run:
             for task in listening:
                 task.cancel()
             await asyncio.gather(*listening, return_exceptions=True)
+        for number, node in enumerate(self.nodes):
+            await self._look(number, node)
         await self.stop(signal.SIGTERM, *self.nodes)
         self.faults += [line for node in self.nodes for line in node.log if "Traceback" in line]
-        log = read_postgres_log(self._database) if self._database else read_log(self.folder / "broker.db")
+        log = self._log.rows()
         self.counts["records in the log"] = len(log)
+        self.counts["versions ended by the server"] = endings = sum(row.ends is not None for row in log)
+        with_end = sum(row.until_us is not None and row.position is not None for row in log)
+        self.counts["versions superseded before their end"] = with_end - endings
         self.counts["frames received"] = sum(len(view.seen) for view in self.history.views)
         return [*self.faults, *check(self.history, log)]
 
     def _complete(self) -> bool:
-        """Nothing is pending, and every subscriber has got as many as were published."""
-        last_due_us = max((insert.due_us or 0 for insert in self.history.inserts.values()), default=0)
-        if time.time_ns() // 1_000 < last_due_us + 100_000:
+        """Nothing is pending, no version has yet to end, and every subscriber has got as many as were published."""
+        times_us = [max(insert.due_us or 0, insert.until_us or 0) for insert in self.history.inserts.values()]
+        if time.time_ns() // 1_000 < max(times_us, default=0) + 100_000 or not self._all_ready():
             return False
-        cancelled = sum(insert.cancel == "cancelled" for insert in self.history.inserts.values())
-        head = len(self.history.inserts) - cancelled
-        return self._all_ready() and all(view.left or view.position >= head for view in self.history.views)
+        rest = self._log.rest()
+        if rest.pending or rest.to_end:
+            return False
+        return all(view.left or view.position >= rest.head for view in self.history.views)
 
     def _all_ready(self) -> bool:
         return all(view.left or view.snapshot_end is not None for view in self.history.views)
@@ -138,60 +143,13 @@ class Run:
         """Where a client goes on that has lost its connection to ``node``."""
         return dice.choice([each for each in self.nodes if each is not node] or self.nodes)
 
-    # Publishers
+    # Clients
 
-    async def _publish(self, dice: random.Random) -> None:
-        client = Client(self, self._token, dice)
-        while not self._stop:
-            insert = Insert(str(uuid4()))
-            if dice.random() < 0.2:
-                insert.due_us = time.time_ns() // 1_000 + dice.randrange(50_000, 3_000_000)
-            self.history.inserts[insert.uuid] = insert
-            await self._insert(client, insert)
-            if insert.due_us is not None and dice.random() < 0.4:
-                await asyncio.sleep(max(0.0, insert.due_us / 1e6 - time.time()) * dice.choice([0, 0.5, 1, 1]))
-                await self._cancel(client, insert)
-            await asyncio.sleep(dice.uniform(0, self.pause_s))
-        client.close()
-
-    async def _insert(self, client: Client, insert: Insert) -> None:
-        timestamp = (
-            "" if insert.due_us is None else f',"timestamp":{insert.due_us // 10**6}.{insert.due_us % 10**6:06d}'
-        )
-        data = json.dumps({"uuid": insert.uuid, "text": "some forty characters of an ordinary event"})
-        body = f'{{"event":"{insert.uuid[:2]}","uuid":"{insert.uuid}","data":{data}{timestamp}}}'.encode()
-        status, answer = await self._insist(client, "/insert", body)
-        if status not in (200, 201):
-            self.faults.append(f"an insert was answered {status}: {answer!r}")
-            return
-        record = json.loads(answer)
-        insert.acknowledged = True
-        insert.position = int(record["id"].rpartition("-")[2]) if record["id"] else None
-        self.counts["inserts acknowledged"] += 1
-        self.counts["inserts acknowledged, of scheduled records"] += insert.due_us is not None
-        # Such an insert is answered with 200; an insert that is stored now is answered with 201.
-        only_again = "inserts acknowledged only when they were sent again, although an earlier request had stored them"
-        self.counts[only_again] += status == 200
-
-    async def _cancel(self, client: Client, insert: Insert) -> None:
-        status, answer = await self._insist(client, f"/cancel/{insert.uuid}", b"{}")
-        if status not in (200, 409):
-            self.faults.append(f"a cancellation was answered {status}: {answer!r}")
-            return
-        insert.cancel = "cancelled" if status == 200 else "too late"
-        self.counts["cancelled" if status == 200 else "too late to cancel"] += 1
-
-    async def _insist(self, client: Client, path: str, body: bytes) -> tuple[int, bytes]:
-        """Sends it again, to another node, until it is answered by something else than 503."""
-        while True:
-            answer = await client.post(path, body)
-            if answer is not None and answer[0] != 503:
-                return answer
-            client.close()
-            self.counts["requests sent again"] += 1
-            await asyncio.sleep(0.05)
-
-    # Subscribers
+    async def _publish(self, token: str, number: int) -> None:
+        dice = random.Random(f"{self.seed}-{number}")
+        connection = Connection(lambda node: self.another(node, dice), token)
+        publisher = Publisher(connection, dice, self.history, self.counts, self.faults)
+        await publisher.work(self.pause_s, lambda: self._stop)
 
     async def _listen(self, number: int, proxy: int | None, leaves: float) -> None:
         """``proxy``: the port of one to go through. ``leaves``: how probable it is, at each part that comes, that it
@@ -199,7 +157,8 @@ class Run:
         dice = random.Random(f"{self.seed}-listener-{number}")
         patience_s = PATIENCE_S if number % 4 < 2 else None
         node: ServerProcess | None = None
-        view = View()
+        records = number % 3 == 0
+        view = View(records=records)
         self.history.views.append(view)
         last_id = b""
         while True:
@@ -208,7 +167,7 @@ class Run:
                 reader, writer = await asyncio.open_connection("127.0.0.1", proxy or node.port, limit=1 << 22)
                 try:
                     resume = b"Last-Event-ID: %b\r\n" % last_id if last_id else b""
-                    writer.write(b"GET /events HTTP/1.0\r\nHost: x\r\n%b\r\n" % resume)
+                    writer.write(_request(records=records, headers=resume))
                     rest = b""
                     while part := await asyncio.wait_for(reader.read(1 << 16), patience_s):
                         *frames, rest = (rest + part).split(b"\n\n")
@@ -229,17 +188,51 @@ class Run:
                     writer.transport.abort()
             if view.left:
                 self.counts["snapshots"] += view.snapshot_end is not None
-                view, last_id = View(), b""
+                view, last_id = View(records=records), b""
                 self.history.views.append(view)
             await asyncio.sleep(dice.choice([0, dice.uniform(0, 0.3)]))  # 0: before another node has heard the same
+
+    async def _look(self, number: int, node: ServerProcess) -> None:
+        """Takes snapshots when nothing is published any more: as JSON, and as a new subscriber of either form."""
+        rest = self._log.rest()
+        last_id = f"{rest.epoch}-{rest.head}"
+        self.history.last[f"the snapshot of node {number}"] = await asyncio.to_thread(_snapshot, node, last_id)
+        for records in (False, True):
+            view = View(records=records)
+            self.history.last[f"a new subscriber of node {number}, records={records}"] = view
+            reader, writer = await asyncio.open_connection("127.0.0.1", node.port, limit=1 << 22)
+            writer.write(_request(records=records))
+            try:
+                async with asyncio.timeout(READY_S):
+                    while view.snapshot_end is None:
+                        _take(await reader.readuntil(b"\n\n"), view)
+            except GONE as error:
+                self.faults.append(f"a new subscriber of node {number} did not get its snapshot: {error!r}")
+            finally:
+                writer.transport.abort()
+
+
+def _snapshot(node: ServerProcess, last_id: str) -> View:
+    """Returns what ``GET /snapshot`` has, as a new subscriber would see it."""
+    with node.client() as client:
+        response = client.get("/snapshot", params={"last_event_id": last_id}).raise_for_status()
+    view = View(snapshot_end=_position(response.headers["last-event-id"].encode()), records=True)
+    view.seen = sorted((_seen(record) for record in response.json()), key=lambda seen: seen.position)
+    return view
+
+
+def _request(*, records: bool, headers: bytes = b"") -> bytes:
+    return b"GET /events%b HTTP/1.0\r\nHost: x\r\n%b\r\n" % (b"?frames=record" if records else b"", headers)
 
 
 def _take(frame: bytes, view: View) -> bytes:
     """The id that the reader resumes from; an unfinished frame is none, as in a browser."""
     fields = dict(line.split(b": ", 1) for line in frame.splitlines() if b": " in line and not line.startswith(b":"))
-    match fields.get(b"event"):
+    event = fields.get(b"event")
+    match event:
         case None:
-            pass
+            if b"data" in fields:
+                view.seen.append(_seen(json.loads(fields[b"data"])))
         case b"$ready":
             if view.snapshot_end is None:
                 view.snapshot_end = _position(fields[b"id"])
@@ -248,55 +241,23 @@ def _take(frame: bytes, view: View) -> bytes:
         case b"$skipped":
             view.skips += 1
         case _:
-            uuid = json.loads(fields[b"data"])["uuid"]
-            view.seen.append(Seen(_position(fields[b"id"]), uuid, time.time_ns() // 1_000))
+            data = json.loads(fields[b"data"])
+            received_us = time.time_ns() // 1_000
+            view.seen.append(Seen(_position(fields[b"id"]), event.decode(), data and data["uuid"], received_us))
     return fields.get(b"id", b"")
+
+
+def _seen(record: Any) -> Seen:
+    """What a record says, that came as a whole."""
+    data, until = record["data"], record.get("until")
+    return Seen(
+        _position(record["id"].encode()), record["event"], data and data["uuid"], time.time_ns() // 1_000,
+        record["uuid"], None if until is None else round(until * 1e6),
+    )  # fmt: skip
 
 
 def _position(last_id: bytes) -> int:
     return int(last_id.rpartition(b"-")[2])
-
-
-class Client:
-    """One connection, made again to another node when it is lost. Mutable state: the connection, and to which."""
-
-    def __init__(self, run: Run, token: str, dice: random.Random) -> None:
-        self._run = run
-        self._token = token.encode()
-        self._dice = dice
-        self._node: ServerProcess | None = None
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def post(self, path: str, body: bytes) -> tuple[int, bytes] | None:
-        """Status and body; None if the connection was lost, and the request may have been done or not."""
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await self._post(path, body)
-        except GONE:
-            self.close()
-            return None
-
-    async def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        if self._streams is None:
-            self._node = self._run.another(self._node, self._dice)
-            self._streams = await asyncio.open_connection("127.0.0.1", self._node.port)
-        reader, writer = self._streams
-        writer.write(
-            b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer %b\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (path.encode(), self._token, len(body), body)
-        )
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"content-length: (\d+)", head)
-        assert length is not None, head
-        answer = await reader.readexactly(int(length[1]))
-        if b"connection: close" in head:
-            self.close()
-        return int(head.split()[1]), answer
-
-    def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].transport.abort()
-            self._streams = None
 
 
 @asynccontextmanager

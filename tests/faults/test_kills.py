@@ -14,6 +14,17 @@ from tests.support.postgres import a_server
 
 KILLS = 8
 INSERTS = 600
+# A run that lacks one of these proves less than it says.
+OCCURRED = [
+    "cancelled",
+    "too late to cancel",
+    "batches acknowledged that cancel a record and schedule another one",
+    "inserts acknowledged, of removals",
+    "inserts acknowledged, under a condition (if_latest)",
+    "inserts refused, because the condition did not hold (if_latest)",
+    "versions ended by the server",
+    "versions superseded before their end",
+]
 
 
 def test_killed_again_and_again_under_load_nothing_is_lost_doubled_reordered_or_early(tmp_path: Path) -> None:
@@ -24,8 +35,7 @@ def test_killed_again_and_again_under_load_nothing_is_lost_doubled_reordered_or_
     assert run.counts["SIGKILL"] == KILLS
     assert run.counts["connections cut within a frame"] > 0
     assert run.counts["snapshots cut"] > 0
-    assert run.counts["cancelled"] > 0
-    assert run.counts["too late to cancel"] > 0
+    assert [what for what in OCCURRED if not run.counts[what]] == []
 
 
 async def run_faults(run: Run) -> None:
@@ -49,8 +59,7 @@ def test_three_nodes_killed_stopped_and_without_postgres_lose_double_and_reorder
         asyncio.run(run_every_fault(run))
     print("\n" + "\n".join(f"{count:8,} {what}" for what, count in run.counts.items()))
     assert run.counts["snapshots"] > 0
-    assert run.counts["cancelled"] > 0
-    assert run.counts["too late to cancel"] > 0
+    assert [what for what in OCCURRED if not run.counts[what]] == []
 
 
 async def run_every_fault(run: Run) -> None:
