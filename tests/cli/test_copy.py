@@ -23,7 +23,7 @@ from broker.operations.move import Moved, move_log
 from broker.store.postgres.database import LOCK, Database, open_log
 from broker.store.tables import Counters
 from tests.support.documents import ROOT, blocks
-from tests.support.operators import broker, insert, insert_state, tamper, told
+from tests.support.operators import broker, insert, insert_state, stderr_of, tamper
 from tests.support.postgres import a_database
 from tests.support.samples import insert_all
 from tests.support.servers import BOUND_S, ServerProcess, streaming, wait_for
@@ -53,7 +53,7 @@ def refused(source: object, target: object) -> str:
 
 
 def typed(source: object, target: object) -> str:
-    return told(broker("move", "--from", source, "--to", target))
+    return stderr_of(broker("move", "--from", source, "--to", target))
 
 
 def test_a_log_is_the_same_to_the_byte_after_the_way_to_postgresql_and_back(
@@ -75,7 +75,7 @@ def test_a_log_is_the_same_to_the_byte_after_the_way_to_postgresql_and_back(
     counters = ", ".join(Counters._fields)
     assert rows(tmp_path / "back", "state", counters) == rows(copy, "state", counters)
     assert (tmp_path / "back/token-secret").read_text() == (copy / "token-secret").read_text()
-    assert "no faults" in told(broker("verify", "--data", tmp_path / "back"))
+    assert "no faults" in stderr_of(broker("verify", "--data", tmp_path / "back"))
     assert rows(tmp_path / "back", "state", "moved, arrived") == [(None, 0)]
     assert {file.name for file in (tmp_path / "back").iterdir()} == {"broker.db", "broker.lock", "token-secret"}
 
@@ -112,16 +112,16 @@ def test_a_folder_that_was_moved_is_not_served_but_can_be_looked_at_backed_up_an
     address = Database(database).address
     assert rows(copy, "state", "moved") == [(address,)]
     assert "sEcReT" not in address
-    assert f"has moved to {address}: start with --database {address}; to take it" in told(
+    assert f"has moved to {address}: start with --database {address}; to take it" in stderr_of(
         broker("serve", "--port", 0, "--data", copy), 1
     )
     assert "was there already, complete" in typed(copy, database)
     assert "has moved to" in refused(copy, tmp_path / "other")
-    assert "no faults" in told(broker("verify", "--data", copy))
+    assert "no faults" in stderr_of(broker("verify", "--data", copy))
     assert broker("export", "--data", copy).stdout.count(b"\n") == 14
-    assert "Back that one up" in told(broker("backup", tmp_path / "backup.db", "--data", copy), 1)
-    told(broker("backup", tmp_path / "backup.db", "--data", copy, "--moved"))
-    told(broker("restore", tmp_path / "backup.db", "--data", tmp_path / "restored"))
+    assert "Back that one up" in stderr_of(broker("backup", tmp_path / "backup.db", "--data", copy), 1)
+    stderr_of(broker("backup", tmp_path / "backup.db", "--data", copy, "--moved"))
+    stderr_of(broker("restore", tmp_path / "backup.db", "--data", tmp_path / "restored"))
     with ServerProcess(tmp_path / "restored") as server:
         server.stop()
     assert len(rows(tmp_path / "restored", "epochs")) == 2  # the other one may have gone on
@@ -161,7 +161,7 @@ def test_nodes_that_run_while_their_log_is_moved_lose_nothing_and_refuse_from_th
         reader.wait("e", len(acknowledged))
         assert sum("stop this server, and start with" in line for line in node.log) == 1
         assert not any("Traceback" in line for line in node.log)
-    assert f"start with --data {tmp_path}/folder; " in told(
+    assert f"start with --data {tmp_path}/folder; " in stderr_of(
         broker("serve", "--port", "0", "--set", f"database={database}"), 1
     )
     with (
@@ -216,10 +216,10 @@ def test_a_copy_to_postgresql_that_is_killed_is_finished_by_the_next(
     if table == "records":
         assert rows(copy, "state", "moved, arrived") == [(None, 0)]
     else:
-        assert "is on its way to postgresql://" in told(broker("serve", "--port", 0, "--data", copy), 1)
+        assert "is on its way to postgresql://" in stderr_of(broker("serve", "--port", 0, "--data", copy), 1)
     assert copied(copy, database) == (Database(database).address, 12, 1, commits)
     assert copied(copy, database).before
-    assert "has moved to postgresql://" in told(broker("serve", "--port", 0, "--data", copy), 1)
+    assert "has moved to postgresql://" in stderr_of(broker("serve", "--port", 0, "--data", copy), 1)
 
 
 @pytest.mark.parametrize("commits", [False, True])
@@ -230,9 +230,9 @@ def test_a_copy_from_postgresql_that_is_killed_at_its_mark_is_finished_by_the_ne
     interrupted(database, tmp_path / "back", database, "state", commits=commits)
     assert not (tmp_path / "back/broker.db").exists()
     if commits:
-        assert "is on its way to /" in told(broker("serve", "--port", 0, "--set", f"database={database}"), 1)
+        assert "is on its way to /" in stderr_of(broker("serve", "--port", 0, "--set", f"database={database}"), 1)
     assert not copied(database, tmp_path / "back").before
-    assert "no faults" in told(broker("verify", "--data", tmp_path / "back"))
+    assert "no faults" in stderr_of(broker("verify", "--data", tmp_path / "back"))
     assert not list((tmp_path / "back").glob("*.part*"))
 
 
@@ -276,7 +276,7 @@ def test_a_folder_that_has_no_room_leaves_postgresql_as_it_was(copy: Path, datab
         server.stop()
     copied(copy, database)
     arguments = ("move", "--from", database, "--to", tmp_path / "back")
-    assert "cannot write" in told(broker(*arguments, before=bound), 1)
+    assert "cannot write" in stderr_of(broker(*arguments, before=bound), 1)
     assert {file.name for file in (tmp_path / "back").iterdir()} == {"broker.lock"}
     assert not copied(database, tmp_path / "back").before
 
@@ -368,4 +368,4 @@ def test_without_the_driver_it_says_how_to_get_it(copy: Path, database: str, tmp
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True, check=False,
     )  # fmt: skip
-    assert "-m pip install 'psycopg[binary]>=" in told(done, 1)
+    assert "-m pip install 'psycopg[binary]>=" in stderr_of(done, 1)

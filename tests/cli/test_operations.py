@@ -17,7 +17,7 @@ import pytest
 from broker.errors import SettingsError
 from broker.operations.backup import backup
 from broker.operations.verify import count, verify
-from tests.support.operators import LATER, broker, insert, tamper, told
+from tests.support.operators import LATER, broker, insert, stderr_of, tamper
 from tests.support.servers import ServerProcess, open_stream, streaming, wait_for
 
 
@@ -36,7 +36,7 @@ def page_of(file: Path, table: str) -> int:
 
 
 def test_verify_finds_nothing_wrong_in_a_log_that_is_right(log: Path) -> None:
-    assert "12 records, no faults" in told(broker("verify", "--data", log))
+    assert "12 records, no faults" in stderr_of(broker("verify", "--data", log))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_log_of_a_newer_broker_is_refused_by_all_that_reads_it(copy: Path, tmp
         "restore": [copy / "broker.db", "--data", tmp_path / "new"],
         "move": ["--from", copy, "--to", tmp_path / "new"],
     }.get(command, ["--data", copy, *(["--port", 0] if command == "serve" else [])])
-    status = told(broker(command, *arguments), 1)
+    status = stderr_of(broker(command, *arguments), 1)
     assert "was written by a newer Broker (schema 99, this one knows" in status
     assert not [each for each in tmp_path.glob("new*") if each.is_file() or list(each.iterdir())]
 
@@ -132,7 +132,7 @@ def test_verify_takes_what_a_cancelled_record_reserved_and_a_column_and_an_index
 @pytest.mark.parametrize("table", ["records", "cancellations", "epochs"])
 def test_verify_refuses_a_log_without_one_of_its_tables(copy: Path, table: str) -> None:
     tamper(copy, f"DROP TABLE {table}")
-    assert f"it has no table '{table}'" in told(broker("verify", "--data", copy), 1)
+    assert f"it has no table '{table}'" in stderr_of(broker("verify", "--data", copy), 1)
 
 
 def test_verify_tells_of_a_table_that_lacks_a_column(copy: Path) -> None:
@@ -148,7 +148,7 @@ def test_verify_prints_the_faults_and_counts_them(copy: Path) -> None:
         done.stdout == b"record 10 cannot be read: event: the name has a control character (or half a surrogate "
         b"pair); take it out\n"
     )
-    assert "12 records, 1 fault\n" in told(done, 1)
+    assert "12 records, 1 fault\n" in stderr_of(done, 1)
 
 
 def test_verify_tells_of_a_file_that_is_damaged(copy: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_file_that_is_no_log_is_called_that_and_no_restore_is_advised(
         database.execute("CREATE TABLE records (number)")
         database.close()
     arguments = [tmp_path / "new.db"] if command == "backup" else []
-    complaint = told(broker(command, *arguments, "--data", tmp_path), 1)
+    complaint = stderr_of(broker(command, *arguments, "--data", tmp_path), 1)
     assert "is no log of Broker" in complaint
     assert "restore" not in complaint
     assert not list(tmp_path.glob("new*"))
@@ -229,8 +229,8 @@ def test_a_backup_while_inserts_go_on_is_of_one_moment_and_nothing_waits(tmp_pat
         server.stop()
     assert len(steps) >= 5
     assert before <= records - 20 <= steps[0]  # what came between the steps is not in it
-    assert f"{records} records, no faults" in told(broker("verify", tmp_path / "copy.db"))
-    assert f"{20 + len(acknowledged)} records, no faults" in told(broker("verify", "--data", tmp_path / "data"))
+    assert f"{records} records, no faults" in stderr_of(broker("verify", tmp_path / "copy.db"))
+    assert f"{20 + len(acknowledged)} records, no faults" in stderr_of(broker("verify", "--data", tmp_path / "data"))
     assert not list(tmp_path.glob("*.part*"))
     assert (tmp_path / "copy.db").stat().st_mode & 0o77 == 0
 
@@ -243,22 +243,22 @@ def test_a_damaged_log_is_not_backed_up_and_a_damaged_backup_is_not_restored(
     shutil.copy(tmp_path / "good.db", tmp_path / "bad.db")
     for file in (copy / "broker.db", tmp_path / "bad.db"):
         damage(file, 1 if table == "the first page" else page_of(file, table))
-    refusal = told(broker("backup", tmp_path / "new.db", "--data", copy), 1)
+    refusal = stderr_of(broker("backup", tmp_path / "new.db", "--data", copy), 1)
     assert "is no log of Broker (or its beginning" in refusal or "is damaged: " in refusal
     assert ("no backup was made" in refusal) == (table != "the first page")
     assert not list(tmp_path.glob("new.db*"))
-    refusal = told(broker("restore", tmp_path / "bad.db", "--data", tmp_path / "restored"), 1)
+    refusal = stderr_of(broker("restore", tmp_path / "bad.db", "--data", tmp_path / "restored"), 1)
     assert "older backup" in refusal or table == "the first page"
     assert not list(tmp_path.glob("restored/broker.db*"))
 
 
 def test_a_backup_that_cannot_be_written_says_why_and_leaves_nothing(log: Path, tmp_path: Path) -> None:
-    assert "there is no folder" in told(broker("backup", tmp_path / "none" / "x.db", "--data", log), 1)
+    assert "there is no folder" in stderr_of(broker("backup", tmp_path / "none" / "x.db", "--data", log), 1)
 
     def bound() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))  # enough for SQLite's other files
 
-    assert "cannot write" in told(broker("backup", tmp_path / "x.db", "--data", log, before=bound), 1)
+    assert "cannot write" in stderr_of(broker("backup", tmp_path / "x.db", "--data", log, before=bound), 1)
     assert not list(tmp_path.iterdir())
 
 
@@ -266,12 +266,12 @@ def test_after_a_restore_an_id_of_the_lost_tail_is_reset_and_an_older_one_resume
     with ServerProcess(tmp_path / "data") as server, server.client("ada") as client:
         kept = insert(client, "a", "kept")
         second = insert(client, "a", "kept, too")
-        told(broker("backup", tmp_path / "copy.db", "--data", tmp_path / "data"))
+        stderr_of(broker("backup", tmp_path / "copy.db", "--data", tmp_path / "data"))
         lost = insert(client, "a", "lost")
         server.stop()
-    assert "move it away" in told(broker("restore", tmp_path / "copy.db", "--data", tmp_path / "data"), 1)
+    assert "move it away" in stderr_of(broker("restore", tmp_path / "copy.db", "--data", tmp_path / "data"), 1)
     done = broker("restore", tmp_path / "copy.db", "--data", tmp_path / "restored")
-    assert "2 records, in a new epoch; the files belong to" in told(done)
+    assert "2 records, in a new epoch; the files belong to" in stderr_of(done)
     with ServerProcess(tmp_path / "restored") as server, server.client("ada") as client:
         new = insert(client, "a", "another third")
         assert new["id"].split("-")[1] == lost["id"].split("-")[1]
@@ -290,7 +290,7 @@ def test_after_a_restore_an_id_of_the_lost_tail_is_reset_and_an_older_one_resume
 @pytest.mark.parametrize("command", ["backup", "restore", "verify", "export"])
 def test_without_a_log_they_say_which_file_they_miss(tmp_path: Path, command: str) -> None:
     arguments = {"backup": [tmp_path / "new"], "restore": [tmp_path / "none"]}.get(command, [])
-    assert "is not there" in told(broker(command, *arguments, "--data", tmp_path / "empty"), 1)
+    assert "is not there" in stderr_of(broker(command, *arguments, "--data", tmp_path / "empty"), 1)
 
 
 def test_the_commands_find_the_folder_that_the_servers_settings_file_names(
@@ -301,16 +301,16 @@ def test_the_commands_find_the_folder_that_the_servers_settings_file_names(
     new = tmp_path / "new.toml"
     new.write_text(f'data = "{tmp_path / "restored"}"\n')
     backup = tmp_path / "backup.db"
-    assert "12 records" in told(broker("backup", backup, "--config", config))
-    assert f"{log / 'broker.db'}: 12 records, no faults" in told(broker("verify", "--config", config))
+    assert "12 records" in stderr_of(broker("backup", backup, "--config", config))
+    assert f"{log / 'broker.db'}: 12 records, no faults" in stderr_of(broker("verify", "--config", config))
     assert broker("export", "--config", config).stdout.count(b"\n") == 14
-    assert f"{tmp_path / 'restored' / 'broker.db'}: 12 records" in told(broker("restore", backup, "--config", new))
+    assert f"{tmp_path / 'restored' / 'broker.db'}: 12 records" in stderr_of(broker("restore", backup, "--config", new))
     # What is typed counts first.
-    assert f"{log / 'broker.db'}: " in told(broker("verify", "--config", new, "--data", log))
+    assert f"{log / 'broker.db'}: " in stderr_of(broker("verify", "--config", new, "--data", log))
     monkeypatch.setenv("BROKER_CONFIG", str(config))
-    assert f"{log / 'broker.db'}: " in told(broker("verify"))
+    assert f"{log / 'broker.db'}: " in stderr_of(broker("verify"))
     monkeypatch.setenv("BROKER_DATA", str(tmp_path / "restored"))  # a variable counts before the file
-    assert f"{tmp_path / 'restored' / 'broker.db'}: " in told(broker("verify"))
+    assert f"{tmp_path / 'restored' / 'broker.db'}: " in stderr_of(broker("verify"))
     monkeypatch.delenv("BROKER_DATA")
     new.write_text("data = 3\n")
-    assert f"data ({new}, line 1): " in told(broker("import", "--config", new, stdin=b""), 1)
+    assert f"data ({new}, line 1): " in stderr_of(broker("import", "--config", new, stdin=b""), 1)

@@ -20,7 +20,7 @@ import pytest
 from broker.errors import SettingsError
 from broker.operations.export import import_log, read_head
 from broker.store.sqlite.file import locked
-from tests.support.operators import broker, insert_state, tamper, told
+from tests.support.operators import broker, insert_state, stderr_of, tamper
 from tests.support.servers import ServerProcess
 
 
@@ -30,8 +30,8 @@ def exported(log: Path) -> bytes:
 
 
 def test_what_is_exported_is_imported_the_same(log: Path, exported: bytes, tmp_path: Path) -> None:
-    assert "12 records and 1 user, in" in told(broker("import", "--data", tmp_path, stdin=exported))
-    assert "12 records, no faults" in told(broker("verify", "--data", tmp_path))
+    assert "12 records and 1 user, in" in stderr_of(broker("import", "--data", tmp_path, stdin=exported))
+    assert "12 records, no faults" in stderr_of(broker("verify", "--data", tmp_path))
     again = broker("export", "--data", tmp_path).stdout
     head, *lines = exported.splitlines()
     new_head, *new_lines = again.splitlines()
@@ -58,8 +58,10 @@ def test_removals_and_endings_are_exported_and_imported_the_same(tmp_path: Path)
     exports: list[list[bytes]] = []
     for folder, target in itertools.pairwise(folders):
         exports.append(broker("export", "--data", folder).stdout.splitlines())
-        assert "5 records and 1 user, in" in told(broker("import", "--data", target, stdin=b"\n".join(exports[-1])))
-        assert "5 records, no faults" in told(broker("verify", "--data", target))
+        assert "5 records and 1 user, in" in stderr_of(
+            broker("import", "--data", target, stdin=b"\n".join(exports[-1]))
+        )
+        assert "5 records, no faults" in stderr_of(broker("verify", "--data", target))
     assert exports[0][1:] == exports[1][1:]
     lines = [json.loads(line) for line in exports[0]]
     assert lines[0]["broker"] == 2
@@ -128,7 +130,7 @@ def test_a_bad_import_stores_nothing_and_names_the_line(exported: bytes, tmp_pat
 def test_an_import_names_the_line_of_a_uuid_that_is_there_twice(exported: bytes, tmp_path: Path) -> None:
     lines = exported.splitlines()
     content = b"\n".join(changed(5, uuid=json.loads(lines[2])["uuid"])(lines))
-    complaint = told(broker("import", "--data", tmp_path, stdin=content), 1)
+    complaint = stderr_of(broker("import", "--data", tmp_path, stdin=content), 1)
     assert complaint == "Error: line 5: another line has the same records.uuid already; nothing was stored\n"
 
 
@@ -141,43 +143,43 @@ def test_blank_lines_in_an_import_are_nothing_and_white_space_in_data_goes(expor
 def test_import_and_restore_are_refused_while_a_server_runs_on_the_folder(
     log: Path, exported: bytes, tmp_path: Path
 ) -> None:
-    told(broker("backup", tmp_path / "copy.db", "--data", log))
+    stderr_of(broker("backup", tmp_path / "copy.db", "--data", log))
     with ServerProcess(tmp_path / "data"):
-        assert "another Broker works on" in told(broker("import", "--data", tmp_path / "data", stdin=exported), 1)
+        assert "another Broker works on" in stderr_of(broker("import", "--data", tmp_path / "data", stdin=exported), 1)
         for file in (tmp_path / "data").glob("broker.db*"):
             file.rename(tmp_path / file.name)
         copy = tmp_path / "copy.db"
-        assert "another Broker works on" in told(broker("restore", copy, "--data", tmp_path / "data"), 1)
+        assert "another Broker works on" in stderr_of(broker("restore", copy, "--data", tmp_path / "data"), 1)
         assert not list((tmp_path / "data").glob("broker.db*"))
 
 
 def test_an_import_or_restore_that_is_under_way_refuses_another(exported: bytes, tmp_path: Path) -> None:
     with locked(tmp_path / "broker.db"):
-        assert "another Broker works on" in told(broker("import", "--data", tmp_path, stdin=exported), 1)
-    assert "the files belong to" in told(broker("import", "--data", tmp_path, stdin=exported))
+        assert "another Broker works on" in stderr_of(broker("import", "--data", tmp_path, stdin=exported), 1)
+    assert "the files belong to" in stderr_of(broker("import", "--data", tmp_path, stdin=exported))
 
 
 def test_an_import_is_not_mixed_into_a_log_that_has_something(exported: bytes, copy: Path) -> None:
-    assert "is not empty" in told(broker("import", "--data", copy, stdin=exported), 1)
+    assert "is not empty" in stderr_of(broker("import", "--data", copy, stdin=exported), 1)
 
 
 def test_an_export_makes_a_new_private_file_or_none(copy: Path, tmp_path: Path) -> None:
     file = tmp_path / "log.ndjson"
-    told(broker("export", file, "--data", copy))
+    stderr_of(broker("export", file, "--data", copy))
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.read_bytes() == broker("export", "--data", copy).stdout
-    assert "is there already" in told(broker("export", file, "--data", copy), 1)
-    assert "is there already" in told(broker("export", "/dev/full", "--data", copy), 1)
+    assert "is there already" in stderr_of(broker("export", file, "--data", copy), 1)
+    assert "is there already" in stderr_of(broker("export", "/dev/full", "--data", copy), 1)
     tamper(copy, f"UPDATE records SET data = '\"{'x' * 100_000}\"' WHERE number = 5")
 
     def bound() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
     done = broker("export", tmp_path / "more.ndjson", "--data", copy, before=bound)
-    assert told(done, 1) == f"Error: cannot write {tmp_path / 'more.ndjson'}: File too large\n"
+    assert stderr_of(done, 1) == f"Error: cannot write {tmp_path / 'more.ndjson'}: File too large\n"
     tamper(copy, "UPDATE records SET uuid = x'00' WHERE number = 5")
     done = broker("export", tmp_path / "more.ndjson", "--data", copy)
-    assert "record 5 cannot be read" in told(done, 1)
+    assert "record 5 cannot be read" in stderr_of(done, 1)
     assert not list(tmp_path.glob("more*"))
 
 

@@ -17,7 +17,7 @@ from broker.errors import SettingsError
 from broker.operations.export import export_log, import_log, read_head
 from broker.operations.verify import verify
 from broker.records import Cancel, seconds_text
-from tests.support.operators import broker, tamper, told
+from tests.support.operators import broker, stderr_of, tamper
 from tests.support.store import START_US, Workbench
 
 SECOND = 1_000_000
@@ -82,7 +82,7 @@ def ends_at(number: int, seconds: int) -> str:
 
 
 def test_the_log_is_as_the_tests_here_expect_it(state_log: Path) -> None:
-    assert "14 records, no faults" in told(broker("verify", "--data", state_log))
+    assert "14 records, no faults" in stderr_of(broker("verify", "--data", state_log))
     log = sqlite3.connect(state_log / "broker.db")
     assert log.execute("SELECT number FROM publications ORDER BY position").fetchall() == [
         (number,) for number in (1, 2, 3, 4, 6, 8, 12, 5, 7, 13, 14)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,17 +11,9 @@ import pytest
 from broker.errors import NotFound
 from broker.records import Cancel, Record
 from broker.store.base import RECORD_BYTES, Store
-from tests.support.postgres import a_database
 from tests.support.store import START_US, Workbench, append
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.postgres)])
-def workbench(request: pytest.FixtureRequest, tmp_path: Path) -> Workbench:
-    if request.param == "SQLite":
-        return Workbench(tmp_path)
-    return Workbench(tmp_path, a_database(request.getfixturevalue("postgres")))
 
 
 async def pending(store: Store, records_max: int = 1_000, bytes_max: int = 10**9) -> list[Record]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,17 +10,9 @@ import pytest
 from broker.errors import BadRequest, Conflict, InsufficientStorage, Late, NotFound, PreconditionFailed
 from broker.records import Cancel, EventId, NewRecord, Record
 from broker.store.base import Store
-from tests.support.postgres import a_database
 from tests.support.store import START_US, Workbench, append, published
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.postgres)])
-def workbench(request: pytest.FixtureRequest, tmp_path: Path) -> Workbench:
-    if request.param == "SQLite":
-        return Workbench(tmp_path)
-    return Workbench(tmp_path, a_database(request.getfixturevalue("postgres")))
 
 
 def version(

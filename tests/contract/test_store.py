@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,17 +12,9 @@ from broker.errors import BrokerError, Conflict, InsufficientStorage, NotFound, 
 from broker.records import NewRecord, make_uuid
 from broker.store.base import Store
 from broker.users import User
-from tests.support.postgres import a_database
 from tests.support.store import START_US, Workbench, append, positions, published, read
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.postgres)])
-def workbench(request: pytest.FixtureRequest, tmp_path: Path) -> Workbench:
-    if request.param == "SQLite":
-        return Workbench(tmp_path)
-    return Workbench(tmp_path, a_database(request.getfixturevalue("postgres")))
 
 
 async def test_positions_are_contiguous_and_in_commit_order_also_for_inserts_at_once(

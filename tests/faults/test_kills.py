@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults.run import Run
 from tests.faults.trouble import EACH_KIND
-from tests.support.operators import broker, told
+from tests.support.operators import broker, stderr_of
 from tests.support.postgres import a_server
 
 KILLS = 8
@@ -30,7 +30,7 @@ OCCURRED = [
 def test_killed_again_and_again_under_load_nothing_is_lost_doubled_reordered_or_early(tmp_path: Path) -> None:
     run = Run(tmp_path, seed=1, inserts=INSERTS)
     asyncio.run(run_faults(run))
-    assert "no faults" in told(broker("verify", "--data", tmp_path))
+    assert "no faults" in stderr_of(broker("verify", "--data", tmp_path))
     print("\n" + "\n".join(f"{count:8,} {what}" for what, count in run.counts.items()))
     assert run.counts["SIGKILL"] == KILLS
     assert run.counts["connections cut within a frame"] > 0

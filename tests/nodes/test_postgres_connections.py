@@ -18,7 +18,7 @@ import trustme
 from psycopg import conninfo
 
 from tests.support.disk import a_small_disk, check_full, may_mount, room_taken
-from tests.support.operators import broker, told
+from tests.support.operators import broker, stderr_of
 from tests.support.postgres import a_server
 from tests.support.servers import ServerProcess, streaming, wait_for
 
@@ -72,7 +72,7 @@ def test_over_the_network_with_a_password_as_a_user_without_other_rights(network
 
 
 def test_a_wrong_password_is_told_without_it(networked: int) -> None:
-    said = told(broker("serve", "--port", 0, "--database", url(networked, password="secret-word")), 1)
+    said = stderr_of(broker("serve", "--port", 0, "--database", url(networked, password="secret-word")), 1)
     assert 'password authentication failed for user "app"' in said
     assert "secret-word" not in said
 

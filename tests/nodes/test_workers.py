@@ -20,7 +20,7 @@ import pytest
 from broker.server.workers import Orders, pack_orders, unpack_orders
 from broker.settings import read_settings
 from broker.store.postgres.database import LOCK
-from tests.support.operators import broker, told
+from tests.support.operators import broker, stderr_of
 from tests.support.postgres import a_database
 from tests.support.servers import ServerProcess, streaming, wait_for
 from tests.support.workers import WORKERS, workers
@@ -136,12 +136,12 @@ def test_a_worker_has_the_settings_of_its_supervisor_and_knows_where_they_came_f
 
 def test_a_port_that_is_taken_is_refused(server: ServerProcess, tmp_path: Path, database: str) -> None:
     other = broker("serve", "--database", database, "--workers", 2, "--port", server.port)
-    assert "cannot listen on 127.0.0.1 port" in told(other, 1)
+    assert "cannot listen on 127.0.0.1 port" in stderr_of(other, 1)
 
 
 def test_on_sqlite_more_than_one_is_refused_with_the_way_to_postgresql(tmp_path: Path) -> None:
     refused = broker("serve", "--data", tmp_path / "here", "--workers", 2)
-    assert f"broker move --from {tmp_path / 'here'} --to postgresql://" in told(refused, 1)
+    assert f"broker move --from {tmp_path / 'here'} --to postgresql://" in stderr_of(refused, 1)
     assert not (tmp_path / "here").exists()
 
 
@@ -149,7 +149,7 @@ def test_what_keeps_workers_from_starting_is_told_once(tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"postgresql://ada:secret-word@127.0.0.1:{nobody.getsockname()[1]}/broker"
-        refused = told(broker("serve", "--port", 0, "--workers", 2, "--database", url), 1)
+        refused = stderr_of(broker("serve", "--port", 0, "--workers", 2, "--database", url), 1)
     assert refused.count("cannot use PostgreSQL broker at 127.0.0.1") == 1
     assert "secret-word" not in refused
 

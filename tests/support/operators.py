@@ -33,7 +33,7 @@ def broker(
     )
 
 
-def told(done: subprocess.CompletedProcess[bytes], status: int = 0) -> str:
+def stderr_of(done: subprocess.CompletedProcess[bytes], status: int = 0) -> str:
     assert done.returncode == status, done.stderr.decode()
     assert b"Traceback" not in done.stderr
     return done.stderr.decode()

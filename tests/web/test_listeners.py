@@ -18,7 +18,7 @@ import pytest
 from broker.errors import SettingsError
 from broker.server.listeners import address_of, bind
 from broker.settings import Settings
-from tests.support.operators import broker, told
+from tests.support.operators import broker, stderr_of
 from tests.support.servers import ServerProcess
 
 
@@ -149,7 +149,7 @@ def test_too_few_open_files_are_refused_at_start(tmp_path: Path) -> None:
     def few() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 
-    said = told(broker("serve", "--port", 0, "--data", tmp_path / "data", before=few), 1)
+    said = stderr_of(broker("serve", "--port", 0, "--data", tmp_path / "data", before=few), 1)
     for advice in ("the limit of open files is 100", "ulimit -n", "LimitNOFILE=", "--ulimit nofile="):
         assert advice in said
     assert not (tmp_path / "data").exists()

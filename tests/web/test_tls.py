@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization as to
 from broker.errors import SettingsError
 from broker.server.tls import client_context, server_context
 from broker.settings import Settings
-from tests.support.operators import broker, told
+from tests.support.operators import broker, stderr_of
 from tests.support.postgres import a_database
 from tests.support.servers import BOUND_S, ServerProcess, open_stream, wait_for
 from tests.support.workers import WORKERS, workers
@@ -149,11 +149,11 @@ def test_files_are_checked_before_the_store_is_opened_and_nobody_is_asked(files:
     given = (
         "--set", f"tls_certificate={files.folder}/certificate.pem", "--set", f"tls_key={files.folder}/encrypted.pem",
     )  # fmt: skip
-    said = told(broker("serve", "--port", 0, "--data", tmp_path / "data", *given, stdin=b""), 1)
+    said = stderr_of(broker("serve", "--port", 0, "--data", tmp_path / "data", *given, stdin=b""), 1)
     assert "tls_key (argument): " in said
     assert "pass phrase:" not in said
     assert not (tmp_path / "data").exists()
-    workers = told(broker("serve", "--database", "postgresql://nowhere.invalid/x", "--workers", 2, *given), 1)
+    workers = stderr_of(broker("serve", "--database", "postgresql://nowhere.invalid/x", "--workers", 2, *given), 1)
     assert "tls_key (argument): " in workers
     assert "nowhere" not in workers
 

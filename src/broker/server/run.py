@@ -41,13 +41,13 @@ def set_up_logging(*, verbose: bool = False, name: str = "") -> None:
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # psycopg warns when it cannot clean up a lost connection
 
 
-def tell(address: str, place: str, how: str = "") -> None:
+def log_address(address: str, place: str, how: str = "") -> None:
     """Logs that Broker serves: at which address, and where its data is. ``how`` is added to the address."""
     logger.info("Broker serves on %s%s (Ctrl-C stops it); data in %s", address, how, place)
     logger.info("API documentation: %s/docs", address)
 
 
-async def serve(settings: Settings, worker: str = "", serving: Callable[[str, str], None] = tell) -> None:
+async def serve(settings: Settings, worker: str = "", serving: Callable[[str, str], None] = log_address) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises SettingsError.
 
     ``worker`` is the name of this process if several worker processes share the port, otherwise empty. ``serving`` is
@@ -111,7 +111,7 @@ class Server(uvicorn.Server):
         broker: Broker,
         admission: Admission,
         address: str,
-        serving: Callable[[str, str], None] = tell,
+        serving: Callable[[str, str], None] = log_address,
     ) -> None:
         super().__init__(config)
         self.servers = []

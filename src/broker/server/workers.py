@@ -21,7 +21,7 @@ import uvloop
 from broker.errors import SettingsError
 from broker.server.hangup import on_hangup
 from broker.server.listeners import listening, raise_file_limit
-from broker.server.run import serve, set_up_logging, tell
+from broker.server.run import log_address, serve, set_up_logging
 from broker.server.tls import server_context
 from broker.settings import Settings, read_settings
 
@@ -149,7 +149,7 @@ class Supervisor:
             for number in range(1, self._settings.workers + 1):
                 news = await self._start(number)
                 keepers.append(asyncio.create_task(self._keep(number)))
-            tell(news.address, news.place, f" with {self._settings.workers} workers")
+            log_address(news.address, news.place, f" with {self._settings.workers} workers")
             await asyncio.gather(*keepers)
         finally:
             for keeper in keepers:
@@ -222,7 +222,7 @@ def work() -> None:
     try:
         uvloop.run(_work(orders.settings, str(orders.number)))
     except SettingsError as error:
-        _tell(_News(refusal=str(error)))
+        _send_news(_News(refusal=str(error)))
 
 
 async def _work(settings: Settings, number: str) -> None:
@@ -235,9 +235,9 @@ async def _work(settings: Settings, number: str) -> None:
     # The pipe from the supervisor becomes readable when the supervisor has ended, and at no other time, because the
     # orders were read already.
     loop.add_reader(0, alone)
-    await serve(settings, number, lambda address, place: _tell(_News(address, place)))
+    await serve(settings, number, lambda address, place: _send_news(_News(address, place)))
 
 
-def _tell(news: _News) -> None:
+def _send_news(news: _News) -> None:
     """Sends the news to the supervisor, which reads them from this process's standard output."""
     os.write(1, msgspec.json.encode(news) + b"\n")

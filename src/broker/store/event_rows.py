@@ -70,6 +70,7 @@ class EventRows:
             size = 0
         if row is None:
             row = EventRow()
+        # This is ``has_state``, written out because it runs for every record.
         named = (row.position is not None and not row.removed) or row.pending > 0
         if not named and self.names >= self._settings.event_names_max:
             raise InsufficientStorage(

@@ -17,7 +17,7 @@ _REFUSALS = (429, 503, 507)  # statuses that say that a limit was reached
 
 
 class Metrics:
-    """Metrics are for this machine, and for who has the ``metrics_token``: they tell how busy a server is.
+    """Metrics are for this machine, and for clients with the ``metrics_token``, because they show how busy a server is.
 
     ``refusals`` holds the number of error responses with each status; it is only read here. ``worker`` is the name of
     this process among several behind one port, or empty."""
