@@ -17,16 +17,17 @@ from broker.addresses import client_key
 from broker.errors import BadRequest, SettingsError, TooManyRequests, Unavailable
 from broker.live.catchup import Catchup
 from broker.live.frames import Frame
+from broker.live.history import History
 from broker.live.hub import Hub
-from broker.live.listing import Selection, select
+from broker.live.listing import Selection, select, select_versions
 from broker.live.relay import Relay
 from broker.live.scheduler import Scheduler
 from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
 from broker.names import Filter, check_name
 from broker.records import Cancel, EventId, NewRecord, Record
-from broker.settings import MIB, Settings
-from broker.store.base import Commit, LogPage, Store
+from broker.settings import KIB, MIB, Settings
+from broker.store.base import Commit, Head, LogPage, Store, Version
 from broker.store.outage import NO_DRIVER
 from broker.store.sqlite.store import SQLiteStore
 from broker.users import User
@@ -35,6 +36,7 @@ logger = logging.getLogger("broker")
 
 _LOG_PAGE_BYTES = 1 * MIB
 _PENDING_RECORDS = 500  # pending records that are read at a time
+_STATE_RECORDS, _STATE_BYTES = 250, 128 * KIB  # of a state of another time, that are read at a time
 _REACHED_S = 10.0  # how long a caller waits for the relay to reach an id; usually it takes milliseconds
 
 
@@ -93,6 +95,7 @@ class Broker:
         self.store = _make_store(settings, clock)
         self.hub = Hub(settings)
         self.relay = Relay(self.store, self.hub, settings)
+        self.history = History(self.store, self.relay)
         self.scheduler = Scheduler(self.store, settings)
         self.catchup = Catchup(self.store, self.relay, self.hub, settings)
         self.accounts = Accounts(self.store, settings, self.clock)
@@ -124,6 +127,7 @@ class Broker:
             asyncio.create_task(self.relay.run(), name="relay"),
             asyncio.create_task(self.scheduler.run(), name="scheduler"),
             asyncio.create_task(self.hub.run_heartbeats(), name="heartbeats"),
+            asyncio.create_task(self.history.run(), name="checkpoints"),
         ]
         for task in self._tasks:
             task.add_done_callback(self._watch)
@@ -257,6 +261,34 @@ class Broker:
         """Returns the latest records of the selected events, as of ``state_id`` at the moment of the call, and whether
         there are more than the selection's limit. It does not read the store."""
         return await select(self.relay.snapshot, selection)
+
+    async def id_at(self, time_us: int) -> EventId | None:
+        """Returns the id of the record that had been published last at a time, in microseconds since 1970. Returns None
+        if the time is in the future. Raises Unavailable."""
+        if time_us > self.store.clock():
+            return None
+        head = await self.history.head_at(time_us)
+        return EventId(head.epoch, head.position)
+
+    async def state_at(
+        self, time_us: int, event_id: EventId | None, selection: Selection, *, pending: bool
+    ) -> tuple[list[Version], bool]:
+        """Returns the selected versions of the state at a time, and whether there are more than the selection's limit.
+        ``event_id`` is what ``id_at`` has returned for this time; ``pending``: whether what is pending counts in a
+        state of the future. Raises Unavailable."""
+        if event_id is None:
+            versions = await self.history.planned(time_us, pending=pending)
+        else:
+            versions = await self.history.state_at(Head(event_id.epoch, event_id.position))
+        return await asyncio.to_thread(select_versions, versions, selection)
+
+    async def versions(self, versions: Sequence[Version]) -> AsyncIterator[list[Record]]:
+        """Returns the records of these versions in portions."""
+        numbers = [version.number for version in versions]
+        while numbers:
+            records = await self.store.records(numbers[:_STATE_RECORDS], _STATE_BYTES)
+            del numbers[: len(records)]
+            yield records
 
     async def reached(self, last_id: EventId) -> None:
         """Returns when the state includes the record with this id, which the caller may have received in the response

@@ -30,6 +30,8 @@ from hypothesis.stateful import (
 
 from broker import Broker, Settings
 from broker.errors import BadRequest, BrokerError, Conflict, Late, NotFound, PreconditionFailed
+from broker.live import history
+from broker.live.listing import Selection
 from broker.names import Filter
 from broker.records import Cancel, EventId, IfLatest, NewRecord, make_uuid
 from broker.store.postgres import listener
@@ -117,6 +119,7 @@ class Model:
 
     now_us: int = START_US
     published: list[tuple[str, str]] = field(default_factory=list)  # event, data; the position is the index + 1
+    times: list[int] = field(default_factory=list)  # when each of them was published
     versions: dict[UUID, Version] = field(default_factory=dict)  # of every insert
     latest: dict[str, Version] = field(default_factory=dict)  # of events that have state
     removed: dict[str, Version] = field(default_factory=dict)  # the removal of events that had state
@@ -145,6 +148,7 @@ class Model:
 
     def publish(self, version: Version) -> None:
         self.published.append((version.event, version.data))
+        self.times.append(self.now_us)
         version = replace(version, position=len(self.published))
         if version.uuid.int:
             self.versions[version.uuid] = version
@@ -215,6 +219,19 @@ class Model:
         rows = [(each.position, each.event, each.data) for each in self.latest.values()]
         rows += [(at, event, "null") for event, at in removals.known.items()] if removals is not None else []
         return sorted(row for row in rows if row[0] > after and filter.matches(row[1]))
+
+    def state_at(self, time_us: int) -> list[tuple[int | None, str, str]]:
+        """What a subscriber had received by then, or, in the future, what it will have received, if nothing happens."""
+        if time_us <= self.now_us:
+            head = max((at for at, each in enumerate(self.times, 1) if each <= time_us), default=0)
+            newest = {event: (at, event, data) for at, (event, data) in enumerate(self.published[:head], 1)}
+            return sorted((row for row in newest.values() if row[2] != "null"), key=lambda row: row[1])
+        future = deepcopy(self)
+        future.now_us = time_us
+        future.publish_due()
+        known = len(self.published)
+        rows = [(each.position if each.position <= known else None, each) for each in future.latest.values()]
+        return sorted(((at, each.event, each.data) for at, each in rows), key=lambda row: row[1])
 
     def catch_up(
         self, position: int | None, known: bool, filter: Filter, removals: Removals
@@ -347,6 +364,22 @@ class Streams(RuleBasedStateMachine):
         self.model.publish_due()
         self.heard(before)
 
+    @rule(us=st.integers(1, 20))
+    def set_the_clock_back(self, us: int) -> None:
+        self.model.now_us -= us
+
+    @rule(node=NODES, us=st.integers(-60, 60))
+    def look_at_another_time(self, node: int, us: int) -> None:
+        broker, time_us = self.node(node), self.model.now_us + us
+
+        async def look() -> list[tuple[int | None, str, str]]:
+            event_id = await broker.id_at(time_us)
+            versions, _ = await broker.state_at(time_us, event_id, Selection(), pending=True)
+            records = [record async for portion in broker.versions(versions) for record in portion]
+            return [(record.position, record.event, record.data.decode()) for record in records]
+
+        assert self.run(look()) == self.model.state_at(time_us)
+
     @rule(node=NODES, patterns=FILTERS, last_id=LAST_IDS)
     def connect(self, node: int, patterns: list[str], last_id: str | None) -> None:
         last_id = (last_id or "").replace("{epoch}", self.brokers[0].relay.epoch)
@@ -457,6 +490,8 @@ def test_each_subscriber_gets_exactly_what_the_model_predicts(
     if store == "PostgreSQL":
         monkeypatch.setattr(Streams, "database", a_database(request.getfixturevalue("postgres")))
     monkeypatch.setattr(listener, "_WAIT_S", 0.01)  # so that a restart takes no half second
+    monkeypatch.setattr(history, "_SPACING", 2)  # so that there are checkpoints, and records between them
+    monkeypatch.setattr(history, "_LOOK_S", 0.001)
     examples = settings(
         max_examples=EXAMPLES[store], stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
 
 from broker.live.frames import Frame
 from broker.live.snapshot import Snapshot
 from broker.names import EVERYTHING, Filter
+from broker.store.base import Version
 
 # Entries that are examined before other tasks have their turn. This takes about a millisecond.
 _EXAMINED_MAX = 2_000
@@ -42,6 +43,23 @@ async def select(snapshot: Snapshot, selection: Selection) -> tuple[list[Frame],
         more = walk.step()
     limit = selection.limit
     return walk.frames[:limit], limit is not None and len(walk.frames) > limit
+
+
+def select_versions(versions: Sequence[Version], selection: Selection) -> tuple[list[Version], bool]:
+    """Does the same as ``select`` for the versions of a state, which are in the order of the events' names. If there
+    are many, this takes long, so it is called in a thread."""
+    search, before, limit = selection.search.casefold(), selection.before, selection.limit
+    found = [
+        version
+        for version in versions
+        if version.event > selection.after
+        and selection.filter.matches(version.event)
+        and (not search or search in version.event.casefold())
+        and (before is None or (version.position or 0) < before)
+    ]
+    if selection.newest_first:
+        found.sort(key=lambda version: version.position or 0, reverse=True)
+    return found[:limit], limit is not None and len(found) > limit
 
 
 class _Walk:

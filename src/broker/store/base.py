@@ -67,6 +67,23 @@ class Commit(NamedTuple):
     pending_changed: bool = False  # whether records have become pending, or are not pending any more
 
 
+class Checkpoint(NamedTuple):
+    """The state of the log at one position, as it is stored."""
+
+    position: int
+    events: int  # how many events have state at this position
+    earliest_us: int  # the earliest time at which a record was published since the checkpoint before this one
+    latest: str  # the positions of the latest records of these events, as a JSON array
+
+
+class Version(NamedTuple):
+    """The version of an event that is its state at a certain time."""
+
+    event: str
+    position: int | None  # None: it is pending, and not published yet
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """The state of the log at one moment."""
@@ -156,6 +173,41 @@ class Store(Protocol):
 
     async def snapshot(self) -> State:
         """Returns the state of the log as it is now."""
+        ...
+
+    async def newest_checkpoint(self) -> tuple[int, int]:
+        """Returns the position of the newest checkpoint, and how many events have state there. Both are 0 if there is
+        no checkpoint."""
+        ...
+
+    async def make_checkpoint(self, after: int, position: int) -> None:
+        """Stores a checkpoint at a position that is not above the head, in a transaction of its own. ``after`` is the
+        position of the checkpoint before it. It does nothing if another node has stored the checkpoint already."""
+        ...
+
+    async def head_at(self, time_us: int) -> Head:
+        """Returns the head as it was at a time: the highest position that was published at or before this time, which
+        is in microseconds since 1970. The clock may have been set back, so positions before this one may have later
+        times. The cost depends on the distance from the newest checkpoint to the head.
+
+        A transaction that is not committed yet may still publish records with this time. So if the time may be later
+        than the beginning of such a transaction, the caller first calls ``publish_due``."""
+        ...
+
+    async def state_at(self, position: int) -> list[Version]:
+        """Returns the version of each event that had state at this position, in the order of the names. The cost
+        depends on the number of events, and on the distance to the checkpoint before the position."""
+        ...
+
+    async def planned(self, time_us: int, *, pending: bool) -> list[Version]:
+        """Returns the version of each event that will have state at a time in the future, if nothing is inserted or
+        cancelled until then, in the order of the names. The time is in microseconds since 1970. ``pending``: whether
+        pending records count; versions that end do so in any case."""
+        ...
+
+    async def records(self, numbers: Sequence[int], bytes_max: int) -> list[Record]:
+        """Returns the records with these numbers, in this order: as many as fit into ``bytes_max``, but at least one if
+        there is one."""
         ...
 
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Record]]:

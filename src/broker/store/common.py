@@ -9,6 +9,7 @@ from uuid import UUID
 from broker.errors import BrokerError, Unavailable
 from broker.records import Cancel, NewRecord, Record
 from broker.settings import Settings
+from broker.store.base import Checkpoint
 from broker.store.writer import Writer
 from broker.users import User, username_key
 
@@ -45,6 +46,11 @@ class CommonStore(ABC):
         self._check_running()
         await self._writer.publish_due()
 
+    async def make_checkpoint(self, after: int, position: int) -> None:
+        self._check_running()
+        epoch, checkpoint = await self._checkpoint_at(after, position)
+        await self._writer.call(lambda transaction: transaction.add_checkpoint(epoch, checkpoint), alone=True)
+
     async def add_user(self, user: User) -> None:
         self._check_running()
         await self._writer.call(lambda transaction: transaction.add_user(user))
@@ -58,6 +64,11 @@ class CommonStore(ABC):
     @abstractmethod
     async def _user(self, column: str, value: str) -> User | None:
         """Returns the user with this value in this column, or None. No two users have the same value in this column."""
+
+    @abstractmethod
+    async def _checkpoint_at(self, after: int, position: int) -> tuple[str, Checkpoint]:
+        """Returns the checkpoint at this position, and the epoch in which it was made. ``after`` is the position of the
+        checkpoint before it."""
 
     def _check_running(self) -> None:
         """Raises Unavailable if the store does not run. Every call of the store first calls this."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from broker.records import Record
+from broker.store.base import Checkpoint
 from broker.users import User
 
 # A row of the table ``events``: the event's name, position, bytes, pending, reserved, removed and until_us (see
@@ -47,7 +48,8 @@ class Tables(Protocol):
     ending. ``due`` returns pending records in the order of (due time, number): as many as the two limits allow, but at
     least one if any is due. ``endings`` returns the latest versions whose ``until`` has come. ``drop_removals`` deletes
     the rows of this many removed events that have nothing pending, those with the lowest positions, and returns the
-    highest of these positions. Later queries see the rows that were added earlier."""
+    highest of these positions. ``add_checkpoint`` does nothing if there is a checkpoint at this position already. Later
+    queries see the rows that were added earlier."""
 
     def begin(self) -> tuple[Counters, int | None]: ...
     def epochs(self) -> dict[str, int | None]: ...
@@ -68,4 +70,5 @@ class Tables(Protocol):
     def put_events(self, values: Sequence[Any]) -> None: ...
     def remove_events(self, names: Sequence[str]) -> None: ...
     def drop_removals(self, count: int) -> int: ...
+    def add_checkpoint(self, checkpoint: Checkpoint) -> None: ...
     def put_counters(self, counters: Counters) -> None: ...

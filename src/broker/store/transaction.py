@@ -16,7 +16,7 @@ import msgspec
 from broker.errors import BadRequest, BrokerError, Conflict, NotFound, PreconditionFailed
 from broker.records import REMOVAL, Cancel, EventId, NewRecord, Record, Uuids
 from broker.settings import MIB, Settings
-from broker.store.base import Commit
+from broker.store.base import Checkpoint, Commit
 from broker.store.conditions import check_latest, check_repeated, check_times
 from broker.store.event_rows import EventRows
 from broker.store.tables import Counters, Ending, Tables
@@ -257,6 +257,14 @@ class Transaction:
         if self._tables.has_user(username_key(user.username)):
             raise Conflict(f"the user name {user.username} is taken")
         self._tables.add_user(user, self._now_us)
+
+    def add_checkpoint(self, epoch: str, checkpoint: Checkpoint) -> None:
+        """Adds a checkpoint that was made in this epoch.
+
+        The danger: if a new epoch has begun in the meantime, the log may have lost its end, and have other records at
+        the same positions. So this checkpoint is dropped, and is made again later."""
+        if epoch == self._epoch:
+            self._tables.add_checkpoint(checkpoint)
 
     def finish(self) -> Commit:
         """Writes all changes that are not written yet. COMMIT comes next.

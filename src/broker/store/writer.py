@@ -10,6 +10,7 @@ import copy
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -64,7 +65,8 @@ class Writer:
     The path of a write: ``_put`` counts the write, and gathers it with the other writes of this iteration of the event
     loop. At the end of the iteration ``_hand_over`` gives all of them to the thread. There ``_take`` and ``_transact``
     commit them. ``_done`` runs in the event loop again, and sets the results. Each write that was counted reaches
-    ``_done`` exactly once.
+    ``_done`` exactly once. A write that is to be carried out alone waits in a queue of its own, which is emptied after
+    each transaction.
 
     Mutable state: the counters and the gathered writes, which belong to the event loop, and the queue between the event
     loop and the thread. The session belongs to the thread."""
@@ -79,6 +81,7 @@ class Writer:
         self._gathered: list[_Write] = []  # the writes of this iteration of the event loop
         # The queue is shared with the thread. None in it asks the thread to stop.
         self._writes: queue.SimpleQueue[list[_Write] | None] = queue.SimpleQueue()
+        self._alone: deque[_Write] = deque()  # writes that get a transaction of their own
         self._thread: threading.Thread
 
     def start(self, session: Session, on_commit: Callable[[Commit], None]) -> None:
@@ -104,33 +107,38 @@ class Writer:
         appended: list[tuple[Record, bool]] = await self._submit(items, len(items), size)
         return appended
 
-    async def call(self, work: Callable[[Transaction], Any]) -> Any:
+    async def call(self, work: Callable[[Transaction], Any], *, alone: bool = False) -> Any:
         """Calls ``work`` with a transaction, and returns its result. If ``work`` raises a BrokerError, that is raised
         here. In this case ``work`` must have changed nothing, because its transaction continues, and is committed with
-        the other writes."""
-        return await self._submit(work, 1, 0)
+        the other writes. ``alone``: the transaction has no other writes, which would have to wait for ``work``."""
+        return await self._submit(work, 1, 0, alone=alone)
 
     async def publish_due(self) -> None:
         """Commits a transaction, which publishes the records that are due. It is never refused because of a full queue:
         pending records must be published also under overload."""
         await self._put(lambda transaction: None, 1, 0)
 
-    def _submit(self, work: _Work, count: int, size: int) -> asyncio.Future[Any]:
+    def _submit(self, work: _Work, count: int, size: int, *, alone: bool = False) -> asyncio.Future[Any]:
         settings = self._settings
         if (
             self.waiting + count > settings.insert_queue_max
             or self._waiting_bytes + size > settings.insert_queue_bytes_max
         ):
             raise Unavailable(f"{self.waiting} writes are waiting for the disk; send this one again in a moment")
-        return self._put(work, count, size)
+        return self._put(work, count, size, alone=alone)
 
-    def _put(self, work: _Work, count: int, size: int) -> asyncio.Future[Any]:
+    def _put(self, work: _Work, count: int, size: int, *, alone: bool = False) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         self.waiting += count
         self._waiting_bytes += size
+        write = _Write(work, count, size, future)
+        if alone:
+            self._alone.append(write)
+            self._writes.put([])  # wakes the thread
+            return future
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
-        self._gathered.append(_Write(work, count, size, future))
+        self._gathered.append(write)
         return future
 
     def _hand_over(self) -> None:
@@ -166,18 +174,24 @@ class Writer:
         while not stop:
             writes, stop = self._take()
             if writes:
-                results, commit = _transact(session, writes)
-                self._loop.call_soon_threadsafe(self._done, writes, results, commit)
+                self._carry_out(session, writes)
+            while self._alone:
+                self._carry_out(session, [self._alone.popleft()])
         session.close()
+
+    def _carry_out(self, session: Session, writes: list[_Write]) -> None:
+        results, commit = _transact(session, writes)
+        self._loop.call_soon_threadsafe(self._done, writes, results, commit)
 
     def _take(self) -> tuple[list[_Write], bool]:
         """Waits for writes, and takes those that are in the queue until they are enough for a transaction. Returns
-        them, and whether the thread must stop after them."""
+        them, and whether the thread must stop after them. There may be none, if a write waits to be carried out
+        alone."""
         writes: list[_Write] = []
         count = size = 0
         try:
             while count < self._settings.commit_records_max and size <= _COMMIT_BYTES_MAX:
-                more = self._writes.get(block=not writes)
+                more = self._writes.get(block=not (writes or self._alone))
                 if more is None:
                     return writes, True
                 writes += more

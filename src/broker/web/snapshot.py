@@ -1,11 +1,12 @@
-"""``GET /snapshot``: the latest record of every event, whole or in pages."""
+"""``GET /snapshot``: the latest record of every event, now or at any other time, whole or in pages."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,14 +19,15 @@ from broker.errors import BadRequest, Unavailable
 from broker.live.frames import Frame
 from broker.live.listing import Selection
 from broker.names import Filter
-from broker.records import EventId, encode_record
+from broker.records import EventId, encode_record, read_time_parameter
 from broker.settings import KIB
+from broker.store.base import Version
 from broker.web.pages import array_type, next_page, parse_limit, respond_array
 from broker.web.requests import Header, Parameters, address, header, reader
 
 _HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"vary", b"Authorization, Cookie, Accept"))
 _PARAMETERS = Parameters(
-    "event", "order", "limit", "after", "before", "search", "data", "last_event_id",
+    "event", "order", "limit", "after", "before", "search", "data", "last_event_id", "at",
     mistaken={
         "event": ("events", "topic", "topics", "channel", "channels", "filter", "filters"),
         "order": ("sort", "sortby", "direction", "reverse"),
@@ -33,6 +35,7 @@ _PARAMETERS = Parameters(
         "after": ("cursor", "offset", "page", "skip", "start"),
         "search": ("q", "query", "name", "contains"),
         "last_event_id": ("since", "id", "eventid", "lastid"),
+        "at": ("time", "timestamp", "date", "when", "asof", "as_of"),
     },
 )  # fmt: skip
 # A portion has at most so many bytes of data and records, unless it consists of a single larger record. To encode it
@@ -43,9 +46,14 @@ _PORTION_RECORDS = 250
 
 @dataclass(frozen=True, slots=True)
 class _Query:
+    """What decides which bytes the response has, together with the state."""
+
     selection: Selection
-    data: bool
+    at_us: int | None  # the time of the state, in microseconds since 1970; None: now
     last_id: EventId | None
+    data: bool
+    user: bool  # whether the reader is a user, who may see who inserted a record, and what is pending
+    media: bytes
 
 
 class Snapshot:
@@ -65,39 +73,50 @@ class Snapshot:
         broker = self._broker
         user = await reader(scope, broker)
         pairs = _PARAMETERS.read(scope)
-        query = self._parse(pairs)
+        query = self._parse(pairs, user=user is not None, media=array_type(scope))
         if query.last_id is not None:
             await broker.reached(query.last_id)
-        tag = _tag(broker.state_id(), query.selection, query.data, user is not None, array_type(scope))
-        if _matches(header(scope, b"if-none-match"), tag):
-            headers = _state_headers(tag, broker.state_id())
-            await send({"type": "http.response.start", "status": 304, "headers": headers})
+        event_id = broker.state_id() if query.at_us is None else await broker.id_at(query.at_us)
+        if event_id is None and query.selection.newest_first:
+            raise BadRequest("order: what is published in the future has no position yet; leave order=newest out")
+        if event_id is not None and _matches(header(scope, b"if-none-match"), _tag(event_id, query)):
+            await send({"type": "http.response.start", "status": 304, "headers": _state_headers(event_id, query)})
             await send({"type": "http.response.body"})
             return
-        client = client_key(address(scope))
+        with self._place(scope):
+            last: Frame | Version | None
+            if query.at_us is None:
+                async with self._listing:
+                    # Nothing awaits between the two calls, so ``event_id`` is the id of the frames.
+                    event_id = broker.state_id()
+                    frames, more = await broker.state(query.selection)
+                last, portions = frames[-1] if frames else None, self._encode(frames, query)
+            else:
+                versions, more = await broker.state_at(query.at_us, event_id, query.selection, pending=query.user)
+                last, portions = versions[-1] if versions else None, self._encode_versions(versions, query)
+            headers = _state_headers(event_id, query)
+            if more and last is not None:
+                headers.append(_next(pairs, last, event_id if query.selection.newest_first else None))
+            await respond_array(scope, send, headers, portions, broker.settings.subscriber_stall_s)
+
+    @contextlib.contextmanager
+    def _place(self, scope: Scope) -> Iterator[None]:
+        """Holds one of the places for responses. Raises Unavailable if this client may have no more of them."""
+        settings, client = self._broker.settings, client_key(address(scope))
         # A quarter of the places for one client, so that nobody can take all of them by reading slowly.
-        most = broker.settings.snapshot_responses_max
+        most = settings.snapshot_responses_max
         if self._writing.total() >= most or (
-            self._writing[client] >= max(1, most // 4) and not broker.settings.trusts(address(scope))
+            self._writing[client] >= max(1, most // 4) and not settings.trusts(address(scope))
         ):
             raise Unavailable("too many responses with the state are being written (snapshot_responses_max)")
         self._writing[client] += 1
         try:
-            async with self._listing:
-                # Nothing awaits between the two calls, so ``event_id`` is the id of the frames.
-                event_id = broker.state_id()
-                frames, more = await broker.state(query.selection)
-            tag = _tag(event_id, query.selection, query.data, user is not None, array_type(scope))
-            headers = _state_headers(tag, event_id)
-            if more:
-                headers.append(_next(pairs, frames[-1], newest_first=query.selection.newest_first))
-            encoded = self._encode(frames, data=query.data, user=user is not None)
-            await respond_array(scope, send, headers, encoded, broker.settings.subscriber_stall_s)
+            yield
         finally:
             self._writing[client] -= 1
             self._writing += Counter()  # forgets clients without a response
 
-    def _parse(self, pairs: list[tuple[str, str]]) -> _Query:
+    def _parse(self, pairs: list[tuple[str, str]], *, user: bool, media: bytes) -> _Query:
         values: dict[str, str] = {}
         for name, value in pairs:
             if name in values and name != "event":
@@ -122,9 +141,12 @@ class Snapshot:
             limit=parse_limit(values["limit"]) if "limit" in values else None,
         )
         last_id = values.get("last_event_id")
-        return _Query(selection, "data" not in values, None if last_id is None else _id(last_id, "last_event_id"))
+        return _Query(
+            selection, read_time_parameter(values["at"], "at")[1] if "at" in values else None,
+            None if last_id is None else _id(last_id, "last_event_id"), "data" not in values, user, media,
+        )  # fmt: skip
 
-    async def _encode(self, frames: list[Frame], *, data: bool, user: bool) -> AsyncIterator[list[bytes]]:
+    async def _encode(self, frames: list[Frame], query: _Query) -> AsyncIterator[list[bytes]]:
         """Returns the JSON of the records in portions."""
         start = 0
         while start < len(frames):
@@ -135,14 +157,22 @@ class Snapshot:
                     size += len(frame.named)
                     if portion and size > _PORTION_BYTES:
                         break
-                    portion.append(encode_record(frame.record(), data=data, user=user))
+                    portion.append(encode_record(frame.record(), data=query.data, user=query.user))
                 await asyncio.sleep(0)  # if the connection accepts all bytes at once, writing them gives nobody a turn
             start += len(portion)
             yield portion
 
+    async def _encode_versions(self, versions: list[Version], query: _Query) -> AsyncIterator[list[bytes]]:
+        """Does the same for the versions of another time, which are read from the store."""
+        async for records in self._broker.versions(versions):
+            yield [encode_record(record, data=query.data, user=query.user) for record in records]
 
-def _state_headers(tag: bytes, event_id: EventId) -> list[Header]:
-    return [*_HEADERS, (b"etag", tag), (b"last-event-id", str(event_id).encode())]
+
+def _state_headers(event_id: EventId | None, query: _Query) -> list[Header]:
+    """A state of the future has neither an ``ETag`` nor an id, because everything may still change."""
+    if event_id is None:
+        return [*_HEADERS]
+    return [*_HEADERS, (b"etag", _tag(event_id, query)), (b"last-event-id", str(event_id).encode())]
 
 
 def _id(text: str, parameter: str) -> EventId:
@@ -152,14 +182,15 @@ def _id(text: str, parameter: str) -> EventId:
     return event_id
 
 
-def _tag(event_id: EventId, selection: Selection, data: bool, user: bool, media: bytes) -> bytes:
-    """Returns the ``ETag`` of a response. It is a hash of all that decides which bytes the response has."""
-    filter = selection.filter
-    query = (
-        event_id, sorted(filter.names), filter.prefixes, selection.search, selection.newest_first, selection.after,
-        selection.before, selection.limit, data, user, media.decode(),
+def _tag(event_id: EventId, query: _Query) -> bytes:
+    """Returns the ``ETag`` of a response. It is a hash of all that decides which bytes the response has. The time of
+    the state is not part of it, because ``event_id`` stands for the state."""
+    selection = query.selection
+    parts = (
+        event_id, sorted(selection.filter.names), selection.filter.prefixes, selection.search, selection.newest_first,
+        selection.after, selection.before, selection.limit, query.data, query.user, query.media.decode(),
     )  # fmt: skip
-    return b'"%b"' % hashlib.sha256(msgspec.json.encode(query)).hexdigest()[:32].encode()
+    return b'"%b"' % hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32].encode()
 
 
 def _matches(sent: str | None, tag: bytes) -> bool:
@@ -170,8 +201,9 @@ def _matches(sent: str | None, tag: bytes) -> bool:
     return "*" in tags or tag.decode() in tags
 
 
-def _next(pairs: list[tuple[str, str]], last: Frame, *, newest_first: bool) -> Header:
-    """The client has waited for ``last_event_id`` already, so the next page does not wait again."""
+def _next(pairs: list[tuple[str, str]], last: Frame | Version, newest: EventId | None) -> Header:
+    """Returns the link to the page after the one that ends with ``last``. ``newest`` is the id of the state if the
+    newest come first. The client has waited for ``last_event_id`` already, so the next page does not wait again."""
     kept: list[tuple[str, object]] = [pair for pair in pairs if pair[0] not in ("after", "before", "last_event_id")]
-    behind = ("before", last.event_id.decode()) if newest_first else ("after", last.event)
+    behind = ("after", last.event) if newest is None else ("before", f"{newest.epoch}-{last.position}")
     return next_page([*kept, behind])

@@ -10,7 +10,7 @@ import msgspec
 from psycopg import Connection
 
 from broker.records import Record
-from broker.store.base import RECORD_BYTES
+from broker.store.base import RECORD_BYTES, Checkpoint
 from broker.store.tables import Counters, Ending, EventValues
 from broker.users import User, username_key
 
@@ -32,6 +32,8 @@ RECORD_JOINS = f"""
 RECORD_OF = "CROSS JOIN LATERAL (SELECT * FROM broker.records WHERE number = p.number OFFSET 0) r"
 # The same for published records only, which are looked up by their positions: p is a row of publications.
 PUBLISHED_JOINS = f"{RECORD_OF} {_JOINS}"
+# The length is compared first, because it is known without reading data that is stored outside of the row.
+_IS_REMOVAL = "CASE WHEN octet_length(r.data) = 4 THEN r.data = 'null' ELSE false END"
 SIZE = f"(octet_length(data) + {RECORD_BYTES})"
 NEXT_DUE = """SELECT least((SELECT min(due_us) FROM broker.pending),
     (SELECT min(until_us) FROM broker.events WHERE until_us IS NOT NULL))"""
@@ -59,6 +61,70 @@ PENDING = f"""
         FROM (SELECT * FROM broker.pending WHERE (due_us, number) > (%s, %s) ORDER BY due_us, number LIMIT %s) p
         {RECORD_OF}
     ) AS r {RECORD_JOINS} WHERE before < %s ORDER BY r.due_us, r.number
+"""  # noqa: S608 (constants only)
+
+
+# The version of each event that had state at a position: those of the checkpoint before it, and those that were
+# published since, of which the newest of each event counts.
+STATE_AT = f"""
+    WITH base AS MATERIALIZED (
+        SELECT position, latest FROM broker.checkpoints WHERE position <= %(position)s ORDER BY position DESC LIMIT 1
+    ), changed AS (
+        SELECT listed::bigint AS position FROM base, json_array_elements_text(latest::json) AS listed UNION ALL
+        SELECT position FROM broker.publications
+        WHERE position > coalesce((SELECT position FROM base), 0) AND position <= %(position)s
+    ), newest AS (
+        SELECT DISTINCT ON (r.event) r.event, p.position, p.number, {_IS_REMOVAL} AS removal
+        FROM changed c
+        CROSS JOIN LATERAL (SELECT * FROM broker.publications WHERE position = c.position OFFSET 0) p {RECORD_OF}
+        ORDER BY r.event, p.position DESC
+    )
+    SELECT event, position, number FROM newest WHERE NOT removal
+"""  # noqa: S608 (constants only)
+CHECKPOINT = f"""
+    SELECT (SELECT epoch FROM broker.epochs WHERE ended IS NULL), %(position)s, count(*),
+           (SELECT min(published_us) FROM broker.publications WHERE position > %(after)s AND position <= %(position)s),
+           coalesce(json_agg(position), '[]')::text
+    FROM ({STATE_AT}) AS state
+"""  # noqa: S608 (constants only)
+# The current epoch, and the highest position that was published at or before a time. It is searched for after the
+# newest checkpoint, and then in the last interval between two checkpoints that has a record of such a time. OFFSET 0
+# keeps the planner from searching the whole table backwards for one record of that time.
+HEAD_AT = """
+    WITH newest AS (SELECT coalesce(max(position), 0) AS position FROM broker.checkpoints),
+    bounds AS (SELECT max(position) AS last FROM broker.checkpoints WHERE earliest_us <= %(time)s)
+    SELECT epoch, coalesce(
+        (SELECT max(position) FROM (
+            SELECT * FROM broker.publications WHERE position > (SELECT position FROM newest) OFFSET 0
+         ) AS tail WHERE published_us <= %(time)s),
+        (SELECT max(position) FROM (
+            SELECT * FROM broker.publications WHERE position <= (SELECT last FROM bounds) AND position > coalesce(
+                (SELECT max(position) FROM broker.checkpoints WHERE position < (SELECT last FROM bounds)), 0) OFFSET 0
+         ) AS interval WHERE published_us <= %(time)s),
+        0)
+    FROM broker.epochs WHERE ended IS NULL
+"""
+# The events that have state now, and those that get one from what is pending. What is due last decides.
+PLANNED = f"""
+    WITH planned AS (
+        SELECT DISTINCT ON (r.event) r.event, r.number, {_IS_REMOVAL} AS removal
+        FROM (SELECT * FROM broker.pending WHERE %(pending)s AND due_us <= %(time)s OFFSET 0) p {RECORD_OF}
+        ORDER BY r.event, r.due_us DESC, r.number DESC
+    )
+    SELECT event, l.position, p.number FROM broker.events l
+    CROSS JOIN LATERAL (SELECT * FROM broker.publications WHERE position = l.position OFFSET 0) p
+    WHERE NOT removed AND (until_us IS NULL OR until_us > %(time)s) AND event NOT IN (SELECT event FROM planned)
+    UNION ALL
+    SELECT n.event, NULL, n.number FROM planned n
+    LEFT JOIN LATERAL (SELECT * FROM broker.endings WHERE number = n.number OFFSET 0) e ON true
+    WHERE NOT removal AND (until_us IS NULL OR until_us > %(time)s)
+"""  # noqa: S608 (constants only)
+RECORDS_OF = f"""
+    SELECT {RECORD_COLUMNS} FROM (
+        SELECT r.*, place, sum({SIZE}) OVER (ORDER BY place) - {SIZE} AS before
+        FROM json_array_elements_text(%s::json) WITH ORDINALITY AS p (number, place)
+        CROSS JOIN LATERAL (SELECT * FROM broker.records WHERE number = p.number::bigint OFFSET 0) r
+    ) AS r {RECORD_JOINS} WHERE before < %s ORDER BY place
 """  # noqa: S608 (constants only)
 
 
@@ -189,6 +255,9 @@ class PostgresTables:
         ).fetchone() or (0,)
         self._db.execute("DELETE FROM broker.events WHERE removed AND pending = 0 AND position <= %s", (floor,))
         return int(floor)
+
+    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._db.execute("INSERT INTO broker.checkpoints VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", checkpoint)
 
     def put_counters(self, counters: Counters) -> None:
         self._db.execute(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -17,13 +18,25 @@ from psycopg import Connection
 from broker.errors import InsufficientStorage, SettingsError, Unavailable
 from broker.records import Record
 from broker.settings import Settings
-from broker.store.base import BEFORE_ALL, RECORD_BYTES, Commit, Head, LogPage, State
+from broker.store.base import BEFORE_ALL, RECORD_BYTES, Checkpoint, Commit, Head, LogPage, State, Version
 from broker.store.common import CommonStore
 from broker.store.outage import relocated, relocated_to
 from broker.store.postgres.database import Database, TakenOver, check_cluster, one_row
 from broker.store.postgres.listener import Listener
 from broker.store.postgres.session import NOW_US, PostgresSession
-from broker.store.postgres.statements import NEXT_DUE, PENDING, PUBLISHED_JOINS, RECORD_COLUMNS, RECORD_JOINS, SIZE
+from broker.store.postgres.statements import (
+    CHECKPOINT,
+    HEAD_AT,
+    NEXT_DUE,
+    PENDING,
+    PLANNED,
+    PUBLISHED_JOINS,
+    RECORD_COLUMNS,
+    RECORD_JOINS,
+    RECORDS_OF,
+    SIZE,
+    STATE_AT,
+)
 from broker.users import User
 
 logger = logging.getLogger("broker.store")
@@ -127,6 +140,31 @@ class PostgresStore(CommonStore):
 
         return await self._read(read)
 
+    async def newest_checkpoint(self) -> tuple[int, int]:
+        newest = "SELECT position, events FROM broker.checkpoints ORDER BY position DESC LIMIT 1"
+        row: tuple[int, int] | None = await self._row(newest)
+        return row or (0, 0)
+
+    async def _checkpoint_at(self, after: int, position: int) -> tuple[str, Checkpoint]:
+        epoch, *values = await self._row(CHECKPOINT, {"after": after, "position": position})
+        return epoch, Checkpoint(*values)
+
+    async def head_at(self, time_us: int) -> Head:
+        return Head(*await self._row(HEAD_AT, {"time": time_us}))
+
+    async def state_at(self, position: int) -> list[Version]:
+        return await self._versions(STATE_AT, {"position": position})
+
+    async def planned(self, time_us: int, *, pending: bool) -> list[Version]:
+        return await self._versions(PLANNED, {"time": time_us, "pending": pending})
+
+    async def _versions(self, select: str, values: dict[str, int]) -> list[Version]:
+        return await self._read(lambda db: sorted(map(Version._make, db.execute(select, values, binary=True))))
+
+    async def records(self, numbers: Sequence[int], bytes_max: int) -> list[Record]:
+        values = json.dumps(numbers), bytes_max
+        return await self._read(lambda db: [Record(*row) for row in db.execute(RECORDS_OF, values, binary=True)])
+
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Record]]:
         def read(db: Connection[Any]) -> tuple[Head, list[Record]]:
             rows = db.execute(
@@ -148,13 +186,14 @@ class PostgresStore(CommonStore):
         (size,) = await self._row(
             """SELECT coalesce((SELECT total_bytes FROM broker.publications WHERE position = %s), 0)
                     - coalesce((SELECT total_bytes FROM broker.publications WHERE position = %s), 0)""",
-            upto,
-            after,
+            (upto, after),
         )
         return int(size)
 
     async def due_of(self, uuid: UUID) -> tuple[int, int] | None:
-        row: tuple[int, int] | None = await self._row("SELECT due_us, number FROM broker.records WHERE uuid = %s", uuid)
+        row: tuple[int, int] | None = await self._row(
+            "SELECT due_us, number FROM broker.records WHERE uuid = %s", (uuid,)
+        )
         return row
 
     async def pending(self, after: tuple[int, int] | None, records_max: int, bytes_max: int) -> list[Record]:
@@ -162,7 +201,7 @@ class PostgresStore(CommonStore):
         return await self._read(lambda db: [Record(*row) for row in db.execute(PENDING, values, binary=True)])
 
     async def number_of(self, event: str, uuid: UUID) -> int | None:
-        row = await self._row("SELECT number FROM broker.records WHERE uuid = %s AND event = %s", uuid, event)
+        row = await self._row("SELECT number FROM broker.records WHERE uuid = %s AND event = %s", (uuid, event))
         return None if row is None else int(row[0])
 
     async def log_end(self, event: str, after: int | None, records_max: int | None, descending: bool) -> LogPage:
@@ -202,11 +241,11 @@ class PostgresStore(CommonStore):
         return await self._read(read)
 
     async def _user(self, column: str, value: str) -> User | None:
-        row = await self._row(f"SELECT {_USER_COLUMNS} FROM broker.users WHERE {column} = %s", value)  # noqa: S608
+        row = await self._row(f"SELECT {_USER_COLUMNS} FROM broker.users WHERE {column} = %s", (value,))  # noqa: S608
         return None if row is None else User(*row)
 
-    async def _row(self, select: str, *values: Any) -> Any:
-        return await self._read(lambda db: db.execute(select, values or None).fetchone())
+    async def _row(self, select: str, values: Sequence[Any] | dict[str, Any] | None = None) -> Any:
+        return await self._read(lambda db: db.execute(select, values).fetchone())
 
     async def _read(self, work: Callable[[Connection[Any]], _T]) -> _T:
         self._check_running()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from broker.records import Record
+from broker.store.base import Checkpoint
 from broker.store.tables import Counters, Ending, EventValues
 from broker.users import User, username_key
 
@@ -62,6 +63,63 @@ def _pending_records(condition: str) -> str:
 
 PENDING = _pending_records("(due_us, number) > (?, ?)")  # those after a pair of due time and number
 _DUE = _pending_records("due_us <= ?")
+
+# The version of each event that had state at a position: those of the checkpoint before it, and those that were
+# published since, of which the newest of each event counts. ``max`` makes the bare column ``number`` that of the same
+# row (SQLite, "Bare columns in an aggregate query"). CROSS JOIN keeps the order of the tables.
+STATE_AT = """
+    WITH base AS MATERIALIZED (
+        SELECT position, latest FROM checkpoints WHERE position <= :position ORDER BY position DESC LIMIT 1
+    ), changed (position) AS (
+        SELECT value FROM base, json_each(latest) UNION ALL
+        SELECT position FROM publications
+        WHERE position > coalesce((SELECT position FROM base), 0) AND position <= :position
+    ), newest AS (
+        SELECT r.event, max(p.position) AS position, r.number FROM changed c
+        CROSS JOIN publications p ON p.position = c.position CROSS JOIN records r ON r.number = p.number
+        GROUP BY r.event
+    )
+    SELECT n.event, n.position, n.number FROM newest n CROSS JOIN records r ON r.number = n.number
+    WHERE r.data != 'null'
+"""
+CHECKPOINT = f"""
+    SELECT (SELECT epoch FROM epochs WHERE ended IS NULL), :position, count(*),
+           (SELECT min(published_us) FROM publications WHERE position > :after AND position <= :position),
+           json_group_array(position)
+    FROM ({STATE_AT})
+"""  # noqa: S608 (constants only)
+# The current epoch, and the highest position that was published at or before a time. It is searched for after the
+# newest checkpoint, and then in the last interval between two checkpoints that has a record of such a time.
+HEAD_AT = """
+    WITH newest AS (SELECT coalesce(max(position), 0) AS position FROM checkpoints),
+    bounds AS (SELECT max(position) AS last FROM checkpoints WHERE earliest_us <= :time)
+    SELECT epoch, coalesce(
+        (SELECT max(position) FROM publications
+         WHERE position > (SELECT position FROM newest) AND published_us <= :time),
+        (SELECT max(position) FROM publications
+         WHERE position <= (SELECT last FROM bounds) AND published_us <= :time AND position > coalesce(
+            (SELECT max(position) FROM checkpoints WHERE position < (SELECT last FROM bounds)), 0)),
+        0)
+    FROM epochs WHERE ended IS NULL
+"""
+# The events that have state now, and those that get one from what is pending. What is due last decides.
+PLANNED = """
+    WITH planned AS (
+        SELECT r.event, w.number,
+               row_number() OVER (PARTITION BY r.event ORDER BY w.due_us DESC, w.number DESC) AS place
+        FROM pending w CROSS JOIN records r ON r.number = w.number WHERE :pending AND w.due_us <= :time
+    )
+    SELECT event, l.position, p.number FROM events l JOIN publications p ON p.position = l.position
+    WHERE NOT removed AND (until_us IS NULL OR until_us > :time) AND event NOT IN (SELECT event FROM planned)
+    UNION ALL
+    SELECT n.event, NULL, n.number FROM planned n JOIN records r ON r.number = n.number
+    LEFT JOIN endings e ON e.number = n.number
+    WHERE place = 1 AND r.data != 'null' AND (until_us IS NULL OR until_us > :time)
+"""
+RECORDS_OF = f"""
+    SELECT {RECORD_COLUMNS} FROM json_each(?) l CROSS JOIN records r ON r.number = l.value
+    LEFT JOIN publications p ON p.number = r.number {_JOINS} ORDER BY l.key
+"""  # noqa: S608 (constants only)
 
 
 class SQLiteTables:
@@ -168,6 +226,9 @@ class SQLiteTables:
         ).fetchone() or (0,)
         self._db.execute("DELETE FROM events WHERE removed AND NOT pending AND position <= ?", (floor,))
         return int(floor)
+
+    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._db.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?, ?, ?)", checkpoint)
 
     def put_counters(self, counters: Counters) -> None:
         self._db.execute(

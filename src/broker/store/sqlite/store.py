@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import queue
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,17 +16,22 @@ from uuid import UUID
 from broker.errors import Unavailable
 from broker.records import Record
 from broker.settings import Settings
-from broker.store.base import BEFORE_ALL, RECORD_BYTES, Commit, Head, LogPage, State
+from broker.store.base import BEFORE_ALL, RECORD_BYTES, Checkpoint, Commit, Head, LogPage, State, Version
 from broker.store.common import CommonStore
 from broker.store.sqlite.file import Identity, SQLiteOutage, connect, locked, open_database
 from broker.store.sqlite.secret import read_secret
 from broker.store.sqlite.session import SQLiteSession
 from broker.store.sqlite.statements import (
+    CHECKPOINT,
+    HEAD_AT,
     NEXT_DUE,
     PENDING,
+    PLANNED,
     PUBLISHED_TABLES,
     RECORD_COLUMNS,
     RECORD_TABLES,
+    RECORDS_OF,
+    STATE_AT,
     earliest,
     record_of,
 )
@@ -119,6 +125,31 @@ class SQLiteStore(CommonStore):
 
         return await self._read(read)
 
+    async def newest_checkpoint(self) -> tuple[int, int]:
+        newest = "SELECT position, events FROM checkpoints ORDER BY position DESC LIMIT 1"
+        row: tuple[int, int] | None = await self._row(newest)
+        return row or (0, 0)
+
+    async def _checkpoint_at(self, after: int, position: int) -> tuple[str, Checkpoint]:
+        epoch, *values = await self._row(CHECKPOINT, {"after": after, "position": position})
+        return epoch, Checkpoint(*values)
+
+    async def head_at(self, time_us: int) -> Head:
+        return Head(*await self._row(HEAD_AT, {"time": time_us}))
+
+    async def state_at(self, position: int) -> list[Version]:
+        return await self._versions(STATE_AT, {"position": position})
+
+    async def planned(self, time_us: int, *, pending: bool) -> list[Version]:
+        return await self._versions(PLANNED, {"time": time_us, "pending": pending})
+
+    async def _versions(self, select: str, values: dict[str, int]) -> list[Version]:
+        return await self._read(lambda db: sorted(map(Version._make, db.execute(select, values))))
+
+    async def records(self, numbers: Sequence[int], bytes_max: int) -> list[Record]:
+        listed = json.dumps(numbers)
+        return await self._read(lambda db: _page(map(record_of, db.execute(RECORDS_OF, (listed,))), bytes_max))
+
     async def read(self, after: int, upto: int, records_max: int, bytes_max: int) -> tuple[Head, list[Record]]:
         def read(db: sqlite3.Connection) -> tuple[Head, list[Record]]:
             # The head is read first. If it were read after the records, it might include records that were published in
@@ -137,13 +168,14 @@ class SQLiteStore(CommonStore):
         (size,) = await self._row(
             """SELECT coalesce((SELECT total_bytes FROM publications WHERE position = ?), 0)
                     - coalesce((SELECT total_bytes FROM publications WHERE position = ?), 0)""",
-            upto,
-            after,
+            (upto, after),
         )
         return int(size)
 
     async def due_of(self, uuid: UUID) -> tuple[int, int] | None:
-        row: tuple[int, int] | None = await self._row("SELECT due_us, number FROM records WHERE uuid = ?", uuid.bytes)
+        row: tuple[int, int] | None = await self._row(
+            "SELECT due_us, number FROM records WHERE uuid = ?", (uuid.bytes,)
+        )
         return row
 
     async def pending(self, after: tuple[int, int] | None, records_max: int, bytes_max: int) -> list[Record]:
@@ -151,7 +183,7 @@ class SQLiteStore(CommonStore):
         return await self._read(lambda db: _page(map(record_of, db.execute(PENDING, values)), bytes_max))
 
     async def number_of(self, event: str, uuid: UUID) -> int | None:
-        row = await self._row("SELECT number FROM records WHERE uuid = ? AND event = ?", uuid.bytes, event)
+        row = await self._row("SELECT number FROM records WHERE uuid = ? AND event = ?", (uuid.bytes, event))
         return None if row is None else int(row[0])
 
     async def log_end(self, event: str, after: int | None, records_max: int | None, descending: bool) -> LogPage:
@@ -187,13 +219,13 @@ class SQLiteStore(CommonStore):
         return await self._read(read)
 
     async def _user(self, column: str, value: str) -> User | None:
-        row = await self._row(f"SELECT {_USER_COLUMNS} FROM users WHERE {column} = ?", value)  # noqa: S608
+        row = await self._row(f"SELECT {_USER_COLUMNS} FROM users WHERE {column} = ?", (value,))  # noqa: S608
         if row is None:
             return None
         user_id, username, info, password_hash, gen, disabled = row
         return User(user_id, username, info, password_hash, gen, bool(disabled))
 
-    async def _row(self, select: str, *values: Any) -> Any:
+    async def _row(self, select: str, values: Sequence[Any] | dict[str, Any] = ()) -> Any:
         return await self._read(lambda db: db.execute(select, values).fetchone())
 
     async def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
