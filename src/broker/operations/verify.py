@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import re
 import sqlite3
@@ -21,14 +22,18 @@ from broker.operations.faults import FAULTS
 from broker.records import REMOVAL, parse_timestamp
 from broker.store.sqlite.errors import Meaning, meaning_of
 from broker.store.sqlite.file import MIGRATIONS, connect, schema_version
+from broker.store.sqlite.statements import CHECKPOINT
 from broker.users import check_username, username_key
 
 RESTORE = "put your last good backup in its place with `broker restore`"
 
 _REPORT_EVERY = 1_000  # records; the progress is reported each time that this many are checked
 _TABLES = frozenset(
-    {"records", "publications", "cancellations", "endings", "pending", "events", "state", "epochs", "users"}
-)
+    {
+        "records", "publications", "cancellations", "endings", "pending", "events", "checkpoints", "state", "epochs",
+        "users",
+    }
+)  # fmt: skip
 _MAGIC = b"SQLite format 3\0"
 # The exceptions that are raised when the values of a damaged row are read.
 _UNREADABLE = (BadRequest, ValueError, TypeError, AttributeError)
@@ -40,14 +45,18 @@ _PASSWORD_HASH = re.compile(
     r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{6,86})\Z"
 )
 
-# In older schemas than this one, null was data like any other, and no version had an end. A log with such a schema can
-# be verified, backed up, exported and restored all the same: these temporary tables show it in the newest form.
+# In older schemas than this one, null was data like any other, and no version had an end.
 _WITH_REMOVALS = 3
-_NEWEST_FORM = """
-    CREATE TEMP TABLE endings (number INTEGER PRIMARY KEY, until TEXT, until_us INTEGER, ends BLOB);
-    CREATE TEMP VIEW events AS SELECT *, 0 AS removed, NULL AS until_us FROM main.events;
-    CREATE TEMP VIEW state AS SELECT *, 0 AS removals, 0 AS removals_floor FROM main.state;
-"""
+# A log with an older schema can be verified, backed up, exported and restored all the same: temporary tables show it in
+# the newest form. For each table: the schema since which it exists, and what takes its place in older ones.
+_NEWEST_FORM = {
+    "endings": (_WITH_REMOVALS, """
+        CREATE TEMP TABLE endings (number INTEGER PRIMARY KEY, until TEXT, until_us INTEGER, ends BLOB);
+        CREATE TEMP VIEW events AS SELECT *, 0 AS removed, NULL AS until_us FROM main.events;
+        CREATE TEMP VIEW state AS SELECT *, 0 AS removals, 0 AS removals_floor FROM main.state;
+    """),
+    "checkpoints": (4, "CREATE TEMP TABLE checkpoints (position INTEGER PRIMARY KEY, events, earliest_us, latest);"),
+}  # fmt: skip
 
 _json = msgspec.json.Decoder(msgspec.Raw)
 
@@ -97,6 +106,7 @@ def find_faults(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterato
     yield from _walk_records(log, done)
     yield from _walk_positions(log)
     yield from _walk_endings(log)
+    yield from _walk_checkpoints(log)
     (version,) = log.execute("PRAGMA user_version").fetchone()
     removal = REMOVAL.decode() if version >= _WITH_REMOVALS else ""  # no record has empty data
     for what, select in FAULTS:
@@ -287,6 +297,19 @@ def _walk_endings(log: sqlite3.Connection) -> Iterator[Fault]:
             ending = version
 
 
+def _walk_checkpoints(log: sqlite3.Connection) -> Iterator[Fault]:
+    """Makes each checkpoint again, from the one before it and the records since."""
+    before = 0
+    for position, *stored in log.execute("SELECT * FROM checkpoints ORDER BY position"):
+        try:
+            _, _, *made = log.execute(CHECKPOINT, {"after": before, "position": position}).fetchone()
+            if [*stored[:2], sorted(json.loads(stored[2]))] != [*made[:2], sorted(json.loads(made[2]))]:
+                yield Fault("a checkpoint is not the state of the log at its position", str(position))
+        except (sqlite3.OperationalError, *_UNREADABLE) as error:
+            yield Fault(f"the checkpoint {position} cannot be read", str(error))
+        before = position
+
+
 @contextlib.contextmanager
 def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
     """Yields a connection that only reads. Raises SettingsError if the file cannot be read.
@@ -300,10 +323,11 @@ def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
             log.text_factory = lambda text: text.decode(errors="surrogateescape")
             tables = {name for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             missing = _TABLES - tables
-            if "endings" in missing and schema_version(log, file) < _WITH_REMOVALS:
-                missing -= {"endings"}
-                if not missing:
-                    log.executescript(_NEWEST_FORM)
+            for table in sorted(missing & _NEWEST_FORM.keys()):
+                since, form = _NEWEST_FORM[table]
+                if schema_version(log, file) < since and not missing - _NEWEST_FORM.keys():
+                    log.executescript(form)
+                    missing -= {table}
             if missing:
                 raise SettingsError(f"{file} is no log of Broker: it has no table {min(missing)!r}")
             schema_version(log, file)

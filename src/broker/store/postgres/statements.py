@@ -68,7 +68,7 @@ PENDING = f"""
 # published since, of which the newest of each event counts.
 STATE_AT = f"""
     WITH base AS MATERIALIZED (
-        SELECT position, latest FROM broker.checkpoints WHERE position <= %(position)s ORDER BY position DESC LIMIT 1
+        SELECT position, latest FROM broker.checkpoints WHERE position < %(position)s ORDER BY position DESC LIMIT 1
     ), changed AS (
         SELECT listed::bigint AS position FROM base, json_array_elements_text(latest::json) AS listed UNION ALL
         SELECT position FROM broker.publications

@@ -69,7 +69,7 @@ _DUE = _pending_records("due_us <= ?")
 # row (SQLite, "Bare columns in an aggregate query"). CROSS JOIN keeps the order of the tables.
 STATE_AT = """
     WITH base AS MATERIALIZED (
-        SELECT position, latest FROM checkpoints WHERE position <= :position ORDER BY position DESC LIMIT 1
+        SELECT position, latest FROM checkpoints WHERE position < :position ORDER BY position DESC LIMIT 1
     ), changed (position) AS (
         SELECT value FROM base, json_each(latest) UNION ALL
         SELECT position FROM publications
