@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import fanout, inserts, nodes, schedule, streams
+from bench import fanout, inserts, nodes, schedule, states, streams
 from bench.against import compare
 from bench.bench import Bench
 from bench.errors import BenchError
@@ -38,6 +38,7 @@ WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "filters": ("many different filters", fanout.filters),
     "subscribers": ("growth: subscribers", fanout.growth),
     "records": ("growth: records", inserts.growth),
+    "states": ("the state at another time", states.times),
     "nodes": ("inserts through nodes on PostgreSQL", nodes.inserts),
     "latency": ("from one node to another", nodes.latency),
     "followers": ("what each node costs PostgreSQL", nodes.followers),

@@ -200,7 +200,7 @@ def _paths() -> dict[str, Any]:
         "security": [{"bearer": []}],
     }
     state = {
-        "summary": "the latest of every event",
+        "summary": "the latest of every event, now or at another time",
         "parameters": [
             events,
             _parameter("order", "query", {"enum": ["name", "newest"]}, "by name, or the newest first"),
@@ -209,6 +209,7 @@ def _paths() -> dict[str, Any]:
             _parameter("before", "query", {"type": "string"}, "newest first: only records before this id"),
             _parameter("search", "query", {"type": "string"}, "only names that contain this text"),
             _parameter("data", "query", {"enum": ["no"]}, "leaves the data out"),
+            _parameter("at", "query", {"type": "string"}, "the state at this time: epoch seconds or RFC 3339"),
             _parameter("last_event_id", "query", {"type": "string"}, "waits until the answer includes this id"),
             _parameter("If-None-Match", "header", {"type": "string"}, "the `ETag` of an earlier answer"),
         ],

@@ -67,6 +67,14 @@ class TestReading:
         assert [each["event"] for each in printed(run("snapshot", "--search", "ER/A"))] == ["other/a"]
         assert printed(run("snapshot", "none")) == []
 
+    def test_snapshot_prints_the_state_at_another_time(self, run: Run, own_ada: httpx.Client) -> None:
+        before = insert(own_ada, "read/then", b"1").json()
+        insert(own_ada, "read/then", b"2")
+        insert(own_ada, "read/then", b"3", b',"timestamp":9000000001')
+        for time, data in ((str(before["published_at"]), 1), ("2200-01-01T00:00:00Z", 2), ("9000000001", 3)):
+            assert [each["data"] for each in printed(run("snapshot", "read/then", "--at", time))] == [data]
+        assert "at: expected a number of seconds" in refused(run("snapshot", "--at", "yesterday"))
+
     def test_snapshot_needs_no_token_where_events_are_public(self, run: Run, tmp_path: Path) -> None:
         result = run("snapshot", "read/a", BROKER_TOKEN="", BROKER_TOKEN_FILE=str(tmp_path / "none"))
         assert "user" not in printed(result)[0]

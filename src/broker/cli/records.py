@@ -147,12 +147,13 @@ def log(event: str, limit: int | None, newest_first: bool, **options: Any) -> No
 @click.option("--limit", type=click.IntRange(1, 1000), help="Print at most this many records.")
 @click.option("--newest-first", is_flag=True, help="Print the newest records first, in place of the order by name.")
 @click.option("--search", help="Only events whose names contain this text.")
+@click.option("--at", help="The state at this time: epoch seconds, or 2030-01-01T12:00:00Z.  [default: now]")
 @client_options
 def snapshot(
-    events: tuple[str, ...], limit: int | None, newest_first: bool, search: str | None, **options: Any
+    events: tuple[str, ...], limit: int | None, newest_first: bool, search: str | None, at: str | None, **options: Any
 ) -> None:
     """Print the latest record of every event, one a line. EVENTS are names, or prefixes such as 'orders/*'."""
-    query = query_of(events, limit=limit, order="newest" if newest_first else None, search=search)
+    query = query_of(events, limit=limit, order="newest" if newest_first else None, search=search, at=at)
     with clear_errors():
         for line in client(**options, needs_token=False).lines(f"/snapshot{query}"):
             click.echo(line)
