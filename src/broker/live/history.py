@@ -29,8 +29,9 @@ _COMMITTED_US = 60_000_000
 
 
 class History:
-    """Mutable state: the versions that were read last, and as of which head; and a lock, so that one request at a time
-    reads versions, however many there are; and where the next checkpoint is made."""
+    """Mutable state: the versions that were read last, and as of which head; where the next checkpoint is made; and a
+    lock. Reading another state takes a thread of the store much longer than reading records for a stream, so only the
+    request that has the lock does it."""
 
     def __init__(self, store: Store, relay: Relay) -> None:
         self._store = store
@@ -47,15 +48,16 @@ class History:
         too far behind the head."""
         if time_us > self._store.clock() - _COMMITTED_US:
             await self._store.publish_due()  # whatever is being committed may have a time before ``time_us``
-        checkpoint, events = await self._store.newest_checkpoint()
-        behind = self._relay.position - checkpoint
-        if behind > _BEHIND_MAX + 2 * events:
-            raise Unavailable(
-                f"at: the index of past states has reached the position {checkpoint} of {self._relay.position}; ask "
-                "again later",
-                retry_after_s=1 + behind // _POSITIONS_PER_S,
-            )
-        return await self._store.head_at(time_us)
+        async with self._lock:
+            checkpoint, events = await self._store.newest_checkpoint()
+            behind = self._relay.position - checkpoint
+            if behind > _BEHIND_MAX + 2 * events:
+                raise Unavailable(
+                    f"at: the index of past states has reached the position {checkpoint} of {self._relay.position}; "
+                    "ask again later",
+                    retry_after_s=1 + behind // _POSITIONS_PER_S,
+                )
+            return await self._store.head_at(time_us)
 
     async def state_at(self, head: Head) -> list[Version]:
         """Returns the versions that were the state when this was the head, in the order of the events' names. The list

@@ -76,16 +76,21 @@ class Snapshot:
         query = self._parse(pairs, user=user is not None, media=array_type(scope))
         if query.last_id is not None:
             await broker.reached(query.last_id)
-        event_id = broker.state_id() if query.at_us is None else await broker.id_at(query.at_us)
-        if event_id is None and query.selection.newest_first:
-            raise BadRequest("order: what is published in the future has no position yet; leave order=newest out")
-        if event_id is not None and _matches(header(scope, b"if-none-match"), _tag(event_id, query)):
-            await send({"type": "http.response.start", "status": 304, "headers": _state_headers(event_id, query)})
-            await send({"type": "http.response.body"})
-            return
-        with self._place(scope):
+        with contextlib.ExitStack() as place:
+            event_id: EventId | None = broker.state_id()
+            if query.at_us is not None:
+                place.enter_context(self._place(scope))  # before the store is read
+                event_id = await broker.id_at(query.at_us)
+            if event_id is None and query.selection.newest_first:
+                raise BadRequest("order: what is published in the future has no position yet; leave order=newest out")
+            if event_id is not None and _matches(header(scope, b"if-none-match"), _tag(event_id, query)):
+                headers = _state_headers(event_id, query)
+                await send({"type": "http.response.start", "status": 304, "headers": headers})
+                await send({"type": "http.response.body"})
+                return
             last: Frame | Version | None
             if query.at_us is None:
+                place.enter_context(self._place(scope))  # a 304 of the current state needs none
                 async with self._listing:
                     # Nothing awaits between the two calls, so ``event_id`` is the id of the frames.
                     event_id = broker.state_id()
