@@ -133,7 +133,7 @@ def _array_of(shapes: set[str]) -> str:
     return f"[{','.join(sorted(shapes)) if small else _UNKNOWN_SHAPE}]"
 
 
-def _is_map(keys: Collection[str], kinds: Collection[str]) -> bool:
+def _is_map(keys: Collection[str], kinds: Collection[object]) -> bool:
     """Returns whether the keys of an object are data. ``kinds`` are the types of its values, without null."""
     if len(keys) > _FIELDS_MAX or (len(keys) > _LIKE_FIELDS_MAX and len(kinds) <= 1):
         return True
@@ -142,7 +142,7 @@ def _is_map(keys: Collection[str], kinds: Collection[str]) -> bool:
 
 def _finished(schema: Schema) -> Schema:
     """Returns GenSON's schema without the marks, in a stable order. The schema of ``null`` alone is kept."""
-    return _any_of(_finished_option(option) for option in schema.get("anyOf", [schema]))
+    return _any_of(map(_finished_option, _options(schema)))
 
 
 def _finished_option(schema: Schema) -> Schema:
@@ -150,46 +150,45 @@ def _finished_option(schema: Schema) -> Schema:
     if kind == "array":
         items = _unless_null(_finished(schema.get("items", {})))
         return {"type": kind, "items": items} if items else {"type": kind}
-    if kind != "object":
-        return schema
     fields: dict[str, Schema] = schema.get("properties", {})
     if _UNKNOWN in fields:
         return {}
-    values = {name: field.get("items", {}) if name == _MAP else field for name, field in sorted(fields.items())}
-    finished = {name: _finished(value) for name, value in values.items()}
-    kinds = {kind for value in finished.values() for kind in _kinds(value)} - {"null"}
+    if not fields:
+        return schema
+    finished = {
+        name: _finished(field.get("items", {}) if name == _MAP else field) for name, field in sorted(fields.items())
+    }
+    kinds = {option.get("type") for each in finished.values() for option in _options(each)} - {"null"}
     if _MAP in fields or _is_map([name[1:] for name in fields], kinds):
         return {"type": kind, "additionalProperties": _unless_null(_any_of(finished.values()))}
-    if not fields:
-        return {"type": kind}
-    properties = {name[1:]: _unless_null(value) for name, value in finished.items()}
+    properties = {name[1:]: _unless_null(each) for name, each in finished.items()}
     required = [name[1:] for name in schema.get("required", [])]
     return {"type": kind, "properties": properties} | ({"required": required} if required else {})
 
 
-def _any_of(options: Iterable[Schema]) -> Schema:
-    """Returns the schema of what satisfies at least one of the options."""
+def _options(schema: Schema) -> Iterator[Schema]:
+    """Returns the alternatives of a schema, each with one type, or without any if it says nothing."""
+    for each in schema.get("anyOf", [schema]):
+        kind = each.get("type")
+        yield from ({"type": one} for one in kind) if isinstance(kind, list) else [each]
+
+
+def _any_of(schemas: Iterable[Schema]) -> Schema:
+    """Returns the schema of what satisfies at least one of the schemas."""
     scalars, others = set[str](), dict[str, Schema]()
-    for option in options:
-        for each in option.get("anyOf", [option]):
-            if "type" not in each:
-                return {}
-            if each["type"] in ("array", "object"):
-                others[json.dumps(each)] = each
-            else:
-                scalars.update(_kinds(each))
+    for option in (option for schema in schemas for option in _options(schema)):
+        if "type" not in option:
+            return {}
+        if option["type"] in ("array", "object"):
+            others[json.dumps(option)] = option
+        else:
+            scalars.add(option["type"])
     if "number" in scalars:
         scalars.discard("integer")
     types = sorted(scalars)
     found = [{"type": types[0] if len(types) == 1 else types}] if types else []
     found += [others[text] for text in sorted(others)]
     return found[0] if len(found) == 1 else {"anyOf": found} if found else {}
-
-
-def _kinds(schema: Schema) -> set[str]:
-    """Returns the types that a schema names."""
-    options = [option.get("type", "any") for option in schema.get("anyOf", [schema])]
-    return {kind for each in options for kind in ([each] if isinstance(each, str) else each)}
 
 
 def _unless_null(schema: Schema) -> Schema:

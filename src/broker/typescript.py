@@ -15,12 +15,9 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from heapq import nlargest, nsmallest
-from itertools import islice
 from typing import Protocol, TypeVar
 
 from broker.records import Record
@@ -28,8 +25,8 @@ from broker.schema import SAMPLES_MAX, OutOfTime, Schema, infer, is_data
 
 _SEGMENTS_MAX = 10  # of a name; what follows counts as a part of the last one
 _WORDS_MAX = 50  # more different words in one place of a name are data
-_ENTRIES_MAX = 2_000  # names and patterns whose types are inferred
-_FAMILIES_MAX = 500  # further patterns
+_NAMES_MAX = 2_000  # that are written
+_PATTERNS_MAX = 500  # TypeScript compares each of them with all others: 2,000 would take it 24 s
 # A wider union is unknown. Where patterns overlap, TypeScript multiplies their unions, and refuses a large product.
 _UNION_MAX = 16
 _TYPE_CHARS_MAX = 16_384  # a longer type is unknown
@@ -59,7 +56,7 @@ class Latest(Protocol):
     def record(self) -> Record: ...
 
 
-def declarations(state: Iterable[Latest], out_of_time: OutOfTime) -> str:
+def declarations(state: Collection[Latest], out_of_time: OutOfTime) -> str:
     """Returns the text of a file for the compiler. ``state`` has the latest record of each event, in the order of
     names. The text depends on nothing else, unless the time is over before all types are inferred: then the others are
     ``unknown``, or their names are left out.
@@ -67,15 +64,16 @@ def declarations(state: Iterable[Latest], out_of_time: OutOfTime) -> str:
     If names are left out, for this reason or because there are too many, a comment says how many."""
     latest = {each.event: each for each in state if not out_of_time()}
     entries = _entries(latest, out_of_time)
-    types = {entry: _inferred(names, latest, out_of_time) for entry, names in entries.items()}
-    ordered = sorted(types)
+    newest = {entry: _newest(names, latest, out_of_time) for entry, names in entries.items()}
+    types = {entry: _inferred(names, latest, out_of_time) for entry, names in newest.items()}
     written = {entry: union for entry, union in types.items() if "*" not in entry}
-    for pattern in [*(entry for entry in types if "*" in entry), *_families(types)]:
-        parts = pattern.split("*")
-        near = ordered[bisect_left(ordered, parts[0]) : bisect_right(ordered, f"{parts[0]}{chr(sys.maxunicode)}")]
-        written[pattern] = _union(member for entry in near if _covers(parts, entry) for member in types[entry])
-        out_of_time()  # Whatever the result is, this loop has to finish; but other threads have their turn.
-    return _text(written, {entry: len(names) for entry, names in entries.items()}, len(latest))
+    patterns = [*(types.keys() - written.keys()), *_families(types)][:_PATTERNS_MAX]
+    # The wide patterns come first. If the time is over, fewer types are added to the narrow ones.
+    for pattern in sorted(patterns, key=lambda pattern: (len(pattern.replace("*", "")), pattern)):
+        late, parts = out_of_time(), pattern.split("*")
+        covered = (entry for entry in types if _covers(parts, entry, () if late else newest[entry]))
+        written[pattern] = _union(member for entry in covered for member in types[entry])
+    return _text(written, {entry: len(names) for entry, names in entries.items()}, len(state))
 
 
 def _entries(names: Iterable[str], out_of_time: OutOfTime) -> dict[str, list[str]]:
@@ -84,31 +82,27 @@ def _entries(names: Iterable[str], out_of_time: OutOfTime) -> dict[str, list[str
     # What is not divided yet: how the first segments of some names are written, how many segments these are, and the
     # names, each with the index at which its next segment begins.
     groups = [("", 1, [(name, 0) for name in names if not out_of_time()])]
-    while groups:
+    while groups and not out_of_time():
         known, level, group = groups.pop()
         group.reverse()
         last, more = dict[str, list[str]](), dict[str, list[tuple[str, int]]]()  # the names by their next segment
         # What is done with is removed one by one: to free 100,000 objects at once would hold the interpreter too long.
-        while group:
+        while group and not out_of_time():
             name, at = group.pop()
             slash = name.find("/", at) if level < _SEGMENTS_MAX else -1
             if slash < 0:
                 last.setdefault(name[at:], []).append(name)
             else:
                 more.setdefault(name[at:slash], []).append((name, slash + 1))
-            if out_of_time():
-                return patterns
         # The pattern * would match every name, and so would a pattern of nothing but wildcards in practice.
         for segment in list(_with_wildcard(last, out_of_time) if known else last):
             entry, found = known + segment, last.pop(segment)
-            entries = patterns if "*" in entry else others
-            if out_of_time():
-                return patterns
-            if len(entries) < _ENTRIES_MAX and (entries is others or entry.strip("*/")):
-                entries[entry] = found
+            kept, most = (patterns, _PATTERNS_MAX) if "*" in entry else (others, _NAMES_MAX)
+            if not out_of_time() and len(kept) < most and entry.strip("*/"):
+                kept[entry] = found
         for segment, longer in _with_wildcard(more, out_of_time).items():
             groups.append((f"{known}{segment}/", level + 1, longer))
-    return patterns | dict(islice(others.items(), _ENTRIES_MAX - len(patterns)))
+    return patterns | others
 
 
 def _with_wildcard(groups: dict[str, list[T]], out_of_time: OutOfTime) -> dict[str, list[T]]:
@@ -130,29 +124,41 @@ def _families(entries: Collection[str]) -> list[str]:
         parts = entry.split("/", _SEGMENTS_MAX - 1)
         counts.update("/".join([*parts[:index], "*", *parts[index + 1 :]]) for index in range(len(parts)))
     found = (pattern for pattern, count in counts.items() if count > 1 and pattern not in entries)
-    return nsmallest(_FAMILIES_MAX, (pattern for pattern in found if pattern.strip("*/")))
+    return nsmallest(_PATTERNS_MAX, (pattern for pattern in found if pattern.strip("*/")))
 
 
-def _covers(parts: list[str], entry: str) -> bool:
-    """Returns whether a pattern, which is given as the texts between its wildcards, matches a name, or everything that
-    another pattern matches. It takes linear time, also for hostile names."""
+def _covers(parts: list[str], entry: str, names: Iterable[str]) -> bool:
+    """Returns whether a pattern, which is given as the texts between its wildcards, matches everything that the entry
+    matches, or at least one of the names from which the type of the entry was inferred."""
+    start, wildcard, _ = entry.partition("*")
+    if not wildcard or not (start.startswith(parts[0]) or parts[0].startswith(start)):
+        return _matches(parts, entry)
+    return _matches(parts, entry) or any(_matches(parts, name) for name in names)
+
+
+def _matches(parts: list[str], text: str) -> bool:
+    """Returns whether a pattern matches a name, or each name that another pattern matches. It takes linear time, also
+    for hostile names."""
     first, *middle, last = parts
-    at, end = len(first), len(entry) - len(last)
-    if at > end or not entry.startswith(first) or not entry.endswith(last):
+    at, end = len(first), len(text) - len(last)
+    if at > end or not text.startswith(first) or not text.endswith(last):
         return False
     for part in middle:
-        found = entry.find(part, at, end)
+        found = text.find(part, at, end)
         if found < 0:
             return False
         at = found + len(part)
     return True
 
 
-def _inferred(names: list[str], latest: Mapping[str, Latest], out_of_time: OutOfTime) -> Union:
-    """Returns the type of the newest of these records."""
+def _newest(names: list[str], latest: Mapping[str, Latest], out_of_time: OutOfTime) -> list[str]:
     in_time = (name for name in names if not out_of_time())
-    newest = nlargest(SAMPLES_MAX, in_time, key=lambda name: latest[name].position)
-    union = _members(infer((latest[name].record().data for name in newest), out_of_time), "  ")
+    return nlargest(SAMPLES_MAX, in_time, key=lambda name: latest[name].position)
+
+
+def _inferred(names: list[str], latest: Mapping[str, Latest], out_of_time: OutOfTime) -> Union:
+    """Returns the type of the latest records of these names."""
+    union = _members(infer((latest[name].record().data for name in names), out_of_time), "  ")
     return union if sum(map(len, union)) <= _TYPE_CHARS_MAX else _UNKNOWN
 
 
