@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from broker.cli.boundary import clear_errors
-from broker.cli.client import Client, Unreachable
+from broker.cli.client import Client, ClientError, Unreachable
 from broker.cli.connection import client, client_options
 from broker.cli.options import PathOption
 
@@ -57,13 +57,14 @@ def _write(text: str, out: Path | None) -> None:
         click.echo(text, nl=False)
         return
     out = out.resolve()  # a link stays a link
-    content = text.encode()
-    if out.is_file() and out.read_bytes() == content:
-        return
     part = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        part.write_bytes(content)
+        if out.is_file() and out.read_bytes() == text.encode():
+            return
+        part.write_bytes(text.encode())
         part.replace(out)
+    except OSError as error:
+        raise ClientError(f"--out: cannot write {out}: {error.strerror or error}") from None
     finally:
         part.unlink(missing_ok=True)
     _report(f"wrote {out}")
