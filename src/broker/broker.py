@@ -42,7 +42,7 @@ _PENDING_RECORDS = 500  # pending records that are read at a time
 # turn, which is as long.
 _INFERRING_S = 5.0
 _TURN_S = 0.001
-_EXAMINED_MAX = 500  # records of the log in which the older versions of an event are looked for
+_EXAMINED_MAX = 100  # records of the log among which the older versions of an event are looked for
 _REACHED_S = 10.0  # how long a caller waits for the relay to reach an id; usually it takes milliseconds
 
 

@@ -18,6 +18,7 @@ from broker.errors import NotFound, Unavailable
 from broker.names import Filter
 from broker.records import NewRecord, make_uuid
 from tests.support.answers import exchange, insert, problem, request_head
+from tests.support.documents import HTTP, blocks
 from tests.support.servers import ServerProcess, streaming, wait_for
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -172,6 +173,18 @@ def test_readers_are_those_of_the_state(server: ServerProcess, tmp_path: Path, p
         insert(ada, "user")
         assert "token" in problem(anyone.get(path), 401)
         assert ada.get(path).status_code == 200
+
+
+def test_the_examples_of_the_documents_are_what_is_inferred(tmp_path: Path) -> None:
+    (schema,) = [block.text for block in blocks(HTTP, "json") if "$schema" in block.text]
+    (types,) = [block.text for block in blocks(HTTP, "ts") if "interface" in block.text]
+    with ServerProcess(tmp_path) as server, server.client("ada") as client:
+        insert(client, "user", b'{"first_name":"Rusty","age":3,"nick":null}')
+        assert client.get("/schema/user").json() == json.loads(schema)
+        insert(client, "user", b'{"first_name":"Rusty","tags":[]}')
+        for event, data in (("7", b'{"amount":1}'), ("8", b'{"amount":1,"note":"x"}'), ("total", b"2")):
+            insert(client, f"orders/{event}", data)
+        assert client.get("/types.d.ts").text.endswith(types)
 
 
 # Many names
