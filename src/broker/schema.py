@@ -24,6 +24,7 @@ Schema = dict[str, Any]
 OutOfTime = Callable[[], bool]
 
 SAMPLES_MAX = 20  # records from which one type is inferred: the newest
+_SAMPLES_BYTES_MAX = 1_048_576  # to read so much takes half a second
 _DEPTH_MAX = 32  # what is nested deeper is unknown; nobody could read the type
 _FIELDS_MAX = 500  # an object with more keys counts as a map
 _LIKE_FIELDS_MAX = 50  # the same if all its values are of one kind
@@ -53,13 +54,21 @@ def is_data(text: str) -> bool:
 
 
 def infer(samples: Iterable[bytes], out_of_time: OutOfTime) -> Schema:
-    """Returns a schema that all samples satisfy. They are JSON, each of one record.
+    """Returns a schema that the samples satisfy. They are JSON, each of one record, and the most important one comes
+    first: after ``_SAMPLES_BYTES_MAX``, no further one is examined.
 
     A field that a sample lacks is optional. ``null`` by itself says nothing about the type of a value, so the schema of
     such a value is empty until there is another sample. What is not examined before the time is over, or is too large
     or nested too deep, has an empty schema, too."""
     builder = SchemaBuilder(schema_uri=None)
-    for shape in dict.fromkeys(_shape(sample, out_of_time) for sample in samples):
+    shapes: dict[str, None] = {}
+    size = 0
+    for sample in samples:
+        shapes[_shape(sample, out_of_time)] = None
+        size += len(sample)
+        if size > _SAMPLES_BYTES_MAX:
+            break
+    for shape in shapes:
         builder.add_object(json.loads(_UNKNOWN_SHAPE if out_of_time() else shape))
     return _unless_null(_finished(builder.to_schema()))
 

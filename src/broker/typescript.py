@@ -65,7 +65,13 @@ def declarations(state: Collection[Latest], out_of_time: OutOfTime) -> str:
     latest = {each.event: each for each in state if not out_of_time()}
     entries = _entries(latest, out_of_time)
     newest = {entry: _newest(names, latest, out_of_time) for entry, names in entries.items()}
-    types = {entry: _inferred(names, latest, out_of_time) for entry, names in newest.items()}
+    # The smallest come first, so that a few large records do not take the time that all others would need.
+    sizes = {
+        entry: sum(len(latest[name].record().data) for name in names)
+        for entry, names in newest.items()
+        if not out_of_time()
+    }
+    types = {entry: _inferred(newest[entry], latest, out_of_time) for entry in sorted(sizes, key=sizes.__getitem__)}
     written = {entry: union for entry, union in types.items() if "*" not in entry}
     patterns = [*(types.keys() - written.keys()), *_families(types)][:_PATTERNS_MAX]
     # The wide patterns come first. If the time is over, fewer types are added to the narrow ones.

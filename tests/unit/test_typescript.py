@@ -138,6 +138,16 @@ def test_a_pattern_is_inferred_from_the_newest_20() -> None:
     assert members_of(orders | {"orders/120": "new"}) == {"[name: `orders/${string}`]": "number | string"}
 
 
+def test_large_records_do_not_take_the_time_that_the_others_need() -> None:
+    large = b"[" + b"1," * 10_000 + b"1]"
+    events = {"a": large, "b": 1, "c/1": "x", "c/2": "y"}
+    turns = iter(range(100))  # some more than the small ones need
+    text = text_of(events, lambda: next(turns, None) is None)
+    assert '"a": unknown;' in text
+    assert '"b": number;' in text
+    assert "[name: `c/${string}`]: string;" in text
+
+
 def test_a_union_of_more_than_16_types_is_unknown() -> None:
     kinds = {f"k/{chr(97 + n)}": {chr(97 + n): 1} for n in range(17)}
     assert members_of(kinds)["[name: `k/${string}`]"] == "unknown"

@@ -176,7 +176,9 @@ def _permitted(name: str) -> bool:
 
 _segments = {
     "few": st.sampled_from(["a", "b", "7", "8", "9", "x", ""]),
-    "any": st.sampled_from(["a", "total", "7", "8", "2024-01-01", "", *UUIDS, "`", "${x}", "\\", '"', "__proto__"])
+    "any": st.sampled_from(
+        ["a", "total", "7", "8", "2024-01-01", "", *UUIDS, "`", "${x}", "\\", '"', "__proto__", "toString"]
+    )
     | st.text(max_size=4),
 }
 _keys = st.sampled_from(["a", "b", "7", "", "__proto__", "*/", *UUIDS, "`${", "\ud800", "\u202e"]) | st.text(max_size=3)
