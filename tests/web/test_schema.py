@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
@@ -12,11 +13,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from broker import Broker, Settings
 from broker.errors import NotFound, Unavailable
 from broker.names import Filter
 from broker.records import NewRecord, make_uuid
+from broker.web.schema import Types
 from tests.support.answers import exchange, insert, problem, request_head
 from tests.support.documents import HTTP, blocks
 from tests.support.servers import ServerProcess, streaming, wait_for
@@ -285,3 +288,26 @@ async def test_the_use_cases_return_the_id_of_the_state(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         await broker.schema(Filter.parse(["a"], 1), 2)
     assert json.dumps((await broker.schema(Filter.parse(["a"], 1), 1))[1]) == "{}"  # it stops at once
+
+
+@pytest.mark.anyio
+async def test_a_client_that_does_not_read_is_given_up(tmp_path: Path) -> None:
+    broker = Broker(Settings(data=tmp_path, subscriber_stall_s=0.05))
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if len(sent) > 2:
+            await asyncio.Event().wait()
+
+    async with broker.lifespan():
+        data = json.dumps({f"field number {n}": [[], n, "x"][n % 3] for n in range(400)}).encode()
+        await broker.insert([NewRecord(make_uuid(1), f"event {n}", data, "ada") for n in range(20)])
+        with pytest.raises(Unavailable, match="does not read"):
+            await Types(broker).declarations({"headers": []}, receive, send)
+    assert [message["type"] for message in sent] == ["http.response.start"] + ["http.response.body"] * 2
+    assert len(sent[1]["body"]) == 65_536
+
+
+async def receive() -> Message:
+    raise AssertionError("there is no body to read")
