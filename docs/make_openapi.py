@@ -10,6 +10,7 @@ import msgspec
 
 from broker import __version__
 from broker.records import TIMESTAMP_MAX, TIMESTAMP_MIN, RecordView
+from broker.schema import SAMPLES_MAX
 from broker.users import PASSWORD_CHARACTERS_MIN, UserView
 from broker.web.accounts import LoginBody, LoginView, SignUpView, UserBody
 from broker.web.insert import CancelBody, InsertBody
@@ -199,6 +200,8 @@ def _paths() -> dict[str, Any]:
         "responses": _answers('the records; `Link: <…>; rel="next"` where a page follows', records, 400, 401, 503),
         "security": [{"bearer": []}],
     }
+    known = _parameter("If-None-Match", "header", {"type": "string"}, "the `ETag` of an earlier answer")
+    unchanged = {"304": {"description": "nothing has changed"}}
     state = {
         "summary": "the latest of every event, now or at another time",
         "parameters": [
@@ -211,13 +214,29 @@ def _paths() -> dict[str, Any]:
             _parameter("data", "query", {"enum": ["no"]}, "leaves the data out"),
             _parameter("at", "query", {"type": "string"}, "the state at this time: epoch seconds or RFC 3339"),
             _parameter("last_event_id", "query", {"type": "string"}, "waits until the answer includes this id"),
-            _parameter("If-None-Match", "header", {"type": "string"}, "the `ETag` of an earlier answer"),
+            known,
         ],
         "responses": _answers(
             "the state, as of the id in `Last-Event-ID`; `Link: <…>; rel=\"next\"` where a page follows",
             records, 400, 401, 503,
-        ) | {"304": {"description": "nothing has changed"}},
+        ) | unchanged,
     }  # fmt: skip
+    schema = {
+        "summary": "a JSON Schema of the event's data, inferred from its latest version",
+        "parameters": [
+            _parameter("event", "path", {"type": "string"}, "the event's name, or prefix*"),
+            _parameter("versions", "query", {"type": "integer", "minimum": 1, "maximum": SAMPLES_MAX}, "that count"),
+            known,
+        ],
+        "responses": _answers(
+            "the schema", {"application/schema+json": {"schema": {"type": "object"}}}, 400, 401, 404, 503
+        ) | unchanged,
+    }  # fmt: skip
+    types = {
+        "summary": "the types of the data of all events, as TypeScript",
+        "parameters": [known],
+        "responses": _answers("the declarations", {"text/plain": {"schema": {"type": "string"}}}, 401, 503) | unchanged,
+    }
     cancel = _call("cancels a pending record; again is fine", "RecordView", 400, 401, 404, 409, 503, parameters=[uuid])
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     last_event_id = _parameter(
@@ -277,6 +296,8 @@ def _paths() -> dict[str, Any]:
             },
         },
         "/snapshot": {"get": state},
+        "/schema/{event}": {"get": schema},
+        "/types.d.ts": {"get": types},
         "/pending": {"get": pending},
         "/collections/{event}": {"get": log},
         "/collection/{event}": {"get": log | {"summary": "the same as /collections/{event}"}},

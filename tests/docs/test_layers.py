@@ -14,8 +14,8 @@ SOURCE = Path(__file__).parent.parent.parent / "src" / "broker"
 
 LAYERS = [
     {
-        "addresses", "errors", "names", "origins", "rates", "raw_json", "records", "setting_sources", "setting_table",
-        "setting_values", "settings", "sse", "users",
+        "addresses", "errors", "names", "origins", "rates", "raw_json", "records", "schema", "setting_sources",
+        "setting_table", "setting_values", "settings", "sse", "typescript", "users",
     },
     {"store"},
     {"accounts", "live", "operations"},

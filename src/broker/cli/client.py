@@ -63,6 +63,11 @@ class Client:
         with self._open("POST", path, data if body is not None else None, headers) as response, _cut_off():
             return response.read().decode().removesuffix("\n")
 
+    def get(self, path: str) -> tuple[str, str]:
+        """Returns the response, and the id as of which it is (``Last-Event-ID``), or "". Raises ClientError."""
+        with self._open("GET", path, None) as response, _cut_off():
+            return response.read().decode(), response.headers.get("Last-Event-ID", "")
+
     def lines(self, path: str) -> Iterator[str]:
         """The lines of an NDJSON response. Raises ClientError."""
         with self._open("GET", path, None, {"Accept": "application/x-ndjson"}) as response:

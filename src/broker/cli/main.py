@@ -20,6 +20,7 @@ from broker.cli.operations import COMMANDS
 from broker.cli.options import Commands, Password, PathOption, file_source
 from broker.cli.process import prepare
 from broker.cli.records import RECORD_COMMANDS
+from broker.cli.types import types
 from broker.cli.values import check_json, without_mark
 from broker.errors import BadRequest
 from broker.origins import LOCAL_ORIGINS
@@ -139,7 +140,7 @@ def login(username: str, password: str, url: str, ca: Path | None, token_file: P
     click.echo(f"logged in as {username}; the token is in {file}", err=True)
 
 
-for _command in (*RECORD_COMMANDS, *COMMANDS):
+for _command in (*RECORD_COMMANDS, types, *COMMANDS):
     main.add_command(_command)
 
 

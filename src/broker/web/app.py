@@ -21,6 +21,7 @@ from broker.web.metrics import Metrics
 from broker.web.middleware import CORS, Problems
 from broker.web.pending import Pending
 from broker.web.requests import Bodies, Methods
+from broker.web.schema import Types
 from broker.web.snapshot import Snapshot
 from broker.web.static import HTML, Asset
 from broker.web.stream import Stream
@@ -31,6 +32,7 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
     bodies = Bodies(broker.settings)
     accounts = Accounts(broker, bodies)
     stream = Stream(broker, bodies)
+    types = Types(broker)
     log, cancel = Methods(GET=Log(broker).read), Cancel(broker).cancel
     return [
         Route("/insert", Methods(POST=Insert(broker, bodies).insert)),
@@ -43,6 +45,8 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
         Route("/pending", Methods(GET=Pending(broker).read)),
         Route("/collections/{event:path}", log),
         Route("/collection/{event:path}", log),
+        Route("/schema/{event:path}", Methods(GET=types.schema)),
+        Route("/types.d.ts", Methods(GET=types.declarations)),
         Route("/cancel/{uuid:path}", Methods(GET=cancel, POST=cancel, head=False)),
         Route("/cancel", Methods(GET=cancel, POST=cancel, head=False)),
         Route("/openapi.json", Methods(GET=Asset("openapi.json").get)),

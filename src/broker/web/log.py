@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 from starlette.types import Receive, Scope, Send
@@ -12,7 +11,7 @@ from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.records import encode_record, parse_uuid
 from broker.web.pages import next_page, parse_limit, respond_array
-from broker.web.requests import NO_STORE, Header, Parameters, caller
+from broker.web.requests import NO_STORE, Header, Parameters, caller, event_of
 
 _PARAMETERS = Parameters(
     "limit", "after", "order",
@@ -39,7 +38,7 @@ class Log:
 
     async def read(self, scope: Scope, receive: Receive, send: Send) -> None:
         await caller(scope, self._broker)
-        event = _event(scope)
+        event = event_of(scope)
         query = _parse(_PARAMETERS.read(scope))
         page, portions = await self._broker.log_page(event, query.after, query.limit, query.descending)
         headers: list[Header] = [*NO_STORE]
@@ -48,16 +47,6 @@ class Log:
             headers.append(next_page([("limit", query.limit), ("after", page.last_uuid), ("order", order)]))
         encoded = ([encode_record(record) for record in portion] async for portion in portions)
         await respond_array(scope, send, headers, encoded)
-
-
-def _event(scope: Scope) -> str:
-    event: str = scope["path_params"]["event"]
-    if "\ufffd" in event:  # the server puts this character where the bytes were not UTF-8; it may also have been sent
-        try:
-            unquote_to_bytes(scope.get("raw_path") or b"").decode()
-        except UnicodeDecodeError:
-            raise BadRequest("event: the name is not percent-encoded UTF-8") from None
-    return event
 
 
 def _parse(pairs: list[tuple[str, str]]) -> _Query:

@@ -6,7 +6,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from difflib import get_close_matches
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
 
@@ -75,6 +75,17 @@ def header(scope: Scope, name: bytes) -> str | None:
         if key == name:
             value = line if value is None else value + b", " + line
     return None if value is None else value.strip(b" \t").decode("latin-1")
+
+
+def event_of(scope: Scope) -> str:
+    """Returns the event that the path names. Raises BadRequest."""
+    event: str = scope["path_params"]["event"]
+    if "\ufffd" in event:  # the server puts this character where the bytes were not UTF-8; it may also have been sent
+        try:
+            unquote_to_bytes(scope.get("raw_path") or b"").decode()
+        except UnicodeDecodeError:
+            raise BadRequest("event: the name is not percent-encoded UTF-8") from None
+    return event
 
 
 class Parameters:

@@ -1,0 +1,102 @@
+"""``GET /schema/{event}`` and ``GET /types.d.ts``: the types of the data, as JSON Schema and as TypeScript."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+from starlette.types import Receive, Scope, Send
+
+from broker.broker import Broker
+from broker.errors import BadRequest, Unavailable
+from broker.names import Filter
+from broker.records import EventId
+from broker.schema import DIALECT, SAMPLES_MAX
+from broker.settings import KIB
+from broker.web.requests import Header, Parameters, event_of, header, reader
+
+_SCHEMA = b"application/schema+json"
+_TEXT = b"text/plain; charset=utf-8"  # so that a browser shows it
+_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"vary", b"Authorization, Cookie"))
+_PARAMETERS = Parameters("versions", mistaken={"versions": ("version", "limit", "count", "samples", "history")})
+_NUMBER = re.compile(r"[1-9][0-9]?\Z")
+_PORTION_BYTES = 64 * KIB
+
+
+class Types:
+    """The two endpoints.
+
+    Mutable state: a lock, because types are inferred for one request at a time; and the newest declarations, with the
+    id as of which they are."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._inferring = asyncio.Lock()
+        self._declarations: tuple[EventId, bytes] | None = None
+
+    async def schema(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await reader(scope, self._broker)
+        name = event_of(scope)
+        filter = Filter.parse([name], patterns_max=1)
+        versions = _versions(_PARAMETERS.read(scope))
+        if versions > 1 and not filter.names:
+            raise BadRequest("versions: it is for one event; for a prefix, the newest version of each event counts")
+        if await self._unchanged(scope, send):
+            return
+        async with self._inferring:
+            event_id, schema = await self._broker.schema(filter, versions)
+        text = json.dumps({"$schema": DIALECT, "title": name} | schema, indent=2, ensure_ascii=False)
+        # A key may contain half a surrogate pair, which UTF-8 cannot express; its escape is valid JSON.
+        await self._respond(send, event_id, _SCHEMA, text.encode(errors="backslashreplace") + b"\n")
+
+    async def declarations(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await reader(scope, self._broker)
+        if await self._unchanged(scope, send):
+            return
+        asked = self._broker.state_id()
+        async with self._inferring:
+            known = self._declarations
+            # While this request waited, the declarations may have been made for another one.
+            if known is None or known[0].epoch != asked.epoch or known[0].position < asked.position:
+                event_id, text = await self._broker.types()
+                known = self._declarations = event_id, text.encode()
+        await self._respond(send, known[0], _TEXT, known[1])
+
+    async def _unchanged(self, scope: Scope, send: Send) -> bool:
+        """Responds with 304 if the client has the response as of now. Returns whether it did."""
+        event_id = self._broker.state_id()
+        if _tag(event_id) not in (header(scope, b"if-none-match") or "").encode():
+            return False
+        await send({"type": "http.response.start", "status": 304, "headers": _headers(event_id)})
+        await send({"type": "http.response.body"})
+        return True
+
+    async def _respond(self, send: Send, event_id: EventId, media: bytes, body: bytes) -> None:
+        """Sends the body in portions, so that a slow client does not keep all of it in memory."""
+        headers = [*_headers(event_id), (b"content-type", media), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for start in range(0, len(body), _PORTION_BYTES):
+            portion = body[start : start + _PORTION_BYTES]
+            try:
+                async with asyncio.timeout(self._broker.settings.subscriber_stall_s):
+                    await send({"type": "http.response.body", "body": portion, "more_body": True})
+            except TimeoutError:
+                raise Unavailable("the client does not read the response") from None  # this closes the connection
+        await send({"type": "http.response.body"})
+
+
+def _headers(event_id: EventId) -> list[Header]:
+    return [*_HEADERS, (b"etag", _tag(event_id)), (b"last-event-id", str(event_id).encode())]
+
+
+def _tag(event_id: EventId) -> bytes:
+    """Returns the ``ETag``. For one URL, the response depends on the state alone."""
+    return b'"%b"' % str(event_id).encode()
+
+
+def _versions(pairs: list[tuple[str, str]]) -> int:
+    values = [value for _, value in pairs] or ["1"]
+    if len(values) > 1 or not _NUMBER.match(values[0]) or int(values[0]) > SAMPLES_MAX:
+        raise BadRequest(f"versions: expected one number from 1 to {SAMPLES_MAX}")
+    return int(values[0])
