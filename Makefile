@@ -6,12 +6,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JS := tests/clients/js
+PAGE := tests/browser/vite
 ASSETS := src/broker/web/assets
 
 serve: $(VENV)/.runs
 	@$(BIN)/broker serve --data ./tmp
 
-test: $(VENV)/.tests $(JS)/node_modules/.installed
+test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.installed
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
@@ -49,7 +50,7 @@ soak: $(VENV)/.tests $(JS)/node_modules/.installed
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
-	rm -rf $(JS)/node_modules tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
+	rm -rf $(JS)/node_modules $(PAGE)/node_modules tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -75,10 +76,10 @@ $(VENV)/.tests: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.runs
 
 # Without Node.js nothing of JavaScript's is tested or checked, which `make test` says; with CI set that is an error.
-$(JS)/node_modules/.installed: $(JS)/package-lock.json
+%/node_modules/.installed: %/package-lock.json
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
-	  echo "installing the JavaScript libraries that are tested (once)" >&2; \
-	  npm --prefix $(JS) ci --silent --no-audit --no-fund && touch $@; \
+	  echo "installing the JavaScript packages of $* (once)" >&2; \
+	  npm --prefix $* ci --silent --no-audit --no-fund && touch $@; \
 	else \
 	  echo "JAVASCRIPT IS NOT TESTED: it needs Node.js and npm (Debian: apt install nodejs npm)" >&2; \
 	  [ -z "$$CI" ]; \

@@ -55,6 +55,10 @@ class SettingTable:
         (), "header names", "request headers that pages may send, in addition to those that Broker knows (CORS)",
         "some libraries add a header, such as `baggage`; if it is not allowed, the browser blocks the request",
     )  # fmt: skip
+    static: Path | None = _set(
+        None, "folder", "a built front-end, which Broker serves at `/`; it has an `index.html`",
+        "a page that Broker serves has the same origin as the API, so it needs no CORS and no second server",
+    )  # fmt: skip
     tls_certificate: Path | None = _set(
         None, "PEM file", "the certificate; with it Broker serves https",
         "no proxy is needed for https; after SIGHUP, new connections use the renewed file",

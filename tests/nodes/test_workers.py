@@ -56,6 +56,20 @@ def test_every_worker_has_its_part_of_the_connections_and_all_see_every_record(s
     assert all(each == seen[0] for each in seen)
 
 
+def test_every_worker_serves_the_front_end_and_a_wrong_folder_is_refused(tmp_path: Path, database: str) -> None:
+    page = tmp_path / "dist" / "index.html"
+    page.parent.mkdir()
+    options = ("--database", database, "--workers", str(WORKERS), "--static", str(page.parent))
+    assert f"Error: static (argument): {page.parent} has no index.html" in stderr_of(
+        broker("serve", "--port", "0", *options), 1
+    )
+    page.write_text("the page")
+    with ServerProcess(tmp_path, *options) as server:
+        server.wait_for_log(f"shows the front-end in {page.parent}")
+        for _ in range(40):  # each by a connection of its own
+            assert httpx.get(f"{server.url}/login", headers={"Sec-Fetch-Mode": "navigate"}).text == "the page"
+
+
 def test_a_worker_that_dies_is_started_again_and_its_readers_miss_nothing(server: ServerProcess) -> None:
     with server.client("ada") as client, ExitStack() as stack:
         readers = [stack.enter_context(streaming(server)) for _ in range(20)]

@@ -39,7 +39,8 @@ class ThreadServer(ServerProcess):
         )
         config.load()
         config.ssl = tls
-        self.server = Server(config, self.broker, Admission(self.broker.settings, self.broker.hub), "a test")
+        admission = Admission(self.broker.settings, self.broker.hub)
+        self.server = Server(config, self.broker, admission, "a test", lambda *_: None)
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)

@@ -127,7 +127,7 @@ def test_an_empty_database_is_refused_lest_another_log_is_served(arguments: dict
 BAD: dict[str, str] = {
     "host": "http://x", "port": "x", "data": "mysql://x/y", "database": "mysql://x/y", "workers": "2", "origin": "x",
     "allow_header": "a b", "tls_certificate": "x", "tls_key": "x", "token_secret": "short", "metrics_token": "a\nb",
-    "trusted_proxies": "x", "signup": "x", "events_public": "x",
+    "trusted_proxies": "x", "signup": "x", "events_public": "x", "static": "mysql://x/y",
 } | {each.name: "often" for each in TABLE if each.metadata["unit"] == "rates"}  # fmt: skip
 
 

@@ -208,6 +208,26 @@ def test_an_answer_that_nobody_reads_is_cut_off(tmp_path: Path) -> None:
                 assert not all_of(sock).endswith(b"0\r\n\r\n"), "all of the answer came"
 
 
+def test_a_client_that_reads_slowly_gets_all_of_an_answer(tmp_path: Path) -> None:
+    """The kernel's buffer takes more only when a good part of it is free: what it has sent counts as progress, too."""
+    with ServerProcess(tmp_path, subscriber_stall_s=SOON_S) as server, server.client("ada") as client:
+        for _ in range(12):
+            assert client.post("/insert", json={"event": "big", "data": "x" * 900_000}).status_code == 201
+        token = client.headers["Authorization"].encode()
+        with closing(socket.socket()) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            sock.connect(("127.0.0.1", server.port))
+            sock.sendall(
+                b"GET /collections/big HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: %b\r\n\r\n" % token
+            )
+            sock.settimeout(BOUND_S)
+            begun = time.monotonic()
+            while time.monotonic() - begun < 5 * SOON_S:  # at some 200 KB a second
+                assert sock.recv(20_000)
+                time.sleep(0.1)
+            assert all_of(sock).endswith(b"]\n\r\n0\r\n\r\n")
+
+
 def test_a_stream_is_not_touched_by_these_limits(strict: ServerProcess) -> None:
     with streaming(strict) as reader, strict.client("ada") as client:
         reader.wait("$ready")

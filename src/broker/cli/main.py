@@ -56,6 +56,7 @@ def main() -> None:
 @click.option(
     "--workers", help=f"Processes that share the port; more than 1 need --database.  [default: {_DEFAULTS.workers}]"
 )
+@click.option("--static", metavar="DIR", help="Serves a built front-end at /: the folder that has its index.html.")
 @click.option(
     "--origin", multiple=True,
     help="The origin of web pages that may call, or *; repeatable.  [default: every port of http://localhost and "
@@ -72,7 +73,8 @@ def main() -> None:
 @click.option("--verbose", envvar="BROKER_VERBOSE", show_envvar=True, is_flag=True, help="Log more.")
 def serve_command(
     host: str | None, port: str | None, data: str | None, database: str | None, workers: str | None,
-    origin: tuple[str, ...], allow_header: tuple[str, ...], config: Path | None, more: tuple[str, ...], verbose: bool,
+    static: str | None, origin: tuple[str, ...], allow_header: tuple[str, ...], config: Path | None,
+    more: tuple[str, ...], verbose: bool,
 ) -> None:  # fmt: skip
     """Run the server."""
     ignore_hangups()
@@ -86,8 +88,8 @@ def serve_command(
             raise click.ClickException(f"--set {known or '…'}: expected NAME=VALUE, such as heartbeat_s=10")
         arguments[name] = value
     options = {
-        "host": host, "port": port, "data": data, "database": database, "workers": workers, "origin": origin or None,
-        "allow_header": allow_header or None,
+        "host": host, "port": port, "data": data, "database": database, "workers": workers, "static": static,
+        "origin": origin or None, "allow_header": allow_header or None,
     }  # fmt: skip
     arguments |= {name: value for name, value in options.items() if value is not None}
     with clear_errors():

@@ -32,6 +32,19 @@ class Transport(Protocol):
     def get_extra_info(self, name: str, /) -> Any: ...
 
 
+def unsent(transport: Transport) -> int:
+    """Returns how many of the bytes that were written the reader has not acknowledged. They are in the transport's
+    buffer, and in the kernel's send buffer, which only Linux can be asked about.
+
+    The kernel accepts more bytes only when a large part of its buffer is free. So the progress of a slow reader is
+    visible in the kernel's buffer long before the transport's buffer becomes smaller."""
+    sock = transport.get_extra_info("socket")
+    queued = 0
+    if sock is not None and sys.platform == "linux" and sock.fileno() >= 0:
+        queued = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return transport.get_write_buffer_size() + queued
+
+
 class StreamTransport(NamedTuple):
     """The connection that a subscriber writes to, as it is when the subscriber becomes its protocol."""
 
@@ -172,15 +185,7 @@ class Subscriber(asyncio.Protocol):
                 self.cut_off()
 
     def _unsent(self) -> int:
-        """Returns how many bytes the reader has not acknowledged. They are in ``_unwritten``, in the transport's
-        buffer, and in the kernel's send buffer, which only Linux can be asked about. The kernel accepts more bytes only
-        when a large part of its buffer is free. So the progress of a slow reader is visible in the kernel's buffer long
-        before ``_unwritten`` or the transport's buffer becomes smaller."""
-        sock = self.transport.get_extra_info("socket")
-        queued = 0
-        if sock is not None and sys.platform == "linux" and sock.fileno() >= 0:
-            queued = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        return len(self._unwritten) + self.transport.get_write_buffer_size() + queued
+        return len(self._unwritten) + unsent(self.transport)
 
     # The end
 

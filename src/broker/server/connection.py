@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from broker.addresses import canonical
 from broker.errors import BadRequest, BrokerError, encode_problem
 from broker.live.handover import EXTENSION
+from broker.live.subscriber import unsent
 from broker.server.admission import Admission
 from broker.server.handover import ConnectionHandover
 from broker.server.receiving import Part, Receiving
@@ -25,9 +26,9 @@ class Connection(HttpToolsProtocol):
     """Handles a connection from its first byte to its end, or until it is handed over to a subscriber.
 
     Mutable state, in addition to Uvicorn's: the address under which the connection is counted (``_address``), the
-    progress of the request that is being received (``_receiving``), the time at which writing was last paused because
-    the client does not read (``_write_paused_at``), and the reason if a request was refused while it was parsed
-    (``_refusal``)."""
+    progress of the request that is being received (``_receiving``), the time since which a client that should read has
+    read nothing (``_write_paused_at``) and how many bytes it had not read then (``_unsent``), and the reason if a
+    request was refused while it was parsed (``_refusal``)."""
 
     def __init__(self, *args: Any, admission: Admission, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -35,6 +36,7 @@ class Connection(HttpToolsProtocol):
         self._address: str | None = None  # None: the connection is not counted
         self._receiving = Receiving(admission.settings, self.loop.time())
         self._write_paused_at = 0.0
+        self._unsent = 0
         self._refusal: BrokerError | None = None  # if set: the error to respond with when the parser stops
 
     # Start and end
@@ -148,14 +150,14 @@ class Connection(HttpToolsProtocol):
     # Limits
 
     def pause_writing(self) -> None:
-        self._write_paused_at = self.loop.time()
+        self._write_paused_at, self._unsent = self.loop.time(), unsent(self.transport)
         super().pause_writing()
 
     def check(self, now: float) -> None:
         """Ends the connection if it is too slow: see ``admission.Checked``."""
         if self.transport is None or self.transport.is_closing():
             return
-        if self.flow.write_paused and now - self._write_paused_at > self._admission.settings.subscriber_stall_s:
+        if self.flow.write_paused and self._stalls(now):
             self.transport.abort()  # the client does not read the response
         elif self.flow.read_paused:
             self._receiving.restart_clock(now)  # the client cannot send, because we do not read
@@ -164,6 +166,14 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()  # the client sent no request, so it gets no response
             else:
                 self._refuse(problem)
+
+    def _stalls(self, now: float) -> bool:
+        """Returns whether the client has read nothing for too long. Nothing is written while writing is paused, so each
+        byte that it reads makes ``unsent`` smaller."""
+        left = unsent(self.transport)
+        if left < self._unsent:
+            self._write_paused_at, self._unsent = now, left
+        return now - self._write_paused_at > self._admission.settings.subscriber_stall_s
 
     def _refuse(self, problem: BrokerError) -> None:
         """Closes the connection. Responds with the problem first, unless that would disturb another response."""

@@ -10,6 +10,8 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import uvicorn
 
@@ -41,17 +43,23 @@ def set_up_logging(*, verbose: bool = False, name: str = "") -> None:
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # psycopg warns when it cannot clean up a lost connection
 
 
-def log_address(address: str, place: str, how: str = "") -> None:
-    """Logs that Broker serves: at which address, and where its data is. ``how`` is added to the address."""
+def log_address(address: str, place: str, static: Path | None, how: str = "") -> None:
+    """Logs that Broker serves: at which address, where its data is, and what is at ``/``. ``how`` is added to the
+    address."""
     logger.info("Broker serves on %s%s (Ctrl-C stops it); data in %s", address, how, place)
-    logger.info("API documentation: %s/docs", address)
+    if static is None:
+        logger.info("API documentation: %s/docs", address)
+    else:  # a browser that opens /docs gets the front-end, like at every other address
+        logger.info("%s/ shows the front-end in %s", address, static)
 
 
-async def serve(settings: Settings, worker: str = "", serving: Callable[[str, str], None] = log_address) -> None:
+async def serve(settings: Settings, worker: str = "", serving: Callable[[str, str], None] | None = None) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises SettingsError.
 
     ``worker`` is the name of this process if several worker processes share the port, otherwise empty. ``serving`` is
-    called once connections are accepted, with the address of the server and the location of the data."""
+    called once connections are accepted, with the address of the server and the location of the data; without it, they
+    are logged."""
+    serving = serving or partial(log_address, static=settings.static)
     hung_up = asyncio.Event()
     with on_hangup(hung_up.set):
         raise_file_limit()
@@ -59,12 +67,13 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
         # The objects that exist by now stay in memory until the end, so garbage collections need not visit them.
         gc.freeze()
         broker = Broker(settings)
+        app = App(broker, worker)
         admission = Admission(settings, broker.hub)
         with listening(settings, shared=bool(worker)) as listeners:
             await broker.start()
             try:
                 config = uvicorn.Config(
-                    App(broker, worker), ws="none", lifespan="off", loop="none",
+                    app, ws="none", lifespan="off", loop="none",
                     forwarded_allow_ips=spellings(settings.trusted_proxies), server_header=False, access_log=False,
                     log_config=None, backlog=settings.backlog,
                     timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
@@ -111,7 +120,7 @@ class Server(uvicorn.Server):
         broker: Broker,
         admission: Admission,
         address: str,
-        serving: Callable[[str, str], None] = log_address,
+        serving: Callable[[str, str], None],
     ) -> None:
         super().__init__(config)
         self.servers = []

@@ -149,7 +149,8 @@ class Supervisor:
             for number in range(1, self._settings.workers + 1):
                 news = await self._start(number)
                 keepers.append(asyncio.create_task(self._keep(number)))
-            log_address(news.address, news.place, f" with {self._settings.workers} workers")
+            settings = self._settings
+            log_address(news.address, news.place, settings.static, f" with {settings.workers} workers")
             await asyncio.gather(*keepers)
         finally:
             for keeper in keepers:

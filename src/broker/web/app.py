@@ -14,6 +14,7 @@ from broker.errors import Unavailable
 from broker.settings import Settings, read_settings
 from broker.web.accounts import Accounts
 from broker.web.cancel import Cancel
+from broker.web.front_end import FrontEnd, navigates
 from broker.web.health import Health
 from broker.web.insert import Insert
 from broker.web.log import Log
@@ -65,12 +66,17 @@ class App:
     Mutable state: ``refusals`` counts the error responses by status; ``Problems`` adds to it, ``Metrics`` reads it."""
 
     def __init__(self, broker: Broker, worker: str = "") -> None:
-        """``worker`` is the name of this process among several behind one port, which its metrics carry."""
+        """``worker`` is the name of this process among several behind one port, which its metrics carry. Raises
+        SettingsError."""
         self.broker = broker
+        folder = broker.settings.static
+        self._front_end = FrontEnd(broker.settings, folder) if folder is not None else None
         refusals: Counter[int] = Counter()
         self.routes = _routes(broker, Metrics(broker, refusals, worker))
         # redirect_slashes would send a client that mistyped /insert/ somewhere else, without its body.
         self._router = Router(self.routes, redirect_slashes=False, lifespan=self.lifespan)
+        if self._front_end is not None:
+            self._router.default = self._no_route
         self._http = CORS(Problems(self._run, refusals), broker.settings.origin, broker.settings.allow_header)
 
     @contextlib.asynccontextmanager
@@ -93,7 +99,18 @@ class App:
         # Starlette's router responds to an unknown path by itself, unless an app is in the scope: then it raises, and
         # ``Problems`` responds.
         scope.setdefault("app", self)
-        await self._router(scope, receive, send)
+        # Somebody who opens or reloads /login in a browser wants the page that has this route, and not the API's 405.
+        if self._front_end is not None and scope["method"] in ("GET", "HEAD") and navigates(scope):
+            await self._front_end.respond(scope, receive, send, fallback=True)
+        else:
+            await self._router(scope, receive, send)
+
+    async def _no_route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Responds where no route of the API is, if there is a front-end."""
+        if self._front_end is not None and scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            await self._front_end.respond(scope, receive, send)
+        else:
+            await self._router.not_found(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None) -> App:
