@@ -10,12 +10,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from uuid import UUID
 
 from broker.accounts.accounts import Accounts
 from broker.addresses import client_key
-from broker.errors import BadRequest, NotFound, SettingsError, TooManyRequests, Unavailable
+from broker.errors import BadRequest, SettingsError, TooManyRequests, Unavailable
 from broker.live.catchup import Catchup
 from broker.live.frames import Frame
 from broker.live.history import History
@@ -25,14 +24,13 @@ from broker.live.relay import Relay
 from broker.live.scheduler import Scheduler
 from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
+from broker.live.types import Types
 from broker.names import Filter, check_name
-from broker.records import REMOVAL, Cancel, EventId, NewRecord, Record
-from broker.schema import SAMPLES_MAX, Schema, infer
+from broker.records import Cancel, EventId, NewRecord, Record
 from broker.settings import KIB, MIB, Settings
 from broker.store.base import Commit, Head, LogPage, Store, Version
 from broker.store.outage import NO_DRIVER
 from broker.store.sqlite.store import SQLiteStore
-from broker.typescript import declarations
 from broker.users import User
 
 logger = logging.getLogger("broker")
@@ -40,11 +38,6 @@ logger = logging.getLogger("broker")
 _LOG_PAGE_BYTES = 1 * MIB
 _PENDING_RECORDS = 500  # pending records that are read at a time
 _STATE_RECORDS, _STATE_BYTES = 250, 128 * KIB  # of a state of another time, that are read at a time
-# How long it may take to infer types, and for how long this may hold the interpreter before other threads have their
-# turn, which is as long.
-_INFERRING_S = 5.0
-_TURN_S = 0.001
-_EXAMINED_MAX = 100  # records of the log among which the older versions of an event are looked for
 _REACHED_S = 10.0  # how long a caller waits for the relay to reach an id; usually it takes milliseconds
 
 
@@ -90,25 +83,6 @@ class Statistics:
     writes_waiting: int  # records and other writes that are accepted, and not committed yet
 
 
-class _Turns:
-    """A thread that computes calls this object again and again. It gives the other threads of this process their turns,
-    and returns whether the thread should finish, because its time is over or the node stops.
-
-    Mutable state: when the current turn of the thread began."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-        self._began = time.monotonic()
-        self._deadline = self._began + _INFERRING_S
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if now - self._began > _TURN_S:
-            time.sleep(_TURN_S)
-            self._began = now = time.monotonic()
-        return now > self._deadline or not self._broker.running
-
-
 class Broker:
     """One node. ``start`` starts its parts in the order in which a record passes through them (docs/architecture.md),
     and ``stop`` stops them in the reverse order.
@@ -123,6 +97,7 @@ class Broker:
         self.hub = Hub(settings)
         self.relay = Relay(self.store, self.hub, settings)
         self.history = History(self.store, self.relay)
+        self.types = Types(self.store, self.relay)
         self.scheduler = Scheduler(self.store, settings)
         self.catchup = Catchup(self.store, self.relay, self.hub, settings)
         self.accounts = Accounts(self.store, settings, self.clock)
@@ -169,6 +144,7 @@ class Broker:
         if not self.running:
             return
         self.running = False
+        self.types.stop()
         await self.close_streams()
         await self.catchup.stop()
         for task in reversed(self._tasks):
@@ -340,41 +316,6 @@ class Broker:
         if ended is not None and event_id.position > ended:
             raise _unknown(parameter)
         return event_id.position
-
-    # Types
-
-    async def schema(self, filter: Filter, versions: int) -> tuple[EventId, Schema]:
-        """Returns the schema that the latest records of the selected events have in common, and the id as of which they
-        are the latest. Only the newest of these records count, and if it is one event with several ``versions``, so do
-        its versions before the latest. Raises NotFound if no such event has state, and Unavailable."""
-        event_id = self.state_id()
-        frames, _ = await self.state(Selection(filter, newest_first=True, limit=SAMPLES_MAX))
-        if not frames:
-            raise NotFound("no event of this name has state: nothing was inserted yet, or it is removed")
-        older = await self._older(frames[0], versions - 1) if versions > 1 else []
-        samples = chain((frame.record().data for frame in frames), older)
-        return event_id, await asyncio.to_thread(infer, samples, _Turns(self))
-
-    async def _older(self, latest: Frame, versions: int) -> list[bytes]:
-        """Returns the data of the newest versions of an event that were published before this one."""
-        found: list[bytes] = []
-        _, portions = await self.log_page(latest.event, None, _EXAMINED_MAX, descending=True)
-        async for records in portions:
-            found += [
-                record.data
-                for record in records
-                if record.position is not None and record.position < latest.position and record.data != REMOVAL
-            ]
-            if len(found) >= versions:
-                break
-        return found[:versions]
-
-    async def types(self) -> tuple[EventId, str]:
-        """Returns TypeScript that declares the types of the latest records of all events, and the id as of which they
-        are the latest."""
-        event_id = self.state_id()
-        frames, _ = await self.state(Selection())
-        return event_id, await asyncio.to_thread(declarations, frames, _Turns(self))
 
     # The stream
 

@@ -25,15 +25,10 @@ _PORTION_BYTES = 64 * KIB
 
 
 class Types:
-    """The two endpoints.
-
-    Mutable state: a lock, because types are inferred for one request at a time; and the newest declarations, with the
-    id as of which they are."""
+    """The two endpoints."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._inferring = asyncio.Lock()
-        self._declarations: tuple[EventId, bytes] | None = None
 
     async def schema(self, scope: Scope, receive: Receive, send: Send) -> None:
         await reader(scope, self._broker)
@@ -44,24 +39,16 @@ class Types:
             raise BadRequest("versions: it is for one event; for a prefix, the newest version of each event counts")
         if await self._unchanged(scope, send):
             return
-        async with self._inferring:
-            event_id, schema = await self._broker.schema(filter, versions)
+        event_id, schema = await self._broker.types.schema(filter, versions)
         text = json.dumps({"$schema": DIALECT, "title": name} | schema, indent=2, ensure_ascii=False)
         # A key may contain half a surrogate pair, which UTF-8 cannot express; its escape is valid JSON.
         await self._respond(send, event_id, _SCHEMA, text.encode(errors="backslashreplace") + b"\n")
 
     async def declarations(self, scope: Scope, receive: Receive, send: Send) -> None:
         await reader(scope, self._broker)
-        if await self._unchanged(scope, send):
-            return
-        asked = self._broker.state_id()
-        async with self._inferring:
-            known = self._declarations
-            # While this request waited, the declarations may have been made for another one.
-            if known is None or known[0].epoch != asked.epoch or known[0].position < asked.position:
-                event_id, text = await self._broker.types()
-                known = self._declarations = event_id, text.encode()
-        await self._respond(send, known[0], _TEXT, known[1])
+        if not await self._unchanged(scope, send):
+            event_id, text = await self._broker.types.declarations()
+            await self._respond(send, event_id, _TEXT, text)
 
     async def _unchanged(self, scope: Scope, send: Send) -> bool:
         """Responds with 304 if the client has the response as of now. Returns whether it did."""
