@@ -12,6 +12,7 @@ SLOWEST = [
     "faults/test_disk.py",
     "faults/test_kills.py",
     "docs/test_openapi.py",
+    "web/test_compiler.py",
     "web/test_throttle.py",
     "web/test_accounts.py",
     "nodes/test_postgres_neighbours.py",
