@@ -17,6 +17,7 @@ from starlette.types import Message
 
 from broker import Broker, Settings
 from broker.errors import NotFound, Unavailable
+from broker.live import types
 from broker.names import Filter
 from broker.records import NewRecord, make_uuid
 from broker.web.schema import Types
@@ -279,15 +280,27 @@ async def test_the_use_cases_return_the_id_of_the_state(tmp_path: Path) -> None:
     broker = Broker(Settings(data=tmp_path))
     async with broker.lifespan():
         with pytest.raises(NotFound):
-            await broker.schema(Filter.parse(["a"], 1), 1)
-        assert (await broker.types())[0] == broker.state_id()
+            await broker.types.schema(Filter.parse(["a"], 1), 1)
+        assert (await broker.types.declarations())[0] == broker.state_id()
         for data in (b"1", b'"x"'):
             await broker.insert([NewRecord(make_uuid(1), "a", data, "ada")])
-        event_id, found = await broker.schema(Filter.parse(["a"], 1), 2)
+        event_id, found = await broker.types.schema(Filter.parse(["a"], 1), 2)
         assert (event_id, found) == (broker.state_id(), {"type": ["integer", "string"]})
     with pytest.raises(Unavailable):
-        await broker.schema(Filter.parse(["a"], 1), 2)
-    assert json.dumps((await broker.schema(Filter.parse(["a"], 1), 1))[1]) == "{}"  # it stops at once
+        await broker.types.schema(Filter.parse(["a"], 1), 2)
+    assert json.dumps((await broker.types.schema(Filter.parse(["a"], 1), 1))[1]) == "{}"  # it stops at once
+
+
+@pytest.mark.anyio
+async def test_callers_are_refused_when_too_many_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(types, "_WAITING_MAX", 3)
+    broker = Broker(Settings(data=tmp_path))
+    async with broker.lifespan():
+        await broker.insert([NewRecord(make_uuid(1), "a", b"1", "ada")])
+        asked = [broker.types.schema(Filter.parse(["a"], 1), 1) for _ in range(10)]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [isinstance(each, Unavailable) for each in found] == [False] * 4 + [True] * 6
+        assert (await broker.types.schema(Filter.parse(["a"], 1), 1))[1] == {"type": "integer"}
 
 
 @pytest.mark.anyio

@@ -25,7 +25,7 @@ _INFERRING_S = 5.0
 _TURN_S = 0.001
 _EXAMINED_MAX = 100  # records of the log among which the older versions of an event are looked for
 _PAGE_BYTES = 1 * MIB
-_WAITING_MAX = 16  # callers that wait for the types of others; beyond, they are refused
+_WAITING_MAX = 64  # callers that wait for the types of others; beyond, they are refused
 
 
 class Types:
