@@ -19,6 +19,12 @@ from tests.support.commands import command, refused
 from tests.support.servers import BOUND_S, ServerProcess, wait_for
 
 
+@pytest.fixture(autouse=True)
+def without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have logged in to another server."""
+    monkeypatch.setenv("BROKER_TOKEN_FILE", "/nonexistent/token")
+
+
 @pytest.fixture(name="own", scope="module")
 def make_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server of these tests alone, so that the types change only by their inserts."""
@@ -135,6 +141,7 @@ def test_it_prints_again_after_each_change(own: ServerProcess, ada_here: httpx.C
         for lines, data in ((first, "text"), (second, None)):
             while lines[-1] != "}\n":
                 lines.append(watching.stdout.readline())
+                assert lines[-1], watching.stderr and watching.stderr.read()  # it has ended
             if data is not None:
                 insert(ada_here, "again", data)
         assert interrupted(watching) == ""
