@@ -217,7 +217,8 @@ def test_the_javascript_of_the_readme_runs_in_a_browser(tmp_path: Path, browser:
 
 
 # What the README's two files use of React, so that they are checked without installing it.
-REACT = """
+REACT = """interface ImportMeta { env: { DEV: boolean } }
+
 declare module "react" {
   export function useState<T>(initial: T): [T, (next: T | ((now: T) => T)) => void];
   export function useEffect(effect: () => () => void, dependencies: readonly unknown[]): void;
@@ -228,8 +229,9 @@ declare module "react/jsx-runtime" {
     interface IntrinsicElements {
       button: { key?: unknown; onClick?: () => unknown; children: unknown };
       form: { action: (form: FormData) => Promise<void>; children: unknown };
-      input: { name: string; type?: string; placeholder?: string };
-      p: { children: unknown };
+      input: { name: string; type?: string; autoComplete?: string };
+      label: { children: unknown };
+      p: { role?: string; children: unknown };
     }
   }
   export const jsx: unknown, jsxs: unknown, Fragment: unknown;
