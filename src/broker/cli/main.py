@@ -23,8 +23,8 @@ from broker.cli.records import RECORD_COMMANDS
 from broker.cli.values import check_json, without_mark
 from broker.errors import BadRequest
 from broker.origins import LOCAL_ORIGINS
-from broker.server.hangup import ignore_hangups
 from broker.server.run import set_up_logging
+from broker.server.signals import ignore_hangups
 from broker.server.workers import run
 from broker.settings import TABLE, Settings, read_settings
 from broker.users import UserView

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
 
 import uvicorn
 
@@ -19,8 +19,8 @@ from broker.errors import SettingsError
 from broker.server.acceptor import Acceptor
 from broker.server.admission import Admission
 from broker.server.connection import Connection
-from broker.server.hangup import on_hangup
 from broker.server.listeners import address_of, listening, raise_file_limit
+from broker.server.signals import on_signals
 from broker.server.tls import server_context
 from broker.settings import Settings
 from broker.web.app import App
@@ -52,51 +52,44 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
 
     ``worker`` is the name of this process if several worker processes share the port, otherwise empty. ``serving`` is
     called once connections are accepted, with the address of the server and the location of the data."""
-    hung_up = asyncio.Event()
-    with on_hangup(hung_up.set):
-        raise_file_limit()
-        context = server_context(settings)
+    raise_file_limit()
+    broker = Broker(settings)
+    config = uvicorn.Config(
+        App(broker, worker), ws="none", lifespan="off", loop="none",
+        forwarded_allow_ips=spellings(settings.trusted_proxies), server_header=False, access_log=False,
+        log_config=None, backlog=settings.backlog,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
+    )  # fmt: skip
+    config.load()
+    with on_signals(partial(_reload, config, settings), signal.SIGHUP):
+        config.ssl = server_context(settings)
         # The objects that exist by now stay in memory until the end, so garbage collections need not visit them.
         gc.freeze()
-        broker = Broker(settings)
         admission = Admission(settings, broker.hub)
         with listening(settings, shared=bool(worker)) as listeners:
             await broker.start()
             try:
-                config = uvicorn.Config(
-                    App(broker, worker), ws="none", lifespan="off", loop="none",
-                    forwarded_allow_ips=spellings(settings.trusted_proxies), server_header=False, access_log=False,
-                    log_config=None, backlog=settings.backlog,
-                    timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
-                )  # fmt: skip
-                config.load()
-                config.ssl = context
                 server = Server(config, broker, admission, address_of(settings, listeners), serving)
                 sweep = asyncio.create_task(admission.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # every protocol is a Connection, which has ``check``
-                reload = asyncio.create_task(_reload(config, settings, hung_up))
                 try:
                     await server.serve(listeners)
                 finally:
                     sweep.cancel()
-                    reload.cancel()
             finally:
                 await broker.stop()
 
 
-async def _reload(config: uvicorn.Config, settings: Settings, hung_up: asyncio.Event) -> None:
-    """Runs until it is cancelled: reads the TLS files again at each SIGHUP. Open connections are not affected."""
-    while True:
-        await hung_up.wait()
-        hung_up.clear()
-        try:
-            config.ssl = server_context(settings)
-        except SettingsError as error:
-            logger.error("SIGHUP: %s; the certificate that was loaded before stays in use", error)
-            continue
-        if config.ssl is None:
-            logger.info("SIGHUP: there is nothing to reload, as TLS is off; other settings need a restart")
-        else:
-            logger.info("SIGHUP: new connections get the certificate in %s", settings.tls_certificate)
+def _reload(config: uvicorn.Config, settings: Settings) -> None:
+    """Reads the TLS files again, after a SIGHUP. Open connections are not affected."""
+    try:
+        config.ssl = server_context(settings)
+    except SettingsError as error:
+        logger.error("SIGHUP: %s; the certificate that was loaded before stays in use", error)
+        return
+    if config.ssl is None:
+        logger.info("SIGHUP: there is nothing to reload, as TLS is off; other settings need a restart")
+    else:
+        logger.info("SIGHUP: new connections get the certificate in %s", settings.tls_certificate)
 
 
 class Server(uvicorn.Server):
@@ -146,17 +139,9 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         await closing
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops the server on SIGINT and SIGTERM, so that the process then ends normally.
 
-        Uvicorn's own method would raise the signal again after the stop."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        Uvicorn would raise the signals that it has captured again after the stop, so they are forgotten."""
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()
