@@ -13,7 +13,6 @@ import msgspec
 import uvloop
 
 from broker import __version__, raw_json
-from broker.cli.boundary import clear_errors
 from broker.cli.client import ClientError
 from broker.cli.connection import certificate, client, client_options, connect, home, token_file_option, url_option
 from broker.cli.operations import COMMANDS
@@ -89,11 +88,10 @@ def serve_command(
         "allow_header": allow_header or None,
     }  # fmt: skip
     arguments |= {name: value for name, value in options.items() if value is not None}
-    with clear_errors():
-        settings = read_settings(arguments, file=config, file_source=file_source())
-        if "origin" not in settings.sources:
-            settings = replace(settings, origin=LOCAL_ORIGINS)
-        uvloop.run(run(settings))
+    settings = read_settings(arguments, file=config, file_source=file_source())
+    if "origin" not in settings.sources:
+        settings = replace(settings, origin=LOCAL_ORIGINS)
+    uvloop.run(run(settings))
 
 
 @main.group("user")
@@ -112,9 +110,8 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
     """Create a user, and print it."""
     info = without_mark(info)
     check_json(info, "--info")
-    with clear_errors():
-        body = f'{{"username":{json.dumps(username)},"password":{json.dumps(password)},"info":{info}}}'
-        click.echo(_user(client(**options, needs_token=False).post("/users", body.encode())))
+    body = f'{{"username":{json.dumps(username)},"password":{json.dumps(password)},"info":{info}}}'
+    click.echo(_user(client(**options, needs_token=False).post("/users", body.encode())))
 
 
 @main.command("login")
@@ -128,14 +125,13 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
 @token_file_option
 def login(username: str, password: str, url: str, ca: Path | None, token_file: Path) -> None:
     """Log in, and keep the token in a file that only you can read."""
-    with clear_errors():
-        file = home(token_file) or token_file
-        answer = connect(url, ca).post("/login", {"username": username, "password": password})
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.unlink(missing_ok=True)
-        private = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(private, "w", encoding="ascii") as output:
-            output.write(json.loads(answer)["jwt"] + "\n")
+    file = home(token_file) or token_file
+    answer = connect(url, ca).post("/login", {"username": username, "password": password})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    private = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(private, "w", encoding="ascii") as output:
+        output.write(json.loads(answer)["jwt"] + "\n")
     click.echo(f"logged in as {username}; the token is in {file}", err=True)
 
 

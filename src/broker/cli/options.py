@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import click
 from click.core import ParameterSource
 
+from broker.cli.boundary import clear_errors
 from broker.setting_values import check_unquoted, to_path
 
 _MARK = "\0"  # a character that no argument of a process can contain
@@ -95,7 +96,8 @@ class PathOption(click.Path):
 
 class Commands(click.Group):
     """A group of commands with better messages: for an unknown option, how to give a value that begins with a hyphen;
-    and of a URL that was typed in the wrong place, none shows the password."""
+    and of a URL that was typed in the wrong place, none shows the password. What goes wrong in a command is a message,
+    too."""
 
     # Old names of commands, which still work. They are in no list, and in no documentation.
     renamed: ClassVar[dict[str, str]] = {"copy": "move"}
@@ -109,7 +111,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with clear_errors():
+                return super().invoke(ctx)
         except click.NoSuchOption as error:
             message = f"{error.message.removesuffix('.')}; a value that begins with - needs -- before it"
             raise click.NoSuchOption(error.option_name, message, error.possibilities, error.ctx) from None
