@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 _TIMEOUT_S = 30.0  # for each read; a stream's is longer if its heartbeats are further apart than 15 s
 _LATE_S = 5.0  # how late a heartbeat may be
@@ -204,14 +204,15 @@ def silence_s(ready: str) -> float:
     return 2 * heartbeat_s + _LATE_S if 0 < heartbeat_s <= _HEARTBEAT_MAX_S else 0.0
 
 
-def check_token(token: str) -> None:
-    """Raises ValueError for a token that cannot stand in a header. The message does not show it, as http.client's
-    would."""
+def check_token(token: str) -> str:
+    """Returns the token. Raises ValueError if it cannot stand in a header. The message does not show it, as
+    http.client's would."""
     if not re.fullmatch(r"[\x21-\x7e]*", token):
         raise ValueError(
             "the token has a blank, a line break or another character that no header may have; copy it again, or get "
             "another one: broker login"
         )
+    return token
 
 
 def check_id(last_id: str) -> None:
@@ -224,10 +225,6 @@ def query_of(events: Iterable[str], **parameters: object) -> str:
     """The query for a filter and further parameters, without those that are None."""
     pairs = [("event", event) for event in events] + [each for each in parameters.items() if each[1] is not None]
     return "?" + urlencode(pairs) if pairs else ""
-
-
-def collection(event: str, limit: int | None, newest_first: bool) -> str:
-    return f"/collections/{quote(event)}{query_of((), limit=limit, order='desc' if newest_first else 'asc')}"
 
 
 def _advice(reason: object) -> str:

@@ -116,7 +116,7 @@ def verify_command(file: Path | None, data: Path | None, config: Path | None) ->
 
 
 @click.command("export")
-@click.argument("file", default="-", type=PathOption(allow_dash=True))
+@click.argument("file", default=Path("-"), type=PathOption())
 @_of_folder
 def export_command(file: Path, data: Path | None, config: Path | None) -> None:
     """Write users and log as lines of JSON to a new FILE, or standard output; also while the server runs."""

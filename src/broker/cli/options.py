@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,19 +47,37 @@ class Text(click.ParamType):  # type: ignore[type-arg] # not generic before clic
 
     name = "text"
 
+    def __init__(self, check: Callable[[str], Any] = str) -> None:
+        """``check`` returns the value for the text, or raises ValueError with a sentence."""
+        self._check = check
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if param is None or ctx is None or _source(param, ctx) is ParameterSource.DEFAULT:
             return value
-        text = str(value).strip()
+        text = self.trimmed(os.fspath(value))
+        if not text and _source(param, ctx) is ParameterSource.ENVIRONMENT:
+            return param.get_default(ctx)
         try:
+            if not text:
+                raise ValueError(f"empty; give a {self.name}, or leave it out")
             check_unquoted(text)
+            return self._check(text)
         except ValueError as error:
             raise click.ClickException(f"{_given_by(param, ctx)}: {error}") from None
-        if text:
-            return text
-        if _source(param, ctx) is ParameterSource.ENVIRONMENT:
-            return param.get_default(ctx)
-        raise click.ClickException(f"{_given_by(param, ctx)}: empty; give a value, or leave it out")
+
+    def trimmed(self, text: str) -> str:
+        return text.strip()
+
+
+class PathOption(Text, click.Path):
+    """A path, without line breaks at its end. A URL is refused: files would be named after it and its password."""
+
+    def __init__(self) -> None:
+        click.Path.__init__(self, path_type=Path)
+        Text.__init__(self, to_path)
+
+    def trimmed(self, text: str) -> str:
+        return text.rstrip("\r\n")
 
 
 class Password(click.ParamType):  # type: ignore[type-arg] # as above
@@ -71,27 +90,6 @@ class Password(click.ParamType):  # type: ignore[type-arg] # as above
         if param is not None and ctx is not None and _source(param, ctx) is ParameterSource.ENVIRONMENT:
             return str(value).rstrip("\r\n")
         return value
-
-
-class PathOption(click.Path):
-    """A path, without line breaks at its end. A URL is refused: files would be named after it and its password."""
-
-    def __init__(self, *, allow_dash: bool = False) -> None:
-        super().__init__(allow_dash=allow_dash, path_type=Path)
-
-    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if param is None or ctx is None:
-            return super().convert(value, param, ctx)
-        text = os.fspath(value).rstrip("\r\n")
-        if not text and _source(param, ctx) is ParameterSource.ENVIRONMENT:
-            return param.get_default(ctx)
-        try:
-            if not text:
-                raise ValueError("empty; give a path, or leave it out")
-            path = to_path(text)
-        except ValueError as error:
-            raise click.ClickException(f"{_given_by(param, ctx)}: {error}") from None
-        return super().convert(str(path), param, ctx)
 
 
 class Commands(click.Group):

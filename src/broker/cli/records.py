@@ -14,7 +14,7 @@ from urllib.parse import quote
 import click
 
 from broker.cli.batches import Item, Refused, Sender, batches_of, with_uuid
-from broker.cli.client import Client, ClientError, Unsure, check_id, collection, query_of
+from broker.cli.client import Client, ClientError, Unsure, check_id, query_of
 from broker.cli.connection import client, client_options, named
 from broker.cli.options import PathOption, WithNumbers
 from broker.cli.values import amount, check_json, new_uuid, without_mark
@@ -33,7 +33,7 @@ _SHOWN = 20  # names of events that `broker remove` shows
 @click.option("--remove", is_flag=True, help="Remove the event: insert null, in place of DATA.")
 @click.option("--log-only", is_flag=True, help="Keep it in the log; never publish it.")
 @click.option("--uuid", help="A uuid of your own, so that an insert that was cut off can be sent again.")
-@click.option("--file", type=PathOption(allow_dash=True), help="Insert the records of FILE, one a line; - is stdin.")
+@click.option("--file", type=PathOption(), help="Insert the records of FILE, one a line; - is stdin.")
 @client_options
 def insert(
     event: str | None, data: str | None, at: str | None, until: str | None, if_latest: str | None, late: str | None,
@@ -130,7 +130,8 @@ def listen(events: tuple[str, ...], last_event_id: str, count: int | None, recor
 @client_options
 def log(event: str, limit: int | None, newest_first: bool, **options: Any) -> None:
     """Print the log of an event, one record a line."""
-    for line in client(**options).lines(collection(event, limit, newest_first)):
+    query = query_of((), limit=limit, order="desc" if newest_first else "asc")
+    for line in client(**options).lines(f"/collections/{quote(event)}{query}"):
         click.echo(line)
 
 
