@@ -14,6 +14,7 @@ from psycopg.pq import TransactionStatus
 from broker.errors import SettingsError
 from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
 from broker.store.postgres.database import LOCK, MOVE_LOCK, Database, open_log
+from broker.store.postgres.statements import PostgresTables
 from broker.store.tables import Counters
 
 # The command reports each failure once, as an error. Without a handler, Python would also print psycopg's warnings.
@@ -54,7 +55,7 @@ class PostgresLog:
                 self._db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             yield
 
-    def existing(self) -> Content | None:
+    def begin(self) -> Content | None:
         content = self.content()
         return content if content.rows["records"] or content.rows["users"] else None
 
@@ -93,14 +94,12 @@ class PostgresLog:
             raise SettingsError(f"{self._database.refusal(error)}; {AGAIN}") from error
 
     def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        columns = COPIED[table]
-        if "uuid" in columns.values():
-            rows = (_with_uuids(row, columns.values()) for row in rows)
-        names = ", ".join(_name(table, name) for name in columns)
+        names = ", ".join(_name(table, name) for name in COPIED[table])
         query = f"COPY broker.{table} ({names}) FROM STDIN"
         with self._refusing(), self._db.cursor() as cursor, cursor.copy(query) as copy:
             for row in rows:
-                copy.write_row(row)
+                # The only values in bytes are uuids. PostgreSQL reads them in hexadecimal.
+                copy.write_row([value.hex() if isinstance(value, bytes) else value for value in row])
 
     def finish(self, content: Content, secret: str | None) -> None:
         with self._refusing():
@@ -108,11 +107,8 @@ class PostgresLog:
             # No cluster is stored with the epoch. The node that starts first stores its own, so that the move does not
             # count as a fail-over, and the epoch continues.
             self._db.cursor().executemany("INSERT INTO broker.epochs VALUES (%s, %s, NULL)", content.epochs.items())
-            counters = ", ".join(f"{name} = %s" for name in Counters._fields)
-            self._db.execute(
-                f"UPDATE broker.state SET {counters}, token_secret = coalesce(%s, token_secret)".encode(),  # noqa: S608
-                (*content.counters, secret),
-            )
+            PostgresTables(self._db, content.counters, None).put_counters(content.counters)
+            self._db.execute("UPDATE broker.state SET token_secret = coalesce(%s, token_secret)", (secret,))
 
     def commit(self) -> None:
         try:
@@ -140,10 +136,3 @@ class PostgresLog:
 def _name(table: str, column: str) -> str:
     """Returns the column's name on PostgreSQL, where ``user`` is a reserved word."""
     return "username" if column == "user" and table != "users" else column
-
-
-def _with_uuids(row: tuple[Any, ...], kinds: Iterable[str]) -> tuple[Any, ...]:
-    """Returns a row in which each uuid has the form that PostgreSQL reads."""
-    return tuple(
-        value.hex() if kind == "uuid" and value is not None else value for value, kind in zip(row, kinds, strict=True)
-    )
