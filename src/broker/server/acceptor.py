@@ -20,7 +20,7 @@ class Acceptor:
     With the event loop's server, a connection would not be counted before its handshake is complete. So thousands of
     connections that never complete it could use up all open files, in spite of the limits.
 
-    Mutable state: the task that accepts connections, and a task for each handshake in progress."""
+    Mutable state: the task that accepts connections. The handshakes in progress are its children, and end with it."""
 
     def __init__(
         self,
@@ -35,7 +35,6 @@ class Acceptor:
         self._admission = admission
         self._make = make
         self._loop = asyncio.get_running_loop()
-        self._handshakes: set[asyncio.Task[None]] = set()
         listener.setblocking(False)
         self._accepting = self._loop.create_task(self._accept())
 
@@ -43,36 +42,33 @@ class Acceptor:
         self._accepting.cancel()
 
     async def wait_closed(self) -> None:
-        for task in self._handshakes:
-            task.cancel()
-        await asyncio.gather(self._accepting, *self._handshakes, return_exceptions=True)
+        await asyncio.gather(self._accepting, return_exceptions=True)
 
     async def _accept(self) -> None:
-        while True:
-            try:
-                connection, peer = await self._loop.sock_accept(self._listener)
-            except OSError:
-                await asyncio.sleep(_FULL_S)
-                continue
-            task = self._loop.create_task(self._shake_hands(connection, peer[0]))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+        async with asyncio.TaskGroup() as handshakes:
+            while True:
+                try:
+                    connection, peer = await self._loop.sock_accept(self._listener)
+                except OSError:
+                    await asyncio.sleep(_FULL_S)
+                    continue
+                handshakes.create_task(self._shake_hands(connection, peer[0]))
 
     async def _shake_hands(self, connection: socket, address: str) -> None:
+        """Raises nothing but CancelledError: any other error would end all handshakes."""
         bound_s = self._admission.settings.head_timeout_s
         protocol = self._make()
-        if not protocol.enter(address):
-            protocol.leave()
-            connection.close()
-            return
         try:
-            await self._loop.connect_accepted_socket(
-                lambda: protocol, connection, ssl=self._context(),
-                ssl_handshake_timeout=bound_s, ssl_shutdown_timeout=bound_s,
-            )  # fmt: skip
-        except BaseException as error:  # the handshake failed or took too long: close the connection
-            protocol.leave()
-            with contextlib.suppress(OSError):
-                connection.close()
-            if not isinstance(error, OSError):
-                raise
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(connection.close)
+                on_failure.callback(protocol.leave)
+                if protocol.enter(address):
+                    await self._loop.connect_accepted_socket(
+                        lambda: protocol, connection, ssl=self._context(),
+                        ssl_handshake_timeout=bound_s, ssl_shutdown_timeout=bound_s,
+                    )  # fmt: skip
+                    on_failure.pop_all()
+        except OSError:  # the handshake failed or took too long
+            pass
+        except Exception as error:
+            self._loop.call_exception_handler({"message": "a TLS handshake failed", "exception": error})

@@ -16,7 +16,7 @@ from broker.live.handover import EXTENSION
 from broker.server.admission import Admission
 from broker.server.handover import ConnectionHandover
 from broker.server.receiving import Part, Receiving
-from broker.server.responses import in_one_write, without_chunks
+from broker.server.responses import adapted
 
 _PIPELINED_MAX = 32  # requests that wait after an unanswered one; the connection is closed if there are more
 
@@ -130,8 +130,9 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _PIPELINED_MAX:
             raise ValueError("too many requests at once")
         super().on_headers_complete()
-        # The task of this request has been created, but has not run yet, so its scope can still be changed.
-        if _may_be_a_stream(self.cycle):
+        # The response may be a stream: only the route decides that, and the check saves work for requests that cannot
+        # be streams. The task of this request has been created, but has not run yet, so its scope can still be changed.
+        if b"/events" in self.cycle.scope["raw_path"]:
             offer = ConnectionHandover(self, self.cycle, self._admission.settings)
             self.scope["extensions"] = {EXTENSION: offer}  # type: ignore[dict-item] # Uvicorn's type for an extension is a dict
 
@@ -152,7 +153,7 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
 
     def check(self, now: float) -> None:
-        """Ends the connection if it is too slow: see ``admission.Checked``."""
+        """Ends the connection if it is too slow. ``now`` is in seconds of the loop's clock."""
         if self.transport is None or self.transport.is_closing():
             return
         if self.flow.write_paused and now - self._write_paused_at > self._admission.settings.subscriber_stall_s:
@@ -181,16 +182,4 @@ class Connection(HttpToolsProtocol):
     # Sending a response
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # Starlette's type
-        if cycle.scope["http_version"] == "1.0":
-            app = without_chunks(app, cycle)
-        joined = in_one_write(app, cycle)
-        super()._start_asgi_task(cycle, joined)  # type: ignore[arg-type] # Starlette and Uvicorn have a type each
-
-
-def _may_be_a_stream(cycle: RequestResponseCycle) -> bool:
-    """Returns whether the response may be a stream. True does not mean that it is a stream, because only the route
-    decides that. The check saves work for requests that cannot be streams.
-
-    It uses the path of the request itself, because the connection's ``url`` belongs to the request that was parsed
-    last, which may have been pipelined after this one."""
-    return b"/events" in cycle.scope["raw_path"]
+        super()._start_asgi_task(cycle, adapted(app, cycle))  # type: ignore[arg-type] # Starlette and Uvicorn have a type each

@@ -70,7 +70,7 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
             await broker.start()
             try:
                 server = Server(config, broker, admission, address_of(settings, listeners), serving)
-                sweep = asyncio.create_task(admission.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # every protocol is a Connection, which has ``check``
+                sweep = asyncio.create_task(admission.sweep(lambda: server.server_state.connections))
                 try:
                     await server.serve(listeners)
                 finally:
