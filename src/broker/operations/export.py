@@ -118,11 +118,10 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
     try:
         with reading(file) as log:
             log.execute("BEGIN")
-            epochs = dict(log.execute("SELECT epoch, ended FROM epochs"))
             users, records = log.execute(
                 "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM records)"
             ).fetchone()
-            yield _encode(Head(FORMAT, epochs, users, records)) + b"\n"
+            yield _encode(Head(FORMAT, SQLiteTables(log).epochs(), users, records)) + b"\n"
             for username, user_id, info, *rest in log.execute(
                 """SELECT username, id, CAST(info AS BLOB), password_hash, gen, disabled, created_us FROM users
                    ORDER BY created_us"""
@@ -254,24 +253,20 @@ def _derive(log: sqlite3.Connection) -> None:
         """INSERT INTO pending SELECT due_us, number FROM records WHERE NOT log_only
            AND number NOT IN (SELECT number FROM publications) AND number NOT IN (SELECT number FROM cancellations)"""
     )
+    removal = {"removal": REMOVAL.decode()}
     log.execute(
-        f"""INSERT INTO events
-           SELECT event, position, bytes, pending, max(bytes, largest), removed, until_us FROM (
-               SELECT n.event, n.position, iif(n.removed, 0, coalesce(length(CAST(r.data AS BLOB)), 0)) AS bytes,
-                      n.pending, n.largest, n.removed, e.until_us
-               FROM (
-                   SELECT event, max(position) AS position, sum(pending) AS pending, max(largest) AS largest,
-                          max(removed) AS removed
-                   FROM (
-                       SELECT event, position, 0 AS pending, 0 AS largest, removed FROM ({LATEST})
-                       UNION ALL
-                       SELECT event, NULL, count(*), max(iif(data = :removal, 0, length(CAST(data AS BLOB)))), 0
-                       FROM pending JOIN records USING (number) GROUP BY event
-                   ) GROUP BY event
-               ) n LEFT JOIN publications p USING (position) LEFT JOIN records r USING (number)
-               LEFT JOIN endings e USING (number)
+        f"""INSERT INTO events SELECT event, position, bytes, 0, bytes, removed, until_us FROM (
+               SELECT l.*, iif(removed, 0, length(CAST(data AS BLOB))) AS bytes, until_us FROM ({LATEST}) l
+               JOIN publications USING (position) JOIN records USING (number) LEFT JOIN endings USING (number)
            )""",  # noqa: S608 (constants)
-        {"removal": REMOVAL.decode()},
+        removal,
+    )
+    log.execute(
+        """INSERT INTO events
+           SELECT event, NULL, 0, count(*), max(iif(data = :removal, 0, length(CAST(data AS BLOB)))), 0, NULL
+           FROM pending JOIN records USING (number) WHERE true GROUP BY event
+           ON CONFLICT (event) DO UPDATE SET pending = excluded.pending, reserved = max(reserved, excluded.reserved)""",
+        removal,
     )
     # All removals of the log are kept, so their floor is 0. The server's first transaction forgets those above its
     # limit ``removals_kept``.

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import Connection
@@ -13,7 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from broker.errors import SettingsError
 from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
-from broker.store.postgres.database import LOCK, MOVE_LOCK, Database, open_log
+from broker.store.postgres.database import LOCK, MOVE_LOCK, Database, one_row, open_log
 from broker.store.postgres.statements import PostgresTables
 from broker.store.tables import Counters
 
@@ -46,7 +47,7 @@ class PostgresLog:
             self._db, _ = open_log(self._database, new=self._new)
         with contextlib.closing(self._db):
             with self._refusing():
-                if self._row(f"SELECT pg_try_advisory_lock({MOVE_LOCK})") == (False,):
+                if one_row(self._db, f"SELECT pg_try_advisory_lock({MOVE_LOCK})") == (False,):
                     raise SettingsError(
                         f"another `broker move` works on {self._database.name}; wait until it has ended"
                     )
@@ -62,40 +63,36 @@ class PostgresLog:
     def content(self) -> Content:
         with self._refusing():
             return Content(
-                {table: self._row(f"SELECT count(*) FROM broker.{table}")[0] for table in COPIED},  # noqa: S608
-                self._row("SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM broker.records")[0],
-                Counters(*self._row(f"SELECT {', '.join(Counters._fields)} FROM broker.state")),  # noqa: S608 (constants)
+                {table: one_row(self._db, f"SELECT count(*) FROM broker.{table}")[0] for table in COPIED},  # noqa: S608
+                one_row(self._db, "SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM broker.records")[0],
+                Counters(*one_row(self._db, f"SELECT {', '.join(Counters._fields)} FROM broker.state")),  # noqa: S608 (constants)
                 dict(self._db.execute("SELECT epoch, ended FROM broker.epochs").fetchall()),
             )
 
     def mark(self) -> Mark:
         with self._refusing():
-            return Mark(*self._row("SELECT moved, arrived FROM broker.state"))
+            return Mark(*one_row(self._db, "SELECT moved, arrived FROM broker.state"))
 
     def secret(self) -> str | None:
         with self._refusing():
-            return str(self._row("SELECT token_secret FROM broker.state")[0])
+            return str(one_row(self._db, "SELECT token_secret FROM broker.state")[0])
 
     def rows(self, table: str) -> Generator[tuple[Any, ...]]:
-        columns = COPIED[table]
-        select = ", ".join(
-            f"uuid_send({name})" if kind == "uuid" else _name(table, name) for name, kind in columns.items()
-        )
-        query = f"COPY (SELECT {select} FROM broker.{table}) TO STDOUT"  # noqa: S608 (constants only)
-        with self._refusing(), self._db.cursor() as cursor, cursor.copy(query) as copy:
-            copy.set_types(["bytea" if kind == "uuid" else kind for kind in columns.values()])
-            yield from copy.rows()
+        select = f"SELECT {_names(table)} FROM broker.{table}"  # noqa: S608 (constants only)
+        with self._refusing(), self._db.cursor() as cursor:
+            types = [column.type_code for column in cursor.execute(f"{select} LIMIT 0").description or ()]
+            with cursor.copy(f"COPY ({select}) TO STDOUT") as copy:
+                copy.set_types(types)
+                for row in copy.rows():
+                    yield tuple(value.bytes if isinstance(value, UUID) else value for value in row)
 
     def put_mark(self, mark: Mark) -> None:
-        try:
+        with self._refusing(AGAIN):
             self._db.execute("UPDATE broker.state SET moved = %s, arrived = %s", mark)
             self._db.commit()
-        except psycopg.Error as error:
-            raise SettingsError(f"{self._database.refusal(error)}; {AGAIN}") from error
 
     def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        names = ", ".join(_name(table, name) for name in COPIED[table])
-        query = f"COPY broker.{table} ({names}) FROM STDIN"
+        query = f"COPY broker.{table} ({_names(table)}) FROM STDIN"
         with self._refusing(), self._db.cursor() as cursor, cursor.copy(query) as copy:
             for row in rows:
                 # The only values in bytes are uuids. PostgreSQL reads them in hexadecimal.
@@ -120,19 +117,14 @@ class PostgresLog:
                 raise NotCommitted(str(self._database.refusal(error))) from error
             raise SettingsError(f"{self._database.refusal(error)}; {AGAIN}") from error
 
-    def _row(self, query: str) -> Any:
-        row = self._db.execute(query).fetchone()
-        assert row is not None, query
-        return row
-
     @contextlib.contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def _refusing(self, advice: str = "") -> Iterator[None]:
         try:
             yield
         except (psycopg.Error, OSError) as error:
-            raise self._database.refusal(error) from error
+            raise SettingsError(f"{self._database.refusal(error)}{advice and f'; {advice}'}") from error
 
 
-def _name(table: str, column: str) -> str:
-    """Returns the column's name on PostgreSQL, where ``user`` is a reserved word."""
-    return "username" if column == "user" and table != "users" else column
+def _names(table: str) -> str:
+    """Returns the names of the columns on PostgreSQL, where ``user`` is a reserved word."""
+    return ", ".join("username" if name == "user" else name for name in COPIED[table])

@@ -48,8 +48,7 @@ class SQLiteSource:
 
     def mark(self) -> Mark:
         with self._refusing():
-            moved, arrived = self._log.execute("SELECT moved, arrived FROM state").fetchone()
-        return Mark(moved, bool(arrived))
+            return Mark(*self._log.execute("SELECT moved, arrived FROM state").fetchone())
 
     def secret(self) -> str | None:
         file = self._folder / "token-secret"

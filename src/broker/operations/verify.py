@@ -16,6 +16,7 @@ import msgspec
 from broker import raw_json
 from broker.errors import BadRequest, SettingsError
 from broker.names import check_name
+from broker.operations.content import COPIED, empty_log
 from broker.operations.faults import FAULTS, ORDER
 from broker.records import JSON_NUMBER, REMOVAL, parse_timestamp
 from broker.store.sqlite.errors import Meaning, meaning_of
@@ -26,9 +27,7 @@ from broker.users import check_username, username_key
 RESTORE = "put your last good backup in its place with `broker restore`"
 
 _REPORT_EVERY = 1_000  # records; the progress is reported each time that this many are checked
-_TABLES = frozenset(
-    {"records", "publications", "cancellations", "endings", "pending", "events", "state", "epochs", "users"}
-)
+_TABLES = {*COPIED, "epochs", "state"}
 _MAGIC = b"SQLite format 3\0"
 # The exceptions that are raised when the values of a damaged row are read.
 _UNREADABLE = (BadRequest, ValueError, TypeError, AttributeError)
@@ -154,9 +153,7 @@ def _compare_schema(log: sqlite3.Connection) -> Iterator[Fault]:
     if not 0 < version <= MIGRATIONS.newest:
         yield Fault(f"the schema's version is none that this Broker knows (1 to {MIGRATIONS.newest})", str(version))
         return
-    with contextlib.closing(sqlite3.connect(":memory:")) as made:
-        for script in MIGRATIONS.upto(version):
-            made.executescript(script)
+    with empty_log(version) as made:
         missing = set(made.execute(_SCHEMA)) - set(log.execute(_SCHEMA))
     for kind, name in sorted({row[:2] for row in missing}):
         columns = ", ".join(sorted(column for *both, column, _ in missing if both == [kind, name]))
