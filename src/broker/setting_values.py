@@ -110,9 +110,9 @@ def check_range(setting: Field[Any], value: Any) -> None:
     """Raises ValueError for a number that is too small or too large."""
     if isinstance(value, int) and not isinstance(value, bool):
         lowest, highest = int(setting.name != "port"), _HIGHEST.get(setting.name, _WHOLE_MAX)
-        if not lowest <= value <= highest:
-            if value < lowest:
-                raise ValueError(f"too small; give {lowest} or more")
+        if value < lowest:
+            raise ValueError(f"too small; give {lowest} or more")
+        if value > highest:
             raise ValueError(f"too large; give {highest:,} at most")
     if isinstance(value, float) and not 0 < value <= _SECONDS_MAX:
         raise ValueError(f"give more than 0 {setting.metadata['unit']}, and {_SECONDS_MAX:,} at most")

@@ -10,10 +10,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 _TIMEOUT_S = 30.0  # for each read; a stream's is longer if its heartbeats are further apart than 15 s
@@ -35,8 +34,7 @@ class ClientError(Exception):
         self.index = index
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One event of the stream."""
 
     id: str
@@ -195,13 +193,11 @@ def parse(lines: Iterator[str], last_id: str = "") -> Iterator[tuple[str, Messag
 def silence_s(ready: str) -> float:
     """After how many seconds without a byte a stream counts as dead: two heartbeats and some delay. ``ready`` is the
     data of its ``$ready``, which says how often heartbeats come; if it does not, the result is 0."""
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         heartbeat_s = json.loads(ready)["heartbeat"]
-    except (ValueError, KeyError, TypeError):
-        return 0.0
-    if isinstance(heartbeat_s, bool) or not isinstance(heartbeat_s, int | float):
-        return 0.0
-    return 2 * heartbeat_s + _LATE_S if 0 < heartbeat_s <= _HEARTBEAT_MAX_S else 0.0
+        if type(heartbeat_s) in (int, float) and 0 < heartbeat_s <= _HEARTBEAT_MAX_S:
+            return float(2 * heartbeat_s + _LATE_S)
+    return 0.0
 
 
 def check_token(token: str) -> str:

@@ -17,7 +17,7 @@ from broker.cli.client import ClientError
 from broker.cli.connection import certificate, client, client_options, connect, home, token_file_option, url_option
 from broker.cli.operations import COMMANDS
 from broker.cli.options import Commands, Password, PathOption, file_source
-from broker.cli.process import prepare
+from broker.cli.process import open_standard_files, speak_utf8
 from broker.cli.records import RECORD_COMMANDS
 from broker.cli.values import check_json, without_mark
 from broker.errors import BadRequest
@@ -34,7 +34,8 @@ _user_decoder = msgspec.json.Decoder(UserView)
 
 def console_script() -> None:
     """The command ``broker``: this process is its own. A program that calls ``main`` keeps its process as it is."""
-    prepare()
+    speak_utf8()
+    open_standard_files()
     main(prog_name="broker")
 
 

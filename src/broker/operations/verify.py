@@ -217,11 +217,9 @@ def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
             log.text_factory = lambda text: text.decode(errors="surrogateescape")
             tables = {name for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             missing = _TABLES - tables
-            if "endings" in missing and schema_version(log, file) < _WITH_REMOVALS:
-                missing -= {"endings"}
-                if not missing:
-                    log.executescript(_NEWEST_FORM)
-            if missing:
+            if missing == {"endings"} and schema_version(log, file) < _WITH_REMOVALS:
+                log.executescript(_NEWEST_FORM)
+            elif missing:
                 raise SettingsError(f"{file} is no log of Broker: it has no table {min(missing)!r}")
             schema_version(log, file)
             log.execute("PRAGMA query_only = ON")

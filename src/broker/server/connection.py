@@ -115,10 +115,8 @@ class Connection(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
     def on_headers_complete(self) -> None:
-        # The whole request may have arrived in one segment, so the size of the segment says nothing about the headers.
-        self._refusal = self._receiving.headers_too_large(
-            len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        )
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        self._refusal = self._receiving.too_large(headers=size)
         if self._refusal is not None:
             raise ValueError("too large")  # stops the parser: see data_received
         if self.parser.should_upgrade():
