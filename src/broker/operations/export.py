@@ -17,7 +17,7 @@ from broker import raw_json
 from broker.errors import BadRequest, SettingsError
 from broker.names import check_name
 from broker.operations.backup import new_file, open_epoch
-from broker.operations.faults import COUNT, LATEST
+from broker.operations.faults import COUNT, LATEST, WAITING
 from broker.operations.verify import RECORDS, check_account, check_times, check_until, find_faults, reading
 from broker.records import REMOVAL, parse_timestamp, parse_uuid
 from broker.store.sqlite.file import locked, open_database, roll_back
@@ -262,10 +262,8 @@ def _derive(log: sqlite3.Connection) -> None:
         removal,
     )
     log.execute(
-        """INSERT INTO events
-           SELECT event, NULL, 0, count(*), max(iif(data = :removal, 0, length(CAST(data AS BLOB)))), 0, NULL
-           FROM pending JOIN records USING (number) WHERE true GROUP BY event
-           ON CONFLICT (event) DO UPDATE SET pending = excluded.pending, reserved = max(reserved, excluded.reserved)""",
+        f"""INSERT INTO events SELECT event, NULL, 0, waiting, largest, 0, NULL FROM ({WAITING}) WHERE true
+           ON CONFLICT (event) DO UPDATE SET pending = excluded.pending, reserved = max(reserved, excluded.reserved)""",  # noqa: S608
         removal,
     )
     # All removals of the log are kept, so their floor is 0. The server's first transaction forgets those above its

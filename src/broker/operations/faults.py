@@ -14,6 +14,12 @@ LATEST = """
     ) WHERE NOT (removal AND no_state) GROUP BY event
 """
 
+# How many records of each event are pending, and the size of the largest of them.
+WAITING = """
+    SELECT event, count(*) AS waiting, max(iif(data IS :removal, 0, length(CAST(data AS BLOB)))) AS largest
+    FROM pending JOIN records USING (number) GROUP BY event
+"""
+
 _COUNTED = "last_number, head, total_bytes, event_names, reserved_bytes, removals"
 # The counters that follow from the rows of the other tables.
 COUNT = """
@@ -107,9 +113,7 @@ FAULTS = (
             (SELECT inserted_us FROM records ORDER BY number DESC LIMIT 1)
         )"""),
     ("an event has another number of pending records than it says",
-     """SELECT event FROM events LEFT JOIN
-        (SELECT r.event, count(*) AS waiting FROM pending p JOIN records r USING (number) GROUP BY r.event)
-        USING (event) WHERE pending != coalesce(waiting, 0)"""),
+     f"SELECT event FROM events LEFT JOIN ({WAITING}) USING (event) WHERE pending != coalesce(waiting, 0)"),  # noqa: S608
     ("an event has a latest or pending records, but no row in the table events",
      f"""SELECT event FROM ({LATEST}) l, state WHERE event NOT IN (SELECT event FROM events)
         AND NOT (removed AND position <= removals_floor)
@@ -122,15 +126,12 @@ FAULTS = (
     # is that *some* record of the event has this size. A removal needs no bytes, but older versions of Broker reserved
     # the length of its data.
     ("an event reserves another number of bytes than its records may need",
-     """SELECT event FROM events e LEFT JOIN (
-            SELECT r.event, max(iif(r.data IS :removal, 0, length(CAST(r.data AS BLOB)))) AS largest
-            FROM pending p JOIN records r USING (number) GROUP BY r.event
-        ) w USING (event)
+     f"""SELECT event FROM events e LEFT JOIN ({WAITING}) USING (event)
         WHERE reserved < max(bytes, coalesce(largest, 0)) OR (pending = 0 AND reserved != bytes)
         OR (pending AND NOT EXISTS (
             SELECT 1 FROM records r WHERE r.event = e.event AND NOT r.log_only
             AND (length(CAST(r.data AS BLOB)) = e.reserved OR (r.data IS :removal AND e.reserved = 0))
-        ))"""),
+        ))"""),  # noqa: S608
     ("a row of the table endings has neither an end (until) nor a version that its record ends, or both",
      """SELECT number FROM endings
         WHERE (until IS NULL) != (until_us IS NULL) OR (until IS NULL) = (ends IS NULL)"""),

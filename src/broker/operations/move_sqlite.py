@@ -19,16 +19,30 @@ from broker.store.sqlite.secret import keep_secret, read_secret
 from broker.store.sqlite.statements import SQLiteTables
 
 
-class SQLiteSource:
-    """Implements ``move.Source``.
-
-    Mutable state: the connection, with the one transaction that reads the log and sets the mark."""
+class _SQLiteLog:
+    """What the source and the target have in common. Mutable state: the connection."""
 
     def __init__(self, folder: Path) -> None:
         self.address = str(folder.resolve())
         self._folder = folder
         self._file = folder / "broker.db"
         self._log: sqlite3.Connection
+
+    def content(self) -> Content:
+        with self._refusing():
+            return _content(self._log)
+
+    def _refusing(self, advice: str = "nothing was moved") -> AbstractContextManager[None]:
+        return refusing(f"use {self._folder}", advice)
+
+
+class SQLiteSource(_SQLiteLog):
+    """Implements ``move.Source``.
+
+    The connection has one transaction, which reads the log and sets the mark."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         with reading(self._file):  # a folder without a log is refused before anything is made in the target
             pass
 
@@ -41,10 +55,6 @@ class SQLiteSource:
                 yield
             finally:
                 roll_back(self._log)
-
-    def content(self) -> Content:
-        with self._refusing():
-            return _content(self._log)
 
     def mark(self) -> Mark:
         with self._refusing():
@@ -65,22 +75,16 @@ class SQLiteSource:
             if self._log.in_transaction:
                 self._log.execute("COMMIT")
 
-    def _refusing(self, advice: str = "nothing was moved") -> AbstractContextManager[None]:
-        return refusing(f"use {self._folder}", advice)
 
-
-class SQLiteTarget:
+class SQLiteTarget(_SQLiteLog):
     """Implements ``move.Target``. It fills a new file under another name. The commit gives the file its name, so that
     this is the only step that can still fail then.
 
-    Mutable state: the connection, and the new file."""
+    Mutable state, in addition: the new file."""
 
     def __init__(self, folder: Path) -> None:
-        self.address = str(folder.resolve())
-        self._folder = folder
-        self._file = folder / "broker.db"
+        super().__init__(folder)
         self._new = contextlib.ExitStack()  # when it is closed without an error, the new file gets its name
-        self._log: sqlite3.Connection
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -116,9 +120,6 @@ class SQLiteTarget:
             keep_secret(self._folder / "token-secret", secret)
         for folder in (self._folder, self._folder.resolve().parent):  # the folder itself may be new
             sync(folder)
-
-    def content(self) -> Content:
-        return _content(self._log)
 
     def commit(self) -> None:
         try:
