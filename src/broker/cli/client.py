@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 _TIMEOUT_S = 30.0  # for each read; a stream's is longer if its heartbeats are further apart than 15 s
@@ -53,12 +53,11 @@ class Client:
         self._timeout_s = timeout_s
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=tls))
 
-    def post(self, path: str, body: Any | bytes | None = None, headers: dict[str, str] | None = None) -> str:
-        """Sends JSON, given as bytes or as a value, and returns the response's JSON, without the line feed at its end.
+    def post(self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> str:
+        """Sends JSON, and returns the response's JSON, without the line feed at its end.
 
         Raises ClientError."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with self._open("POST", path, data if body is not None else None, headers) as response, _cut_off():
+        with self._open("POST", path, body, headers) as response, _cut_off():
             return response.read().decode().removesuffix("\n")
 
     def lines(self, path: str) -> Iterator[str]:

@@ -127,7 +127,8 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
 def login(username: str, password: str, url: str, ca: Path | None, token_file: Path) -> None:
     """Log in, and keep the token in a file that only you can read."""
     file = home(token_file) or token_file
-    answer = connect(url, ca).post("/login", {"username": username, "password": password})
+    body = json.dumps({"username": username, "password": password})
+    answer = connect(url, ca).post("/login", body.encode())
     file.parent.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
     private = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -107,7 +107,6 @@ def _items(lines: BinaryIO, source: str) -> Iterator[Item]:
 def listen(events: tuple[str, ...], last_event_id: str, count: int | None, records: bool, **options: Any) -> None:
     """Print the stream, one JSON object a line, and resume it after interruptions. EVENTS are names, or prefixes such
     as 'orders/*'."""
-    left = count
     with named("--last-event-id"):
         check_id(last_event_id)
     source = client(**options, needs_token=False)
@@ -117,9 +116,9 @@ def listen(events: tuple[str, ...], last_event_id: str, count: int | None, recor
         own = message.event.startswith("$")
         line = f'{{"id":{event_id},"event":{event},"data":{message.data}}}'
         click.echo(message.data if records and not own else line)
-        if left is not None and not own:
-            left -= 1
-            if left <= 0:
+        if count is not None and not own:
+            count -= 1
+            if count <= 0:
                 return
 
 

@@ -16,7 +16,7 @@ import uvicorn
 from broker.addresses import spellings
 from broker.broker import Broker
 from broker.errors import SettingsError
-from broker.server.acceptor import Acceptor
+from broker.server.acceptor import accept
 from broker.server.admission import Admission
 from broker.server.connection import Connection
 from broker.server.listeners import address_of, listening, raise_file_limit
@@ -93,7 +93,8 @@ def _reload(config: uvicorn.Config, settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server, with TLS connections accepted by ``Acceptor``, and with a stop that closes the streams first.
+    """Uvicorn's server, with TLS connections that ``acceptor.py`` accepts, and with a stop that closes the streams
+    first.
 
     When Uvicorn stops, it waits until the open connections have ended. A stream does not end by itself, so this
     class starts to close the streams before Uvicorn waits."""
@@ -108,6 +109,7 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.servers = []
+        self._accepting: list[asyncio.Task[None]] = []  # the tasks that accept TLS connections
         self._broker = broker
         self._admission = admission
         self._address = address
@@ -115,15 +117,15 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Does the same as Uvicorn's method, except that TLS connections are accepted by ``acceptor.py``."""
+        loop = asyncio.get_running_loop()
         for listener in sockets or ():
             if self.config.ssl is not None:
                 listener.listen(self.config.backlog)
-                self.servers.append(Acceptor(listener, lambda: self.config.ssl, self._admission, self._connection))  # type: ignore[arg-type] # Uvicorn only closes it, and waits until it is closed
+                accepting = accept(listener, lambda: self.config.ssl, self._admission, self._connection)
+                self._accepting.append(loop.create_task(accepting))
             else:
-                loop = asyncio.get_running_loop()
-                self.servers.append(
-                    await loop.create_server(self._connection, sock=listener, backlog=self.config.backlog)
-                )
+                server = await loop.create_server(self._connection, sock=listener, backlog=self.config.backlog)
+                self.servers.append(server)
         self.started = True
         self._serving(self._address, self._broker.store.place)
 
@@ -134,6 +136,8 @@ class Server(uvicorn.Server):
         logger.info("stopping")
         for listener in self.servers:
             listener.close()
+        for task in self._accepting:
+            task.cancel()
         closing = asyncio.ensure_future(self._broker.close_streams())
         # Requests in progress are still answered, if that takes no longer than the grace period.
         await super().shutdown(sockets)
