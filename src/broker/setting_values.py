@@ -30,7 +30,8 @@ def shown(value: object) -> str:
 
 
 def convert(setting: Field[Any], value: Any) -> Any:
-    """The value in the type of the setting's default. Raises ValueError, without a message if the type is wrong."""
+    """The value in the type of the setting's default, and within its range. Raises ValueError, without a message if the
+    type is wrong."""
     default: Any = setting.default
     if isinstance(value, str):
         # A secret that was read from a file mostly ends with a line break. The name of a path may end with a blank.
@@ -52,6 +53,7 @@ def convert(setting: Field[Any], value: Any) -> Any:
         raise ValueError
     if isinstance(converted, str):
         _check_text(converted, any_character=setting.name == "token_secret")
+    check_range(setting, converted)
     return converted
 
 

@@ -47,14 +47,15 @@ class Text(click.ParamType):  # type: ignore[type-arg] # not generic before clic
 
     name = "text"
 
-    def __init__(self, check: Callable[[str], Any] = str) -> None:
-        """``check`` returns the value for the text, or raises ValueError with a sentence."""
+    def __init__(self, check: Callable[[str], Any] = str, trim: Callable[[str], str] = str.strip) -> None:
+        """``check`` returns the value for the text that ``trim`` has left, or raises ValueError with a sentence."""
         self._check = check
+        self._trim = trim
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if param is None or ctx is None or _source(param, ctx) is ParameterSource.DEFAULT:
             return value
-        text = self.trimmed(os.fspath(value))
+        text = self._trim(os.fspath(value))
         if not text and _source(param, ctx) is ParameterSource.ENVIRONMENT:
             return param.get_default(ctx)
         try:
@@ -65,19 +66,13 @@ class Text(click.ParamType):  # type: ignore[type-arg] # not generic before clic
         except ValueError as error:
             raise click.ClickException(f"{_given_by(param, ctx)}: {error}") from None
 
-    def trimmed(self, text: str) -> str:
-        return text.strip()
-
 
 class PathOption(Text, click.Path):
     """A path, without line breaks at its end. A URL is refused: files would be named after it and its password."""
 
     def __init__(self) -> None:
         click.Path.__init__(self, path_type=Path)
-        Text.__init__(self, to_path)
-
-    def trimmed(self, text: str) -> str:
-        return text.rstrip("\r\n")
+        Text.__init__(self, to_path, lambda text: text.rstrip("\r\n"))
 
 
 class Password(click.ParamType):  # type: ignore[type-arg] # as above

@@ -31,9 +31,6 @@ class _Joined:
         self.flush()
         self._transport.close()
 
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
 
 def adapted(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
     """Returns an app that sends the headers and the first piece of the body in one write, and no chunks to a client of

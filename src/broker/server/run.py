@@ -67,16 +67,13 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
         gc.freeze()
         admission = Admission(settings, broker.hub)
         with listening(settings, shared=bool(worker)) as listeners:
-            await broker.start()
-            try:
+            async with broker.lifespan():
                 server = Server(config, broker, admission, address_of(settings, listeners), serving)
                 sweep = asyncio.create_task(admission.sweep(lambda: server.server_state.connections))
                 try:
                     await server.serve(listeners)
                 finally:
                     sweep.cancel()
-            finally:
-                await broker.stop()
 
 
 def _reload(config: uvicorn.Config, settings: Settings) -> None:
@@ -134,8 +131,6 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("stopping")
-        for listener in self.servers:
-            listener.close()
         for task in self._accepting:
             task.cancel()
         closing = asyncio.ensure_future(self._broker.close_streams())
