@@ -63,9 +63,8 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
 
 def _copy(source: Path, part: Path, progress: Progress, advice: str) -> int:
     with reading(source, advice) as log, contextlib.closing(connect(part)) as copy:
-        # One read transaction surrounds all steps. Without it, each insert of the server would make the copy start
-        # again.
-        log.execute("BEGIN")
+        # The read transaction of ``reading`` surrounds all steps. Without it, each insert of the server would make the
+        # copy start again.
         (records,) = log.execute("SELECT (SELECT count(*) FROM records) FROM state").fetchone() or (0,)
         try:
             log.backup(copy, pages=_PAGES, progress=lambda status, left, total: progress(total - left, total))

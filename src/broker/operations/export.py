@@ -117,7 +117,6 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
     place = "the first line"  # the row that is being exported, for the message if it cannot be read
     try:
         with reading(file) as log:
-            log.execute("BEGIN")
             users, records = log.execute(
                 "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM records)"
             ).fetchone()

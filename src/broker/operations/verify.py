@@ -84,8 +84,6 @@ def verify(file: Path, done: Callable[[int], None]) -> Iterator[Fault]:
     """Yields all faults of a log. ``done`` is called with the number of records that were checked since its last call.
     Raises SettingsError if the file cannot be read."""
     with reading(file) as log:
-        # One read transaction is used, so that all checks see the log at one moment, even while a server writes.
-        log.execute("BEGIN")
         for (text,) in log.execute("PRAGMA integrity_check(20)"):
             if text != "ok":
                 yield Fault("the file is damaged", text)
@@ -206,7 +204,8 @@ def _walk_records(log: sqlite3.Connection, done: Callable[[int], None]) -> Itera
 
 @contextlib.contextmanager
 def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
-    """Yields a connection that only reads. Raises SettingsError if the file cannot be read.
+    """Yields a connection that only reads, in one read transaction: whoever uses it sees the log at one moment, even
+    while a server writes. Raises SettingsError if the file cannot be read.
 
     ``advice`` is added to the message only if the file is damaged. Otherwise the operator could be led to put a backup
     in place of a log that this user only has no permission to read, or of a file that never was a log."""
@@ -223,6 +222,7 @@ def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
                 raise SettingsError(f"{file} is no log of Broker: it has no table {min(missing)!r}")
             schema_version(log, file)
             log.execute("PRAGMA query_only = ON")
+            log.execute("BEGIN")
             yield log
     except sqlite3.Error as error:
         match meaning_of(error):
