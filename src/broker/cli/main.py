@@ -69,10 +69,7 @@ def main() -> None:
 )
 @click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; repeatable.")
 @click.option("--verbose", envvar="BROKER_VERBOSE", show_envvar=True, is_flag=True, help="Log more.")
-def serve_command(
-    host: str | None, port: str | None, data: str | None, database: str | None, workers: str | None,
-    origin: tuple[str, ...], allow_header: tuple[str, ...], config: Path | None, more: tuple[str, ...], verbose: bool,
-) -> None:  # fmt: skip
+def serve_command(config: Path | None, more: tuple[str, ...], verbose: bool, **options: Any) -> None:
     """Run the server."""
     ignore_hangups()
     set_up_logging(verbose=verbose)
@@ -84,11 +81,8 @@ def serve_command(
             known = name if name in {setting.name for setting in TABLE} else ""
             raise click.ClickException(f"--set {known or '…'}: expected NAME=VALUE, such as heartbeat_s=10")
         arguments[name] = value
-    options = {
-        "host": host, "port": port, "data": data, "database": database, "workers": workers, "origin": origin or None,
-        "allow_header": allow_header or None,
-    }  # fmt: skip
-    arguments |= {name: value for name, value in options.items() if value is not None}
+    # An option that is not given is None, or an empty tuple if it is repeatable.
+    arguments |= {name: value for name, value in options.items() if value not in (None, ())}
     settings = read_settings(arguments, file=config, file_source=file_source())
     if "origin" not in settings.sources:
         settings = replace(settings, origin=LOCAL_ORIGINS)
