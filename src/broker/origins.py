@@ -1,4 +1,5 @@
-"""Origins of web pages (RFC 6454), in the form that browsers send, and what a listed origin matches."""
+"""Origins of web pages (RFC 6454), in the form that browsers send, and what a listed origin matches. The host and the
+port of other URLs are parsed by the same functions."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ _HOST = re.compile(r"[a-z0-9._-]+")
 _PORT = re.compile(r":[0-9]{1,5}\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _EXAMPLE = "http://localhost:3000"
+_NO_ADDRESS = "it has no host name, and no IPv6 address in brackets; write the latter as in http://[::1]:3000"
 # IDNA 2003, which Python implements, and UTS 46, which browsers implement, encode these characters differently: ß, its
 # capital, the final sigma, and the two joiners, which are invisible.
 _DEVIATIONS = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
@@ -52,8 +54,8 @@ def parse_origin(text: str) -> str:
         raise ValueError("an origin has no path; write scheme://host:port")
     if scheme == "file" and not rest:  # the web views of some phones send this origin
         return "file://"
-    host, port = _host_and_port(rest)
-    host = _host(host)
+    host, port = split_port(rest)
+    host = _as_browsers_write(parse_host(host if host.isascii() else _to_ascii(host)))
     if port is None or port == _DEFAULT_PORTS.get(scheme):  # browsers leave the default port out
         return f"{scheme}://{host}"
     return f"{scheme}://{host}:{port}"
@@ -78,45 +80,51 @@ def _check_characters(text: str) -> None:
         raise ValueError("there is a blank within it; write scheme://host:port, and commas between several")
 
 
-def _host_and_port(text: str) -> tuple[str, int | None]:
+def split_port(text: str) -> tuple[str, int | None]:
+    """Returns the host and the port of ``host:port``. The port may be left out. Raises ValueError."""
     host, colon, port = text.rpartition(":") if re.search(r":[^\]]*$", text) else (text, "", "")
     if not colon:
         return host, None
     if not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= 65_535):
-        raise ValueError(f"what follows the last colon is no port; write 1 to 65535, as in {_EXAMPLE}, or no colon")
+        raise ValueError(f"there is no port behind the colon; write 1 to 65535, as in {_EXAMPLE}, or no colon")
     return host, int(port)
 
 
-def _host(host: str) -> str:
-    if host.startswith("[") and host.endswith("]"):
-        return f"[{_version_6(host[1:-1])}]"
+def parse_host(host: str) -> str:
+    """Returns a host name in ASCII and in lower case, or an IPv6 address in brackets. Raises ValueError."""
+    if host.startswith("["):
+        inside = re.fullmatch(r"\[([^\[\]]*)\]", host)
+        try:
+            return f"[{ipaddress.IPv6Address(inside[1] if inside else '')}]"
+        except ValueError:
+            raise ValueError(_NO_ADDRESS) from None
     if ":" in host:
         raise ValueError("an IPv6 address stands in brackets: http://[::1]:3000")
-    if not host.isascii():
-        host = _to_ascii(host)
-    host = host.lower()
-    if not _HOST.fullmatch(host) or ".." in host or host.startswith("."):
-        raise ValueError(f"it has no host name that a browser would send; write scheme://host:port, such as {_EXAMPLE}")
+    try:
+        name = (host if host.isascii() else host.encode("idna").decode("ascii")).lower()
+    except UnicodeError:  # a part of the name is empty, or longer than 63 bytes
+        name = ""
+    if not _HOST.fullmatch(name) or ".." in name or name.startswith("."):
+        raise ValueError(f"it has no host name that can be looked up; write scheme://host:port, such as {_EXAMPLE}")
+    return name
+
+
+def _as_browsers_write(host: str) -> str:
     last = host.removesuffix(".").rpartition(".")[2]
     if last.isdigit() or re.fullmatch("0x[0-9a-f]*", last):  # browsers parse this as an IPv4 address, in any notation
         try:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
             raise ValueError("browsers send no IPv4 address in this form; write four numbers, 127.0.0.1") from None
-    return host
-
-
-def _version_6(text: str) -> str:
-    try:
-        found = ipaddress.IPv6Address(text)
-        if found.scope_id is not None:
-            raise ValueError
-    except ValueError:
-        raise ValueError("there is no IPv6 address in the brackets; write it as in http://[::1]:3000") from None
-    if found.ipv4_mapped is None:
-        return str(found)
-    high, low = divmod(int(found.ipv4_mapped), 1 << 16)
-    return f"::ffff:{high:x}:{low:x}"  # some versions of Python would write it with dots
+    if not host.startswith("["):
+        return host
+    address = ipaddress.IPv6Address(host[1:-1])
+    if address.scope_id is not None:
+        raise ValueError(_NO_ADDRESS)
+    if address.ipv4_mapped is None:
+        return host
+    high, low = divmod(int(address.ipv4_mapped), 1 << 16)
+    return f"[::ffff:{high:x}:{low:x}]"  # some versions of Python would write it with dots
 
 
 def _to_ascii(host: str) -> str:

@@ -86,11 +86,9 @@ def decode_lines(decoder: msgspec.json.Decoder[_T], lines: list[bytes]) -> tuple
 
 def split(body: bytes) -> list[bytes]:
     """Returns the elements of an array, each as it was sent. Raises BadRequest if the body is not JSON."""
+    hidden, mark = _hide_halves(body)
     try:
-        if _may_have_halves(body):
-            mark = _mark()
-            return [bytes(each).replace(mark, b"\\u") for each in _elements.decode(_hide_halves(body, mark))]
-        return [bytes(each) for each in _elements.decode(body)]
+        return [bytes(each).replace(mark, b"\\u") for each in _elements.decode(hidden)]
     except msgspec.DecodeError as error:
         raise _not_json("the body", body, error) from None
     except RecursionError:
@@ -129,21 +127,19 @@ def _may_have_halves(body: bytes) -> bool:
     return b"\\ud" in body or b"\\uD" in body
 
 
-def _mark() -> bytes:
-    return secrets.token_hex(12).encode()  # random, so that nobody can send a body that contains it
-
-
-def _hide_halves(body: bytes, mark: bytes) -> bytes:
-    """Hides the escapes of half a surrogate pair from msgspec: ``mark`` replaces the ``\\u`` that they begin with."""
-    return _LONE_SURROGATE.sub(lambda match: mark + match[1] if match[1] else match[0], body)
+def _hide_halves(body: bytes) -> tuple[bytes, bytes]:
+    """Hides the escapes of half a surrogate pair from msgspec. Returns the body, in which a mark replaces the ``\\u``
+    that they begin with, and the mark."""
+    mark = secrets.token_hex(12).encode()  # random, so that nobody can send a body that contains it
+    return _LONE_SURROGATE.sub(lambda match: mark + match[1] if match[1] else match[0], body), mark
 
 
 def _decode_halves(decoder: msgspec.json.Decoder[_T], body: bytes, what: str) -> tuple[_T, Compact]:
     """Does the same as ``decode``, for a body with escapes of half a surrogate pair. The function that it returns
     restores them."""
-    mark = _mark()
+    hidden, mark = _hide_halves(body)
     try:
-        value = decoder.decode(_hide_halves(body, mark))
+        value = decoder.decode(hidden)
     except msgspec.ValidationError as error:
         raise BadRequest(_sentence(str(error)).replace(mark.decode(), "\\u")) from None
     except msgspec.DecodeError as error:

@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"-?\d")
 # The data that removes an event: it has no state afterwards.
 REMOVAL = b"null"
 
-_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")  # RFC 8259, section 6
+JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")  # RFC 8259, section 6
 # RFC 3339, section 5.6, strictly: no blank in place of the T, no missing seconds, no zone without a colon. The groups
 # are the six numbers, the digits of the fraction, and the sign, the hours and the minutes of the zone.
 _RFC_3339 = re.compile(
@@ -217,7 +217,7 @@ def read_time_parameter(text: str, field: str) -> tuple[str, int]:
 
     In a query, a ``+`` that was not percent-encoded means a blank. Many clients forget to encode it, so a blank before
     the zone counts as the ``+`` that it was."""
-    if _JSON_NUMBER.match(text):
+    if JSON_NUMBER.match(text):
         return text, parse_timestamp(text, field)
     return _read_rfc_3339(_BLANK_BEFORE_ZONE.sub("+", text), field)
 

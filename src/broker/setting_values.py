@@ -30,7 +30,8 @@ def shown(value: object) -> str:
 
 
 def convert(setting: Field[Any], value: Any) -> Any:
-    """The value in the type of the setting's default. Raises ValueError, without a message if the type is wrong."""
+    """The value in the type of the setting's default, and within its range. Raises ValueError, without a message if the
+    type is wrong."""
     default: Any = setting.default
     if isinstance(value, str):
         # A secret that was read from a file mostly ends with a line break. The name of a path may end with a blank.
@@ -52,6 +53,7 @@ def convert(setting: Field[Any], value: Any) -> Any:
         raise ValueError
     if isinstance(converted, str):
         _check_text(converted, any_character=setting.name == "token_secret")
+    check_range(setting, converted)
     return converted
 
 
@@ -110,9 +112,9 @@ def check_range(setting: Field[Any], value: Any) -> None:
     """Raises ValueError for a number that is too small or too large."""
     if isinstance(value, int) and not isinstance(value, bool):
         lowest, highest = int(setting.name != "port"), _HIGHEST.get(setting.name, _WHOLE_MAX)
-        if not lowest <= value <= highest:
-            if value < lowest:
-                raise ValueError(f"too small; give {lowest} or more")
+        if value < lowest:
+            raise ValueError(f"too small; give {lowest} or more")
+        if value > highest:
             raise ValueError(f"too large; give {highest:,} at most")
     if isinstance(value, float) and not 0 < value <= _SECONDS_MAX:
         raise ValueError(f"give more than 0 {setting.metadata['unit']}, and {_SECONDS_MAX:,} at most")

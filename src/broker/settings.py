@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from broker.setting_sources import Given, nearest, read_file, read_variables
 from broker.setting_table import KIB as KIB  # also for those who import the settings
 from broker.setting_table import MIB as MIB
 from broker.setting_table import SettingTable
-from broker.setting_values import check_database, check_header, check_host, check_range, convert, expected, shown
+from broker.setting_values import check_database, check_header, check_host, convert, expected, shown
 
 logger = logging.getLogger("broker.settings")
 
@@ -40,7 +41,8 @@ class Settings(SettingTable):
 
     def __post_init__(self) -> None:
         for setting in TABLE:
-            object.__setattr__(self, setting.name, self._converted(setting, getattr(self, setting.name)))
+            value = self._check(setting.name, partial(convert, setting), getattr(self, setting.name))
+            object.__setattr__(self, setting.name, value)
         self._check_each()
         self._check_together()
 
@@ -52,16 +54,6 @@ class Settings(SettingTable):
     def trusts(self, address: str) -> bool:
         """Whether the address belongs to one of the ``trusted_proxies``."""
         return within(address, self.trusted_proxies)
-
-    def _converted(self, setting: Field[Any], value: Any) -> Any:
-        """The value in the type of its setting, and within its range."""
-        try:
-            converted = convert(setting, value)
-            check_range(setting, converted)
-        except ValueError as error:
-            prefix = f"{shown(value)}: " if setting.repr else ""  # never a secret
-            raise SettingsError(f"{self.named(setting.name)}: {prefix}{str(error) or expected(setting)}") from None
-        return converted
 
     def _check_each(self) -> None:
         self._check("host", check_host, self.host)
@@ -80,13 +72,14 @@ class Settings(SettingTable):
                 f"{self.named('token_secret')}: shorter than 32 bytes; give a longer one, or none to have one made"
             )
 
-    def _check(self, name: str, check: Callable[[str], Any], value: str) -> Any:
+    def _check(self, name: str, check: Callable[[Any], Any], value: Any) -> Any:
         """Returns what ``check`` returns, and raises its ValueError as a SettingsError that names the setting."""
+        setting = _KNOWN[name]
         try:
             return check(value)
         except ValueError as error:
-            prefix = f"{shown(value)}: " if _KNOWN[name].repr else ""
-            raise SettingsError(f"{self.named(name)}: {prefix}{error}") from None
+            prefix = f"{shown(value)}: " if setting.repr else ""  # never a secret
+            raise SettingsError(f"{self.named(name)}: {prefix}{str(error) or expected(setting)}") from None
 
     def _check_together(self) -> None:
         """The settings that restrict each other."""

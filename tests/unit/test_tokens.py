@@ -115,12 +115,16 @@ def test_a_bad_token_is_refused_and_not_told_why(tokens: Tokens, token: str) -> 
             tokens.verify(token, NOW_S)
 
 
-def test_what_is_remembered_of_tokens_is_bounded(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("broker.accounts.tokens._VERIFIED_MAX", 3)
+    tokens = Tokens(SECRET, ttl_s=60, session_max_s=150)
     made = [tokens.make(ADA, NOW_S, NOW_S)[0] for _ in range(10)]
     for token in made:
         tokens.verify(token, NOW_S)
-    assert list(tokens._verified) == made[-3:]
+    assert tokens._verified.cache_info().currsize == 3
+    for token in made[-3:]:
+        tokens.verify(token, NOW_S)
+    assert tokens._verified.cache_info().hits == 3
     assert tokens.verify(made[0], NOW_S).username == "ada"
 
 

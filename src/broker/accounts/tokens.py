@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
+from functools import lru_cache
 from typing import NamedTuple
 
 import jwt
@@ -36,13 +36,13 @@ class Tokens:
     """Makes tokens, and verifies their signature and expiry. Whether the user still exists and is enabled is checked by
     ``Accounts``.
 
-    Mutable state: the claims of tokens whose signature was verified, in the order of verification."""
+    Mutable state: the claims of tokens whose signature was verified, of those that were used last."""
 
     def __init__(self, secret: str, ttl_s: int, session_max_s: int) -> None:
         self._secret = secret
         self._ttl_s = ttl_s
         self._session_max_s = session_max_s
-        self._verified: OrderedDict[str, Claims] = OrderedDict()
+        self._verified = lru_cache(_VERIFIED_MAX)(self._decode)  # it does not remember what raises an error
 
     def make(self, user: User, now_s: int, login_s: int) -> tuple[str, int]:
         """Returns a token of the session that began with a login at ``login_s``, and when it expires. All times are in
@@ -69,13 +69,8 @@ class Tokens:
     def verify(self, token: str, now_s: float) -> Claims:
         """Raises Unauthorized. Expiry has a message of its own, because a page reacts to it. All other failures share
         one, so that an attacker learns nothing."""
-        claims = self._verified.get(token)
-        if claims is None:
-            claims = self._verified[token] = self._decode(token)
-            if len(self._verified) > _VERIFIED_MAX:
-                self._verified.popitem(last=False)
+        claims = self._verified(token)
         if claims.expires <= now_s:
-            self._verified.pop(token, None)
             raise Unauthorized("the token has expired; log in again")
         return claims
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import click
 
 from broker.cli.client import ClientError
-from broker.errors import SettingsError
+from broker.errors import BrokerError
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def clear_errors(cut_off: int = 0) -> Iterator[None]:
     ``cut_off`` is the exit status for the case that nobody reads standard output to its end, as in ``... | head``."""
     try:
         yield
-    except (ClientError, SettingsError) as error:
+    except (ClientError, BrokerError) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         # Standard output may be what failed. Python flushes it once more when the process ends, which would fail again,

@@ -10,11 +10,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from typing import NamedTuple
+from urllib.parse import urlencode, urlsplit
 
 _TIMEOUT_S = 30.0  # for each read; a stream's is longer if its heartbeats are further apart than 15 s
 _LATE_S = 5.0  # how late a heartbeat may be
@@ -35,8 +34,7 @@ class ClientError(Exception):
         self.index = index
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One event of the stream."""
 
     id: str
@@ -55,12 +53,11 @@ class Client:
         self._timeout_s = timeout_s
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=tls))
 
-    def post(self, path: str, body: Any | bytes | None = None, headers: dict[str, str] | None = None) -> str:
-        """Sends JSON, given as bytes or as a value, and returns the response's JSON, without the line feed at its end.
+    def post(self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> str:
+        """Sends JSON, and returns the response's JSON, without the line feed at its end.
 
         Raises ClientError."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with self._open("POST", path, data if body is not None else None, headers) as response, _cut_off():
+        with self._open("POST", path, body, headers) as response, _cut_off():
             return response.read().decode().removesuffix("\n")
 
     def get(self, path: str) -> tuple[str, str]:
@@ -200,23 +197,22 @@ def parse(lines: Iterator[str], last_id: str = "") -> Iterator[tuple[str, Messag
 def silence_s(ready: str) -> float:
     """After how many seconds without a byte a stream counts as dead: two heartbeats and some delay. ``ready`` is the
     data of its ``$ready``, which says how often heartbeats come; if it does not, the result is 0."""
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         heartbeat_s = json.loads(ready)["heartbeat"]
-    except (ValueError, KeyError, TypeError):
-        return 0.0
-    if isinstance(heartbeat_s, bool) or not isinstance(heartbeat_s, int | float):
-        return 0.0
-    return 2 * heartbeat_s + _LATE_S if 0 < heartbeat_s <= _HEARTBEAT_MAX_S else 0.0
+        if type(heartbeat_s) in (int, float) and 0 < heartbeat_s <= _HEARTBEAT_MAX_S:
+            return float(2 * heartbeat_s + _LATE_S)
+    return 0.0
 
 
-def check_token(token: str) -> None:
-    """Raises ValueError for a token that cannot stand in a header. The message does not show it, as http.client's
-    would."""
+def check_token(token: str) -> str:
+    """Returns the token. Raises ValueError if it cannot stand in a header. The message does not show it, as
+    http.client's would."""
     if not re.fullmatch(r"[\x21-\x7e]*", token):
         raise ValueError(
             "the token has a blank, a line break or another character that no header may have; copy it again, or get "
             "another one: broker login"
         )
+    return token
 
 
 def check_id(last_id: str) -> None:
@@ -229,10 +225,6 @@ def query_of(events: Iterable[str], **parameters: object) -> str:
     """The query for a filter and further parameters, without those that are None."""
     pairs = [("event", event) for event in events] + [each for each in parameters.items() if each[1] is not None]
     return "?" + urlencode(pairs) if pairs else ""
-
-
-def collection(event: str, limit: int | None, newest_first: bool) -> str:
-    return f"/collections/{quote(event)}{query_of((), limit=limit, order='desc' if newest_first else 'asc')}"
 
 
 def _advice(reason: object) -> str:

@@ -16,8 +16,9 @@ from broker.server.tls import client_context
 TOKEN_FILE = Path("~/.config/broker/token")
 
 url_option = click.option(
-    "--url", envvar="BROKER_URL", default="http://127.0.0.1:8080", type=Text(), show_default=True, help="The server."
-)
+    "--url", envvar="BROKER_URL", default="http://127.0.0.1:8080", type=Text(parse_url), show_default=True,
+    help="The server.",
+)  # fmt: skip
 certificate = click.option(
     "--ca",
     envvar="BROKER_CA",
@@ -25,7 +26,7 @@ certificate = click.option(
     help="A PEM file that the server's certificate is checked with.",
 )
 _token = click.option(
-    "--token", envvar="BROKER_TOKEN", default="", type=Text(),
+    "--token", envvar="BROKER_TOKEN", default="", type=Text(check_token),
     help="Default: $BROKER_TOKEN, else the file that `broker login` writes.",
 )  # fmt: skip
 token_file_option = click.option(
@@ -40,19 +41,15 @@ def client_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def client(url: str, ca: Path | None, token: str, token_file: Path, *, needs_token: bool = True) -> Client:
     """Raises ClientError, SettingsError."""
-    source = given_by("token")
     file = None if token else home(token_file, needed=needs_token)
     if file is not None and file.is_file():
-        token, source = file.read_text("utf-8-sig").strip(), str(file)
-    with named(source):
-        check_token(token)
+        with named(str(file)):
+            token = check_token(file.read_text("utf-8-sig").strip())
     return connect(url, ca, token)
 
 
 def connect(url: str, ca: Path | None, token: str = "") -> Client:
-    with named(given_by("url")):
-        address = parse_url(url)
-    return Client(address, token, client_context(ca, given_by("ca")) if address.startswith("https:") else None)
+    return Client(url, token, client_context(ca, given_by("ca")) if url.startswith("https:") else None)
 
 
 def home(file: Path, *, needed: bool = True) -> Path | None:

@@ -13,19 +13,18 @@ import msgspec
 import uvloop
 
 from broker import __version__, raw_json
-from broker.cli.boundary import clear_errors
 from broker.cli.client import ClientError
 from broker.cli.connection import certificate, client, client_options, connect, home, token_file_option, url_option
 from broker.cli.operations import COMMANDS
 from broker.cli.options import Commands, Password, PathOption, file_source
-from broker.cli.process import prepare
+from broker.cli.process import open_standard_files, speak_utf8
 from broker.cli.records import RECORD_COMMANDS
 from broker.cli.types import types
 from broker.cli.values import check_json, without_mark
 from broker.errors import BadRequest
 from broker.origins import LOCAL_ORIGINS
-from broker.server.hangup import ignore_hangups
 from broker.server.run import set_up_logging
+from broker.server.signals import ignore_hangups
 from broker.server.workers import run
 from broker.settings import TABLE, Settings, read_settings
 from broker.users import UserView
@@ -36,7 +35,8 @@ _user_decoder = msgspec.json.Decoder(UserView)
 
 def console_script() -> None:
     """The command ``broker``: this process is its own. A program that calls ``main`` keeps its process as it is."""
-    prepare()
+    speak_utf8()
+    open_standard_files()
     main(prog_name="broker")
 
 
@@ -71,11 +71,7 @@ def main() -> None:
 )
 @click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; repeatable.")
 @click.option("--verbose", envvar="BROKER_VERBOSE", show_envvar=True, is_flag=True, help="Log more.")
-def serve_command(
-    host: str | None, port: str | None, data: str | None, database: str | None, workers: str | None,
-    static: str | None, origin: tuple[str, ...], allow_header: tuple[str, ...], config: Path | None,
-    more: tuple[str, ...], verbose: bool,
-) -> None:  # fmt: skip
+def serve_command(config: Path | None, more: tuple[str, ...], verbose: bool, **options: Any) -> None:
     """Run the server."""
     ignore_hangups()
     set_up_logging(verbose=verbose)
@@ -87,16 +83,12 @@ def serve_command(
             known = name if name in {setting.name for setting in TABLE} else ""
             raise click.ClickException(f"--set {known or '…'}: expected NAME=VALUE, such as heartbeat_s=10")
         arguments[name] = value
-    options = {
-        "host": host, "port": port, "data": data, "database": database, "workers": workers, "static": static,
-        "origin": origin or None, "allow_header": allow_header or None,
-    }  # fmt: skip
-    arguments |= {name: value for name, value in options.items() if value is not None}
-    with clear_errors():
-        settings = read_settings(arguments, file=config, file_source=file_source())
-        if "origin" not in settings.sources:
-            settings = replace(settings, origin=LOCAL_ORIGINS)
-        uvloop.run(run(settings))
+    # An option that is not given is None, or an empty tuple if it is repeatable.
+    arguments |= {name: value for name, value in options.items() if value not in (None, ())}
+    settings = read_settings(arguments, file=config, file_source=file_source())
+    if "origin" not in settings.sources:
+        settings = replace(settings, origin=LOCAL_ORIGINS)
+    uvloop.run(run(settings))
 
 
 @main.group("user")
@@ -115,9 +107,8 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
     """Create a user, and print it."""
     info = without_mark(info)
     check_json(info, "--info")
-    with clear_errors():
-        body = f'{{"username":{json.dumps(username)},"password":{json.dumps(password)},"info":{info}}}'
-        click.echo(_user(client(**options, needs_token=False).post("/users", body.encode())))
+    body = f'{{"username":{json.dumps(username)},"password":{json.dumps(password)},"info":{info}}}'
+    click.echo(_user(client(**options, needs_token=False).post("/users", body.encode())))
 
 
 @main.command("login")
@@ -131,14 +122,14 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
 @token_file_option
 def login(username: str, password: str, url: str, ca: Path | None, token_file: Path) -> None:
     """Log in, and keep the token in a file that only you can read."""
-    with clear_errors():
-        file = home(token_file) or token_file
-        answer = connect(url, ca).post("/login", {"username": username, "password": password})
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.unlink(missing_ok=True)
-        private = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(private, "w", encoding="ascii") as output:
-            output.write(json.loads(answer)["jwt"] + "\n")
+    file = home(token_file) or token_file
+    body = json.dumps({"username": username, "password": password})
+    answer = connect(url, ca).post("/login", body.encode())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    private = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(private, "w", encoding="ascii") as output:
+        output.write(json.loads(answer)["jwt"] + "\n")
     click.echo(f"logged in as {username}; the token is in {file}", err=True)
 
 

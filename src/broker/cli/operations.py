@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import pwd
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import click
 
 from broker.cli.boundary import clear_errors
 from broker.cli.options import PathOption, Text, file_source
+from broker.cli.values import amount
 from broker.errors import SettingsError
 from broker.operations.backup import backup, restore
 from broker.operations.content import AGAIN
@@ -45,10 +45,6 @@ def _log_file(data: Path | None, config: Path | None) -> Path:
     """The server's log. Its folder is found as the server finds it: ``--data``, else ``BROKER_DATA``, else ``data`` in
     the file of ``--config``, else the default. Raises SettingsError."""
     return read_settings({"data": data}, file=config, file_source=file_source()).data / "broker.db"
-
-
-def _amount(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _owner(data: Path) -> str:
@@ -85,9 +81,8 @@ def _steps(label: str, work: Callable[[_P, _P, Callable[[int, int], None]], _T],
 @_of_folder
 def backup_command(file: Path, data: Path | None, config: Path | None, moved: bool) -> None:
     """Copy the log into FILE, consistent, while the server runs."""
-    with clear_errors():
-        records = _steps("backup", partial(backup, also_moved=moved), _log_file(data, config), file)
-    click.echo(f"{file}: {_amount(records, 'record')}; keep it away from this disk", err=True)
+    records = _steps("backup", partial(backup, also_moved=moved), _log_file(data, config), file)
+    click.echo(f"{file}: {amount(records, 'record')}; keep it away from this disk", err=True)
 
 
 @click.command("restore")
@@ -95,10 +90,9 @@ def backup_command(file: Path, data: Path | None, config: Path | None, moved: bo
 @_of_folder
 def restore_command(file: Path, data: Path | None, config: Path | None) -> None:
     """Put a backup's FILE in place of a log that is lost. The server must not run."""
-    with clear_errors():
-        target = _log_file(data, config)
-        records = _steps("restore", restore, file, target)
-    click.echo(f"{target}: {_amount(records, 'record')}, in a new epoch; {_owner(target.parent)}", err=True)
+    target = _log_file(data, config)
+    records = _steps("restore", restore, file, target)
+    click.echo(f"{target}: {amount(records, 'record')}, in a new epoch; {_owner(target.parent)}", err=True)
 
 
 @click.command("verify")
@@ -115,33 +109,26 @@ def verify_command(file: Path | None, data: Path | None, config: Path | None) ->
             for fault in verify(file, done):
                 click.echo(str(fault))
                 faults += 1
-    result = _amount(faults, "fault") if faults else "no faults"
-    click.echo(f"{file}: {_amount(records, 'record')}, {result}", err=True)
+    result = amount(faults, "fault") if faults else "no faults"
+    click.echo(f"{file}: {amount(records, 'record')}, {result}", err=True)
     if faults:
         sys.exit(1)
 
 
 @click.command("export")
-@click.argument("file", default="-", type=PathOption(allow_dash=True))
+@click.argument("file", default=Path("-"), type=PathOption())
 @_of_folder
 def export_command(file: Path, data: Path | None, config: Path | None) -> None:
     """Write users and log as lines of JSON to a new FILE, or standard output; also while the server runs."""
-    with clear_errors():
-        source = _log_file(data, config)
-        with _bar("export", count(source)) as done:
-            if str(file) != "-":
-                export_file(source, file, done)
-            elif sys.stdout is None:
-                raise SettingsError("standard output is closed; give the name of a FILE")
-            else:
-                sys.stdout.buffer.writelines(export_log(source, done))
-                sys.stdout.buffer.flush()
-
-
-def _without_mark(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines, without the byte order mark with which some editors begin a UTF-8 file."""
-    for number, line in enumerate(lines):
-        yield line if number else line.removeprefix(codecs.BOM_UTF8)
+    source = _log_file(data, config)
+    with _bar("export", count(source)) as done:
+        if str(file) != "-":
+            export_file(source, file, done)
+        elif sys.stdout is None:
+            raise SettingsError("standard output is closed; give the name of a FILE")
+        else:
+            sys.stdout.buffer.writelines(export_log(source, done))
+            sys.stdout.buffer.flush()
 
 
 @click.command("import")
@@ -150,13 +137,12 @@ def _without_mark(lines: Iterable[bytes]) -> Iterator[bytes]:
 def import_command(file: IO[bytes], data: Path | None, config: Path | None) -> None:
     """Read what `broker export` wrote, from FILE or standard input, into a log that is empty. The server must not
     run."""
-    with clear_errors():
-        target = _log_file(data, config)
-        lines = _without_mark(file)
-        head = read_head(lines)
-        with _bar("import", head.records) as done:
-            import_log(target, head, lines, done)
-    stored = f"{_amount(head.records, 'record')} and {_amount(head.users, 'user')}"
+    target = _log_file(data, config)
+    lines = iter(file)
+    head = read_head(lines)
+    with _bar("import", head.records) as done:
+        import_log(target, head, lines, done)
+    stored = f"{amount(head.records, 'record')} and {amount(head.users, 'user')}"
     click.echo(f"{target}: {stored}, in a new epoch; {_owner(target.parent)}", err=True)
 
 
@@ -170,15 +156,14 @@ def import_command(file: IO[bytes], data: Path | None, config: Path | None) -> N
 def move_command(source: str, target: str) -> None:
     """Move the log from a folder to PostgreSQL, or back. Where it was is read-only from then on. No server may run on
     the folder."""
-    with clear_errors():
-        try:
-            moved = _steps("move", move_log, source, target)
-        except KeyboardInterrupt:
-            raise SettingsError(f"interrupted; {AGAIN}") from None
+    try:
+        moved = _steps("move", move_log, source, target)
+    except KeyboardInterrupt:
+        raise SettingsError(f"interrupted; {AGAIN}") from None
     if moved.before:
         click.echo(f"{moved.address}: the log was there already, complete; there was nothing to do", err=True)
         return
-    stored = f"{_amount(moved.records, 'record')} and {_amount(moved.users, 'user')}"
+    stored = f"{amount(moved.records, 'record')} and {amount(moved.users, 'user')}"
     more = "" if moved.address.startswith("postgresql:") else f"; {_owner(Path(moved.address))}"
     click.echo(f"{moved.address}: {stored}, in the same epoch{more}", err=True)
 

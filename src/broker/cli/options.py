@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import click
 from click.core import ParameterSource
 
+from broker.cli.boundary import clear_errors
 from broker.setting_values import check_unquoted, to_path
 
 _MARK = "\0"  # a character that no argument of a process can contain
@@ -45,19 +47,32 @@ class Text(click.ParamType):  # type: ignore[type-arg] # not generic before clic
 
     name = "text"
 
+    def __init__(self, check: Callable[[str], Any] = str, trim: Callable[[str], str] = str.strip) -> None:
+        """``check`` returns the value for the text that ``trim`` has left, or raises ValueError with a sentence."""
+        self._check = check
+        self._trim = trim
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if param is None or ctx is None or _source(param, ctx) is ParameterSource.DEFAULT:
             return value
-        text = str(value).strip()
+        text = self._trim(os.fspath(value))
+        if not text and _source(param, ctx) is ParameterSource.ENVIRONMENT:
+            return param.get_default(ctx)
         try:
+            if not text:
+                raise ValueError(f"empty; give a {self.name}, or leave it out")
             check_unquoted(text)
+            return self._check(text)
         except ValueError as error:
             raise click.ClickException(f"{_given_by(param, ctx)}: {error}") from None
-        if text:
-            return text
-        if _source(param, ctx) is ParameterSource.ENVIRONMENT:
-            return param.get_default(ctx)
-        raise click.ClickException(f"{_given_by(param, ctx)}: empty; give a value, or leave it out")
+
+
+class PathOption(Text, click.Path):
+    """A path, without line breaks at its end. A URL is refused: files would be named after it and its password."""
+
+    def __init__(self) -> None:
+        click.Path.__init__(self, path_type=Path)
+        Text.__init__(self, to_path, lambda text: text.rstrip("\r\n"))
 
 
 class Password(click.ParamType):  # type: ignore[type-arg] # as above
@@ -72,30 +87,10 @@ class Password(click.ParamType):  # type: ignore[type-arg] # as above
         return value
 
 
-class PathOption(click.Path):
-    """A path, without line breaks at its end. A URL is refused: files would be named after it and its password."""
-
-    def __init__(self, *, allow_dash: bool = False) -> None:
-        super().__init__(allow_dash=allow_dash, path_type=Path)
-
-    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if param is None or ctx is None:
-            return super().convert(value, param, ctx)
-        text = os.fspath(value).rstrip("\r\n")
-        if not text and _source(param, ctx) is ParameterSource.ENVIRONMENT:
-            return param.get_default(ctx)
-        try:
-            if not text:
-                raise ValueError("empty; give a path, or leave it out")
-            path = to_path(text)
-        except ValueError as error:
-            raise click.ClickException(f"{_given_by(param, ctx)}: {error}") from None
-        return super().convert(str(path), param, ctx)
-
-
 class Commands(click.Group):
     """A group of commands with better messages: for an unknown option, how to give a value that begins with a hyphen;
-    and of a URL that was typed in the wrong place, none shows the password."""
+    and of a URL that was typed in the wrong place, none shows the password. What goes wrong in a command is a message,
+    too."""
 
     # Old names of commands, which still work. They are in no list, and in no documentation.
     renamed: ClassVar[dict[str, str]] = {"copy": "move"}
@@ -109,7 +104,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with clear_errors():
+                return super().invoke(ctx)
         except click.NoSuchOption as error:
             message = f"{error.message.removesuffix('.')}; a value that begins with - needs -- before it"
             raise click.NoSuchOption(error.option_name, message, error.possibilities, error.ctx) from None

@@ -9,16 +9,12 @@ import os
 import sys
 
 
-def prepare() -> None:
-    """Has to be called first, and once. It may restart the process."""
-    _speak_utf8()
-    _open_standard_files()
+def speak_utf8() -> None:
+    """Has to be called first, and once. It may restart the process.
 
-
-def _speak_utf8() -> None:
-    """Arguments, names of files and JSON are UTF-8, whatever the encoding of the locale is. Python decodes the
-    arguments before any of our code runs, in the encoding of the locale. So the process restarts in Python's UTF-8 mode
-    (PEP 540), which is the default from Python 3.15 on."""
+    Arguments, names of files and JSON are UTF-8, whatever the encoding of the locale is. Python decodes the arguments
+    before any of our code runs, in the encoding of the locale. So the process restarts in Python's UTF-8 mode (PEP
+    540), which is the default from Python 3.15 on."""
     if codecs.lookup(locale.getpreferredencoding(False)).name != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"  # also for the processes that this one will start
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 (the same program)
@@ -27,7 +23,7 @@ def _speak_utf8() -> None:
             stream.reconfigure(encoding="utf-8", errors=errors)
 
 
-def _open_standard_files() -> None:
+def open_standard_files() -> None:
     """A shell can start a process with a standard file closed (``<&-``). The next file that is opened then gets its
     number. If that were the database, a ``print`` would write into it; and libuv aborts when it closes one of the
     three."""

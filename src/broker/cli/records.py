@@ -14,11 +14,11 @@ from urllib.parse import quote
 import click
 
 from broker.cli.batches import Item, Refused, Sender, batches_of, with_uuid
-from broker.cli.boundary import clear_errors
-from broker.cli.client import Client, ClientError, Unsure, check_id, collection, query_of
+from broker.cli.client import Client, ClientError, Unsure, check_id, query_of
 from broker.cli.connection import client, client_options, named
 from broker.cli.options import PathOption, WithNumbers
-from broker.cli.values import check_json, new_uuid, read_seconds, without_mark
+from broker.cli.values import amount, check_json, new_uuid, without_mark
+from broker.records import read_time_parameter
 
 _SHOWN = 20  # names of events that `broker remove` shows
 
@@ -33,41 +33,39 @@ _SHOWN = 20  # names of events that `broker remove` shows
 @click.option("--remove", is_flag=True, help="Remove the event: insert null, in place of DATA.")
 @click.option("--log-only", is_flag=True, help="Keep it in the log; never publish it.")
 @click.option("--uuid", help="A uuid of your own, so that an insert that was cut off can be sent again.")
-@click.option("--file", type=PathOption(allow_dash=True), help="Insert the records of FILE, one a line; - is stdin.")
+@click.option("--file", type=PathOption(), help="Insert the records of FILE, one a line; - is stdin.")
 @client_options
 def insert(
     event: str | None, data: str | None, at: str | None, until: str | None, if_latest: str | None, late: str | None,
     remove: bool, log_only: bool, uuid: str | None, file: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Insert a record, and print it. DATA is JSON, or - for standard input."""
-    with clear_errors():
-        if file is not None:
-            if any((event, data, at, until, if_latest, late, remove, log_only, uuid)):
-                raise click.UsageError("--file: each line has all fields of a record; leave out the others")
-            _insert_file(client(**options), file)
-            return
-        if event is None:
-            raise click.UsageError("Missing argument 'EVENT' (or give --file).")
-        if remove and data is not None:
-            raise click.UsageError("--remove inserts null; leave DATA out")
-        if remove:
-            text = "null"
-        else:
-            text = without_mark(sys.stdin.buffer.read().decode() if data is None or data == "-" else data)
-        check_json(text, "DATA")
-        # The body is put together by hand, so that DATA is sent exactly as it was given, with its text of numbers.
-        fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or new_uuid())}
-        for name, sent, option in (("timestamp", at, "--at"), ("until", until, "--until")):
-            if sent is not None:
-                fields[name] = read_seconds(sent, option)
-        for name, value in (("if_latest", if_latest), ("late", late), ("published", log_only or None)):
-            if value is not None:
-                fields[name] = json.dumps(value)
-        body = "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in fields.items()) + "}"
-        try:
-            click.echo(client(**options).post("/insert", body.encode()))
-        except Unsure as error:
-            raise ClientError(f"{error}; it may be stored: send it again with --uuid {fields['uuid'][1:-1]}") from None
+    if file is not None:
+        if any((event, data, at, until, if_latest, late, remove, log_only, uuid)):
+            raise click.UsageError("--file: each line has all fields of a record; leave out the others")
+        _insert_file(client(**options), file)
+        return
+    if event is None:
+        raise click.UsageError("Missing argument 'EVENT' (or give --file).")
+    if remove and data is not None:
+        raise click.UsageError("--remove inserts null; leave DATA out")
+    if data is None or data == "-":
+        data = "null" if remove else sys.stdin.buffer.read().decode()
+    text = without_mark(data)
+    check_json(text, "DATA")
+    # The body is put together by hand, so that DATA is sent exactly as it was given, with its text of numbers.
+    fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or new_uuid())}
+    for name, sent, option in (("timestamp", at, "--at"), ("until", until, "--until")):
+        if sent is not None:
+            fields[name] = read_time_parameter(sent, option)[0]
+    for name, value in (("if_latest", if_latest), ("late", late), ("published", log_only or None)):
+        if value is not None:
+            fields[name] = json.dumps(value)
+    body = "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in fields.items()) + "}"
+    try:
+        click.echo(client(**options).post("/insert", body.encode()))
+    except Unsure as error:
+        raise ClientError(f"{error}; it may be stored: send it again with --uuid {fields['uuid'][1:-1]}") from None
 
 
 def _insert_file(to: Client, file: Path) -> None:
@@ -89,12 +87,8 @@ def _insert_file(to: Client, file: Path) -> None:
             except Refused as error:
                 first, last = error.batch[0].name, error.batch[-1].name
                 state = f"{first} to {last} perhaps were, too" if error.unsure else f"{first} and the rest were not"
-                raise ClientError(f"{error}; carried out before: {_amount(done)}; {state}") from None
-    click.echo(f"carried out {_amount(done)}", err=True)
-
-
-def _amount(lines: int) -> str:
-    return f"{lines} line{'' if lines == 1 else 's'}"
+                raise ClientError(f"{error}; carried out before: {amount(done, 'line')}; {state}") from None
+    click.echo(f"carried out {amount(done, 'line')}", err=True)
 
 
 def _items(lines: BinaryIO, source: str) -> Iterator[Item]:
@@ -113,21 +107,19 @@ def _items(lines: BinaryIO, source: str) -> Iterator[Item]:
 def listen(events: tuple[str, ...], last_event_id: str, count: int | None, records: bool, **options: Any) -> None:
     """Print the stream, one JSON object a line, and resume it after interruptions. EVENTS are names, or prefixes such
     as 'orders/*'."""
-    left = count
-    with clear_errors():
-        with named("--last-event-id"):
-            check_id(last_event_id)
-        source = client(**options, needs_token=False)
-        report = lambda text: click.echo(text, err=True)  # noqa: E731 (an argument)
-        for message in source.listen(events, last_event_id, report, records=records):
-            event_id, event = json.dumps(message.id), json.dumps(message.event, ensure_ascii=False)
-            own = message.event.startswith("$")
-            line = f'{{"id":{event_id},"event":{event},"data":{message.data}}}'
-            click.echo(message.data if records and not own else line)
-            if left is not None and not own:
-                left -= 1
-                if left <= 0:
-                    return
+    with named("--last-event-id"):
+        check_id(last_event_id)
+    source = client(**options, needs_token=False)
+    report = lambda text: click.echo(text, err=True)  # noqa: E731 (an argument)
+    for message in source.listen(events, last_event_id, report, records=records):
+        event_id, event = json.dumps(message.id), json.dumps(message.event, ensure_ascii=False)
+        own = message.event.startswith("$")
+        line = f'{{"id":{event_id},"event":{event},"data":{message.data}}}'
+        click.echo(message.data if records and not own else line)
+        if count is not None and not own:
+            count -= 1
+            if count <= 0:
+                return
 
 
 @click.command("log")
@@ -137,9 +129,9 @@ def listen(events: tuple[str, ...], last_event_id: str, count: int | None, recor
 @client_options
 def log(event: str, limit: int | None, newest_first: bool, **options: Any) -> None:
     """Print the log of an event, one record a line."""
-    with clear_errors():
-        for line in client(**options).lines(collection(event, limit, newest_first)):
-            click.echo(line)
+    query = query_of((), limit=limit, order="desc" if newest_first else "asc")
+    for line in client(**options).lines(f"/collections/{quote(event)}{query}"):
+        click.echo(line)
 
 
 @click.command("snapshot")
@@ -154,9 +146,8 @@ def snapshot(
 ) -> None:
     """Print the latest record of every event, one a line. EVENTS are names, or prefixes such as 'orders/*'."""
     query = query_of(events, limit=limit, order="newest" if newest_first else None, search=search, at=at)
-    with clear_errors():
-        for line in client(**options, needs_token=False).lines(f"/snapshot{query}"):
-            click.echo(line)
+    for line in client(**options, needs_token=False).lines(f"/snapshot{query}"):
+        click.echo(line)
 
 
 @click.command("pending")
@@ -165,9 +156,8 @@ def snapshot(
 @client_options
 def pending(events: tuple[str, ...], limit: int | None, **options: Any) -> None:
     """Print what is pending, by due time, one record a line. EVENTS are names, or prefixes such as 'orders/*'."""
-    with clear_errors():
-        for line in client(**options).lines(f"/pending{query_of(events, limit=limit)}"):
-            click.echo(line)
+    for line in client(**options).lines(f"/pending{query_of(events, limit=limit)}"):
+        click.echo(line)
 
 
 @click.command("cancel")
@@ -175,8 +165,7 @@ def pending(events: tuple[str, ...], limit: int | None, **options: Any) -> None:
 @client_options
 def cancel(uuid: str, **options: Any) -> None:
     """Cancel a pending record, and print it."""
-    with clear_errors():
-        click.echo(client(**options).post(f"/cancel/{quote(uuid, safe='')}"))
+    click.echo(client(**options).post(f"/cancel/{quote(uuid, safe='')}"))
 
 
 @click.command("remove")
@@ -185,23 +174,22 @@ def cancel(uuid: str, **options: Any) -> None:
 @client_options
 def remove(events: tuple[str, ...], yes: bool, **options: Any) -> None:
     """Remove events, and print the records that remove them. EVENTS are names, or prefixes such as 'orders/*'."""
-    with clear_errors():
-        server = client(**options)
-        found = [json.loads(line) for line in server.lines(f"/snapshot{query_of(events, data='no')}")]
-        if missing := sorted({name for name in events if "*" not in name} - {each["event"] for each in found}):
-            raise ClientError(f"{', '.join(missing)}: there is no such event; nothing was removed")
-        if not found:
-            click.echo("there is no such event", err=True)
-            return
-        if not yes:
-            _show([each["event"] for each in found])
-            click.confirm(f"remove {len(found)} event{'' if len(found) == 1 else 's'}?", err=True, abort=True)
-        sender = Sender(server, leave_out=True)
-        for _, answer in sender.send(batches_of(_removal(each) for each in found)):
-            for record in json.loads(answer):
-                click.echo(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
-        if sender.left_out:
-            raise ClientError(f"{sender.left_out} of {len(found)} events have changed meanwhile, and were not removed")
+    server = client(**options)
+    found = [json.loads(line) for line in server.lines(f"/snapshot{query_of(events, data='no')}")]
+    if missing := sorted({name for name in events if "*" not in name} - {each["event"] for each in found}):
+        raise ClientError(f"{', '.join(missing)}: there is no such event; nothing was removed")
+    if not found:
+        click.echo("there is no such event", err=True)
+        return
+    if not yes:
+        _show([each["event"] for each in found])
+        click.confirm(f"remove {amount(len(found), 'event')}?", err=True, abort=True)
+    sender = Sender(server, leave_out=True)
+    for _, answer in sender.send(batches_of(_removal(each) for each in found)):
+        for record in json.loads(answer):
+            click.echo(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
+    if sender.left_out:
+        raise ClientError(f"{sender.left_out} of {len(found)} events have changed meanwhile, and were not removed")
 
 
 def _show(names: list[str]) -> None:

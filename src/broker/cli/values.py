@@ -1,4 +1,4 @@
-"""Values that people type, or that files contain: JSON, and times."""
+"""Values that people type, that files contain, and that messages show."""
 
 from __future__ import annotations
 
@@ -8,16 +8,7 @@ from typing import Any
 
 import click
 
-from broker.errors import BadRequest
-from broker.records import make_uuid, read_time_parameter
-
-
-def read_seconds(text: str, name: str) -> str:
-    """Returns a time as a JSON number of seconds since 1970. ``name`` is what a message calls it."""
-    try:
-        return read_time_parameter(text, name)[0]
-    except BadRequest as error:
-        raise click.ClickException(str(error)) from None
+from broker.records import make_uuid
 
 
 def without_mark(text: str) -> str:
@@ -36,6 +27,10 @@ def check_json(text: str, name: str) -> Any:
         raise click.ClickException(
             f"{name} is not JSON: {error}; a string needs its own quotes, as in '\"text\"'"
         ) from None
+
+
+def amount(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def new_uuid() -> str:

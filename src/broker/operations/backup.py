@@ -50,26 +50,21 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
     may be restored, too. Raises SettingsError."""
     with reading(source):  # a file that is no log is refused before a folder is made for it
         pass
-    with locked(target):
-        for file in (target, target.with_name(target.name + "-wal")):
-            if file.exists():
-                raise SettingsError(f"{file} is there; move it away first, or restore into another --data folder")
-        with new_file(target) as part:
-            records = _copy(source, part, progress, "nothing was restored; take an older backup")
-            with contextlib.closing(open_database(part, also_moved=True)) as log:
-                log.execute("BEGIN IMMEDIATE")
-                log.execute("UPDATE state SET moved = NULL, arrived = 0")
-                open_epoch(log)
-                log.execute("COMMIT")
-                log.execute("PRAGMA journal_mode = DELETE")
-        return records
+    with locked(target), new_file(target) as part:
+        records = _copy(source, part, progress, "nothing was restored; take an older backup")
+        with contextlib.closing(open_database(part, also_moved=True)) as log:
+            log.execute("BEGIN IMMEDIATE")
+            log.execute("UPDATE state SET moved = NULL, arrived = 0")
+            open_epoch(log)
+            log.execute("COMMIT")
+            log.execute("PRAGMA journal_mode = DELETE")
+    return records
 
 
 def _copy(source: Path, part: Path, progress: Progress, advice: str) -> int:
     with reading(source, advice) as log, contextlib.closing(connect(part)) as copy:
-        # One read transaction surrounds all steps. Without it, each insert of the server would make the copy start
-        # again.
-        log.execute("BEGIN")
+        # The read transaction of ``reading`` surrounds all steps. Without it, each insert of the server would make the
+        # copy start again.
         (records,) = log.execute("SELECT (SELECT count(*) FROM records) FROM state").fetchone() or (0,)
         try:
             log.backup(copy, pages=_PAGES, progress=lambda status, left, total: progress(total - left, total))
@@ -97,7 +92,10 @@ def new_file(target: Path) -> Iterator[Path]:
     hashes. Raises SettingsError."""
     with refusing(f"write {target}"):
         if target.exists():
-            raise SettingsError(f"{target} is there already; give another name")
+            raise SettingsError(f"{target} is there already; move it away, or give another name or folder")
+        wal = target.with_name(target.name + "-wal")
+        if wal.exists():  # SQLite would use it as the write-ahead log of the new file
+            raise SettingsError(f"{wal} is there, of another log: move it to that log's file, or give another folder")
         part = target.with_name(target.name + ".part")
         if not target.parent.is_dir():
             raise SettingsError(f"cannot write {target}: there is no folder {target.parent}; make it first")

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from typing import NamedTuple
 
 from broker.errors import SettingsError
+from broker.store.sqlite.file import MIGRATIONS
 from broker.store.tables import Counters
 
 AGAIN = "run the same `broker move` command again; it checks what was done, and finishes the rest"
 
-# The columns of each table, with PostgreSQL's types. The tables are in an order in which no row refers to a row of a
-# later table. Rows are passed on in SQLite's form, in which a uuid is 16 bytes. The content of ``epochs`` and ``state``
-# is in Content.
-COPIED: dict[str, dict[str, str]] = {
-    "users": {
-        "id": "text", "username": "text", "username_key": "text", "info": "text", "password_hash": "text",
-        "gen": "int8", "disabled": "bool", "created_us": "int8",
-    },
-    "records": {
-        "number": "int8", "uuid": "uuid", "event": "text", "user": "text", "timestamp": "text", "due_us": "int8",
-        "log_only": "bool", "inserted_us": "int8", "data": "text",
-    },
-    "publications": dict.fromkeys(("position", "number", "published_us", "total_bytes"), "int8"),
-    "cancellations": {"number": "int8", "user": "text", "cancelled_us": "int8"},
-    "endings": {"number": "int8", "until": "text", "until_us": "int8", "ends": "uuid"},
-    "pending": dict.fromkeys(("due_us", "number"), "int8"),
-    "events": {
-        "event": "text", **dict.fromkeys(("position", "bytes", "pending", "reserved"), "int8"), "removed": "bool",
-        "until_us": "int8",
-    },
-}  # fmt: skip
+# The tables whose rows are copied, in an order in which no row refers to a row of a later table. The content of
+# ``epochs`` and ``state`` is in Content.
+_TABLES = ("users", "records", "publications", "cancellations", "endings", "pending", "events")
+
+
+def empty_log(version: int = MIGRATIONS.newest) -> contextlib.closing[sqlite3.Connection]:
+    """Returns an empty log in memory, with this version of SQLite's schema."""
+    log = sqlite3.connect(":memory:")
+    for script in MIGRATIONS.upto(version):
+        log.executescript(script)
+    return contextlib.closing(log)
+
+
+# The columns of each table. They are the same on PostgreSQL, but for a few names.
+with empty_log() as _log:
+    COPIED = {table: [name for _, name, *_ in _log.execute(f"PRAGMA table_info({table})")] for table in _TABLES}
 
 
 class Content(NamedTuple):

@@ -17,11 +17,13 @@ from broker import raw_json
 from broker.errors import BadRequest, SettingsError
 from broker.names import check_name
 from broker.operations.backup import new_file, open_epoch
-from broker.operations.faults import LATEST
-from broker.operations.verify import check_account, check_times, check_until, find_faults, reading
+from broker.operations.faults import COUNT, LATEST, WAITING
+from broker.operations.verify import RECORDS, check_account, check_times, check_until, find_faults, reading
 from broker.records import REMOVAL, parse_timestamp, parse_uuid
 from broker.store.sqlite.file import locked, open_database, roll_back
-from broker.users import check_username, username_key
+from broker.store.sqlite.statements import SQLiteTables, record_of
+from broker.store.tables import Counters
+from broker.users import User, check_username
 
 FORMAT = 2
 _FORMATS = (1, FORMAT)  # those that can be imported; the first one had no ``until`` and no ``ends``
@@ -115,12 +117,10 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
     place = "the first line"  # the row that is being exported, for the message if it cannot be read
     try:
         with reading(file) as log:
-            log.execute("BEGIN")
-            epochs = dict(log.execute("SELECT epoch, ended FROM epochs"))
             users, records = log.execute(
                 "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM records)"
             ).fetchone()
-            yield _encode(Head(FORMAT, epochs, users, records)) + b"\n"
+            yield _encode(Head(FORMAT, SQLiteTables(log).epochs(), users, records)) + b"\n"
             for username, user_id, info, *rest in log.execute(
                 """SELECT username, id, CAST(info AS BLOB), password_hash, gen, disabled, created_us FROM users
                    ORDER BY created_us"""
@@ -129,23 +129,18 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
                 password_hash, gen, disabled, created_us = rest
                 user = UserLine(username, user_id, msgspec.Raw(info), password_hash, gen, bool(disabled), created_us)
                 yield _encode(user) + b"\n"
-            for row in log.execute(
-                """SELECT r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.log_only, r.inserted_us,
-                          e.until, e.ends, p.position, p.published_us, c.user, c.cancelled_us, CAST(r.data AS BLOB)
-                   FROM records r LEFT JOIN publications p USING (number) LEFT JOIN cancellations c USING (number)
-                   LEFT JOIN endings e USING (number) ORDER BY r.number"""
-            ):
-                number, uuid, event, by, timestamp, due_us, log_only, inserted_us, until, ends, *state, data = row
-                position, published_us, cancelled_by, cancelled_us = state
-                place = f"record {number}"
-                record = RecordLine(
-                    number=number, uuid=UUID(bytes=uuid), event=event, by=by, timestamp=timestamp, due_us=due_us,
-                    log_only=bool(log_only), inserted_us=inserted_us, until=until,
-                    ends=None if ends is None else UUID(bytes=ends), position=position, published_us=published_us,
-                    cancelled_by=cancelled_by, cancelled_us=cancelled_us, data=msgspec.Raw(data),
+            for *row, cancelled_by, cancelled_us in log.execute(RECORDS):
+                place = f"record {row[0]}"
+                record = record_of(row)
+                line = RecordLine(
+                    number=record.number, uuid=record.uuid, event=record.event, by=record.user,
+                    timestamp=record.timestamp, due_us=record.due_us, log_only=record.log_only,
+                    inserted_us=record.inserted_us, until=record.until, ends=record.ends, position=record.position,
+                    published_us=record.published_us, cancelled_by=cancelled_by, cancelled_us=cancelled_us,
+                    data=msgspec.Raw(record.data),
                 )  # fmt: skip
-                yield _encode(record) + b"\n"
-                if number % _REPORT_EVERY == 0:
+                yield _encode(line) + b"\n"
+                if record.number % _REPORT_EVERY == 0:
                     done(_REPORT_EVERY)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{file}: {place} cannot be read ({error}); `broker verify` says more") from error
@@ -196,19 +191,21 @@ def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Don
     numbered = ((number, line) for number, line in enumerate(lines, 2) if line.strip())
     log.execute("DELETE FROM epochs")
     log.executemany("INSERT INTO epochs VALUES (?, ?)", head.epochs.items())
+    tables = SQLiteTables(log)
     read = 0
-    for number, line in islice(numbered, head.users):
-        read += 1
+    for read, (number, line) in enumerate(islice(numbered, head.users), 1):  # noqa: B007 (counts)
         user, compact = _decoded(_user, number, line)
         with _line(number):
             user.check()
-            _store_user(log, user, compact(bytes(user.info)).decode())
+            info = compact(bytes(user.info))
+            tables.add_user(
+                User(user.id, user.user, info, user.password_hash, user.gen, user.disabled), user.created_us
+            )
     if read != head.users:
         raise _cut_short("users", read, head.users)
     log.execute("CREATE TEMP TABLE published (position INTEGER PRIMARY KEY, number, published_us)")
     read = 0
-    for number, line in numbered:
-        read += 1
+    for read, (number, line) in enumerate(numbered, 1):
         record, compact = _decoded(_record, number, line)
         with _line(number):
             if read > head.records:
@@ -218,7 +215,7 @@ def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Don
             if head.broker == 1 and (record.until, record.ends) != (None, None):
                 raise BadRequest("until, ends: the first line says format 1, which has no such fields")
             record.check()
-            _store_record(log, record, compact(bytes(record.data)).decode())
+            _store_record(log, tables, record, compact(bytes(record.data)).decode())
         if read % _REPORT_EVERY == 0:
             done(_REPORT_EVERY)
     if read != head.records:
@@ -226,32 +223,20 @@ def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Don
     _derive(log)
 
 
-def _store_user(log: sqlite3.Connection, user: UserLine, info: str) -> None:
-    log.execute(
-        "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (user.id, user.user, username_key(user.user), info, user.password_hash, user.gen, user.disabled,
-         user.created_us),
-    )  # fmt: skip
-
-
-def _store_record(log: sqlite3.Connection, record: RecordLine, data: str) -> None:
-    log.execute(
-        "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (record.number, record.uuid.bytes, record.event, record.by, record.timestamp, record.due_us, record.log_only,
-         record.inserted_us, data),
+def _store_record(log: sqlite3.Connection, tables: SQLiteTables, record: RecordLine, data: str) -> None:
+    tables.add_records(
+        [record.number, record.uuid, record.event, record.by, record.timestamp, record.due_us, record.log_only,
+         record.inserted_us, data]
     )  # fmt: skip
     if record.until is not None or record.ends is not None:
         until_us = None if record.until is None else parse_timestamp(record.until)
-        ends = None if record.ends is None else record.ends.bytes
-        log.execute("INSERT INTO endings VALUES (?, ?, ?, ?)", (record.number, record.until, until_us, ends))
+        tables.add_endings([record.number, record.until, until_us, record.ends])
     if record.position is not None:
         log.execute(
             "INSERT INTO temp.published VALUES (?, ?, ?)", (record.position, record.number, record.published_us)
         )
     if record.cancelled_us is not None:
-        log.execute(
-            "INSERT INTO cancellations VALUES (?, ?, ?)", (record.number, record.cancelled_by, record.cancelled_us)
-        )
+        tables.add_cancellations([record.number, record.cancelled_by, record.cancelled_us])
 
 
 def _derive(log: sqlite3.Connection) -> None:
@@ -267,35 +252,22 @@ def _derive(log: sqlite3.Connection) -> None:
         """INSERT INTO pending SELECT due_us, number FROM records WHERE NOT log_only
            AND number NOT IN (SELECT number FROM publications) AND number NOT IN (SELECT number FROM cancellations)"""
     )
+    removal = {"removal": REMOVAL.decode()}
     log.execute(
-        f"""INSERT INTO events
-           SELECT event, position, bytes, pending, max(bytes, largest), removed, until_us FROM (
-               SELECT n.event, n.position, iif(n.removed, 0, coalesce(length(CAST(r.data AS BLOB)), 0)) AS bytes,
-                      n.pending, n.largest, n.removed, e.until_us
-               FROM (
-                   SELECT event, max(position) AS position, sum(pending) AS pending, max(largest) AS largest,
-                          max(removed) AS removed
-                   FROM (
-                       SELECT event, position, 0 AS pending, 0 AS largest, removed FROM ({LATEST})
-                       UNION ALL
-                       SELECT event, NULL, count(*), max(iif(data = :removal, 0, length(CAST(data AS BLOB)))), 0
-                       FROM pending JOIN records USING (number) GROUP BY event
-                   ) GROUP BY event
-               ) n LEFT JOIN publications p USING (position) LEFT JOIN records r USING (number)
-               LEFT JOIN endings e USING (number)
+        f"""INSERT INTO events SELECT event, position, bytes, 0, bytes, removed, until_us FROM (
+               SELECT l.*, iif(removed, 0, length(CAST(data AS BLOB))) AS bytes, until_us FROM ({LATEST}) l
+               JOIN publications USING (position) JOIN records USING (number) LEFT JOIN endings USING (number)
            )""",  # noqa: S608 (constants)
-        {"removal": REMOVAL.decode()},
+        removal,
+    )
+    log.execute(
+        f"""INSERT INTO events SELECT event, NULL, 0, waiting, largest, 0, NULL FROM ({WAITING}) WHERE true
+           ON CONFLICT (event) DO UPDATE SET pending = excluded.pending, reserved = max(reserved, excluded.reserved)""",  # noqa: S608
+        removal,
     )
     # All removals of the log are kept, so their floor is 0. The server's first transaction forgets those above its
     # limit ``removals_kept``.
-    log.execute(
-        """UPDATE state SET last_number = (SELECT coalesce(max(number), 0) FROM records),
-                  head = (SELECT coalesce(max(position), 0) FROM publications),
-                  total_bytes = (SELECT coalesce(max(total_bytes), 0) FROM publications),
-                  event_names = (SELECT count(*) FROM events WHERE NOT removed OR pending),
-                  reserved_bytes = (SELECT coalesce(sum(reserved), 0) FROM events),
-                  removals = (SELECT count(*) FROM events WHERE removed AND NOT pending)"""
-    )
+    SQLiteTables(log).put_counters(Counters._make((*log.execute(COUNT).fetchone(), 0)))
 
 
 def _cut_short(what: str, read: int, expected: int) -> SettingsError:

@@ -24,8 +24,8 @@ _REPORT_EVERY = 1_000  # rows; the progress is reported each time that this many
 Progress = Callable[[int, int], None]  # is called with the number of rows that are done, and the number of all rows
 
 
-class Source(Protocol):
-    """A log that may be moved away. All calls may raise SettingsError."""
+class Log(Protocol):
+    """What the source and the target of a move have in common. All calls may raise SettingsError."""
 
     address: str  # in the form that --from and --to take, without a password
 
@@ -33,7 +33,14 @@ class Source(Protocol):
         """Holds the write lock, so that nobody else writes to the log. The other calls are made while it is held."""
         ...
 
-    def content(self) -> Content: ...
+    def content(self) -> Content:
+        """Returns what is in the log now, counted in the log itself."""
+        ...
+
+
+class Source(Log, Protocol):
+    """A log that may be moved away."""
+
     def mark(self) -> Mark:
         """Returns the mark that an earlier run has left. The log is held, so no other run can change the mark."""
         ...
@@ -50,18 +57,12 @@ class Source(Protocol):
         ...
 
 
-class Target(Protocol):
-    """Where a log is moved to, in one transaction. All calls may raise SettingsError."""
+class Target(Log, Protocol):
+    """Where a log is moved to, in one transaction. If ``commit`` is not called, nothing is in the target afterwards."""
 
-    address: str  # in the form that --from and --to take, without a password
-
-    def held(self) -> AbstractContextManager[None]:
-        """Holds the write lock, and one transaction. If ``commit`` is not called, nothing is in the target
-        afterwards."""
-        ...
-
-    def existing(self) -> Content | None:
-        """Returns what is in the target before the move. Returns None if it has neither records nor users."""
+    def begin(self) -> Content | None:
+        """Begins to fill the target, if it has neither records nor users, and returns None. Otherwise returns what is
+        in the target."""
         ...
 
     def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -70,10 +71,6 @@ class Target(Protocol):
 
     def finish(self, content: Content, secret: str | None) -> None:
         """Writes what is not in the tables of COPIED: the epochs, the counters and the token secret."""
-        ...
-
-    def content(self) -> Content:
-        """Returns what is in the target now, counted in the target itself."""
         ...
 
     def commit(self) -> None:
@@ -124,7 +121,7 @@ def _postgres(url: str, *, new: bool) -> PostgresLog:
 def _move(source: Source, target: Target, progress: Progress) -> Moved:
     """Moves the log while both stores are held. If an earlier run was interrupted, finds out what it has done, and
     finishes the rest."""
-    content, mark, existing = source.content(), source.mark(), target.existing()
+    content, mark, existing = source.content(), source.mark(), target.begin()
     moved = Moved(target.address, content.rows["records"], content.rows["users"], before=False)
     if not moved.records and not moved.users:
         raise SettingsError(f"the log of {source.address} is empty: nothing is to be moved; start with the new one")

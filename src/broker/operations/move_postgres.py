@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import Connection
@@ -13,7 +14,8 @@ from psycopg.pq import TransactionStatus
 
 from broker.errors import SettingsError
 from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
-from broker.store.postgres.database import LOCK, MOVE_LOCK, Database, open_log
+from broker.store.postgres.database import LOCK, MOVE_LOCK, Database, one_row, open_log
+from broker.store.postgres.statements import PostgresTables
 from broker.store.tables import Counters
 
 # The command reports each failure once, as an error. Without a handler, Python would also print psycopg's warnings.
@@ -45,7 +47,7 @@ class PostgresLog:
             self._db, _ = open_log(self._database, new=self._new)
         with contextlib.closing(self._db):
             with self._refusing():
-                if self._row(f"SELECT pg_try_advisory_lock({MOVE_LOCK})") == (False,):
+                if one_row(self._db, f"SELECT pg_try_advisory_lock({MOVE_LOCK})") == (False,):
                     raise SettingsError(
                         f"another `broker move` works on {self._database.name}; wait until it has ended"
                     )
@@ -54,53 +56,47 @@ class PostgresLog:
                 self._db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             yield
 
-    def existing(self) -> Content | None:
+    def begin(self) -> Content | None:
         content = self.content()
         return content if content.rows["records"] or content.rows["users"] else None
 
     def content(self) -> Content:
         with self._refusing():
             return Content(
-                {table: self._row(f"SELECT count(*) FROM broker.{table}")[0] for table in COPIED},  # noqa: S608
-                self._row("SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM broker.records")[0],
-                Counters(*self._row(f"SELECT {', '.join(Counters._fields)} FROM broker.state")),  # noqa: S608 (constants)
+                {table: one_row(self._db, f"SELECT count(*) FROM broker.{table}")[0] for table in COPIED},  # noqa: S608
+                one_row(self._db, "SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM broker.records")[0],
+                Counters(*one_row(self._db, f"SELECT {', '.join(Counters._fields)} FROM broker.state")),  # noqa: S608 (constants)
                 dict(self._db.execute("SELECT epoch, ended FROM broker.epochs").fetchall()),
             )
 
     def mark(self) -> Mark:
         with self._refusing():
-            return Mark(*self._row("SELECT moved, arrived FROM broker.state"))
+            return Mark(*one_row(self._db, "SELECT moved, arrived FROM broker.state"))
 
     def secret(self) -> str | None:
         with self._refusing():
-            return str(self._row("SELECT token_secret FROM broker.state")[0])
+            return str(one_row(self._db, "SELECT token_secret FROM broker.state")[0])
 
     def rows(self, table: str) -> Generator[tuple[Any, ...]]:
-        columns = COPIED[table]
-        select = ", ".join(
-            f"uuid_send({name})" if kind == "uuid" else _name(table, name) for name, kind in columns.items()
-        )
-        query = f"COPY (SELECT {select} FROM broker.{table}) TO STDOUT"  # noqa: S608 (constants only)
-        with self._refusing(), self._db.cursor() as cursor, cursor.copy(query) as copy:
-            copy.set_types(["bytea" if kind == "uuid" else kind for kind in columns.values()])
-            yield from copy.rows()
+        select = f"SELECT {_names(table)} FROM broker.{table}"  # noqa: S608 (constants only)
+        with self._refusing(), self._db.cursor() as cursor:
+            types = [column.type_code for column in cursor.execute(f"{select} LIMIT 0").description or ()]
+            with cursor.copy(f"COPY ({select}) TO STDOUT") as copy:
+                copy.set_types(types)
+                for row in copy.rows():
+                    yield tuple(value.bytes if isinstance(value, UUID) else value for value in row)
 
     def put_mark(self, mark: Mark) -> None:
-        try:
+        with self._refusing(AGAIN):
             self._db.execute("UPDATE broker.state SET moved = %s, arrived = %s", mark)
             self._db.commit()
-        except psycopg.Error as error:
-            raise SettingsError(f"{self._database.refusal(error)}; {AGAIN}") from error
 
     def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        columns = COPIED[table]
-        if "uuid" in columns.values():
-            rows = (_with_uuids(row, columns.values()) for row in rows)
-        names = ", ".join(_name(table, name) for name in columns)
-        query = f"COPY broker.{table} ({names}) FROM STDIN"
+        query = f"COPY broker.{table} ({_names(table)}) FROM STDIN"
         with self._refusing(), self._db.cursor() as cursor, cursor.copy(query) as copy:
             for row in rows:
-                copy.write_row(row)
+                # The only values in bytes are uuids. PostgreSQL reads them in hexadecimal.
+                copy.write_row([value.hex() if isinstance(value, bytes) else value for value in row])
 
     def finish(self, content: Content, secret: str | None) -> None:
         with self._refusing():
@@ -108,11 +104,8 @@ class PostgresLog:
             # No cluster is stored with the epoch. The node that starts first stores its own, so that the move does not
             # count as a fail-over, and the epoch continues.
             self._db.cursor().executemany("INSERT INTO broker.epochs VALUES (%s, %s, NULL)", content.epochs.items())
-            counters = ", ".join(f"{name} = %s" for name in Counters._fields)
-            self._db.execute(
-                f"UPDATE broker.state SET {counters}, token_secret = coalesce(%s, token_secret)".encode(),  # noqa: S608
-                (*content.counters, secret),
-            )
+            PostgresTables(self._db, content.counters, None).put_counters(content.counters)
+            self._db.execute("UPDATE broker.state SET token_secret = coalesce(%s, token_secret)", (secret,))
 
     def commit(self) -> None:
         try:
@@ -124,26 +117,14 @@ class PostgresLog:
                 raise NotCommitted(str(self._database.refusal(error))) from error
             raise SettingsError(f"{self._database.refusal(error)}; {AGAIN}") from error
 
-    def _row(self, query: str) -> Any:
-        row = self._db.execute(query).fetchone()
-        assert row is not None, query
-        return row
-
     @contextlib.contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def _refusing(self, advice: str = "") -> Iterator[None]:
         try:
             yield
         except (psycopg.Error, OSError) as error:
-            raise self._database.refusal(error) from error
+            raise SettingsError(f"{self._database.refusal(error)}{advice and f'; {advice}'}") from error
 
 
-def _name(table: str, column: str) -> str:
-    """Returns the column's name on PostgreSQL, where ``user`` is a reserved word."""
-    return "username" if column == "user" and table != "users" else column
-
-
-def _with_uuids(row: tuple[Any, ...], kinds: Iterable[str]) -> tuple[Any, ...]:
-    """Returns a row in which each uuid has the form that PostgreSQL reads."""
-    return tuple(
-        value.hex() if kind == "uuid" and value is not None else value for value, kind in zip(row, kinds, strict=True)
-    )
+def _names(table: str) -> str:
+    """Returns the names of the columns on PostgreSQL, where ``user`` is a reserved word."""
+    return ", ".join("username" if name == "user" else name for name in COPIED[table])

@@ -19,22 +19,36 @@ from broker.store.sqlite.secret import keep_secret, read_secret
 from broker.store.sqlite.statements import SQLiteTables
 
 
-class SQLiteSource:
-    """Implements ``move.Source``.
-
-    Mutable state: the connection, with the one transaction that reads the log and sets the mark."""
+class _SQLiteLog:
+    """What the source and the target have in common. Mutable state: the connection."""
 
     def __init__(self, folder: Path) -> None:
         self.address = str(folder.resolve())
         self._folder = folder
+        self._file = folder / "broker.db"
         self._log: sqlite3.Connection
-        with reading(folder / "broker.db"):  # a folder without a log is refused before anything is made in the target
+
+    def content(self) -> Content:
+        with self._refusing():
+            return _content(self._log)
+
+    def _refusing(self, advice: str = "nothing was moved") -> AbstractContextManager[None]:
+        return refusing(f"use {self._folder}", advice)
+
+
+class SQLiteSource(_SQLiteLog):
+    """Implements ``move.Source``.
+
+    The connection has one transaction, which reads the log and sets the mark."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        with reading(self._file):  # a folder without a log is refused before anything is made in the target
             pass
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        file = self._folder / "broker.db"
-        with locked(file), contextlib.closing(open_database(file, also_moved=True)) as self._log:
+        with locked(self._file), contextlib.closing(open_database(self._file, also_moved=True)) as self._log:
             with self._refusing():
                 self._log.execute("BEGIN IMMEDIATE")
             try:
@@ -42,14 +56,9 @@ class SQLiteSource:
             finally:
                 roll_back(self._log)
 
-    def content(self) -> Content:
-        with self._refusing():
-            return _content(self._log)
-
     def mark(self) -> Mark:
         with self._refusing():
-            moved, arrived = self._log.execute("SELECT moved, arrived FROM state").fetchone()
-        return Mark(moved, bool(arrived))
+            return Mark(*self._log.execute("SELECT moved, arrived FROM state").fetchone())
 
     def secret(self) -> str | None:
         file = self._folder / "token-secret"
@@ -66,60 +75,43 @@ class SQLiteSource:
             if self._log.in_transaction:
                 self._log.execute("COMMIT")
 
-    def _refusing(self, advice: str = "nothing was moved") -> AbstractContextManager[None]:
-        return refusing(f"use {self._folder}", advice)
 
-
-class SQLiteTarget:
+class SQLiteTarget(_SQLiteLog):
     """Implements ``move.Target``. It fills a new file under another name. The commit gives the file its name, so that
     this is the only step that can still fail then.
 
-    Mutable state: the connection, and the new file."""
+    Mutable state, in addition: the new file."""
 
     def __init__(self, folder: Path) -> None:
-        self.address = str(folder.resolve())
-        self._folder = folder
-        self._file = folder / "broker.db"
+        super().__init__(folder)
         self._new = contextlib.ExitStack()  # when it is closed without an error, the new file gets its name
-        self._log: sqlite3.Connection | None = None
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         with locked(self._file), self._new:
             yield
 
-    def existing(self) -> Content | None:
-        if not self._file.exists():
-            wal = self._file.with_name(self._file.name + "-wal")
-            if wal.exists():  # SQLite would use it as the write-ahead log of the new file
-                raise SettingsError(
-                    f"{wal} is there, of another log: move it to that log's broker.db, or give another folder"
-                )
-            return None
-        with reading(self._file) as log:
-            return _content(log)
+    def begin(self) -> Content | None:
+        if self._file.exists():
+            with reading(self._file) as log:
+                return _content(log)
+        part = self._new.enter_context(new_file(self._file))
+        self._log = self._new.enter_context(contextlib.closing(open_database(part)))
+        # The file is discarded if anything fails, and synced as a whole before it gets its name. So it needs neither a
+        # journal nor syncs of its own, which makes it faster.
+        self._log.execute("PRAGMA journal_mode = OFF")
+        self._log.execute("PRAGMA synchronous = OFF")
+        self._log.execute("BEGIN")
+        return None
 
     def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        if self._log is None:
-            self._log = self._begin()
         marks = ", ".join("?" * len(COPIED[table]))
         self._log.executemany(
             f"INSERT INTO {table} ({', '.join(COPIED[table])}) VALUES ({marks})",  # noqa: S608 (constants only)
             rows,
         )
 
-    def _begin(self) -> sqlite3.Connection:
-        part = self._new.enter_context(new_file(self._file))
-        log = self._new.enter_context(contextlib.closing(open_database(part)))
-        # The file is discarded if anything fails, and synced as a whole before it gets its name. So it needs neither a
-        # journal nor syncs of its own, which makes it faster.
-        log.execute("PRAGMA journal_mode = OFF")
-        log.execute("PRAGMA synchronous = OFF")
-        log.execute("BEGIN")
-        return log
-
     def finish(self, content: Content, secret: str | None) -> None:
-        assert self._log is not None
         self._log.execute("DELETE FROM epochs")
         self._log.executemany("INSERT INTO epochs VALUES (?, ?)", content.epochs.items())
         SQLiteTables(self._log).put_counters(content.counters)
@@ -128,10 +120,6 @@ class SQLiteTarget:
             keep_secret(self._folder / "token-secret", secret)
         for folder in (self._folder, self._folder.resolve().parent):  # the folder itself may be new
             sync(folder)
-
-    def content(self) -> Content:
-        assert self._log is not None
-        return _content(self._log)
 
     def commit(self) -> None:
         try:
@@ -147,5 +135,5 @@ def _content(log: sqlite3.Connection) -> Content:
         {table: log.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in COPIED},  # noqa: S608
         log.execute("SELECT coalesce(sum(length(CAST(data AS BLOB))), 0) FROM records").fetchone()[0],
         SQLiteTables(log).counters(),
-        dict(log.execute("SELECT epoch, ended FROM epochs")),
+        SQLiteTables(log).epochs(),
     )

@@ -11,29 +11,24 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-from uuid import UUID
 
 import msgspec
 
 from broker import raw_json
 from broker.errors import BadRequest, SettingsError
 from broker.names import check_name
-from broker.operations.faults import FAULTS
-from broker.records import REMOVAL, parse_timestamp
+from broker.operations.content import COPIED, empty_log
+from broker.operations.faults import FAULTS, ORDER
+from broker.records import JSON_NUMBER, REMOVAL, parse_timestamp
 from broker.store.sqlite.errors import Meaning, meaning_of
 from broker.store.sqlite.file import MIGRATIONS, connect, schema_version
-from broker.store.sqlite.statements import CHECKPOINT
+from broker.store.sqlite.statements import CHECKPOINT, RECORD_COLUMNS, RECORD_TABLES, record_of
 from broker.users import check_username, username_key
 
 RESTORE = "put your last good backup in its place with `broker restore`"
 
 _REPORT_EVERY = 1_000  # records; the progress is reported each time that this many are checked
-_TABLES = frozenset(
-    {
-        "records", "publications", "cancellations", "endings", "pending", "events", "checkpoints", "state", "epochs",
-        "users",
-    }
-)  # fmt: skip
+_TABLES = {*COPIED, "checkpoints", "epochs", "state"}
 _MAGIC = b"SQLite format 3\0"
 # The exceptions that are raised when the values of a damaged row are read.
 _UNREADABLE = (BadRequest, ValueError, TypeError, AttributeError)
@@ -59,6 +54,9 @@ _NEWEST_FORM = {
 }  # fmt: skip
 
 _json = msgspec.json.Decoder(msgspec.Raw)
+
+# Each row is one of RECORD_COLUMNS, followed by who cancelled the record, and when.
+RECORDS = f"SELECT {RECORD_COLUMNS}, c.user, c.cancelled_us FROM {RECORD_TABLES} ORDER BY r.number"  # noqa: S608 (constants)
 
 # This query returns one row for each column of each table, and for each column of each index.
 _SCHEMA = """
@@ -91,8 +89,6 @@ def verify(file: Path, done: Callable[[int], None]) -> Iterator[Fault]:
     """Yields all faults of a log. ``done`` is called with the number of records that were checked since its last call.
     Raises SettingsError if the file cannot be read."""
     with reading(file) as log:
-        # One read transaction is used, so that all checks see the log at one moment, even while a server writes.
-        log.execute("BEGIN")
         for (text,) in log.execute("PRAGMA integrity_check(20)"):
             if text != "ok":
                 yield Fault("the file is damaged", text)
@@ -104,8 +100,10 @@ def find_faults(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterato
     """Yields the faults in the rows, within the transaction that the connection has begun."""
     yield from _walk_users(log)
     yield from _walk_records(log, done)
-    yield from _walk_positions(log)
-    yield from _walk_endings(log)
+    for select in ORDER:
+        yield from (Fault(what, str(where)) for what, where in log.execute(select))
+    for table, row, *_ in log.execute("PRAGMA foreign_key_check"):
+        yield Fault(f"a row of the table {table} has no record", str(row))
     yield from _walk_checkpoints(log)
     (version,) = log.execute("PRAGMA user_version").fetchone()
     removal = REMOVAL.decode() if version >= _WITH_REMOVALS else ""  # no record has empty data
@@ -147,7 +145,7 @@ def _parse_stored(text: str, field: str) -> int:
     """Returns the microseconds since 1970 for a number of seconds in the form in which it was sent. Raises
     BadRequest."""
     microseconds = parse_timestamp(text, field)
-    if not _is_json(text):
+    if not JSON_NUMBER.match(text):
         raise BadRequest(f"{field}: {text} is not written as a number of JSON")
     return microseconds
 
@@ -159,20 +157,11 @@ def _compare_schema(log: sqlite3.Connection) -> Iterator[Fault]:
     if not 0 < version <= MIGRATIONS.newest:
         yield Fault(f"the schema's version is none that this Broker knows (1 to {MIGRATIONS.newest})", str(version))
         return
-    with contextlib.closing(sqlite3.connect(":memory:")) as made:
-        for script in MIGRATIONS.upto(version):
-            made.executescript(script)
+    with empty_log(version) as made:
         missing = set(made.execute(_SCHEMA)) - set(log.execute(_SCHEMA))
     for kind, name in sorted({row[:2] for row in missing}):
         columns = ", ".join(sorted(column for *both, column, _ in missing if both == [kind, name]))
         yield Fault(f"the schema lacks (a part of) the {kind}", f"{name} ({columns})")
-
-
-def _is_json(text: str) -> bool:
-    try:
-        return bytes(_json.decode(text)).decode() == text  # decoding removes white space around the text
-    except msgspec.DecodeError:
-        return False
 
 
 def _is_base64(text: str) -> bool:
@@ -197,104 +186,26 @@ def _walk_users(log: sqlite3.Connection) -> Iterator[Fault]:
 
 
 def _walk_records(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterator[Fault]:
-    expected = 0
-    for number, uuid, event, user, timestamp, due_us, inserted_us, data, cancelled_by, *ending in log.execute(
-        """SELECT r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.inserted_us, CAST(r.data AS BLOB), c.user,
-                  e.until, e.until_us
-           FROM records r LEFT JOIN cancellations c USING (number) LEFT JOIN endings e USING (number)
-           ORDER BY r.number"""
-    ):
-        until, until_us = ending
-        expected += 1
-        if number != expected:
-            yield Fault("records are missing before number", str(number))
-            expected = number
+    for *row, cancelled_by, _ in log.execute(RECORDS):
+        number = row[0]
         try:
-            UUID(bytes=uuid)
-            check_name(event)
-            check_username(user)
-            check_times(timestamp, due_us, inserted_us)
-            if until is not None and until_us != (sent_us := check_until(until, due_us, inserted_us)):
-                raise BadRequest(f"until: {until} is {sent_us} in microseconds, and until_us is {until_us}")
+            record = record_of(row)
+            check_name(record.event)
+            check_username(record.user)
+            check_times(record.timestamp, record.due_us, record.inserted_us)
+            if record.until is not None:
+                until_us = check_until(record.until, record.due_us, record.inserted_us)
+                if record.until_us != until_us:
+                    raise BadRequest(
+                        f"until: {record.until} is {until_us} in microseconds, and until_us is {record.until_us}"
+                    )
             if cancelled_by is not None:
                 check_username(cancelled_by)
-            raw_json.decode(_json, data, "data")
+            raw_json.decode(_json, record.data, "data")
         except _UNREADABLE as error:
             yield Fault(f"record {number} cannot be read", str(error))
         if number % _REPORT_EVERY == 0:
             done(_REPORT_EVERY)
-
-
-def _walk_positions(log: sqlite3.Connection) -> Iterator[Fault]:
-    expected = total = 0
-    for position, size, total_bytes in log.execute(
-        """SELECT position, length(CAST(data AS BLOB)), total_bytes FROM publications LEFT JOIN records USING (number)
-           ORDER BY position"""
-    ):
-        expected += 1
-        total += size or 0
-        if position != expected:
-            yield Fault("positions are missing before", str(position))
-            expected = position
-        if total_bytes != total:
-            yield Fault("the sum of bytes is wrong at position", str(position))
-            total = total_bytes
-
-
-class _Version(NamedTuple):
-    """A published record of an event of which some version has an end."""
-
-    event: str
-    number: int
-    uuid: bytes
-    user: str
-    due_us: int
-    inserted_us: int
-    until_us: int | None
-    ends: bytes | None
-
-    def fault_after(self, before: _Version | None, ending: _Version | None) -> Fault | None:
-        """Returns what is wrong with the order of these records of one event: ``before`` was published just before this
-        one, and ``ending`` is the newest ending before it."""
-        if self.ends is not None:
-            if before is None or before.uuid != self.ends:
-                return Fault("an ending was not published just after the version that it ends", str(self.number))
-            if (self.user, self.due_us) != (before.user, before.until_us):
-                return Fault("an ending has another user, or another time, than its version says", str(self.number))
-            return None
-        if before is not None and before.until_us is not None:
-            # Endings come before the records that are inserted in the same transaction. A record that was pending comes
-            # before an ending of the same time.
-            was_pending = self.due_us > self.inserted_us
-            if before.until_us < self.due_us if was_pending else before.until_us <= self.inserted_us:
-                return Fault("a version has no ending, and its end (until) came before the next", str(before.number))
-        # The ending got its number when it was published. So a record with a lower number was pending at that time.
-        if ending is not None and self.number < ending.number and self.due_us <= ending.due_us:
-            return Fault("a record was published after an ending, and was due before it", str(self.number))
-        return None
-
-
-def _walk_endings(log: sqlite3.Connection) -> Iterator[Fault]:
-    """Checks the published records of those events of which some version has an end."""
-    before: _Version | None = None
-    ending: _Version | None = None
-    for row in log.execute(
-        """SELECT r.event, r.number, r.uuid, r.user, r.due_us, r.inserted_us, e.until_us, e.ends
-           FROM records r JOIN publications p USING (number) LEFT JOIN endings e USING (number)
-           WHERE r.event IN (SELECT event FROM records JOIN endings USING (number))
-           ORDER BY r.event, p.position"""
-    ):
-        version = _Version(*row)
-        if before is None or before.event != version.event:
-            before = ending = None
-        try:
-            if fault := version.fault_after(before, ending):
-                yield fault
-        except TypeError as error:  # a damaged row has text in place of a number
-            yield Fault(f"record {version.number} cannot be compared", str(error))
-        before = version
-        if version.ends is not None:
-            ending = version
 
 
 def _walk_checkpoints(log: sqlite3.Connection) -> Iterator[Fault]:
@@ -312,7 +223,8 @@ def _walk_checkpoints(log: sqlite3.Connection) -> Iterator[Fault]:
 
 @contextlib.contextmanager
 def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
-    """Yields a connection that only reads. Raises SettingsError if the file cannot be read.
+    """Yields a connection that only reads, in one read transaction: whoever uses it sees the log at one moment, even
+    while a server writes. Raises SettingsError if the file cannot be read.
 
     ``advice`` is added to the message only if the file is damaged. Otherwise the operator could be led to put a backup
     in place of a log that this user only has no permission to read, or of a file that never was a log."""
@@ -332,6 +244,7 @@ def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
                 raise SettingsError(f"{file} is no log of Broker: it has no table {min(missing)!r}")
             schema_version(log, file)
             log.execute("PRAGMA query_only = ON")
+            log.execute("BEGIN")
             yield log
     except sqlite3.Error as error:
         match meaning_of(error):

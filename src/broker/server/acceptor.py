@@ -14,65 +14,43 @@ from broker.server.connection import Connection
 _FULL_S = 0.1  # pause before the next attempt, if accepting failed because the limit of open files was reached
 
 
-class Acceptor:
-    """Replaces the event loop's own TLS server, which reports a connection only after its TLS handshake.
+async def accept(
+    listener: socket, context: Callable[[], ssl.SSLContext | None], admission: Admission, make: Callable[[], Connection]
+) -> None:
+    """Runs until it is cancelled, which also ends the handshakes in progress. ``context`` is called for each
+    connection, because certificates may be renewed while Broker serves.
 
-    With the event loop's server, a connection would not be counted before its handshake is complete. So thousands of
-    connections that never complete it could use up all open files, in spite of the limits.
-
-    Mutable state: the task that accepts connections, and a task for each handshake in progress."""
-
-    def __init__(
-        self,
-        listener: socket,
-        context: Callable[[], ssl.SSLContext | None],
-        admission: Admission,
-        make: Callable[[], Connection],
-    ) -> None:
-        """``context`` is called for each connection, because certificates may be renewed while Broker serves."""
-        self._listener = listener
-        self._context = context
-        self._admission = admission
-        self._make = make
-        self._loop = asyncio.get_running_loop()
-        self._handshakes: set[asyncio.Task[None]] = set()
-        listener.setblocking(False)
-        self._accepting = self._loop.create_task(self._accept())
-
-    def close(self) -> None:
-        self._accepting.cancel()
-
-    async def wait_closed(self) -> None:
-        for task in self._handshakes:
-            task.cancel()
-        await asyncio.gather(self._accepting, *self._handshakes, return_exceptions=True)
-
-    async def _accept(self) -> None:
+    This replaces the event loop's own TLS server, which reports a connection only after its TLS handshake. With the
+    event loop's server, a connection would not be counted before its handshake is complete. So thousands of connections
+    that never complete it could use up all open files, in spite of the limits."""
+    listener.setblocking(False)
+    async with asyncio.TaskGroup() as handshakes:
         while True:
             try:
-                connection, peer = await self._loop.sock_accept(self._listener)
+                connection, peer = await asyncio.get_running_loop().sock_accept(listener)
             except OSError:
                 await asyncio.sleep(_FULL_S)
                 continue
-            task = self._loop.create_task(self._shake_hands(connection, peer[0]))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            bound_s = admission.settings.head_timeout_s
+            handshakes.create_task(_shake_hands(connection, peer[0], make(), context(), bound_s))
 
-    async def _shake_hands(self, connection: socket, address: str) -> None:
-        bound_s = self._admission.settings.head_timeout_s
-        protocol = self._make()
-        if not protocol.enter(address):
-            protocol.leave()
-            connection.close()
-            return
-        try:
-            await self._loop.connect_accepted_socket(
-                lambda: protocol, connection, ssl=self._context(),
-                ssl_handshake_timeout=bound_s, ssl_shutdown_timeout=bound_s,
-            )  # fmt: skip
-        except BaseException as error:  # the handshake failed or took too long: close the connection
-            protocol.leave()
-            with contextlib.suppress(OSError):
-                connection.close()
-            if not isinstance(error, OSError):
-                raise
+
+async def _shake_hands(
+    connection: socket, address: str, protocol: Connection, context: ssl.SSLContext | None, bound_s: float
+) -> None:
+    """Raises nothing but CancelledError: any other error would end all handshakes."""
+    loop = asyncio.get_running_loop()
+    try:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(connection.close)
+            on_failure.callback(protocol.leave)
+            if protocol.enter(address):
+                await loop.connect_accepted_socket(
+                    lambda: protocol, connection, ssl=context,
+                    ssl_handshake_timeout=bound_s, ssl_shutdown_timeout=bound_s,
+                )  # fmt: skip
+                on_failure.pop_all()
+    except OSError:  # the handshake failed or took too long
+        pass
+    except Exception as error:
+        loop.call_exception_handler({"message": "a TLS handshake failed", "exception": error})

@@ -7,7 +7,7 @@ import math
 import resource
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any
 
 from broker.addresses import client_key
 from broker.live.hub import Hub
@@ -22,14 +22,6 @@ def file_limit() -> float:
     """Returns how many files this process may have open."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return math.inf if soft == resource.RLIM_INFINITY else soft
-
-
-class Checked(Protocol):
-    """The method that every connection must have for the regular check."""
-
-    def check(self, now: float) -> None:
-        """Ends the connection if it is too slow. ``now`` is in seconds of the loop's clock."""
-        ...
 
 
 class Admission:
@@ -63,8 +55,9 @@ class Admission:
         if not self._by_client[key]:
             del self._by_client[key]
 
-    async def sweep(self, connections: Callable[[], Iterable[Checked]]) -> None:
-        """Runs until it is cancelled: checks all connections once a second."""
+    async def sweep(self, connections: Callable[[], Iterable[Any]]) -> None:
+        """Runs until it is cancelled: calls the method ``check`` of all connections once a second, with the time in
+        seconds of the loop's clock."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_SWEEP_S)

@@ -17,7 +17,7 @@ from broker.live.subscriber import unsent
 from broker.server.admission import Admission
 from broker.server.handover import ConnectionHandover
 from broker.server.receiving import Part, Receiving
-from broker.server.responses import in_one_write, without_chunks
+from broker.server.responses import adapted
 
 _PIPELINED_MAX = 32  # requests that wait after an unanswered one; the connection is closed if there are more
 
@@ -117,10 +117,8 @@ class Connection(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
     def on_headers_complete(self) -> None:
-        # The whole request may have arrived in one segment, so the size of the segment says nothing about the headers.
-        self._refusal = self._receiving.headers_too_large(
-            len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        )
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        self._refusal = self._receiving.too_large(headers=size)
         if self._refusal is not None:
             raise ValueError("too large")  # stops the parser: see data_received
         if self.parser.should_upgrade():
@@ -132,8 +130,9 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _PIPELINED_MAX:
             raise ValueError("too many requests at once")
         super().on_headers_complete()
-        # The task of this request has been created, but has not run yet, so its scope can still be changed.
-        if _may_be_a_stream(self.cycle):
+        # The response may be a stream: only the route decides that, and the check saves work for requests that cannot
+        # be streams. The task of this request has been created, but has not run yet, so its scope can still be changed.
+        if b"/events" in self.cycle.scope["raw_path"]:
             offer = ConnectionHandover(self, self.cycle, self._admission.settings)
             self.scope["extensions"] = {EXTENSION: offer}  # type: ignore[dict-item] # Uvicorn's type for an extension is a dict
 
@@ -154,7 +153,7 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
 
     def check(self, now: float) -> None:
-        """Ends the connection if it is too slow: see ``admission.Checked``."""
+        """Ends the connection if it is too slow. ``now`` is in seconds of the loop's clock."""
         if self.transport is None or self.transport.is_closing():
             return
         if self.flow.write_paused and self._stalls(now):
@@ -191,16 +190,4 @@ class Connection(HttpToolsProtocol):
     # Sending a response
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # Starlette's type
-        if cycle.scope["http_version"] == "1.0":
-            app = without_chunks(app, cycle)
-        joined = in_one_write(app, cycle)
-        super()._start_asgi_task(cycle, joined)  # type: ignore[arg-type] # Starlette and Uvicorn have a type each
-
-
-def _may_be_a_stream(cycle: RequestResponseCycle) -> bool:
-    """Returns whether the response may be a stream. True does not mean that it is a stream, because only the route
-    decides that. The check saves work for requests that cannot be streams.
-
-    It uses the path of the request itself, because the connection's ``url`` belongs to the request that was parsed
-    last, which may have been pipelined after this one."""
-    return b"/events" in cycle.scope["raw_path"]
+        super()._start_asgi_task(cycle, adapted(app, cycle))  # type: ignore[arg-type] # Starlette and Uvicorn have a type each

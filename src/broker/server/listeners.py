@@ -76,22 +76,19 @@ def _bind_all(settings: Settings, places: list[_Place], shared: bool) -> list[so
     of the addresses is in use, or if this machine has none of them."""
     listeners: list[socket.socket] = []
     failed: OSError | None = None
-    try:
+    with contextlib.ExitStack() as on_failure:
         for family, (address, port, *more) in places:
             if listeners:
                 port = listeners[0].getsockname()[1]
             try:
-                listeners.append(_bind(settings, family, (address, port, *more), shared))
+                listeners.append(on_failure.enter_context(_bind(settings, family, (address, port, *more), shared)))
             except OSError as error:
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     raise
                 failed = failed or error  # for example, this machine has no IPv6, or no IPv6 on its loopback interface
         if not listeners and failed is not None:
             raise failed
-    except OSError:
-        for listener in listeners:
-            listener.close()
-        raise
+        on_failure.pop_all()
     return listeners
 
 

@@ -64,24 +64,17 @@ class Receiving:
         """Whether a request is expected, and no byte of it has arrived."""
         return self.part is Part.HEADERS and self._bytes == 0
 
-    def headers_too_large(self, size: int) -> BrokerError | None:
-        """Checks the size of the URL and the headers, in bytes. The caller calls this when the headers are complete.
-
-        ``too_large`` alone would miss headers that exceed the limit only with the data that completes them, because
-        ``begin`` then sets the count of unparsed bytes to 0."""
-        return self._too_large() if size > self._settings.head_bytes_max else None
-
-    def too_large(self) -> BrokerError | None:
+    def too_large(self, headers: int = 0) -> BrokerError | None:
         """Checks how much data the parser holds. The caller calls this after it has passed the received data to the
-        parser.
+        parser, and also when the headers are complete, with the size of the URL and the ``headers`` in bytes: the whole
+        request may have arrived in one segment, so the size of the segment says nothing about the headers.
 
-        The parser keeps headers, trailers and the lines between the chunks of a body until they are complete."""
-        if self.part is Part.NOTHING or self._unparsed <= self._settings.head_bytes_max:
-            return None
-        return self._too_large()
-
-    def _too_large(self) -> BrokerError:
+        The parser keeps headers, trailers and the lines between the chunks of a body until they are complete. Headers
+        that exceed the limit only with the data that completes them would be missed without the second call, because
+        ``begin`` then sets the count of unparsed bytes to 0."""
         limit = self._settings.head_bytes_max
+        if self.part is Part.NOTHING or (headers or self._unparsed) <= limit:
+            return None
         return HeadTooLarge(f"the head of the request is larger than {limit} bytes (head_bytes_max)")
 
     def too_slow(self, now: float) -> BrokerError | None:

@@ -31,14 +31,15 @@ class _Joined:
         self.flush()
         self._transport.close()
 
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
 
+def adapted(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+    """Returns an app that sends the headers and the first piece of the body in one write, and no chunks to a client of
+    HTTP/1.0.
 
-def in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
-    """Returns an app that sends the headers and the first piece of the body in one write.
-
-    Uvicorn writes them separately, which takes two system calls, and wakes the client twice."""
+    Uvicorn writes headers and body separately, which takes two system calls, and wakes the client twice. And it would
+    send chunks also over HTTP/1.0, which does not have them: without a content length, the end of the connection marks
+    the end of the body there."""
+    old = cycle.scope["http_version"] == "1.0"
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         head: Message | None = None
@@ -47,44 +48,30 @@ def in_one_write(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
             nonlocal head
             if message["type"] == "http.response.start":
                 head = message
-            elif head is None:
+                if old and not any(name.lower() == b"content-length" for name, _ in message["headers"]):
+                    cycle.chunked_encoding = False
+                return
+            # Uvicorn raises an error if a body is longer than the content length that it expects. Such a response has
+            # none, so the length of each piece is set as the expected one.
+            if old and cycle.chunked_encoding is False and cycle.expected_content_length == 0:
+                cycle.expected_content_length = len(message.get("body", b""))
+            if head is None:
                 await send(message)
-            else:
-                transport, start = cycle.transport, head
-                head = None
-                cycle.transport = both = _Joined(transport)  # type: ignore[assignment] # it has all methods that a cycle uses
-                try:
-                    await send(start)
-                    await send(message)
-                finally:
-                    cycle.transport = transport
-                    both.flush()
+                return
+            transport, start = cycle.transport, head
+            head = None
+            cycle.transport = both = _Joined(transport)  # type: ignore[assignment] # it has all methods that a cycle uses
+            try:
+                await send(start)
+                await send(message)
+            finally:
+                cycle.transport = transport
+                both.flush()
 
         try:
             await app(scope, receive, joined)
         except BrokerError:  # the store failed in the middle of a response, and has logged why
             cycle.disconnected = True
             cycle.transport.abort()  # so that the client does not mistake a partial response for a complete one
-
-    return wrapped
-
-
-def without_chunks(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
-    """Returns an app that sends no chunks, because HTTP/1.0 does not have them, and Uvicorn would send them anyway.
-
-    If the response has no content length, the end of the connection marks the end of the body."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        async def plain(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                if not any(name.lower() == b"content-length" for name, _ in message["headers"]):
-                    cycle.chunked_encoding = False
-            # Uvicorn raises an error if a body is longer than the content length that it expects. This response has
-            # none, so the length of each piece is set as the expected one.
-            elif cycle.chunked_encoding is False and cycle.expected_content_length == 0:
-                cycle.expected_content_length = len(message.get("body", b""))
-            await send(message)
-
-        await app(scope, receive, plain)
 
     return wrapped

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
 from broker.addresses import spellings
 from broker.broker import Broker
 from broker.errors import SettingsError
-from broker.server.acceptor import Acceptor
+from broker.server.acceptor import accept
 from broker.server.admission import Admission
 from broker.server.connection import Connection
-from broker.server.hangup import on_hangup
 from broker.server.listeners import address_of, listening, raise_file_limit
+from broker.server.signals import on_signals
 from broker.server.tls import server_context
 from broker.settings import Settings
 from broker.web.app import App
@@ -60,56 +59,46 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
     called once connections are accepted, with the address of the server and the location of the data; without it, they
     are logged."""
     serving = serving or partial(log_address, static=settings.static)
-    hung_up = asyncio.Event()
-    with on_hangup(hung_up.set):
-        raise_file_limit()
-        context = server_context(settings)
+    raise_file_limit()
+    broker = Broker(settings)
+    config = uvicorn.Config(
+        App(broker, worker), ws="none", lifespan="off", loop="none",
+        forwarded_allow_ips=spellings(settings.trusted_proxies), server_header=False, access_log=False,
+        log_config=None, backlog=settings.backlog,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
+    )  # fmt: skip
+    config.load()
+    with on_signals(partial(_reload, config, settings), signal.SIGHUP):
+        config.ssl = server_context(settings)
         # The objects that exist by now stay in memory until the end, so garbage collections need not visit them.
         gc.freeze()
-        broker = Broker(settings)
-        app = App(broker, worker)
         admission = Admission(settings, broker.hub)
         with listening(settings, shared=bool(worker)) as listeners:
-            await broker.start()
-            try:
-                config = uvicorn.Config(
-                    app, ws="none", lifespan="off", loop="none",
-                    forwarded_allow_ips=spellings(settings.trusted_proxies), server_header=False, access_log=False,
-                    log_config=None, backlog=settings.backlog,
-                    timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
-                )  # fmt: skip
-                config.load()
-                config.ssl = context
+            async with broker.lifespan():
                 server = Server(config, broker, admission, address_of(settings, listeners), serving)
-                sweep = asyncio.create_task(admission.sweep(lambda: server.server_state.connections))  # type: ignore[arg-type,return-value] # every protocol is a Connection, which has ``check``
-                reload = asyncio.create_task(_reload(config, settings, hung_up))
+                sweep = asyncio.create_task(admission.sweep(lambda: server.server_state.connections))
                 try:
                     await server.serve(listeners)
                 finally:
                     sweep.cancel()
-                    reload.cancel()
-            finally:
-                await broker.stop()
 
 
-async def _reload(config: uvicorn.Config, settings: Settings, hung_up: asyncio.Event) -> None:
-    """Runs until it is cancelled: reads the TLS files again at each SIGHUP. Open connections are not affected."""
-    while True:
-        await hung_up.wait()
-        hung_up.clear()
-        try:
-            config.ssl = server_context(settings)
-        except SettingsError as error:
-            logger.error("SIGHUP: %s; the certificate that was loaded before stays in use", error)
-            continue
-        if config.ssl is None:
-            logger.info("SIGHUP: there is nothing to reload, as TLS is off; other settings need a restart")
-        else:
-            logger.info("SIGHUP: new connections get the certificate in %s", settings.tls_certificate)
+def _reload(config: uvicorn.Config, settings: Settings) -> None:
+    """Reads the TLS files again, after a SIGHUP. Open connections are not affected."""
+    try:
+        config.ssl = server_context(settings)
+    except SettingsError as error:
+        logger.error("SIGHUP: %s; the certificate that was loaded before stays in use", error)
+        return
+    if config.ssl is None:
+        logger.info("SIGHUP: there is nothing to reload, as TLS is off; other settings need a restart")
+    else:
+        logger.info("SIGHUP: new connections get the certificate in %s", settings.tls_certificate)
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server, with TLS connections accepted by ``Acceptor``, and with a stop that closes the streams first.
+    """Uvicorn's server, with TLS connections that ``acceptor.py`` accepts, and with a stop that closes the streams
+    first.
 
     When Uvicorn stops, it waits until the open connections have ended. A stream does not end by itself, so this
     class starts to close the streams before Uvicorn waits."""
@@ -124,6 +113,7 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.servers = []
+        self._accepting: list[asyncio.Task[None]] = []  # the tasks that accept TLS connections
         self._broker = broker
         self._admission = admission
         self._address = address
@@ -131,15 +121,15 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Does the same as Uvicorn's method, except that TLS connections are accepted by ``acceptor.py``."""
+        loop = asyncio.get_running_loop()
         for listener in sockets or ():
             if self.config.ssl is not None:
                 listener.listen(self.config.backlog)
-                self.servers.append(Acceptor(listener, lambda: self.config.ssl, self._admission, self._connection))  # type: ignore[arg-type] # Uvicorn only closes it, and waits until it is closed
+                accepting = accept(listener, lambda: self.config.ssl, self._admission, self._connection)
+                self._accepting.append(loop.create_task(accepting))
             else:
-                loop = asyncio.get_running_loop()
-                self.servers.append(
-                    await loop.create_server(self._connection, sock=listener, backlog=self.config.backlog)
-                )
+                server = await loop.create_server(self._connection, sock=listener, backlog=self.config.backlog)
+                self.servers.append(server)
         self.started = True
         self._serving(self._address, self._broker.store.place)
 
@@ -148,24 +138,16 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("stopping")
-        for listener in self.servers:
-            listener.close()
+        for task in self._accepting:
+            task.cancel()
         closing = asyncio.ensure_future(self._broker.close_streams())
         # Requests in progress are still answered, if that takes no longer than the grace period.
         await super().shutdown(sockets)
         await closing
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops the server on SIGINT and SIGTERM, so that the process then ends normally.
 
-        Uvicorn's own method would raise the signal again after the stop."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        Uvicorn would raise the signals that it has captured again after the stop, so they are forgotten."""
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()

@@ -38,7 +38,8 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
         if error.reason in _MISMATCHES:
             raise SettingsError(f"{key} does not belong to {certificate}; give the key that it was made with") from None
         if error.reason and error.reason != "PEM_LIB":  # such as a key that is too short
-            raise SettingsError(f"{certificate} and its key are refused by OpenSSL: {_words(error)}") from None
+            reason = error.reason.lower().replace("_", " ")
+            raise SettingsError(f"{certificate} and its key are refused by OpenSSL: {reason}") from None
         raise SettingsError(
             f"{key} is damaged, or of a type that OpenSSL does not support; make or copy it again"
         ) from None
@@ -127,7 +128,3 @@ def _other(content: bytes, wanted: str, command: str) -> str:
 def _no_pass_phrase() -> str:
     """Prevents OpenSSL from asking for a pass phrase on the terminal: a service has no terminal."""
     raise ValueError("the key is encrypted")
-
-
-def _words(error: ssl.SSLError) -> str:
-    return str(error.reason).lower().replace("_", " ")

@@ -19,9 +19,9 @@ import msgspec
 import uvloop
 
 from broker.errors import SettingsError
-from broker.server.hangup import on_hangup
 from broker.server.listeners import listening, raise_file_limit
 from broker.server.run import log_address, serve, set_up_logging
+from broker.server.signals import on_signals
 from broker.server.tls import server_context
 from broker.settings import Settings, read_settings
 
@@ -94,20 +94,28 @@ def unpack_orders(line: bytes) -> Orders:
 class Supervisor:
     """Starts the workers, replaces each worker that ends, and stops all of them in the end.
 
-    Mutable state: whether it is stopping (``_stop``), the process of each worker by the worker's number
-    (``_processes``), the numbers of the workers that serve (``_serving``), and how many SIGHUPs came (``_hangups``)."""
+    Mutable state: the process of each worker by the worker's number (``_processes``), the numbers of the workers that
+    serve (``_serving``), and how many SIGHUPs came (``_hangups``)."""
 
     def __init__(self, settings: Settings, port: int) -> None:
         self._settings = replace(settings, port=port)
-        self._stop = asyncio.Event()
         self._processes: dict[int, Process] = {}
         self._serving: set[int] = set()
         self._hangups = 0
 
     async def run(self) -> None:
         """Runs until SIGTERM or Ctrl-C. Raises SettingsError if a worker fails its first start."""
-        with on_hangup(self._hang_up):
-            await self._run()
+        keeping = asyncio.create_task(self._keep_all())
+        with on_signals(self._hang_up, signal.SIGHUP), on_signals(keeping.cancel, signal.SIGINT, signal.SIGTERM):
+            try:
+                await asyncio.wait({keeping})
+                if not keeping.cancelled():
+                    keeping.result()  # raises the error of the worker that failed
+                logger.info("stopping")
+            finally:
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
+                await asyncio.gather(*(self._end(process) for process in self._processes.values()))
 
     def _hang_up(self) -> None:
         """Passes a SIGHUP on to the workers, which then reload their TLS files.
@@ -115,47 +123,19 @@ class Supervisor:
         A worker that is still starting gets the signal once it serves: see ``_start``."""
         self._hangups += 1
         for number in self._serving:
-            with contextlib.suppress(
-                ProcessLookupError
-            ):  # the worker has just ended; the one that replaces it reads the files when it starts
+            # If the worker has just ended, the one that replaces it reads the files when it starts.
+            with contextlib.suppress(ProcessLookupError):
                 self._processes[number].send_signal(signal.SIGHUP)
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        # Only the main thread can handle signals. In another thread, the caller cancels this task instead.
-        with contextlib.suppress(ValueError, RuntimeError):
-            for each in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(each, self._stop.set)
-        running = asyncio.create_task(self._keep_all())
-        stopping = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                await running  # raises the error of the worker that failed
-            logger.info("stopping")
-        finally:
-            for task in (running, stopping):
-                task.cancel()
-            await asyncio.gather(running, stopping, return_exceptions=True)
-            await asyncio.gather(*(self._end(process) for process in self._processes.values()))
-            with contextlib.suppress(ValueError, RuntimeError):
-                for each in (signal.SIGINT, signal.SIGTERM):
-                    loop.remove_signal_handler(each)
 
     async def _keep_all(self) -> None:
         """Starts all workers, and keeps them running until it is cancelled. Raises SettingsError."""
-        keepers: list[asyncio.Task[None]] = []
-        try:
-            for number in range(1, self._settings.workers + 1):
-                news = await self._start(number)
-                keepers.append(asyncio.create_task(self._keep(number)))
-            settings = self._settings
-            log_address(news.address, news.place, settings.static, f" with {settings.workers} workers")
-            await asyncio.gather(*keepers)
-        finally:
-            for keeper in keepers:
-                keeper.cancel()
-            await asyncio.gather(*keepers, return_exceptions=True)
+        for number in range(1, self._settings.workers + 1):
+            news = await self._start(number)
+        settings = self._settings
+        log_address(news.address, news.place, settings.static, f" with {settings.workers} workers")
+        async with asyncio.TaskGroup() as keepers:
+            for number in self._processes:
+                keepers.create_task(self._keep(number))
 
     async def _start(self, number: int) -> _News:
         """Starts a worker, and returns when the worker serves. Raises SettingsError with the reason if that fails."""
