@@ -219,7 +219,8 @@ def read_time_parameter(text: str, field: str) -> tuple[str, int]:
     the zone counts as the ``+`` that it was."""
     if JSON_NUMBER.match(text):
         return text, parse_timestamp(text, field)
-    return _read_rfc_3339(_BLANK_BEFORE_ZONE.sub("+", text), field)
+    with_plus = _BLANK_BEFORE_ZONE.sub("+", text)
+    return _read_rfc_3339(with_plus if _RFC_3339.match(with_plus) else text, field)
 
 
 def parse_timestamp(text: str, field: str = "timestamp") -> int:

@@ -6,6 +6,7 @@ import json
 import signal
 import stat
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -93,6 +94,27 @@ class TestLogin:
         assert result.stdout.strip() in ("", "Password:")  # the token is not shown
         assert str(file) in result.stderr
 
+    def test_each_server_has_a_token_of_its_own(self, run: Run, server: ServerProcess, tmp_path: Path) -> None:
+        """A server whose address somebody types by mistake does not receive the token of another one."""
+        home = {"HOME": str(tmp_path), "BROKER_TOKEN_FILE": ""}
+        assert run("login", "cli", "--password", "correct horse", **home).exit_code == 0
+        (file,) = (tmp_path / ".config" / "broker" / "tokens").iterdir()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert run("insert", "cli-home", "1", **home).exit_code == 0
+        other = server.url.replace("127.0.0.1", "localhost")
+        assert "needs a token" in refused(run("insert", "cli-home", "1", "--url", other, **home))
+
+    def test_a_command_that_needs_no_token_continues_without_one_that_is_refused(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "token").write_text("x.y.z")
+        expired = {"BROKER_TOKEN_FILE": str(tmp_path / "token")}
+        result = run("snapshot", "cli-none", **expired)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert result.stderr == "the token is not valid; log in again (401); continuing without a token\n"
+        assert "not valid" in refused(run("log", "cli-none", **expired))
+        assert "not valid" in refused(run("snapshot", "cli-none", "--token", "x.y.z"))
+
     def test_a_wrong_password_is_refused_and_writes_no_file(self, run: Run, tmp_path: Path) -> None:
         file = tmp_path / "token"
         assert "wrong (401)" in refused(run("login", "cli", "--password", "battery", "--token-file", str(file)))
@@ -122,6 +144,13 @@ class TestInsert:
     def test_at_makes_it_pending(self, run: Run) -> None:
         record = json.loads(run("insert", "cli-at", "1", "--at", "4102444800.5").stdout)
         assert (record["timestamp"], record["published"], record["id"]) == (4102444800.5, False, None)
+
+    @pytest.mark.parametrize(("at", "from_now"), [("+90s", 90), ("+10m", 600), ("+2h", 7_200), ("+1d", 86_400)])
+    def test_a_time_may_be_relative_to_now(self, run: Run, at: str, from_now: int) -> None:
+        before = time.time()
+        record = json.loads(run("insert", "cli-relative", "1", "--at", at, "--until", "+2d").stdout)
+        assert before - 0.001 <= record["timestamp"] - from_now <= time.time()
+        assert record["until"] - record["timestamp"] == pytest.approx(172_800 - from_now, abs=1)
 
     def test_log_only_keeps_it_from_the_stream(self, run: Run) -> None:
         record = json.loads(run("insert", "cli-log-only", "1", "--log-only").stdout)

@@ -73,7 +73,10 @@ class TestReading:
         insert(own_ada, "read/then", b"3", b',"timestamp":9000000009')
         for time, data in ((str(before["published_at"]), 1), ("2200-01-01T00:00:00Z", 2), ("9000000009", 3)):
             assert [each["data"] for each in printed(run("snapshot", "read/then", "--at", time))] == [data]
-        assert "at: expected a number of seconds" in refused(run("snapshot", "--at", "yesterday"))
+        assert [each["data"] for each in printed(run("snapshot", "read/then", "--at", "now"))] == [2]
+        assert printed(run("snapshot", "read/then", "--at", "-10m")) == []
+        assert "--at: expected a number of seconds" in refused(run("snapshot", "--at", "yesterday"))
+        assert "--at: 2030-01-01 12:00 has no time zone" in refused(run("snapshot", "--at", "2030-01-01 12:00"))
 
     def test_snapshot_needs_no_token_where_events_are_public(self, run: Run, tmp_path: Path) -> None:
         result = run("snapshot", "read/a", BROKER_TOKEN="", BROKER_TOKEN_FILE=str(tmp_path / "none"))

@@ -147,6 +147,15 @@ class TestSettings:
         with pytest.raises(SettingsError, match=r"which is tls_key \(argument\), and everybody"):
             create_app(Settings(static=folder, data=folder.parent, tls_key=key, tls_certificate=key))
 
+    def test_the_sources_of_a_front_end_are_served_with_a_warning(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        create_app(Settings(static=folder, data=folder.parent))
+        assert not caplog.messages
+        (folder / "package.json").write_text("{}")
+        create_app(Settings(static=folder, data=folder.parent))
+        assert f"Give the folder of the build, such as {folder / 'dist'}" in caplog.text
+
     def test_without_a_log_on_disk_its_folder_does_not_matter(self, folder: Path) -> None:
         pytest.importorskip("psycopg")
         create_app(Settings(static=folder, data=folder / "tmp", database="postgresql://db.example/live"))

@@ -46,10 +46,14 @@ class Client:
     """A client of one server. ``url`` is what ``parse_url`` returned, and ``token`` has passed ``check_token``."""
 
     def __init__(
-        self, url: str, token: str = "", tls: ssl.SSLContext | None = None, timeout_s: float = _TIMEOUT_S
-    ) -> None:
+        self, url: str, token: str = "", tls: ssl.SSLContext | None = None, timeout_s: float = _TIMEOUT_S,
+        without_token: Callable[[ClientError], None] | None = None,
+    ) -> None:  # fmt: skip
+        """``without_token``: if it is given, requests are repeated without the token when the server refuses it, and
+        this function is called with the refusal."""
         self._url = url
         self._token = token
+        self._without_token = without_token
         self._timeout_s = timeout_s
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=tls))
 
@@ -115,7 +119,12 @@ class Client:
         except urllib.error.HTTPError as error:
             with error:
                 kind = Unsure if error.code in (500, 502, 503, 504) else ClientError
-                raise kind(*_problem(error)) from None
+                refusal = kind(*_problem(error))
+            if error.code != 401 or not self._token or self._without_token is None:
+                raise refusal from None
+            self._without_token(refusal)
+            self._token = ""
+            return self._open(method, path, body, headers)
         except urllib.error.URLError as error:
             raise Unreachable(f"cannot reach {self._url}: {error.reason}; {_advice(error.reason)}") from None
         except (OSError, HTTPException) as error:

@@ -14,7 +14,15 @@ import uvloop
 
 from broker import __version__, raw_json
 from broker.cli.client import ClientError
-from broker.cli.connection import certificate, client, client_options, connect, home, token_file_option, url_option
+from broker.cli.connection import (
+    certificate,
+    client,
+    client_options,
+    connect,
+    place_of_token,
+    token_file_option,
+    url_option,
+)
 from broker.cli.operations import COMMANDS
 from broker.cli.options import Commands, Password, PathOption, file_source
 from broker.cli.process import open_standard_files, speak_utf8
@@ -120,9 +128,10 @@ def user_add(username: str, password: str, info: str, **options: Any) -> None:
 @url_option
 @certificate
 @token_file_option
-def login(username: str, password: str, url: str, ca: Path | None, token_file: Path) -> None:
+def login(username: str, password: str, url: str, ca: Path | None, token_file: Path | None) -> None:
     """Log in, and keep the token in a file that only you can read."""
-    file = home(token_file) or token_file
+    file = place_of_token(url, token_file)
+    assert file is not None
     body = json.dumps({"username": username, "password": password})
     answer = connect(url, ca).post("/login", body.encode())
     file.parent.mkdir(parents=True, exist_ok=True)

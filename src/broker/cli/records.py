@@ -17,8 +17,7 @@ from broker.cli.batches import Item, Refused, Sender, batches_of, with_uuid
 from broker.cli.client import Client, ClientError, Unsure, check_id, query_of
 from broker.cli.connection import client, client_options, named
 from broker.cli.options import PathOption, WithNumbers
-from broker.cli.values import amount, check_json, new_uuid, without_mark
-from broker.records import read_time_parameter
+from broker.cli.values import amount, check_json, new_uuid, read_moment, without_mark
 
 _SHOWN = 20  # names of events that `broker remove` shows
 
@@ -26,7 +25,7 @@ _SHOWN = 20  # names of events that `broker remove` shows
 @click.command("insert", cls=WithNumbers)
 @click.argument("event", required=False)
 @click.argument("data", required=False)
-@click.option("--at", help="When it is published: epoch seconds, or 2030-01-01T12:00:00Z.  [default: now]")
+@click.option("--at", help="When it is published: epoch seconds, 2030-01-01T12:00:00Z, or +10m.  [default: now]")
 @click.option("--until", help="When this version ends, in the same form.  [default: never]")
 @click.option("--if-latest", help="Only if this is the latest version: its id or uuid, or none.")
 @click.option("--late", type=click.Choice(["publish", "refuse"]), help="If its time has passed.  [default: publish]")
@@ -57,7 +56,7 @@ def insert(
     fields = {"event": json.dumps(event), "data": text, "uuid": json.dumps(uuid or new_uuid())}
     for name, sent, option in (("timestamp", at, "--at"), ("until", until, "--until")):
         if sent is not None:
-            fields[name] = read_time_parameter(sent, option)[0]
+            fields[name] = read_moment(sent, option)
     for name, value in (("if_latest", if_latest), ("late", late), ("published", log_only or None)):
         if value is not None:
             fields[name] = json.dumps(value)
@@ -139,13 +138,14 @@ def log(event: str, limit: int | None, newest_first: bool, **options: Any) -> No
 @click.option("--limit", type=click.IntRange(1, 1000), help="Print at most this many records.")
 @click.option("--newest-first", is_flag=True, help="Print the newest records first, in place of the order by name.")
 @click.option("--search", help="Only events whose names contain this text.")
-@click.option("--at", help="The state at this time: epoch seconds, or 2030-01-01T12:00:00Z.  [default: now]")
+@click.option("--at", help="The state at this time: epoch seconds, 2030-01-01T12:00:00Z, or -10m.  [default: now]")
 @client_options
 def snapshot(
     events: tuple[str, ...], limit: int | None, newest_first: bool, search: str | None, at: str | None, **options: Any
 ) -> None:
     """Print the latest record of every event, one a line. EVENTS are names, or prefixes such as 'orders/*'."""
-    query = query_of(events, limit=limit, order="newest" if newest_first else None, search=search, at=at)
+    order, moment = "newest" if newest_first else None, None if at is None else read_moment(at, "--at")
+    query = query_of(events, limit=limit, order=order, search=search, at=moment)
     for line in client(**options, needs_token=False).lines(f"/snapshot{query}"):
         click.echo(line)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from broker.cli.boundary import clear_errors
 from broker.cli.client import Client, ClientError, Unreachable
 from broker.cli.connection import client, client_options
 from broker.cli.options import PathOption
@@ -26,18 +25,17 @@ _RETRY_S = 2.0
 @client_options
 def types(out: Path | None, watch: bool, **options: Any) -> None:
     """Print the types of the data of all events, as TypeScript."""
-    with clear_errors():
-        server = client(**options, needs_token=False)
-        text, last_id = _fetch(server) if watch else server.get("/types.d.ts")
-        _write(text, out)
-        if not watch:
-            return
-        changes = _Changes(server, last_id)
-        while True:
-            changes.wait()
-            before, (text, _) = text, _fetch(server)
-            if text != before:
-                _write(text, out)
+    server = client(**options, needs_token=False)
+    text, last_id = _fetch(server) if watch else server.get("/types.d.ts")
+    _write(text, out)
+    if not watch:
+        return
+    changes = _Changes(server, last_id)
+    while True:
+        changes.wait()
+        before, (text, _) = text, _fetch(server)
+        if text != before:
+            _write(text, out)
 
 
 def _fetch(server: Client) -> tuple[str, str]:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
 import click
 
-from broker.records import make_uuid
+from broker.records import make_uuid, read_time_parameter
+
+_RELATIVE = re.compile(r"(?:now|([+-][0-9]{1,9})([smhd]))\Z")
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def read_moment(text: str, name: str) -> str:
+    """Returns a time as a JSON number of seconds since 1970. It may be relative to now: ``now``, ``+90s``, ``-10m``,
+    ``+2h``, ``-1d``. Raises BadRequest. ``name`` is what the message calls it."""
+    if match := _RELATIVE.match(text):
+        return f"{time.time() + int(match[1] or 0) * _UNITS[match[2] or 's']:.3f}"
+    return read_time_parameter(text, name)[0]
 
 
 def without_mark(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import mimetypes
 import os
 import re
@@ -22,6 +23,8 @@ from starlette.types import Receive, Scope, Send
 from broker.errors import SettingsError, Unavailable
 from broker.settings import KIB, Settings
 from broker.web.requests import header
+
+logger = logging.getLogger("broker")
 
 # What is never served, whatever the folder has: hidden files, such as .git and .env, which excludes ``..`` as well;
 # names that a system could read as another name (a backslash, a zero byte); and the place of the console.
@@ -194,6 +197,11 @@ def _check(settings: Settings, folder: Path) -> None:
         raise SettingsError(
             f"{name} has no {_INDEX}; build your front-end first, and give the folder of the build, such as dist"
         )
+    if (folder / "package.json").exists():
+        logger.warning(
+            "%s has a package.json, so it looks like the sources of a front-end; everybody can read all that it has. "
+            "Give the folder of the build, such as %s", name, folder / "dist",
+        )  # fmt: skip
     root = os.path.realpath(folder)
     private = {"data": settings.data if not settings.database else None, "tls_key": settings.tls_key}
     for other, path in private.items():
