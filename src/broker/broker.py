@@ -19,7 +19,7 @@ from broker.live.catchup import Catchup
 from broker.live.frames import Frame
 from broker.live.history import History
 from broker.live.hub import Hub
-from broker.live.listing import Selection, select, select_versions
+from broker.live.listing import Selection, select
 from broker.live.relay import Relay
 from broker.live.scheduler import Scheduler
 from broker.live.subscriber import StreamTransport, Subscriber
@@ -265,32 +265,34 @@ class Broker:
         there are more than the selection's limit. It does not read the store."""
         return await select(self.relay.snapshot, selection)
 
-    async def id_at(self, time_us: int) -> EventId | None:
+    async def id_at(self, time_us: int, client: str = "") -> EventId | None:
         """Returns the id of the record that had been published last at a time, in microseconds since 1970. Returns None
-        if the time is in the future. Raises Unavailable."""
+        if the time is in the future. ``client`` is who asks. Raises Unavailable."""
         if time_us > self.store.clock():
             return None
-        head = await self.history.head_at(time_us)
+        head = await self.history.head_at(time_us, client)
         return EventId(head.epoch, head.position)
 
     async def state_at(
-        self, time_us: int, event_id: EventId | None, selection: Selection, *, pending: bool
+        self, time_us: int, event_id: EventId | None, selection: Selection, *, pending: bool, client: str = ""
     ) -> tuple[list[Version], bool]:
         """Returns the selected versions of the state at a time, and whether there are more than the selection's limit.
         ``event_id`` is what ``id_at`` has returned for this time; ``pending``: whether what is pending counts in a
         state of the future. Raises Unavailable."""
-        if event_id is None:
-            versions = await self.history.planned(time_us, pending=pending)
-        else:
-            versions = await self.history.state_at(Head(event_id.epoch, event_id.position))
-        return await asyncio.to_thread(select_versions, versions, selection)
+        head = None if event_id is None else Head(event_id.epoch, event_id.position)
+        return await self.history.state_at(head, time_us, selection, pending=pending, client=client)
 
     async def versions(self, versions: Sequence[Version]) -> AsyncIterator[list[Record]]:
-        """Returns the records of these versions in portions."""
-        numbers = [version.number for version in versions]
-        while numbers:
-            records = await self.store.records(numbers[:_STATE_RECORDS], _STATE_BYTES)
-            del numbers[: len(records)]
+        """Returns the records of these versions in portions. Raises Unavailable if one of them does not exist any more,
+        because a fail-over has lost the end of the log in the meantime."""
+        start = 0
+        while start < len(versions):
+            asked = versions[start : start + _STATE_RECORDS]
+            records = await self.store.records([version.number for version in asked], _STATE_BYTES)
+            known = [(version.number, version.event) for version in asked[: len(records)]]
+            if not records or known != [(record.number, record.event) for record in records]:
+                raise Unavailable("the log has lost a part of this state meanwhile; ask again in a moment")
+            start += len(records)
             yield records
 
     async def reached(self, last_id: EventId) -> None:

@@ -14,7 +14,7 @@ from broker.errors import Unavailable
 from broker.live import history
 from broker.live.listing import Selection
 from broker.operations.verify import verify
-from broker.store.base import RECORD_BYTES, Checkpoint, Head, Store, Version
+from broker.store.base import RECORD_BYTES, Checkpoint, Head, Store, Version, VersionRow
 from tests.support.store import START_US, Workbench, append
 
 pytestmark = pytest.mark.anyio
@@ -29,8 +29,8 @@ async def insert(store: Store, workbench: Workbench, *items: tuple[str, str]) ->
         await append(store, workbench.new(event, data))
 
 
-def places(versions: Iterable[Version]) -> list[tuple[str, int | None]]:
-    return [(version.event, version.position) for version in versions]
+def places(versions: Iterable[VersionRow]) -> list[tuple[str, int | None]]:
+    return [(event, position) for event, position, _ in versions]
 
 
 @contextlib.asynccontextmanager
@@ -53,7 +53,7 @@ async def test_the_head_at_a_time_is_what_was_published_then(store: Store, workb
     await insert(store, workbench, *[("a", "1")] * 9)
     for made in range(0, 10, 3):
         if made:
-            await store.make_checkpoint(made - 3, made)
+            await store.make_checkpoint(made)
         found = [(await store.head_at(START_US + us)).position for us in range(-1, 12)]
         assert found == [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9], f"with checkpoints up to {made}"
 
@@ -65,8 +65,8 @@ async def test_after_the_clock_was_set_back_the_highest_position_counts(
     for us in (1, 2, 50, 51, 3, 4, 90, 91):
         workbench.now_us = START_US + us
         await append(store, workbench.new())
-    for before, position in zip([0, *checkpoints], checkpoints, strict=False):
-        await store.make_checkpoint(before, position)
+    for position in checkpoints:
+        await store.make_checkpoint(position)
     expected = {0: 0, 1: 1, 2: 2, 3: 5, 4: 6, 49: 6, 50: 6, 51: 6, 89: 6, 90: 7, 91: 8, 99: 8}
     assert {us: (await store.head_at(START_US + us)).position for us in expected} == expected
 
@@ -82,16 +82,16 @@ async def test_the_state_at_each_position_with_and_without_checkpoints(store: St
         [("b", 5)],
         [("a", 6), ("b", 5)],
     ]
-    for before, position in ((0, 0), (0, 2), (2, 4), (4, 6)):
+    for position in (0, 2, 4, 6):
         if position:
-            await store.make_checkpoint(before, position)
+            await store.make_checkpoint(position)
         assert [places(await store.state_at(at)) for at in range(7)] == expected, f"with checkpoints up to {position}"
     assert await store.newest_checkpoint() == (6, 2)
 
 
 async def test_a_checkpoint_is_stored_once_and_only_in_its_epoch(store: Store, workbench: Workbench) -> None:
     await insert(store, workbench, ("a", "1"), ("b", "2"), ("a", "3"))
-    await asyncio.gather(*[store.make_checkpoint(0, 2) for _ in range(3)])
+    await asyncio.gather(*[store.make_checkpoint(2) for _ in range(3)])
     assert await store.newest_checkpoint() == (2, 2)
     made = Checkpoint(3, 7, START_US, "[1]")
     writer = store._writer  # type: ignore[attr-defined] # both stores have it
@@ -103,7 +103,7 @@ async def test_a_checkpoint_has_a_transaction_of_its_own(store: Store, workbench
     await insert(store, workbench, ("a", "1"))
     before = len(workbench.commits)
     inserts = [append(store, workbench.new()) for _ in range(20)]
-    await asyncio.gather(*inserts[:10], store.make_checkpoint(0, 1), *inserts[10:])
+    await asyncio.gather(*inserts[:10], store.make_checkpoint(1), *inserts[10:])
     published = [len(commit.published) for commit in workbench.commits[before:]]
     assert sum(published) == 20
     assert 0 in published, "the checkpoint was stored together with an insert"
@@ -137,11 +137,11 @@ async def test_what_is_pending_and_what_ends_make_the_state_of_the_future(store:
     ):
         numbers = {event: number for event, number in {**numbers, **changes}.items() if number is not None}
         versions = await store.planned(START_US + us, pending=True)
-        assert {version.event: version.number for version in versions} == numbers
-        assert [version.event for version in versions] == sorted(numbers)
-        assert all((version.position is None) == (version.number in {4, 5, 8}) for version in versions)
+        assert {event: number for event, _, number in versions} == numbers
+        assert [event for event, _, _ in versions] == sorted(numbers)
+        assert all((position is None) == (number in {4, 5, 8}) for _, position, number in versions)
     without = await store.planned(START_US + 20, pending=False)
-    assert [version.event for version in without] == ["changes", "is removed", "stays"]
+    assert [event for event, _, _ in without] == ["changes", "is removed", "stays"]
 
 
 async def test_records_are_read_by_their_numbers_within_a_bound(store: Store, workbench: Workbench) -> None:
@@ -192,10 +192,41 @@ async def test_the_state_is_refused_while_the_checkpoints_are_far_behind(
         assert await broker.id_at(workbench.now_us + 1) is None
 
 
-async def test_a_state_that_was_read_is_kept_for_the_next_page(workbench: Workbench) -> None:
+async def test_a_state_that_was_read_is_kept_for_the_next_page(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(workbench) as broker:
         await insert(broker.store, workbench, ("a", "1"), ("b", "2"), ("a", "3"))
-        head = await broker.history.head_at(START_US + 2)
-        first = await broker.history.state_at(head)
-        assert await broker.history.state_at(head) is first
-        assert places(await broker.history.state_at(await broker.history.head_at(START_US + 3))) == [("a", 3), ("b", 2)]
+        event_id = await broker.id_at(START_US + 2)
+        first, more = await broker.state_at(START_US + 2, event_id, Selection(limit=1), pending=True)
+        assert (places(first), more) == ([("a", 1)], True)
+        versions = broker.history._versions
+        second, more = await broker.state_at(START_US + 2, event_id, Selection(limit=1, after="a"), pending=True)
+        assert (places(second), more) == ([("b", 2)], False)
+        assert broker.history._versions is versions, "the store was asked again"
+
+
+async def test_a_checkpoint_above_the_head_is_not_made(store: Store, workbench: Workbench) -> None:
+    """A fail-over may have lost the position that the node wants a checkpoint of."""
+    await insert(store, workbench, ("a", "1"), ("b", "2"))
+    await store.make_checkpoint(3)
+    assert await store.newest_checkpoint() == (0, 0)
+    await insert(store, workbench, ("c", "3"))
+    await store.make_checkpoint(3)
+    assert await store.newest_checkpoint() == (3, 3)
+
+
+async def test_records_that_a_fail_over_has_lost_end_the_response(workbench: Workbench) -> None:
+    async with running(workbench) as broker:
+        await insert(broker.store, workbench, ("a", "1"), ("b", "2"), ("c", "3"))
+        for lost in ([Version("a", 1, 1), Version("b", 2, 99), Version("c", 3, 3)], [Version("z", 1, 1)]):
+            with pytest.raises(Unavailable, match="has lost a part"):
+                _ = [portion async for portion in broker.versions(lost)]
+
+
+async def test_a_client_has_few_requests_for_other_times_at_once(workbench: Workbench) -> None:
+    async with running(workbench) as broker:
+        await insert(broker.store, workbench, ("a", "1"))
+        asked = [broker.id_at(START_US, "192.0.2.1") for _ in range(6)] + [broker.id_at(START_US, "192.0.2.2")]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [isinstance(each, Unavailable) for each in found] == [False] * 4 + [True] * 2 + [False]

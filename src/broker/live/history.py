@@ -7,8 +7,10 @@ import logging
 import time
 
 from broker.errors import BrokerError, Unavailable
+from broker.live.listing import Selection, select_versions
 from broker.live.relay import Relay
-from broker.store.base import Head, Store, Version
+from broker.live.turns import Turns
+from broker.store.base import Head, Store, Version, VersionRow
 
 logger = logging.getLogger("broker.history")
 
@@ -21,34 +23,39 @@ _SPACING = 2_000
 _BEHIND_MAX = 50_000
 _LOOK_S = 1.0  # how often the position of the relay is compared with that of the newest checkpoint
 _RETRY_S = 5.0
-# While records are published, the work on checkpoints pauses so many times as long as it has taken.
+# While records are published, the work on checkpoints pauses so many times as long as it has taken, but not longer than
+# this: it may only have waited for the disk.
 _PAUSE = 30
+_PAUSE_MAX_S = 2.0
 _POSITIONS_PER_S = 200_000  # about as many are worked off in a second if nothing else happens
-# A transaction that has begun earlier than this is committed by now: a longer one would have been cut off.
+# A transaction of another node that has begun earlier than this is committed by now. PostgreSQL would have ended a
+# longer one.
 _COMMITTED_US = 60_000_000
 
 
 class History:
-    """Mutable state: the versions that were read last, and as of which head; where the next checkpoint is made; and a
-    lock. Reading another state takes a thread of the store much longer than reading records for a stream, so only the
-    request that has the lock does it."""
+    """Requests read another state one after the other, because that takes a thread of the store, and the interpreter,
+    much longer than reading records for a stream.
+
+    Mutable state: the versions that were read last, and as of which head; and where the next checkpoint is made."""
 
     def __init__(self, store: Store, relay: Relay) -> None:
         self._store = store
         self._relay = relay
-        self._lock = asyncio.Lock()
+        self._turns = Turns("states of other times")
         self._head: Head | None = None
-        self._versions: list[Version] = []
+        self._versions: list[VersionRow] = []
         self._next = 0  # the position at which a checkpoint is made next, as far as this node knows
 
     # Reading
 
-    async def head_at(self, time_us: int) -> Head:
+    async def head_at(self, time_us: int, client: str = "") -> Head:
         """Returns the head as it was at a time, which is not in the future. Raises Unavailable if the checkpoints are
-        too far behind the head."""
-        if time_us > self._store.clock() - _COMMITTED_US:
-            await self._store.publish_due()  # whatever is being committed may have a time before ``time_us``
-        async with self._lock:
+        too far behind the head, or if too many requests wait. ``client`` is the client that asks, for ``Turns``."""
+        # Whatever is being committed may have a time before ``time_us``, however long that takes on this node.
+        if time_us > self._store.clock() - _COMMITTED_US or self._store.waiting:
+            await self._store.publish_due()
+        async with self._turns.turn(client):
             checkpoint, events = await self._store.newest_checkpoint()
             behind = self._relay.position - checkpoint
             if behind > _BEHIND_MAX + 2 * events:
@@ -59,20 +66,20 @@ class History:
                 )
             return await self._store.head_at(time_us)
 
-    async def state_at(self, head: Head) -> list[Version]:
-        """Returns the versions that were the state when this was the head, in the order of the events' names. The list
-        must not be changed."""
-        async with self._lock:
+    async def state_at(
+        self, head: Head | None, time_us: int, selection: Selection, *, pending: bool, client: str = ""
+    ) -> tuple[list[Version], bool]:
+        """Returns the selected versions that were the state when this was the head, and whether there are more than the
+        selection's limit. Without a head, it is the state that will be at ``time_us``, and ``pending`` says whether
+        pending records count. Raises Unavailable."""
+        async with self._turns.turn(client):
+            if head is None:
+                planned = await self._store.planned(time_us, pending=pending)
+                return await asyncio.to_thread(select_versions, planned, selection)
             if self._head != head:
                 self._versions = await self._store.state_at(head.position)
                 self._head = head
-            return self._versions
-
-    async def planned(self, time_us: int, *, pending: bool) -> list[Version]:
-        """Returns the versions that will be the state at a time in the future, in the order of the events' names.
-        ``pending``: whether pending records count."""
-        async with self._lock:
-            return await self._store.planned(time_us, pending=pending)
+            return await asyncio.to_thread(select_versions, self._versions, selection)
 
     # Checkpoints
 
@@ -80,8 +87,8 @@ class History:
         """Makes checkpoints behind the head, until it is cancelled."""
         while True:
             try:
+                await asyncio.sleep(_LOOK_S)  # the streams that connect after a start come first
                 await self._make_checkpoints()
-                await asyncio.sleep(_LOOK_S)
             except BrokerError as error:
                 logger.debug("making checkpoints again in %g s: %s", _RETRY_S, error)
                 await asyncio.sleep(_RETRY_S)
@@ -96,6 +103,6 @@ class History:
             self._next = newest + max(_SPACING, events)
             if self._next <= self._relay.position:
                 began_s, seen = time.monotonic(), self._relay.position
-                await self._store.make_checkpoint(newest, self._next)
+                await self._store.make_checkpoint(self._next)
                 if self._relay.position != seen:
-                    await asyncio.sleep(_PAUSE * (time.monotonic() - began_s))
+                    await asyncio.sleep(min(_PAUSE * (time.monotonic() - began_s), _PAUSE_MAX_S))

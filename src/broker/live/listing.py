@@ -11,7 +11,7 @@ from itertools import islice, repeat
 from broker.live.frames import Frame
 from broker.live.snapshot import Snapshot
 from broker.names import EVERYTHING, Filter
-from broker.store.base import Version
+from broker.store.base import Version, VersionRow
 
 # Entries that are examined before other tasks have their turn. This takes about a millisecond.
 _EXAMINED_MAX = 2_000
@@ -45,21 +45,21 @@ async def select(snapshot: Snapshot, selection: Selection) -> tuple[list[Frame],
     return walk.frames[:limit], limit is not None and len(walk.frames) > limit
 
 
-def select_versions(versions: Sequence[Version], selection: Selection) -> tuple[list[Version], bool]:
+def select_versions(versions: Sequence[VersionRow], selection: Selection) -> tuple[list[Version], bool]:
     """Does the same as ``select`` for the versions of a state, which are in the order of the events' names. If there
     are many, this takes long, so it is called in a thread."""
     search, before, limit = selection.search.casefold(), selection.before, selection.limit
     found = [
         version
         for version in versions
-        if version.event > selection.after
-        and selection.filter.matches(version.event)
-        and (not search or search in version.event.casefold())
-        and (before is None or (version.position or 0) < before)
+        if version[0] > selection.after
+        and selection.filter.matches(version[0])
+        and (not search or search in version[0].casefold())
+        and (before is None or (version[1] or 0) < before)
     ]
     if selection.newest_first:
-        found.sort(key=lambda version: version.position or 0, reverse=True)
-    return found[:limit], limit is not None and len(found) > limit
+        found.sort(key=lambda version: version[1] or 0, reverse=True)
+    return list(map(Version._make, found[:limit])), limit is not None and len(found) > limit
 
 
 class _Walk:

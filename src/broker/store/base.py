@@ -84,6 +84,11 @@ class Version(NamedTuple):
     number: int
 
 
+# The same as a plain tuple. The state of a long log has many of them, and the garbage collector examines a NamedTuple
+# again and again, but not a plain tuple of numbers and texts.
+VersionRow = tuple[str, int | None, int]
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """The state of the log at one moment."""
@@ -180,9 +185,9 @@ class Store(Protocol):
         no checkpoint."""
         ...
 
-    async def make_checkpoint(self, after: int, position: int) -> None:
-        """Stores a checkpoint at a position that is not above the head, in a transaction of its own. ``after`` is the
-        position of the checkpoint before it. It does nothing if another node has stored the checkpoint already."""
+    async def make_checkpoint(self, position: int) -> None:
+        """Stores a checkpoint at this position, in a transaction of its own. It does nothing if another node has stored
+        the checkpoint already, or if the log has no such position (any more)."""
         ...
 
     async def head_at(self, time_us: int) -> Head:
@@ -194,12 +199,12 @@ class Store(Protocol):
         than the beginning of such a transaction, the caller first calls ``publish_due``."""
         ...
 
-    async def state_at(self, position: int) -> list[Version]:
+    async def state_at(self, position: int) -> list[VersionRow]:
         """Returns the version of each event that had state at this position, in the order of the names. The cost
         depends on the number of events, and on the distance to the checkpoint before the position."""
         ...
 
-    async def planned(self, time_us: int, *, pending: bool) -> list[Version]:
+    async def planned(self, time_us: int, *, pending: bool) -> list[VersionRow]:
         """Returns the version of each event that will have state at a time in the future, if nothing is inserted or
         cancelled until then, in the order of the names. The time is in microseconds since 1970. ``pending``: whether
         pending records count; versions that end do so in any case."""

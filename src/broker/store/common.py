@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from broker.errors import BrokerError, Unavailable
@@ -46,10 +47,13 @@ class CommonStore(ABC):
         self._check_running()
         await self._writer.publish_due()
 
-    async def make_checkpoint(self, after: int, position: int) -> None:
+    async def make_checkpoint(self, position: int) -> None:
         self._check_running()
-        epoch, checkpoint = await self._checkpoint_at(after, position)
-        await self._writer.call(lambda transaction: transaction.add_checkpoint(epoch, checkpoint), alone=True)
+        row = await self._checkpoint_at(position)
+        if row is not None:
+            epoch, *values = row
+            checkpoint = Checkpoint(*values)
+            await self._writer.call(lambda transaction: transaction.add_checkpoint(epoch, checkpoint), alone=True)
 
     async def add_user(self, user: User) -> None:
         self._check_running()
@@ -66,9 +70,9 @@ class CommonStore(ABC):
         """Returns the user with this value in this column, or None. No two users have the same value in this column."""
 
     @abstractmethod
-    async def _checkpoint_at(self, after: int, position: int) -> tuple[str, Checkpoint]:
-        """Returns the checkpoint at this position, and the epoch in which it was made. ``after`` is the position of the
-        checkpoint before it."""
+    async def _checkpoint_at(self, position: int) -> Sequence[Any] | None:
+        """Returns the epoch, and the values of the checkpoint at this position in it. Returns None if nothing was
+        published at this position."""
 
     def _check_running(self) -> None:
         """Raises Unavailable if the store does not run. Every call of the store first calls this."""

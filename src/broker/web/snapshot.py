@@ -78,9 +78,9 @@ class Snapshot:
             await broker.reached(query.last_id)
         with contextlib.ExitStack() as place:
             event_id: EventId | None = broker.state_id()
+            client = "" if broker.settings.trusts(address(scope)) else client_key(address(scope))
             if query.at_us is not None:
-                place.enter_context(self._place(scope))  # before the store is read
-                event_id = await broker.id_at(query.at_us)
+                event_id = await broker.id_at(query.at_us, client)
             if event_id is None and query.selection.newest_first:
                 raise BadRequest("order: what is published in the future has no position yet; leave order=newest out")
             if event_id is not None and _matches(header(scope, b"if-none-match"), _tag(event_id, query)):
@@ -90,14 +90,17 @@ class Snapshot:
                 return
             last: Frame | Version | None
             if query.at_us is None:
-                place.enter_context(self._place(scope))  # a 304 of the current state needs none
+                place.enter_context(self._place(scope))
                 async with self._listing:
                     # Nothing awaits between the two calls, so ``event_id`` is the id of the frames.
                     event_id = broker.state_id()
                     frames, more = await broker.state(query.selection)
                 last, portions = frames[-1] if frames else None, self._encode(frames, query)
             else:
-                versions, more = await broker.state_at(query.at_us, event_id, query.selection, pending=query.user)
+                versions, more = await broker.state_at(
+                    query.at_us, event_id, query.selection, pending=query.user, client=client
+                )
+                place.enter_context(self._place(scope))  # requests that wait for their turn do not hold a place
                 last, portions = versions[-1] if versions else None, self._encode_versions(versions, query)
             headers = _state_headers(event_id, query)
             if more and last is not None:
@@ -170,7 +173,10 @@ class Snapshot:
     async def _encode_versions(self, versions: list[Version], query: _Query) -> AsyncIterator[list[bytes]]:
         """Does the same for the versions of another time, which are read from the store."""
         async for records in self._broker.versions(versions):
-            yield [encode_record(record, data=query.data, user=query.user) for record in records]
+            async with self._listing:
+                encoded = [encode_record(record, data=query.data, user=query.user) for record in records]
+                await asyncio.sleep(0)
+            yield encoded
 
 
 def _state_headers(event_id: EventId | None, query: _Query) -> list[Header]:

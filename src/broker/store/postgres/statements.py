@@ -81,11 +81,13 @@ STATE_AT = f"""
     )
     SELECT event, position, number FROM newest WHERE NOT removal
 """  # noqa: S608 (constants only)
+# It has no row if nothing was published at this position: a fail-over may just have lost it.
 CHECKPOINT = f"""
     SELECT (SELECT epoch FROM broker.epochs WHERE ended IS NULL), %(position)s, count(*),
-           (SELECT min(published_us) FROM broker.publications WHERE position > %(after)s AND position <= %(position)s),
+           (SELECT min(published_us) FROM broker.publications WHERE position <= %(position)s AND position > coalesce(
+               (SELECT max(position) FROM broker.checkpoints WHERE position < %(position)s), 0)),
            coalesce(json_agg(position), '[]')::text
-    FROM ({STATE_AT}) AS state
+    FROM ({STATE_AT}) AS state HAVING EXISTS (SELECT 1 FROM broker.publications WHERE position = %(position)s)
 """  # noqa: S608 (constants only)
 # The current epoch, and the highest position that was published at or before a time. It is searched for after the
 # newest checkpoint, and then in the last interval between two checkpoints that has a record of such a time. OFFSET 0

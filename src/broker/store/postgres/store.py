@@ -18,7 +18,7 @@ from psycopg import Connection
 from broker.errors import InsufficientStorage, SettingsError, Unavailable
 from broker.records import Record
 from broker.settings import Settings
-from broker.store.base import BEFORE_ALL, RECORD_BYTES, Checkpoint, Commit, Head, LogPage, State, Version
+from broker.store.base import BEFORE_ALL, RECORD_BYTES, Commit, Head, LogPage, State, VersionRow
 from broker.store.common import CommonStore
 from broker.store.outage import relocated, relocated_to
 from broker.store.postgres.database import Database, TakenOver, check_cluster, one_row
@@ -145,21 +145,21 @@ class PostgresStore(CommonStore):
         row: tuple[int, int] | None = await self._row(newest)
         return row or (0, 0)
 
-    async def _checkpoint_at(self, after: int, position: int) -> tuple[str, Checkpoint]:
-        epoch, *values = await self._row(CHECKPOINT, {"after": after, "position": position})
-        return epoch, Checkpoint(*values)
+    async def _checkpoint_at(self, position: int) -> Sequence[Any] | None:
+        row: Sequence[Any] | None = await self._row(CHECKPOINT, {"position": position})
+        return row
 
     async def head_at(self, time_us: int) -> Head:
         return Head(*await self._row(HEAD_AT, {"time": time_us}))
 
-    async def state_at(self, position: int) -> list[Version]:
+    async def state_at(self, position: int) -> list[VersionRow]:
         return await self._versions(STATE_AT, {"position": position})
 
-    async def planned(self, time_us: int, *, pending: bool) -> list[Version]:
+    async def planned(self, time_us: int, *, pending: bool) -> list[VersionRow]:
         return await self._versions(PLANNED, {"time": time_us, "pending": pending})
 
-    async def _versions(self, select: str, values: dict[str, int]) -> list[Version]:
-        return await self._read(lambda db: sorted(map(Version._make, db.execute(select, values, binary=True))))
+    async def _versions(self, select: str, values: dict[str, int]) -> list[VersionRow]:
+        return await self._read(lambda db: sorted(db.execute(select, values, binary=True)))
 
     async def records(self, numbers: Sequence[int], bytes_max: int) -> list[Record]:
         values = json.dumps(numbers), bytes_max

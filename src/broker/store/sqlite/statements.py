@@ -82,11 +82,13 @@ STATE_AT = """
     SELECT n.event, n.position, n.number FROM newest n CROSS JOIN records r ON r.number = n.number
     WHERE r.data != 'null'
 """
+# It has no row if nothing was published at this position: a fail-over may just have lost it.
 CHECKPOINT = f"""
     SELECT (SELECT epoch FROM epochs WHERE ended IS NULL), :position, count(*),
-           (SELECT min(published_us) FROM publications WHERE position > :after AND position <= :position),
+           (SELECT min(published_us) FROM publications WHERE position <= :position
+            AND position > coalesce((SELECT max(position) FROM checkpoints WHERE position < :position), 0)),
            json_group_array(position)
-    FROM ({STATE_AT})
+    FROM ({STATE_AT}) HAVING EXISTS (SELECT 1 FROM publications WHERE position = :position)
 """  # noqa: S608 (constants only)
 # The current epoch, and the highest position that was published at or before a time. It is searched for after the
 # newest checkpoint, and then in the last interval between two checkpoints that has a record of such a time.
@@ -116,9 +118,10 @@ PLANNED = """
     LEFT JOIN endings e ON e.number = n.number
     WHERE place = 1 AND r.data != 'null' AND (until_us IS NULL OR until_us > :time)
 """
+# In the order of the list: CROSS JOIN keeps it, and sorting would read all records before the first one is returned.
 RECORDS_OF = f"""
     SELECT {RECORD_COLUMNS} FROM json_each(?) l CROSS JOIN records r ON r.number = l.value
-    LEFT JOIN publications p ON p.number = r.number {_JOINS} ORDER BY l.key
+    LEFT JOIN publications p ON p.number = r.number {_JOINS}
 """  # noqa: S608 (constants only)
 
 
