@@ -30,6 +30,7 @@ _FIELDS_MAX = 500  # an object with more keys counts as a map
 _LIKE_FIELDS_MAX = 50  # the same if all its values are of one kind
 _KEY_CHARS_MAX = 200  # a longer key is data
 _SHAPE_CHARS_MAX = 32_768  # of one array or object; GenSON needs some milliseconds for so much
+_SHAPES_CHARS_MAX = 4 * _SHAPE_CHARS_MAX  # of all samples; beyond, no further one is examined
 _TOKENS = 16  # read before other threads may have their turn
 _MAP, _UNKNOWN = "*", "?"
 _UNKNOWN_SHAPE = '{"?":0}'
@@ -66,7 +67,8 @@ def infer(samples: Iterable[bytes], out_of_time: OutOfTime) -> Schema:
     for sample in samples:
         shapes[_shape(sample, out_of_time)] = None
         size += len(sample)
-        if size > _SAMPLES_BYTES_MAX:
+        # GenSON cannot be interrupted, so what it receives is limited.
+        if size > _SAMPLES_BYTES_MAX or sum(map(len, shapes)) > _SHAPES_CHARS_MAX:
             break
     for shape in shapes:
         builder.add_object(json.loads(_UNKNOWN_SHAPE if out_of_time() else shape))

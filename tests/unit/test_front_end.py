@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from broker import Settings, create_app
 from broker.errors import SettingsError
+from broker.settings import read_settings
 from broker.web.front_end import _codings, _find, _media_type, navigates
 
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
@@ -155,6 +156,20 @@ class TestSettings:
         (folder / "package.json").write_text("{}")
         create_app(Settings(static=folder, data=folder.parent))
         assert f"Give the folder of the build, such as {folder / 'dist'}" in caplog.text
+
+    def test_a_settings_file_in_the_folder_is_refused(self, folder: Path) -> None:
+        file = folder / "broker.toml"
+        file.write_text('metrics_token = "0123456789abcdef"\n')
+        settings = read_settings({"static": str(folder), "data": str(folder.parent)}, file=file, file_source="--config")
+        with pytest.raises(SettingsError, match=r"contains .*/broker.toml, which is the settings file"):
+            create_app(settings)
+
+    def test_the_secret_of_a_log_that_has_moved_is_not_served(self, folder: Path) -> None:
+        """`broker move` copies it, so it signs the tokens of the new log, too."""
+        (folder / "tmp").mkdir()
+        (folder / "tmp" / "token-secret").write_text("x")
+        with pytest.raises(SettingsError, match=r"contains .*/tmp, which is data"):
+            create_app(Settings(static=folder, data=folder / "tmp", database="postgresql://x/y"))
 
     def test_without_a_log_on_disk_its_folder_does_not_matter(self, folder: Path) -> None:
         pytest.importorskip("psycopg")

@@ -5,6 +5,7 @@ The figures are printed: what is held is what was read and sent, which does not 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from broker.records import make_uuid
-from tests.support.servers import ServerProcess, open_stream
+from tests.support.servers import ServerProcess, open_stream, wait_for
 
 BIG = 1_000_000 if os.environ.get("BROKER_BIG") else 100_000
 SMALL = 10_000
@@ -112,12 +113,22 @@ class Measured:
     first: Resume  # from position 1
 
 
+def checkpoint(file: Path) -> int:
+    """The position of the newest checkpoint. Until all are made, the server reads the log in the background."""
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        (position,) = db.execute("SELECT coalesce(max(position), 0) FROM checkpoints").fetchone()
+    return int(position)
+
+
 def measure(data: Path, records: int) -> Measured:
     with ServerProcess(data) as server:  # makes the empty log
         server.stop()
         begun = time.monotonic()
         fill(data / "broker.db", records)
         filled_s = time.monotonic() - begun
+        server.start()
+        wait_for(lambda: checkpoint(data / "broker.db") > records - 3_000, what="the index of past states")
+        server.stop()
         begun = time.monotonic()
         server.start()
         start_s = time.monotonic() - begun

@@ -17,7 +17,7 @@ from starlette.types import Message
 
 from broker import Broker, Settings
 from broker.errors import NotFound, Unavailable
-from broker.live import types
+from broker.live import turns
 from broker.names import Filter
 from broker.records import NewRecord, make_uuid
 from broker.web.schema import Types
@@ -280,27 +280,48 @@ async def test_the_use_cases_return_the_id_of_the_state(tmp_path: Path) -> None:
     broker = Broker(Settings(data=tmp_path))
     async with broker.lifespan():
         with pytest.raises(NotFound):
-            await broker.types.schema(Filter.parse(["a"], 1), 1)
+            await broker.types.schema(Filter.parse(["a"], 1), "a")
         assert (await broker.types.declarations())[0] == broker.state_id()
         for data in (b"1", b'"x"'):
             await broker.insert([NewRecord(make_uuid(1), "a", data, "ada")])
-        event_id, found = await broker.types.schema(Filter.parse(["a"], 1), 2)
-        assert (event_id, found) == (broker.state_id(), {"type": ["integer", "string"]})
+        event_id, found = await broker.types.schema(Filter.parse(["a"], 1), "a", 2)
+        assert event_id == broker.state_id()
+        assert json.loads(found) == {"$schema": DIALECT, "title": "a", "type": ["integer", "string"]}
     with pytest.raises(Unavailable):
-        await broker.types.schema(Filter.parse(["a"], 1), 2)
-    assert json.dumps((await broker.types.schema(Filter.parse(["a"], 1), 1))[1]) == "{}"  # it stops at once
+        await broker.types.schema(Filter.parse(["a"], 1), "a", 2)
+    found = (await broker.types.schema(Filter.parse(["a"], 1), "a"))[1]
+    assert json.loads(found) == {"$schema": DIALECT, "title": "a"}  # it stops at once
 
 
 @pytest.mark.anyio
 async def test_callers_are_refused_when_too_many_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(types, "_WAITING_MAX", 3)
+    monkeypatch.setattr(turns, "_WAITING_MAX", 8)
     broker = Broker(Settings(data=tmp_path))
     async with broker.lifespan():
         await broker.insert([NewRecord(make_uuid(1), "a", b"1", "ada")])
-        asked = [broker.types.schema(Filter.parse(["a"], 1), 1) for _ in range(10)]
+        clients = ["192.0.2.1"] * 6 + ["192.0.2.2"] * 6
+        asked = [broker.types.schema(Filter.parse(["a"], 1), "a", client=client) for client in clients]
         found = await asyncio.gather(*asked, return_exceptions=True)
-        assert [isinstance(each, Unavailable) for each in found] == [False] * 4 + [True] * 6
-        assert (await broker.types.schema(Filter.parse(["a"], 1), 1))[1] == {"type": "integer"}
+        assert [isinstance(each, Unavailable) for each in found] == 2 * ([False] * 4 + [True] * 2)
+        asked = [broker.types.schema(Filter.parse(["a"], 1), "a") for _ in range(10)]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [isinstance(each, Unavailable) for each in found] == [False] * 8 + [True] * 2
+
+
+@pytest.mark.anyio
+async def test_the_schema_of_large_samples_that_differ_much_is_bounded(tmp_path: Path) -> None:
+    """Each of these is just small enough, and no two have a key in common."""
+    broker = Broker(Settings(data=tmp_path))
+    async with broker.lifespan():
+        for n in range(20):
+            data: dict[str, Any] = {"zz": "s", "k": {f"x{n}_{at}": [] for at in range(400)}}
+            for _ in range(27):
+                data = {"a": data}
+            await broker.insert([NewRecord(make_uuid(1), f"p/{n}", json.dumps(data).encode(), "ada")])
+        began = time.monotonic()
+        _, found = await broker.types.schema(Filter.parse(["p/*"], 1), "p/*")
+        print(f"{len(found)} bytes in {time.monotonic() - began:.2f} s")
+        assert len(found) < 1_000_000
 
 
 @pytest.mark.anyio

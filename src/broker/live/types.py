@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterable
 from itertools import chain
 
-from broker.errors import NotFound, Unavailable
+from broker.errors import NotFound
 from broker.live.frames import Frame
 from broker.live.listing import Selection, select
 from broker.live.relay import Relay
+from broker.live.turns import Turns
 from broker.names import Filter
 from broker.records import REMOVAL, EventId
-from broker.schema import SAMPLES_MAX, OutOfTime, Schema, infer
+from broker.schema import DIALECT, SAMPLES_MAX, OutOfTime, infer
 from broker.settings import MIB
 from broker.store.base import Store
 from broker.typescript import declarations
@@ -25,20 +26,17 @@ _INFERRING_S = 5.0
 _TURN_S = 0.001
 _EXAMINED_MAX = 100  # records of the log among which the older versions of an event are looked for
 _PAGE_BYTES = 1 * MIB
-_WAITING_MAX = 64  # callers that wait for the types of others; beyond, they are refused
 
 
 class Types:
     """Infers types for one caller at a time, because that takes a thread, and turns of the interpreter.
 
-    Mutable state: the lock of the caller whose types are inferred, and how many callers there are; the newest
-    declarations, with the id as of which they are; and whether the node stops."""
+    Mutable state: the newest declarations, with the id as of which they are; and whether the node stops."""
 
     def __init__(self, store: Store, relay: Relay) -> None:
         self._store = store
         self._relay = relay
-        self._lock = asyncio.Lock()
-        self._callers = 0
+        self._turns = Turns("types")
         self._declarations: tuple[EventId, bytes] | None = None
         self._stopped = False
 
@@ -46,46 +44,36 @@ class Types:
         """Makes a thread that infers types finish soon."""
         self._stopped = True
 
-    async def schema(self, filter: Filter, versions: int) -> tuple[EventId, Schema]:
-        """Returns the schema that the latest records of the selected events have in common, and the id as of which they
-        are the latest. Only the newest of these records count, and if it is one event with several ``versions``, so do
-        its versions before the latest. Raises NotFound if no such event has state, and Unavailable."""
-        async with self._turn():
+    async def schema(self, filter: Filter, title: str, versions: int = 1, client: str = "") -> tuple[EventId, bytes]:
+        """Returns the schema, as JSON, that the latest records of the selected events have in common, and the id as of
+        which they are the latest. Only the newest of these records count, and if it is one event with several
+        ``versions``, so do its versions before the latest. ``client`` is who asks, for ``Turns``. Raises NotFound if no
+        such event has state, and Unavailable."""
+        async with self._turns.turn(client):
             event_id = self._state_id()
             frames, _ = await select(self._relay.snapshot, Selection(filter, newest_first=True, limit=SAMPLES_MAX))
             if not frames:
                 raise NotFound("no event of this name has state: nothing was inserted yet, or it is removed")
             older = await self._older(frames[0], versions - 1) if versions > 1 else []
             samples = chain((frame.record().data for frame in frames), older)
-            return event_id, await asyncio.to_thread(infer, samples, self._turns())
+            return event_id, await asyncio.to_thread(_schema_json, title, samples, self._out_of_time())
 
-    async def declarations(self) -> tuple[EventId, bytes]:
+    async def declarations(self, client: str = "") -> tuple[EventId, bytes]:
         """Returns TypeScript that declares the types of the latest records of all events, and the id as of which they
         are the latest. It is made once for each id. Raises Unavailable."""
         asked = self._state_id()
-        async with self._turn():
+        async with self._turns.turn(client):
             known = self._declarations
             # While this caller waited, they may have been made for another one.
             if known is None or known[0].epoch != asked.epoch or known[0].position < asked.position:
                 event_id = self._state_id()
                 frames, _ = await select(self._relay.snapshot, Selection())
-                text = await asyncio.to_thread(declarations, frames, self._turns())
+                text = await asyncio.to_thread(declarations, frames, self._out_of_time())
                 known = self._declarations = event_id, text.encode()
             return known
 
     def _state_id(self) -> EventId:
         return EventId(self._relay.epoch, self._relay.position)
-
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        if self._callers > _WAITING_MAX:
-            raise Unavailable("the types of too many other requests are being inferred; ask again in a moment")
-        self._callers += 1
-        try:
-            async with self._lock:
-                yield
-        finally:
-            self._callers -= 1
 
     async def _older(self, latest: Frame, versions: int) -> list[bytes]:
         """Returns the data of the newest versions of an event that were published before this one."""
@@ -101,7 +89,7 @@ class Types:
             ]
         return found[:versions]
 
-    def _turns(self) -> OutOfTime:
+    def _out_of_time(self) -> OutOfTime:
         """Returns a function that a thread which infers types calls again and again. It gives the other threads of this
         process their turns, and returns whether the thread should finish, because its time is over or the node
         stops."""
@@ -117,3 +105,10 @@ class Types:
             return now > deadline or self._stopped
 
         return out_of_time
+
+
+def _schema_json(title: str, samples: Iterable[bytes], out_of_time: OutOfTime) -> bytes:
+    schema = {"$schema": DIALECT, "title": title} | infer(samples, out_of_time)
+    # A key may contain half a surrogate pair, which UTF-8 cannot express; its escape is valid JSON.
+    text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace") + b"\n"

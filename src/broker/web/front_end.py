@@ -21,14 +21,15 @@ from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from broker.errors import SettingsError, Unavailable
-from broker.settings import KIB, Settings
+from broker.settings import KIB, MIB, Settings
 from broker.web.requests import header
 
 logger = logging.getLogger("broker")
 
 # What is never served, whatever the folder has: hidden files, such as .git and .env, which excludes ``..`` as well;
 # names that a system could read as another name (a backslash, a zero byte); and the place of the console.
-_NEVER = re.compile(r"(\A|/)\.|[\\\0]|\A\$console(/|\Z)")
+# And the files of Broker's own data folder, which somebody may have left in this one.
+_NEVER = re.compile(r"(\A|/)\.|[\\\0]|\A\$console(/|\Z)|(\A|/)(broker\.db|broker\.lock|token-secret)")
 _INDEX = "index.html"
 _SUFFIXES = {"br": ".br", "gzip": ".gz"}  # of precompressed files, by their Content-Encoding; the smaller first
 # A compressed file that is older than its original by more than this was forgotten in a build. (The tools that copy a
@@ -37,6 +38,7 @@ _OLDER_MAX_S = 60
 # Characters of a list in a header that are read, because reading takes the time of the event loop. Browsers send 150.
 _LIST_MAX = 1_000
 _WEIGHT = re.compile(r"[01](\.[0-9]{0,3})?")  # RFC 9110, section 12.4.2
+_HASHED_MAX = 8 * MIB  # bytes of a file whose content is hashed
 # One range of bytes. ``FileResponse`` answers 400 to ranges in other units or forms, which a server must or may ignore
 # (RFC 9110, section 14.2), and to none of them is the whole file a wrong response.
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-[0-9]{1,18})")
@@ -59,6 +61,9 @@ def navigates(scope: Scope) -> bool:
     mode = header(scope, b"sec-fetch-mode")
     if mode is not None:
         return mode == "navigate"
+    # No browser sends a token with a navigation, but some HTTP clients prefer HTML without meaning it.
+    if header(scope, b"authorization") is not None:
+        return False
     weights = _weights(header(scope, b"accept") or "")
     return weights.get("text/html", 0) > 0 and max(weights, key=weights.__getitem__) == "text/html"
 
@@ -97,7 +102,10 @@ def _tag(path: str, *version: int) -> str:
     """Returns the ``ETag`` of a file, a hash of its content; ``version`` changes when the content may have changed.
 
     Size and time alone would not do: many builds give each file the same time, and a page that only names other files
-    keeps its size. And a hash is the same on every machine that serves the same build."""
+    keeps its size. And a hash is the same on every machine that serves the same build. But to read a large file, such
+    as a film, takes too long; nobody makes one that differs from the last build and has its size and times."""
+    if version[0] > _HASHED_MAX:
+        return f'W/"{"-".join(format(each, "x") for each in version)}"'
     with open(path, "rb") as file:
         return f'"{hashlib.file_digest(file, "blake2b").hexdigest()[:32]}"'
 
@@ -123,8 +131,10 @@ class FrontEnd:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):  # a build has just removed or replaced it
             raise HTTPException(404) from None
         asked = _RANGE.fullmatch(header(scope, b"range") or "") if scope["method"] == "GET" else None
-        if asked is None or (asked[2] and int(asked[1]) > int(asked[2])):
-            scope = {**scope, "headers": [each for each in scope["headers"] if each[0] != b"range"]}
+        same = header(scope, b"if-range") in (None, response.headers.get("etag"))
+        whole = not asked or not same or (asked[2] and int(asked[1]) > int(asked[2]))
+        left_out = (b"range", b"if-range") if whole else (b"if-range",)
+        scope = {**scope, "headers": [each for each in scope["headers"] if each[0] not in left_out]}
         try:
             await response(scope, receive, send)
         except (RuntimeError, OSError) as error:  # Uvicorn: it is longer or shorter than its Content-Length
@@ -160,6 +170,7 @@ class FrontEnd:
         status = os.stat(path)
         headers["etag"] = self._tag(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         response = _File(path, headers=headers, media_type=_media_type(name), stat_result=status)
+        del response.headers["last-modified"]  # another build may have the same time, or an earlier one
         if self._conditions.is_not_modified(response.headers, Headers(scope=scope)):
             return NotModifiedResponse(response.headers)
         return response
@@ -203,10 +214,16 @@ def _check(settings: Settings, folder: Path) -> None:
             "Give the folder of the build, such as %s", name, folder / "dist",
         )  # fmt: skip
     root = os.path.realpath(folder)
-    private = {"data": settings.data if not settings.database else None, "tls_key": settings.tls_key}
+    private = {settings.named("data"): settings.data, settings.named("tls_key"): settings.tls_key}
+    if settings.database and not (settings.data / "token-secret").exists():
+        del private[settings.named("data")]  # it is only the default of a setting that is not used
+    for source in settings.sources.values():
+        file, is_file, _ = source.rpartition(", line ")
+        if is_file:
+            private["the settings file"] = Path(file)
     for other, path in private.items():
         if path is not None and os.path.commonpath((root, os.path.realpath(path))) == root:
             raise SettingsError(
-                f"{name} contains {path}, which is {settings.named(other)}, and everybody could read it; give a folder "
-                "that has only the front-end"
+                f"{name} contains {path}, which is {other}, and everybody could read it; give a folder that has only "
+                "the front-end"
             )

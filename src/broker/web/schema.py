@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 
 from starlette.types import Receive, Scope, Send
 
+from broker.addresses import client_key
 from broker.broker import Broker
 from broker.errors import BadRequest, Unavailable
 from broker.names import Filter
 from broker.records import EventId
-from broker.schema import DIALECT, SAMPLES_MAX
+from broker.schema import SAMPLES_MAX
 from broker.settings import KIB
-from broker.web.requests import Header, Parameters, event_of, header, reader
+from broker.web.requests import Header, Parameters, address, event_of, header, reader
 
 _SCHEMA = b"application/schema+json"
 _TEXT = b"text/plain; charset=utf-8"  # so that a browser shows it
@@ -39,16 +39,17 @@ class Types:
             raise BadRequest("versions: it is for one event; for a prefix, the newest version of each event counts")
         if await self._unchanged(scope, send):
             return
-        event_id, schema = await self._broker.types.schema(filter, versions)
-        text = json.dumps({"$schema": DIALECT, "title": name} | schema, indent=2, ensure_ascii=False)
-        # A key may contain half a surrogate pair, which UTF-8 cannot express; its escape is valid JSON.
-        await self._respond(send, event_id, _SCHEMA, text.encode(errors="backslashreplace") + b"\n")
+        event_id, schema = await self._broker.types.schema(filter, name, versions, self._client(scope))
+        await self._respond(send, event_id, _SCHEMA, schema)
 
     async def declarations(self, scope: Scope, receive: Receive, send: Send) -> None:
         await reader(scope, self._broker)
         if not await self._unchanged(scope, send):
-            event_id, text = await self._broker.types.declarations()
+            event_id, text = await self._broker.types.declarations(self._client(scope))
             await self._respond(send, event_id, _TEXT, text)
+
+    def _client(self, scope: Scope) -> str:
+        return "" if self._broker.settings.trusts(address(scope)) else client_key(address(scope))
 
     async def _unchanged(self, scope: Scope, send: Send) -> bool:
         """Responds with 304 if the client has the response as of now. Returns whether it did."""
