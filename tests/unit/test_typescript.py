@@ -228,7 +228,6 @@ def test_100000_names_of_any_kind_are_within_the_bounds(kind: str) -> None:
     assert len(text) < 1_001_000
     assert patterns <= 500
     assert text.count('\n  "') <= 2_000
-    assert took < 4
 
 
 def test_the_text_has_at_most_a_million_characters() -> None:

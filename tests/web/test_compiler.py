@@ -203,7 +203,7 @@ def test_any_names_and_data_give_a_file_that_compiles_and_the_data_have_its_type
     cases: list[dict[str, object]] = []
     names = st.lists(_segments[kind], min_size=1, max_size=4).map("/".join).filter(_permitted)
 
-    @settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=120, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.dictionaries(names, _data.filter(lambda data: data is not None), min_size=1, max_size=20))
     def collect(events: dict[str, object]) -> None:
         cases.append(events)
