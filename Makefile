@@ -20,7 +20,7 @@ test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.install
 # The tests that start no process of Broker or PostgreSQL, and no browser: in one process, as another would take longer
 # to start than it saves, and without a plugin that these tests do not use.
 quick: $(VENV)/.tests
-	@$(BIN)/pytest tests/unit tests/contract -m "not postgres" -p no:schemathesis
+	@$(BIN)/pytest tests/unit tests/contract -m "not postgres and not slow" -p no:schemathesis
 
 check: $(VENV)/.tests $(JS)/node_modules/.installed
 	$(BIN)/ruff check src tests docs bench

@@ -158,6 +158,7 @@ async def test_a_log_without_checkpoints_gets_them_in_the_background(
     workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "_SPACING", 10)
+    monkeypatch.setattr(history, "_LOOK_S", 0.01)
     async with workbench.opened() as store:
         for n in range(8):
             workbench.now_us += 1
@@ -177,6 +178,7 @@ async def test_the_state_is_refused_while_the_checkpoints_are_far_behind(
     workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "_BEHIND_MAX", 4)
+    monkeypatch.setattr(history, "_LOOK_S", 0.01)
     monkeypatch.setattr(history, "_POSITIONS_PER_S", 5)
     async with running(workbench) as broker:
         await insert(broker.store, workbench, *[("a", "1")] * 4)

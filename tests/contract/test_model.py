@@ -490,7 +490,7 @@ def test_each_subscriber_gets_exactly_what_the_model_predicts(
     if store == "PostgreSQL":
         monkeypatch.setattr(Streams, "database", a_database(request.getfixturevalue("postgres")))
     monkeypatch.setattr(listener, "_WAIT_S", 0.01)  # so that a restart takes no half second
-    monkeypatch.setattr(history, "_SPACING", 2)  # so that there are checkpoints, and records between them
+    monkeypatch.setattr(history, "_SPACING", 4)  # so that there are checkpoints, and records between them
     monkeypatch.setattr(history, "_LOOK_S", 0.001)
     examples = settings(
         max_examples=EXAMPLES[store], stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)

@@ -172,6 +172,7 @@ LARGE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LARGE)
 def test_a_megabyte_has_a_small_schema_and_other_threads_have_their_turns(kind: str) -> None:
     """The longest time between two turns is printed; it is up to 20 ms where one token has the whole megabyte."""
