@@ -213,6 +213,15 @@ class SettingTable:
         "address (not for `trusted_proxies`); beyond: 503",
         "until a slow client has read its response, the records in it stay in memory, also if there are newer ones",
     )  # fmt: skip
+    long_requests_max: int = _limit(
+        64, "count",
+        "requests for the state of another time that wait for each other, and the same number for types; beyond: 503",
+        "one of them may take a second, and they are carried out one after the other",
+    )  # fmt: skip
+    long_requests_per_address_max: int = _limit(
+        4, "count", "the same of one address (not for `trusted_proxies`); beyond: 503",
+        "nobody can take all of the places",
+    )  # fmt: skip
 
     # Limits of streams
     subscribers_max: int = _limit(

@@ -17,7 +17,6 @@ from starlette.types import Message
 
 from broker import Broker, Settings
 from broker.errors import NotFound, Unavailable
-from broker.live import turns
 from broker.names import Filter
 from broker.records import NewRecord, make_uuid
 from broker.web.schema import Types
@@ -294,9 +293,8 @@ async def test_the_use_cases_return_the_id_of_the_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_callers_are_refused_when_too_many_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "_WAITING_MAX", 8)
-    broker = Broker(Settings(data=tmp_path))
+async def test_callers_are_refused_when_too_many_wait(tmp_path: Path) -> None:
+    broker = Broker(Settings(data=tmp_path, long_requests_max=8))
     async with broker.lifespan():
         await broker.insert([NewRecord(make_uuid(1), "a", b"1", "ada")])
         clients = ["192.0.2.1"] * 6 + ["192.0.2.2"] * 6

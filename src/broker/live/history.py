@@ -10,6 +10,7 @@ from broker.errors import BrokerError, Unavailable
 from broker.live.listing import Selection, select_versions
 from broker.live.relay import Relay
 from broker.live.turns import Turns
+from broker.settings import Settings
 from broker.store.base import Head, Store, Version, VersionRow
 
 logger = logging.getLogger("broker.history")
@@ -39,10 +40,10 @@ class History:
 
     Mutable state: the versions that were read last, and as of which head; and where the next checkpoint is made."""
 
-    def __init__(self, store: Store, relay: Relay) -> None:
+    def __init__(self, store: Store, relay: Relay, settings: Settings) -> None:
         self._store = store
         self._relay = relay
-        self._turns = Turns("states of other times")
+        self._turns = Turns("states of other times", settings)
         self._head: Head | None = None
         self._versions: list[VersionRow] = []
         self._next = 0  # the position at which a checkpoint is made next, as far as this node knows

@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from broker.errors import Unavailable
-
-_WAITING_MAX = 64
-_EACH_MAX = 4
+from broker.settings import Settings
 
 
 class Turns:
@@ -18,9 +16,10 @@ class Turns:
 
     Mutable state: the lock of the request that has its turn, and how many requests each client has."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, settings: Settings) -> None:
         """``what`` is what the requests ask for, in words for a message."""
         self._what = what
+        self._settings = settings
         self._lock = asyncio.Lock()
         self._clients: Counter[str] = Counter()
 
@@ -28,8 +27,13 @@ class Turns:
     async def turn(self, client: str) -> AsyncIterator[None]:
         """Waits for the turn of a request of this client. The number of requests is not limited for the client "".
         Raises Unavailable if too many requests wait, all together or of this client."""
-        if self._clients.total() >= _WAITING_MAX or (client and self._clients[client] >= _EACH_MAX):
-            raise Unavailable(f"too many requests for {self._what} are waiting; ask again in a moment")
+        settings = self._settings
+        if self._clients.total() >= settings.long_requests_max or (
+            client and self._clients[client] >= settings.long_requests_per_address_max
+        ):
+            raise Unavailable(
+                f"too many requests for {self._what} are waiting (long_requests_max); ask again in a moment"
+            )
         self._clients[client] += 1
         try:
             async with self._lock:

@@ -16,7 +16,7 @@ from broker.live.turns import Turns
 from broker.names import Filter
 from broker.records import REMOVAL, EventId
 from broker.schema import DIALECT, SAMPLES_MAX, OutOfTime, infer
-from broker.settings import MIB
+from broker.settings import MIB, Settings
 from broker.store.base import Store
 from broker.typescript import declarations
 
@@ -33,10 +33,10 @@ class Types:
 
     Mutable state: the newest declarations, with the id as of which they are; and whether the node stops."""
 
-    def __init__(self, store: Store, relay: Relay) -> None:
+    def __init__(self, store: Store, relay: Relay, settings: Settings) -> None:
         self._store = store
         self._relay = relay
-        self._turns = Turns("types")
+        self._turns = Turns("types", settings)
         self._declarations: tuple[EventId, bytes] | None = None
         self._stopped = False
 
