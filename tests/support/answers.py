@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import Any
 
@@ -56,3 +57,15 @@ def exchange(server: ServerProcess, sent: bytes) -> tuple[str, str]:
         text = head.decode()
         length = next((int(h[15:]) for h in text.lower().split("\r\n") if h.startswith("content-length:")), -1)
         return text, answer.read(length).decode()
+
+
+def follow(client: httpx.Client, address: str, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """The records of a page and of all that its links lead to, as an array or, with ``headers`` that ask for it, as
+    lines."""
+    found: list[dict[str, Any]] = []
+    while address:
+        answer = client.get(address, headers=headers)
+        assert answer.status_code == 200, answer.text
+        found += answer.json() if not headers else [json.loads(line) for line in answer.text.splitlines()]
+        address = str(answer.url.join(answer.links["next"]["url"])) if "link" in answer.headers else ""
+    return found

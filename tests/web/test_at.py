@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.answers import insert, problem
+from tests.support.answers import follow, insert, problem
 from tests.support.postgres import options_of
 from tests.support.servers import ServerProcess, streaming
 
@@ -48,16 +48,6 @@ def log(client: httpx.Client) -> Records:
     insert(client, "b", b"7", b',"timestamp":%d,"until":%d' % (SOON, FAR))
     insert(client, "new", b"8", b',"timestamp":%d' % LATER)
     return records
-
-
-def follow(client: httpx.Client, address: str) -> Records:
-    found: Records = []
-    while address:
-        answer = client.get(address)
-        assert answer.status_code == 200, answer.text
-        found += answer.json()
-        address = str(answer.url.join(answer.links["next"]["url"])) if "link" in answer.headers else ""
-    return found
 
 
 def at(record: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from broker import Broker, Settings
 from broker.errors import Unavailable
 from broker.records import NewRecord, make_uuid
 from broker.web.app import App
-from tests.support.answers import exchange, insert, problem, request_head
+from tests.support.answers import exchange, follow, insert, problem, request_head
 from tests.support.operators import tamper
 from tests.support.servers import ServerProcess, streaming, wait_for
 
@@ -36,16 +36,6 @@ def state(ada: httpx.Client) -> dict[str, dict[str, Any]]:
     insert(ada, "list/only", b"1", b',"published":true')
     logs = {name: ada.get(f"/collections/{name}").json() for name in ("list/Z", "list/a", "list/b", "list/é 1")}
     return {name: log[-1] for name, log in logs.items()}
-
-
-def follow(client: httpx.Client, address: str, headers: dict[str, str] | None = None) -> Records:
-    found: Records = []
-    while address:
-        answer = client.get(address, headers=headers)
-        assert answer.status_code == 200, answer.text
-        found += answer.json() if not headers else [json.loads(line) for line in answer.text.splitlines()]
-        address = str(answer.url.join(answer.links["next"]["url"])) if "link" in answer.headers else ""
-    return found
 
 
 def test_the_latest_of_every_event_that_is_not_removed_by_name(ada: httpx.Client, state: dict[str, Any]) -> None:

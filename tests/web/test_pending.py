@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.answers import insert, problem
+from tests.support.answers import follow, insert, problem
 from tests.support.postgres import options_of
 from tests.support.servers import Frame, ServerProcess, StreamReader, streaming
 
@@ -38,16 +38,6 @@ def waiting(own: httpx.Client) -> Records:
     logs = [record for event in ("b", "a/2", "a/1") for record in own.get(f"/collections/{event}").json()]
     assert len(logs) == 4
     return logs
-
-
-def follow(client: httpx.Client, address: str) -> Records:
-    found: Records = []
-    while address:
-        answer = client.get(address)
-        assert answer.status_code == 200, answer.text
-        found += answer.json()
-        address = str(answer.url.join(answer.links["next"]["url"])) if "link" in answer.headers else ""
-    return found
 
 
 def test_what_is_pending_is_listed_by_due_time(own: httpx.Client, waiting: Records) -> None:

@@ -53,10 +53,10 @@ class History:
     async def head_at(self, time_us: int, client: str = "") -> Head:
         """Returns the head as it was at a time, which is not in the future. Raises Unavailable if the checkpoints are
         too far behind the head, or if too many requests wait. ``client`` is the client that asks, for ``Turns``."""
-        # Whatever is being committed may have a time before ``time_us``, however long that takes on this node.
-        if time_us > self._store.clock() - _COMMITTED_US or self._store.waiting:
-            await self._store.publish_due()
         async with self._turns.turn(client):
+            # Whatever is being committed may have a time before ``time_us``, however long that takes on this node.
+            if time_us > self._store.clock() - _COMMITTED_US or self._store.waiting:
+                await self._store.publish_due()
             checkpoint, events = await self._store.newest_checkpoint()
             behind = self._relay.position - checkpoint
             if behind > _BEHIND_MAX + 2 * events:

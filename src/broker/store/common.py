@@ -10,17 +10,24 @@ from uuid import UUID
 from broker.errors import BrokerError, Unavailable
 from broker.records import Cancel, NewRecord, Record
 from broker.settings import Settings
-from broker.store.base import Checkpoint
+from broker.store.base import Checkpoint, Head, VersionRow
 from broker.store.writer import Writer
 from broker.users import User, username_key
 
 
 class CommonStore(ABC):
     """A store whose writes all go through one ``Writer``. ``store/base.py`` says what the calls promise. What differs
-    from one database to the other (start, stop, and all calls that read) is in the subclasses.
+    from one database to the other (start, stop, and most calls that read) is in the subclasses.
 
     Mutable state: whether the store runs (``_running``). A subclass sets this in ``start``, as soon as the writer runs,
     and clears it at the beginning of ``stop``. From then on no write is accepted, so that the writer can finish."""
+
+    # The queries of each database, which its ``statements.py`` explains
+    _newest_checkpoint: str
+    _checkpoint: str
+    _head_at: str
+    _state_at: str
+    _planned: str
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -47,9 +54,22 @@ class CommonStore(ABC):
         self._check_running()
         await self._writer.publish_due()
 
+    async def newest_checkpoint(self) -> tuple[int, int]:
+        row: tuple[int, int] | None = await self._row(self._newest_checkpoint)
+        return row or (0, 0)
+
+    async def head_at(self, time_us: int) -> Head:
+        return Head(*await self._row(self._head_at, {"time": time_us}))
+
+    async def state_at(self, position: int) -> list[VersionRow]:
+        return await self._versions(self._state_at, {"position": position})
+
+    async def planned(self, time_us: int, *, pending: bool) -> list[VersionRow]:
+        return await self._versions(self._planned, {"time": time_us, "pending": pending})
+
     async def make_checkpoint(self, position: int) -> None:
         self._check_running()
-        row = await self._checkpoint_at(position)
+        row = await self._row(self._checkpoint, {"position": position})  # None: nothing was published there
         if row is not None:
             epoch, *values = row
             checkpoint = Checkpoint(*values)
@@ -70,9 +90,12 @@ class CommonStore(ABC):
         """Returns the user with this value in this column, or None. No two users have the same value in this column."""
 
     @abstractmethod
-    async def _checkpoint_at(self, position: int) -> Sequence[Any] | None:
-        """Returns the epoch, and the values of the checkpoint at this position in it. Returns None if nothing was
-        published at this position."""
+    async def _row(self, select: str, values: Any = ()) -> Any:
+        """Returns the first row of a query, or None."""
+
+    @abstractmethod
+    async def _versions(self, select: str, values: dict[str, int]) -> list[VersionRow]:
+        """Returns the rows of a query in ascending order."""
 
     def _check_running(self) -> None:
         """Raises Unavailable if the store does not run. Every call of the store first calls this."""

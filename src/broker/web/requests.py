@@ -88,6 +88,15 @@ def event_of(scope: Scope) -> str:
     return event
 
 
+def is_known(scope: Scope, tag: bytes) -> bool:
+    """Whether the client has the version with this ``ETag`` already (RFC 9110, section 13.1.2)."""
+    sent = header(scope, b"if-none-match")
+    if sent is None:
+        return False
+    tags = {each.strip().removeprefix("W/") for each in sent.split(",")}
+    return "*" in tags or tag.decode() in tags
+
+
 class Parameters:
     """The query parameters of one endpoint.
 

@@ -14,7 +14,7 @@ from broker.names import Filter
 from broker.records import EventId
 from broker.schema import SAMPLES_MAX
 from broker.settings import KIB
-from broker.web.requests import Header, Parameters, address, event_of, header, reader
+from broker.web.requests import Header, Parameters, address, event_of, is_known, reader
 
 _SCHEMA = b"application/schema+json"
 _TEXT = b"text/plain; charset=utf-8"  # so that a browser shows it
@@ -54,7 +54,7 @@ class Types:
     async def _unchanged(self, scope: Scope, send: Send) -> bool:
         """Responds with 304 if the client has the response as of now. Returns whether it did."""
         event_id = self._broker.state_id()
-        if _tag(event_id) not in (header(scope, b"if-none-match") or "").encode():
+        if not is_known(scope, _tag(event_id)):
             return False
         await send({"type": "http.response.start", "status": 304, "headers": _headers(event_id)})
         await send({"type": "http.response.body"})

@@ -23,7 +23,7 @@ from broker.records import EventId, encode_record, read_time_parameter
 from broker.settings import KIB
 from broker.store.base import Version
 from broker.web.pages import array_type, next_page, parse_limit, respond_array
-from broker.web.requests import Header, Parameters, address, header, reader
+from broker.web.requests import Header, Parameters, address, is_known, reader
 
 _HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"vary", b"Authorization, Cookie, Accept"))
 _PARAMETERS = Parameters(
@@ -83,7 +83,7 @@ class Snapshot:
                 event_id = await broker.id_at(query.at_us, client)
             if event_id is None and query.selection.newest_first:
                 raise BadRequest("order: what is published in the future has no position yet; leave order=newest out")
-            if event_id is not None and _matches(header(scope, b"if-none-match"), _tag(event_id, query)):
+            if event_id is not None and is_known(scope, _tag(event_id, query)):
                 headers = _state_headers(event_id, query)
                 await send({"type": "http.response.start", "status": 304, "headers": headers})
                 await send({"type": "http.response.body"})
@@ -202,14 +202,6 @@ def _tag(event_id: EventId, query: _Query) -> bytes:
         selection.after, selection.before, selection.limit, query.data, query.user, query.media.decode(),
     )  # fmt: skip
     return b'"%b"' % hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32].encode()
-
-
-def _matches(sent: str | None, tag: bytes) -> bool:
-    """Whether the client has this version already (RFC 9110, section 13.1.2)."""
-    if sent is None:
-        return False
-    tags = {each.strip().removeprefix("W/") for each in sent.split(",")}
-    return "*" in tags or tag.decode() in tags
 
 
 def _next(pairs: list[tuple[str, str]], last: Frame | Version, newest: EventId | None) -> Header:

@@ -53,6 +53,9 @@ class PostgresStore(CommonStore):
 
     Mutable state: whether it runs, and the list of the readers' connections, each of which belongs to its thread."""
 
+    _checkpoint, _head_at, _state_at, _planned = CHECKPOINT, HEAD_AT, STATE_AT, PLANNED
+    _newest_checkpoint = "SELECT position, events FROM broker.checkpoints ORDER BY position DESC LIMIT 1"
+
     def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         """``clock`` is a clock to use instead of the database's; it returns microseconds since 1970."""
         super().__init__(settings)
@@ -139,24 +142,6 @@ class PostgresStore(CommonStore):
             return State(head, rows[0][2], latest)
 
         return await self._read(read)
-
-    async def newest_checkpoint(self) -> tuple[int, int]:
-        newest = "SELECT position, events FROM broker.checkpoints ORDER BY position DESC LIMIT 1"
-        row: tuple[int, int] | None = await self._row(newest)
-        return row or (0, 0)
-
-    async def _checkpoint_at(self, position: int) -> Sequence[Any] | None:
-        row: Sequence[Any] | None = await self._row(CHECKPOINT, {"position": position})
-        return row
-
-    async def head_at(self, time_us: int) -> Head:
-        return Head(*await self._row(HEAD_AT, {"time": time_us}))
-
-    async def state_at(self, position: int) -> list[VersionRow]:
-        return await self._versions(STATE_AT, {"position": position})
-
-    async def planned(self, time_us: int, *, pending: bool) -> list[VersionRow]:
-        return await self._versions(PLANNED, {"time": time_us, "pending": pending})
 
     async def _versions(self, select: str, values: dict[str, int]) -> list[VersionRow]:
         return await self._read(lambda db: sorted(db.execute(select, values, binary=True)))

@@ -48,6 +48,9 @@ class SQLiteStore(CommonStore):
 
     Mutable state: whether it runs, and the queue of the readers' connections that no thread uses at the moment."""
 
+    _checkpoint, _head_at, _state_at, _planned = CHECKPOINT, HEAD_AT, STATE_AT, PLANNED
+    _newest_checkpoint = "SELECT position, events FROM checkpoints ORDER BY position DESC LIMIT 1"
+
     def __init__(self, file: Path, settings: Settings, clock: Callable[[], int]) -> None:
         super().__init__(settings)
         self._file = file
@@ -124,24 +127,6 @@ class SQLiteStore(CommonStore):
                 db.execute("COMMIT")
 
         return await self._read(read)
-
-    async def newest_checkpoint(self) -> tuple[int, int]:
-        newest = "SELECT position, events FROM checkpoints ORDER BY position DESC LIMIT 1"
-        row: tuple[int, int] | None = await self._row(newest)
-        return row or (0, 0)
-
-    async def _checkpoint_at(self, position: int) -> Sequence[Any] | None:
-        row: Sequence[Any] | None = await self._row(CHECKPOINT, {"position": position})
-        return row
-
-    async def head_at(self, time_us: int) -> Head:
-        return Head(*await self._row(HEAD_AT, {"time": time_us}))
-
-    async def state_at(self, position: int) -> list[VersionRow]:
-        return await self._versions(STATE_AT, {"position": position})
-
-    async def planned(self, time_us: int, *, pending: bool) -> list[VersionRow]:
-        return await self._versions(PLANNED, {"time": time_us, "pending": pending})
 
     async def _versions(self, select: str, values: dict[str, int]) -> list[VersionRow]:
         return await self._read(lambda db: sorted(db.execute(select, values)))
