@@ -26,6 +26,9 @@ BIG = bool(os.environ.get("BROKER_BIG"))
 HALF, SECONDS, PER_SECOND = (500, 60.0, 200) if BIG else (100, 2.0, 200)
 EVENTS = 50
 REPLAY_MAX = 10_000 if BIG else 150  # so that the short run, too, has readers that skip
+# A stopped reader skips once it is further behind than REPLAY_MAX and what the buffers on its way hold, at most a
+# megabyte. A slow machine does not publish as many records in SECONDS, so that the run then takes longer.
+WHILE_STOPPED = REPLAY_MAX + 300
 TEXT = "x" * 4_000
 RSS_MAX_KB = 600 * 1024
 CATCH_UP_S = 300 if BIG else 60  # up to 16 MB for each of them, read by Python
@@ -65,10 +68,10 @@ def readers(server: ServerProcess, certificate: str, receive_buffer: str) -> Ite
             process.kill()
 
 
-def publish(client: httpx.Client, seconds: float, first: int) -> int:
-    """Batches of a tenth of a second; returns the number of the next record."""
+def publish(client: httpx.Client, seconds: float, first: int, at_least: int = 0) -> int:
+    """Batches, until the time is over and there are ``at_least`` so many records; returns the number of the next."""
     n, begun = first, time.monotonic()
-    while (elapsed := time.monotonic() - begun) < seconds:
+    while (elapsed := time.monotonic() - begun) < seconds or n - first < at_least:
         count = int(elapsed * PER_SECOND) + 1 - (n - first)
         if count > 0:
             count = min(count, 100)  # else, after a pause, it would be too large a body
@@ -115,7 +118,7 @@ def test_stopped_readers_leave_the_others_and_the_memory_alone_and_are_exact_aft
         together = moving.report()
         before_kb = rss_kb(server)
         stopped.process.send_signal(signal.SIGSTOP)
-        n = publish(client, SECONDS, n)
+        n = publish(client, SECONDS, n, WHILE_STOPPED)
         after_kb = rss_kb(server)
         during = moving.report()
         stopped.process.send_signal(signal.SIGCONT)
