@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from broker.errors import BadRequest
 
 NAME_BYTES_MAX = 255
+# Broker's own events. Only administrators read or write them, and no stream or snapshot has them.
+RULES_EVENT = "$rules"
+USER_EVENT = "$user/"  # followed by the user's id
 # Control characters (C0, DEL and C1), because a line break in a name would inject lines into a stream; and surrogates,
 # which UTF-8 cannot express.
 _REFUSED_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")

@@ -22,6 +22,7 @@ TIMESTAMP_TEXT_MAX = 64  # characters; a time in whole microseconds needs at mos
 _NUMBER = re.compile(r"-?\d")
 # The data that removes an event: it has no state afterwards.
 REMOVAL = b"null"
+FALSE = b"false"
 
 JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")  # RFC 8259, section 6
 # RFC 3339, section 5.6, strictly: no blank in place of the T, no missing seconds, no zone without a colon. The groups
@@ -90,7 +91,8 @@ class Cancel(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One version of an event, as it is in the log. Times are whole microseconds since 1970."""
+    """One version of an event, as it is in the log. ``user`` is "" for nobody: a stranger, or the operator. Times are
+    whole microseconds since 1970."""
 
     uuid: UUID
     event: str
@@ -108,6 +110,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     until: str | None = None
     until_us: int | None = None
     ends: UUID | None = None  # the version that this record ends, because its ``until`` has come
+    reason: str | None = None  # why the server has cancelled it; None: it has not
 
     @property
     def id(self) -> str | None:
@@ -125,9 +128,10 @@ class RecordView(msgspec.Struct):
     ends: UUID | msgspec.UnsetType
     published: bool
     cancelled: bool
+    reason: str | msgspec.UnsetType
     data: msgspec.Raw | msgspec.UnsetType
     id: str | None
-    user: str | msgspec.UnsetType
+    user: str | msgspec.UnsetType | None
     inserted_at: msgspec.Raw
     published_at: msgspec.Raw | None
 
@@ -150,7 +154,9 @@ def encode_record(record: Record, *, data: bool = True, user: bool = True) -> by
         msgspec.UNSET if record.until is None else msgspec.Raw(record.until.encode()),
         msgspec.UNSET if record.ends is None else record.ends,
         record.log_only or record.cancelled or record.position is not None, record.cancelled,
-        msgspec.Raw(record.data) if data else msgspec.UNSET, record.id, record.user if user else msgspec.UNSET,
+        msgspec.UNSET if record.reason is None else record.reason,
+        msgspec.Raw(record.data) if data else msgspec.UNSET, record.id,
+        (record.user or None) if user else msgspec.UNSET,
         inserted_at, published_at,
     )  # fmt: skip
     return _encode(view)
@@ -162,7 +168,7 @@ class PublishedView(msgspec.Struct):
     id: str
     uuid: UUID
     event: str
-    user: str | msgspec.UnsetType
+    user: str | msgspec.UnsetType | None
     timestamp: msgspec.Raw
     until: msgspec.Raw | msgspec.UnsetType
     published_at: msgspec.Raw
@@ -175,7 +181,7 @@ def encode_published(record: Record, *, user: bool) -> bytes:
     assert record.published_us is not None
     timestamp = seconds_text(record.due_us) if record.timestamp is None else record.timestamp
     view = PublishedView(
-        record.id, record.uuid, record.event, record.user if user else msgspec.UNSET,
+        record.id, record.uuid, record.event, (record.user or None) if user else msgspec.UNSET,
         msgspec.Raw(timestamp.encode()),
         msgspec.UNSET if record.until is None else msgspec.Raw(record.until.encode()),
         seconds(record.published_us), msgspec.Raw(record.data),

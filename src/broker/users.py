@@ -1,10 +1,12 @@
-"""What an account consists of: User, and the rules for user names and passwords."""
+"""What an account consists of: User, what may change about it, and the rules for user names and passwords."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,16 +18,59 @@ PASSWORD_BYTES_MAX = 1_024  # of UTF-8; hashing takes longer for a longer passwo
 _USERNAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
 
 
+ENDED_SESSIONS_MAX = 100  # ended sessions that are kept for each user; one more ends all sessions of the user
+
+
+class UserState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What may change about a user after the sign-up, and what every node must know of. It is the data of the reserved
+    event ``$user/<id>``. A user without such an event has the default state.
+
+    Raising ``gen`` makes all older tokens of this user invalid. ``ended`` has the ids of sessions that were logged
+    out."""
+
+    gen: int = 0
+    disabled: bool = False
+    roles: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+
+
+DEFAULT_STATE = UserState()
+
+
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user. ``info`` is JSON as it was sent. Raising ``gen`` makes all older tokens of this user invalid."""
+    """One user. ``info`` is JSON as it was sent."""
 
     id: str
     username: str
     info: bytes
     password_hash: str = field(repr=False)
+    state: UserState = DEFAULT_STATE
+    # The SHA-256 of a code that an administrator has given the user, to set a new password with, and until when it is
+    # valid, in microseconds since 1970. "": there is none.
+    code: str = field(default="", repr=False)
+    code_until_us: int = 0
+
+
+class Actor(NamedTuple):
+    """In whose name a request is made, as its token says. Whether the token is still valid is judged by the user's
+    state, in the event loop and again in the transaction that writes."""
+
+    user_id: str = ""
+    username: str = ""  # "": a stranger, without a token; or the operator
     gen: int = 0
-    disabled: bool = False
+    session: str = ""  # the id of the login; "": a token of an older version, which has none
+    operator: bool = False  # somebody who may read the store's files, and so may do everything
+
+    def is_valid(self, state: UserState) -> bool:
+        """Whether the token is valid, if this is the state of its user. Strangers and the operator have none."""
+        if not self.user_id:
+            return True
+        return not state.disabled and state.gen == self.gen and self.session not in (state.ended or ())
+
+
+STRANGER_ACTOR = Actor()
+OPERATOR = Actor(operator=True)
 
 
 class UserView(msgspec.Struct):
@@ -36,8 +81,15 @@ class UserView(msgspec.Struct):
     info: msgspec.Raw
 
 
-def encode_user(user: User) -> bytes:
-    return msgspec.json.encode(UserView(user.id, user.username, msgspec.Raw(user.info)))
+class OwnView(UserView):
+    """The JSON of one's own account."""
+
+    roles: list[str]
+
+
+def encode_user(user: User, roles: Iterable[str]) -> bytes:
+    """Returns the JSON of one's own account, with the roles that the user has now."""
+    return msgspec.json.encode(OwnView(user.id, user.username, msgspec.Raw(user.info), sorted(roles)))
 
 
 def username_key(username: str) -> str:

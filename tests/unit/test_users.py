@@ -7,6 +7,7 @@ import pytest
 from broker.errors import BadRequest
 from broker.users import (
     User,
+    UserState,
     check_new_username,
     check_password,
     check_username,
@@ -76,6 +77,8 @@ def test_the_size_of_a_password_is_that_of_the_text_as_it_was_sent() -> None:
 
 
 def test_a_users_json_shows_no_hash_and_keeps_info_as_sent() -> None:
-    user = User("id-1", "ada", b'{"b":1e400,"a":"\\ud800"}', "$argon2id$hash", gen=3)
-    assert encode_user(user) == b'{"id":"id-1","username":"ada","info":{"b":1e400,"a":"\\ud800"}}'
+    user = User("id-1", "ada", b'{"b":1e400,"a":"\\ud800"}', "$argon2id$hash", UserState(3), "a code")
+    shown = b'{"id":"id-1","username":"ada","info":{"b":1e400,"a":"\\ud800"},"roles":["r","s"]}'
+    assert encode_user(user, {"s", "r"}) == shown
     assert "argon2" not in repr(user)
+    assert "a code" not in repr(user)
