@@ -100,7 +100,7 @@ def test_the_log_is_as_the_tests_here_expect_it(state_log: Path) -> None:
         (["UPDATE events SET removed = 1 WHERE event = 'ends'"], "the other way round: ends"),
         (["UPDATE events SET removed = 1 WHERE event = 'waits'"], "the other way round: waits"),
         (["UPDATE events SET bytes = 4, reserved = 4 WHERE event = 'gone'"], "another length than it says: gone"),
-        (["INSERT INTO events VALUES ('none', 3, 0, 0, 0, 1, NULL)"], "records that changed its state: none"),
+        (["INSERT INTO events VALUES ('none', 3, 0, 0, 0, 1, NULL, 0)"], "records that changed its state: none"),
         (["UPDATE events SET position = 1 WHERE event = 'gone'"], "records that changed its state: gone"),
         (["UPDATE events SET position = 4 WHERE event = 'ends'"], "records that changed its state: ends"),
         (["DELETE FROM events WHERE event = 'gone'"], "but no row in the table events: gone"),
@@ -213,19 +213,21 @@ def test_an_export_of_the_first_format_is_imported(state_log: Path, tmp_path: Pa
     ending = json.loads(lines[12])
     records = [json.loads(line) for line in lines[1:]]
     records[11] |= {"timestamp": seconds_text(ending["due_us"])}
-    old = [{name: record[name] for name in record if name not in ("until", "ends")} for record in records]
+    old = [{name: record[name] for name in record if name not in ("until", "ends", "reason")} for record in records]
     read_in(tmp_path, [lines[0], *(json.dumps(record).encode() for record in old)])
     assert faults(tmp_path) == ""
     head, *new = lines_of(tmp_path)
-    assert json.loads(head)["broker"] == 2
-    assert [json.loads(line) for line in new] == [record | {"until": None, "ends": None} for record in old]
+    assert json.loads(head)["broker"] == 3
+    assert [json.loads(line) for line in new] == [
+        record | {"until": None, "ends": None, "reason": None} for record in old
+    ]
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
         (changed(0, broker=1), "line 5: until, ends: the first line says format 1, which has no such fields"),
-        (changed(0, broker=3), "line 1: this Broker reads the formats 1 and 2, and this is 3; update Broker"),
+        (changed(0, broker=4), "line 1: this Broker reads the formats 1 to 3, and this is 4; update Broker"),
         (changed(4, until="banana"), "line 5: until: "),
         (changed(4, until="1700000000"), "line 5: until: 1700000000 is not later than due_us"),
         (changed(4, until=None), "an ending has another user, or another time, than its version says: 12"),

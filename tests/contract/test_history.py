@@ -15,6 +15,7 @@ from broker.live import history
 from broker.live.listing import Selection
 from broker.operations.verify import verify
 from broker.store.base import RECORD_BYTES, Checkpoint, Head, Store, Version, VersionRow
+from broker.users import OPERATOR
 from tests.support.store import START_US, Workbench, append
 
 pytestmark = pytest.mark.anyio
@@ -168,7 +169,7 @@ async def test_a_log_without_checkpoints_gets_them_in_the_background(
         await checkpoint_reaches(broker.store, total - 12)  # at most as far behind as there are events
         event_id = await broker.id_at(START_US + 1)
         assert event_id is not None
-        versions, more = await broker.state_at(START_US + 1, event_id, Selection(limit=2), pending=True)
+        versions, more = await broker.state_at(START_US + 1, event_id, Selection(limit=2), OPERATOR)
         assert (event_id.position, places(versions), more) == (5, [("e1", 2), ("e2", 3)], True)
     if not workbench.database:
         assert list(verify(workbench.folder / "broker.db", lambda _: None)) == []
@@ -200,10 +201,10 @@ async def test_a_state_that_was_read_is_kept_for_the_next_page(
     async with running(workbench) as broker:
         await insert(broker.store, workbench, ("a", "1"), ("b", "2"), ("a", "3"))
         event_id = await broker.id_at(START_US + 2)
-        first, more = await broker.state_at(START_US + 2, event_id, Selection(limit=1), pending=True)
+        first, more = await broker.state_at(START_US + 2, event_id, Selection(limit=1), OPERATOR)
         assert (places(first), more) == ([("a", 1)], True)
         versions = broker.history._versions
-        second, more = await broker.state_at(START_US + 2, event_id, Selection(limit=1, after="a"), pending=True)
+        second, more = await broker.state_at(START_US + 2, event_id, Selection(limit=1, after="a"), OPERATOR)
         assert (places(second), more) == ([("b", 2)], False)
         assert broker.history._versions is versions, "the store was asked again"
 

@@ -44,6 +44,7 @@ RECORDS: list[tuple[str, str, int | None]] = [
     ("will be removed", "null", None),
     ("came back", "null", 12),
     ("came back", "3", 13),
+    ("is false", "false", 14),
 ]
 # The rows of events as the older Broker wrote them, without the name: position, bytes, pending and reserved.
 EVENTS = {
@@ -55,6 +56,7 @@ EVENTS = {
     "was published late": (10, 1, 0, 1),
     "will be removed": (11, 1, 1, 4),
     "came back": (13, 1, 0, 1),
+    "is false": (14, 5, 0, 5),
 }
 # The positions of the latest records after the migration, removals included.
 LATEST = {
@@ -64,8 +66,9 @@ LATEST = {
     "was published late": 10,
     "will be removed": 11,
     "came back": 13,
+    "is false": 14,
 }
-HEAD, EVENT_NAMES, REMOVALS, RESERVED = 13, 6, 1, 4 + 1 + 6 + 1 + 4 + 1
+HEAD, EVENT_NAMES, REMOVALS, RESERVED = 14, 7, 1, 4 + 1 + 6 + 1 + 4 + 1 + 5
 
 
 def old_tables() -> dict[str, list[Sequence[Any]]]:
@@ -153,6 +156,8 @@ async def test_names_and_bytes_of_an_older_log_are_counted_again_when_it_is_open
         move_log(workbench.database, str(tmp_path / "moved"), lambda done, total: None)
         workbench = Workbench(tmp_path / "moved")
     assert state_of(workbench.folder) == (EVENT_NAMES, REMOVALS, 0, RESERVED)
+    with contextlib.closing(sqlite3.connect(workbench.folder / "broker.db")) as log:
+        assert log.execute("SELECT event FROM events WHERE falsy").fetchall() == [("is false",)]
     assert faults(workbench.folder) == []
 
     workbench.now_us = LATER_US
@@ -164,7 +169,7 @@ async def test_names_and_bytes_of_an_older_log_are_counted_again_when_it_is_open
             ("will be removed", "null"),
         ]
         assert latest(await opened.snapshot()) == LATEST | {"may come back": HEAD + 2, "will be removed": HEAD + 3}
-    assert state_of(workbench.folder) == (4, 2, 0, 6 + 1 + 1 + 1)
+    assert state_of(workbench.folder) == (5, 2, 0, 6 + 1 + 1 + 1 + 5)
     assert faults(workbench.folder) == []
 
 

@@ -35,6 +35,7 @@ from broker.live.listing import Selection
 from broker.names import Filter
 from broker.records import Cancel, EventId, IfLatest, NewRecord, make_uuid
 from broker.store.postgres import listener
+from broker.users import OPERATOR
 from broker.web.app import App
 from tests.support.asgi import AsgiStream
 from tests.support.postgres import a_database
@@ -310,7 +311,7 @@ class Streams(RuleBasedStateMachine):
         expected = model.apply(items, {epoch: 10**9})
         refusal: BrokerError | None = None
         try:
-            self.run(self.node(node).insert(items))
+            self.run(self.node(node).insert(items, OPERATOR))
         except BrokerError as error:
             refusal = error
         assert (refusal and type(refusal)) is expected, refusal
@@ -374,7 +375,7 @@ class Streams(RuleBasedStateMachine):
 
         async def look() -> list[tuple[int | None, str, str]]:
             event_id = await broker.id_at(time_us)
-            versions, _ = await broker.state_at(time_us, event_id, Selection(), pending=True)
+            versions, _ = await broker.state_at(time_us, event_id, Selection(), OPERATOR)
             records = [record async for portion in broker.versions(versions) for record in portion]
             return [(record.position, record.event, record.data.decode()) for record in records]
 

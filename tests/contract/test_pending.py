@@ -11,6 +11,7 @@ import pytest
 from broker.errors import NotFound
 from broker.records import Cancel, Record
 from broker.store.base import RECORD_BYTES, Store
+from broker.users import Actor
 from tests.support.store import START_US, Workbench, append
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +41,7 @@ async def test_pending_records_are_in_the_order_of_due_time_and_number(
 
 async def test_what_was_cancelled_or_published_is_not_pending_any_more(store: Store, workbench: Workbench) -> None:
     records = [(await append(store, workbench.new(data=str(n), later_us=10 * n)))[0] for n in range(1, 4)]
-    await store.cancel(records[1].uuid, "ada")
+    await store.cancel(records[1].uuid, Actor(username="ada"))
     assert await pending(store) == [records[0], records[2]]
     workbench.now_us += 10
     assert await pending(store) == [records[0], records[2]]  # its time has come, and nothing has published it
@@ -50,7 +51,7 @@ async def test_what_was_cancelled_or_published_is_not_pending_any_more(store: St
 
 async def test_a_page_continues_after_a_record_that_is_not_pending_any_more(store: Store, workbench: Workbench) -> None:
     records = [(await append(store, workbench.new(data=str(n), later_us=10)))[0] for n in range(3)]
-    await store.cancel(records[1].uuid, "ada")
+    await store.cancel(records[1].uuid, Actor(username="ada"))
     place = await store.due_of(records[1].uuid)
     assert place == (START_US + 10, records[1].number)
     assert await store.pending(place, 10, 10**6) == [records[2]]
@@ -88,8 +89,8 @@ async def test_a_commit_says_whether_what_is_pending_has_changed(store: Store, w
     assert workbench.commits[-1].pending_changed
     assert await changed(append(store, workbench.new(later_us=20)))
     assert not await changed(append(store, workbench.new()))
-    assert await changed(store.cancel(record.uuid, "ada"))
-    assert not await changed(store.cancel(record.uuid, "ada"))
+    assert await changed(store.cancel(record.uuid, Actor(username="ada")))
+    assert not await changed(store.cancel(record.uuid, Actor(username="ada")))
     workbench.now_us += 20
     assert await changed(store.publish_due())
     assert not await changed(store.publish_due())

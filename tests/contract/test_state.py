@@ -10,6 +10,7 @@ import pytest
 from broker.errors import BadRequest, Conflict, InsufficientStorage, Late, NotFound, PreconditionFailed
 from broker.records import Cancel, EventId, NewRecord, Record
 from broker.store.base import Store
+from broker.users import Actor
 from tests.support.store import START_US, Workbench, append, published
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +75,7 @@ async def test_the_name_of_a_removed_event_counts_as_long_as_something_is_pendin
         await append(store, workbench.new("a", "null"))
         with pytest.raises(InsufficientStorage):
             await append(store, workbench.new("b"))
-        await store.cancel(pending.uuid, "ada")
+        await store.cancel(pending.uuid, Actor(username="ada"))
         await append(store, workbench.new("b"))
 
 
@@ -122,7 +123,7 @@ async def test_a_version_ends_at_its_time_with_a_record_of_its_own(store: Store,
     await store.publish_due()
     assert len(await log(store)) == 2
     with pytest.raises(Conflict, match="published"):
-        await store.cancel(ending.uuid, "ada")
+        await store.cancel(ending.uuid, Actor(username="ada"))
 
 
 async def test_nothing_happens_if_a_newer_version_came_first(store: Store, workbench: Workbench) -> None:

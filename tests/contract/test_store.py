@@ -11,7 +11,7 @@ import pytest
 from broker.errors import BrokerError, Conflict, InsufficientStorage, NotFound, Unavailable
 from broker.records import NewRecord, make_uuid
 from broker.store.base import Store
-from broker.users import User
+from broker.users import Actor, User
 from tests.support.store import START_US, Workbench, append, positions, published, read
 
 pytestmark = pytest.mark.anyio
@@ -82,15 +82,15 @@ async def test_a_log_only_record_has_no_position_and_is_never_the_latest(store: 
     assert now.position is later.position is None
     assert (await store.snapshot()).latest == []
     with pytest.raises(Conflict, match="log-only"):
-        await store.cancel(later.uuid, "ada")
+        await store.cancel(later.uuid, Actor(username="ada"))
 
 
 async def test_a_cancelled_record_is_never_published_and_cancelling_again_is_fine(
     store: Store, workbench: Workbench
 ) -> None:
     record, _ = await append(store, workbench.new(later_us=10))
-    first = await store.cancel(record.uuid, "ada")
-    again = await store.cancel(record.uuid, "bob")
+    first = await store.cancel(record.uuid, Actor(username="ada"))
+    again = await store.cancel(record.uuid, Actor(username="bob"))
     assert first.cancelled
     assert again == first
     workbench.now_us += 20
@@ -103,13 +103,13 @@ async def test_a_cancel_at_the_due_time_is_too_late(store: Store, workbench: Wor
     record, _ = await append(store, workbench.new(later_us=10))
     workbench.now_us += 10
     with pytest.raises(Conflict, match="published"):
-        await store.cancel(record.uuid, "ada")
+        await store.cancel(record.uuid, Actor(username="ada"))
     assert await positions(store) == [1]  # by the cancel's own transaction
 
 
 async def test_cancelling_what_is_unknown_is_refused(store: Store) -> None:
     with pytest.raises(NotFound):
-        await store.cancel(uuid4(), "ada")
+        await store.cancel(uuid4(), Actor(username="ada"))
 
 
 async def test_a_repeated_insert_answers_the_first_record(store: Store, workbench: Workbench) -> None:
@@ -177,7 +177,7 @@ async def test_the_log_of_an_event_has_all_states_and_pages_both_ways(store: Sto
     records = [(await append(store, workbench.new("a", str(n), later_us=n * 10)))[0] for n in range(5)]
     await append(store, workbench.new("b"))
     await append(store, workbench.new("a", '"only"', log_only=True))
-    await store.cancel(records[3].uuid, "ada")
+    await store.cancel(records[3].uuid, Actor(username="ada"))
     page = await store.log_end("a", None, None, False)
     assert page.last is not None
     assert not page.more
@@ -213,7 +213,7 @@ async def test_too_many_event_names_are_refused_and_known_ones_still_work(workbe
         assert not re.search(r"[0-9]", str(refusal.value)), "it counts what others did"
         await append(store, workbench.new("c", log_only=True))
         await append(store, workbench.new("a", "2"))
-        await store.cancel(pending.uuid, "ada")  # gives its name back
+        await store.cancel(pending.uuid, Actor(username="ada"))  # gives its name back
         await append(store, workbench.new("c"))
         with pytest.raises(InsufficientStorage):
             await append(store, workbench.new("d"))
@@ -227,7 +227,7 @@ async def test_the_snapshot_stays_within_its_bytes_whatever_is_pending(workbench
             await append(store, workbench.new("b", "1" * 20))
         assert not re.search(r"[0-9]", str(refusal.value)), "it counts what others did"
         await append(store, workbench.new("a", "1" * 50))
-        await store.cancel(large.uuid, "ada")  # now a's latest counts 50
+        await store.cancel(large.uuid, Actor(username="ada"))  # now a's latest counts 50
         await append(store, workbench.new("b", "1" * 50))
         with pytest.raises(InsufficientStorage):
             await append(store, workbench.new("b", "1" * 51))

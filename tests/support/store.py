@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from broker.records import NewRecord, Record, make_uuid
+from broker.rules.rights import Rights
 from broker.settings import Settings
 from broker.store.base import Commit, Store
 from broker.store.postgres.store import PostgresStore
@@ -26,14 +27,14 @@ class Workbench:
         self.settings = Settings(data=folder)
 
     @asynccontextmanager
-    async def opened(self, **settings: int) -> AsyncIterator[Store]:
-        """Opens the store, again if need be: what was committed is still there."""
+    async def opened(self, rights: Rights | None = None, **settings: int) -> AsyncIterator[Store]:
+        """Opens the store, again if need be: what was committed is still there. ``rights``: the view of its node."""
         given = Settings(data=self.folder, **settings)  # type: ignore[arg-type] # all are integers
         store: Store
         if self.database:
-            store = PostgresStore(self.database, given, lambda: self.now_us)
+            store = PostgresStore(self.database, given, lambda: self.now_us, rights)
         else:
-            store = SQLiteStore(self.folder / "broker.db", given, lambda: self.now_us)
+            store = SQLiteStore(self.folder / "broker.db", given, lambda: self.now_us, rights)
         await store.start(self.commits.append)
         try:
             yield store

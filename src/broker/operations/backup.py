@@ -6,14 +6,19 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from broker.errors import SettingsError
+from broker.errors import BadRequest, SettingsError
+from broker.names import RULES_EVENT
 from broker.operations.verify import RESTORE, reading
+from broker.rules.rights import read_rules
 from broker.store.outage import relocated_to
 from broker.store.sqlite.errors import Meaning, meaning_of, refusing
 from broker.store.sqlite.file import connect, locked, open_database
 
+UNCONFIRMED = "rules-unconfirmed"  # a file in the data folder: the server waits until the rules are confirmed
 _PAGES = 1_000  # pages of 4 KiB that are copied in one step; between two steps the server can write
 
 Progress = Callable[[int, int], None]  # is called with the number of pages that are done, and the number of all pages
@@ -50,15 +55,51 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
     may be restored, too. Raises SettingsError."""
     with reading(source):  # a file that is no log is refused before a folder is made for it
         pass
+    # Before the log has its name, so that no server can serve it without the mark.
+    unconfirmed = target.with_name(UNCONFIRMED)
     with locked(target), new_file(target) as part:
+        unconfirmed.unlink(missing_ok=True)
         records = _copy(source, part, progress, "nothing was restored; take an older backup")
         with contextlib.closing(open_database(part, also_moved=True)) as log:
             log.execute("BEGIN IMMEDIATE")
             log.execute("UPDATE state SET moved = NULL, arrived = 0")
             open_epoch(log)
             log.execute("COMMIT")
+            (has_rules,) = log.execute("SELECT count(*) FROM events WHERE event = ?", (RULES_EVENT,)).fetchone()
             log.execute("PRAGMA journal_mode = DELETE")
+        if has_rules:
+            unconfirmed.touch(0o600)
+        # Tokens that were issued since the backup, and those of sessions that were ended since, must not be valid.
+        target.with_name("token-secret").unlink(missing_ok=True)
     return records
+
+
+class RestoredRights(NamedTuple):
+    """What an operator must look at after a restore, since a backup brings back the rights of its time."""
+
+    time: str
+    roles: list[str]
+    admins: list[str]
+
+
+def rights_of(file: Path) -> RestoredRights | None:
+    """Returns the rights in a log that was just restored, or None if it has no rules. Raises SettingsError."""
+    with reading(file) as log:
+        row = log.execute(
+            """SELECT r.data, p.published_us FROM events e JOIN publications p USING (position)
+               JOIN records r USING (number) WHERE e.event = ?""",
+            (RULES_EVENT,),
+        ).fetchone()
+        names = log.execute("""SELECT username FROM users WHERE roles LIKE '%"admin"%' AND NOT disabled""").fetchall()
+    if row is None:
+        return None
+    data, published_us = row
+    time = datetime.fromtimestamp(published_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        roles = sorted(read_rules(data.encode()).rules.roles)
+    except BadRequest:
+        roles = []  # the server says what is wrong with them
+    return RestoredRights(time, roles, [name for (name,) in names])
 
 
 def _copy(source: Path, part: Path, progress: Progress, advice: str) -> int:

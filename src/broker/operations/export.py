@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
@@ -15,18 +16,28 @@ import msgspec
 
 from broker import raw_json
 from broker.errors import BadRequest, SettingsError
-from broker.names import check_name
 from broker.operations.backup import new_file, open_epoch
 from broker.operations.faults import COUNT, LATEST, WAITING
-from broker.operations.verify import RECORDS, check_account, check_times, check_until, find_faults, reading
+from broker.operations.verify import (
+    RECORDS,
+    check_account,
+    check_author,
+    check_stored_name,
+    check_times,
+    check_until,
+    find_faults,
+    reading,
+)
 from broker.records import REMOVAL, parse_timestamp, parse_uuid
 from broker.store.sqlite.file import locked, open_database, roll_back
 from broker.store.sqlite.statements import SQLiteTables, record_of
 from broker.store.tables import Counters
-from broker.users import User, check_username
+from broker.users import User, UserState
 
-FORMAT = 2
-_FORMATS = (1, FORMAT)  # those that can be imported; the first one had no ``until`` and no ``ends``
+FORMAT = 3
+# Those that can be imported. The first one had no ``until`` and no ``ends``; the second one had no records of Broker's
+# own events, and neither roles, ended sessions nor reasons.
+_FORMATS = (1, 2, FORMAT)
 _REPORT_EVERY = 1_000  # records; the progress is reported each time that this many are done
 _FAULTS_MAX = 3  # how many faults an import reports: an early one often causes the others
 
@@ -60,6 +71,8 @@ class UserLine(msgspec.Struct, forbid_unknown_fields=True):
     gen: _Count
     disabled: bool
     created_us: _Microseconds
+    roles: list[str] = []
+    ended: list[str] = []
 
     def check(self) -> None:
         """Raises BadRequest."""
@@ -84,12 +97,13 @@ class RecordLine(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     published_us: _Microseconds | None
     cancelled_by: str | None
     cancelled_us: _Microseconds | None
+    reason: str | None = None
     data: msgspec.Raw
 
     def check(self) -> None:
         """Raises BadRequest."""
-        check_name(self.event)
-        check_username(self.by)
+        check_stored_name(self.event)
+        check_author(self.by)
         check_times(self.timestamp, self.due_us, self.inserted_us)
         if self.until is not None:
             check_until(self.until, self.due_us, self.inserted_us)
@@ -98,7 +112,7 @@ class RecordLine(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if (self.cancelled_by is None) != (self.cancelled_us is None):
             raise BadRequest("cancelled_by and cancelled_us: one of them is null")
         if self.cancelled_by is not None:
-            check_username(self.cancelled_by)
+            check_author(self.cancelled_by)
         if self.log_only + (self.position is not None) + (self.cancelled_us is not None) > 1:
             raise BadRequest("a record is one of published, cancelled and log-only")
         if self.published_us is not None and self.published_us < self.due_us:
@@ -122,12 +136,15 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
             ).fetchone()
             yield _encode(Head(FORMAT, SQLiteTables(log).epochs(), users, records)) + b"\n"
             for username, user_id, info, *rest in log.execute(
-                """SELECT username, id, CAST(info AS BLOB), password_hash, gen, disabled, created_us FROM users
-                   ORDER BY created_us"""
+                """SELECT username, id, CAST(info AS BLOB), password_hash, gen, disabled, created_us, roles, ended
+                   FROM users ORDER BY created_us"""
             ):
                 place = f"user {user_id}"
-                password_hash, gen, disabled, created_us = rest
-                user = UserLine(username, user_id, msgspec.Raw(info), password_hash, gen, bool(disabled), created_us)
+                password_hash, gen, disabled, created_us, roles, ended = rest
+                user = UserLine(
+                    username, user_id, msgspec.Raw(info), password_hash, gen, bool(disabled), created_us,
+                    json.loads(roles), json.loads(ended),
+                )  # fmt: skip
                 yield _encode(user) + b"\n"
             for *row, cancelled_by, cancelled_us in log.execute(RECORDS):
                 place = f"record {row[0]}"
@@ -137,6 +154,7 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
                     timestamp=record.timestamp, due_us=record.due_us, log_only=record.log_only,
                     inserted_us=record.inserted_us, until=record.until, ends=record.ends, position=record.position,
                     published_us=record.published_us, cancelled_by=cancelled_by, cancelled_us=cancelled_us,
+                    reason=record.reason,
                     data=msgspec.Raw(record.data),
                 )  # fmt: skip
                 yield _encode(line) + b"\n"
@@ -159,7 +177,7 @@ def read_head(lines: Iterator[bytes]) -> Head:
         raise SettingsError("the end of the file, and it has no line; give what `broker export` wrote")
     head, _ = _decoded(_head, 1, line)
     if head.broker not in _FORMATS:
-        known = " and ".join(map(str, _FORMATS))
+        known = f"{_FORMATS[0]} to {FORMAT}"
         raise SettingsError(f"line 1: this Broker reads the formats {known}, and this is {head.broker}; update Broker")
     return head
 
@@ -198,9 +216,8 @@ def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Don
         with _line(number):
             user.check()
             info = compact(bytes(user.info))
-            tables.add_user(
-                User(user.id, user.user, info, user.password_hash, user.gen, user.disabled), user.created_us
-            )
+            state = UserState(user.gen, user.disabled, tuple(user.roles), tuple(user.ended))
+            tables.add_user(User(user.id, user.user, info, user.password_hash, state), user.created_us)
     if read != head.users:
         raise _cut_short("users", read, head.users)
     log.execute("CREATE TEMP TABLE published (position INTEGER PRIMARY KEY, number, published_us)")
@@ -214,6 +231,8 @@ def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Don
                 raise BadRequest(f"number: {record.number} in place of {read}; each record is there once, in order")
             if head.broker == 1 and (record.until, record.ends) != (None, None):
                 raise BadRequest("until, ends: the first line says format 1, which has no such fields")
+            if head.broker < FORMAT and (record.event[:1] == "$" or record.reason is not None):
+                raise BadRequest(f"event, reason: the first line says format {head.broker}, which has no such records")
             record.check()
             _store_record(log, tables, record, compact(bytes(record.data)).decode())
         if read % _REPORT_EVERY == 0:
@@ -236,7 +255,7 @@ def _store_record(log: sqlite3.Connection, tables: SQLiteTables, record: RecordL
             "INSERT INTO temp.published VALUES (?, ?, ?)", (record.position, record.number, record.published_us)
         )
     if record.cancelled_us is not None:
-        tables.add_cancellations([record.number, record.cancelled_by, record.cancelled_us])
+        tables.add_cancellations([record.number, record.cancelled_by, record.cancelled_us, record.reason])
 
 
 def _derive(log: sqlite3.Connection) -> None:
@@ -254,20 +273,23 @@ def _derive(log: sqlite3.Connection) -> None:
     )
     removal = {"removal": REMOVAL.decode()}
     log.execute(
-        f"""INSERT INTO events SELECT event, position, bytes, 0, bytes, removed, until_us FROM (
-               SELECT l.*, iif(removed, 0, length(CAST(data AS BLOB))) AS bytes, until_us FROM ({LATEST}) l
+        f"""INSERT INTO events SELECT event, position, bytes, 0, bytes, removed, until_us, falsy FROM (
+               SELECT l.*, iif(removed OR l.event GLOB '$*', 0, length(CAST(data AS BLOB))) AS bytes, until_us,
+                      data = 'false' AS falsy FROM ({LATEST}) l
                JOIN publications USING (position) JOIN records USING (number) LEFT JOIN endings USING (number)
            )""",  # noqa: S608 (constants)
         removal,
     )
     log.execute(
-        f"""INSERT INTO events SELECT event, NULL, 0, waiting, largest, 0, NULL FROM ({WAITING}) WHERE true
+        f"""INSERT INTO events SELECT event, NULL, 0, waiting, iif(event GLOB '$*', 0, largest), 0, NULL, 0
+           FROM ({WAITING}) WHERE true
            ON CONFLICT (event) DO UPDATE SET pending = excluded.pending, reserved = max(reserved, excluded.reserved)""",  # noqa: S608
         removal,
     )
     # All removals of the log are kept, so their floor is 0. The server's first transaction forgets those above its
     # limit ``removals_kept``.
-    SQLiteTables(log).put_counters(Counters._make((*log.execute(COUNT).fetchone(), 0)))
+    *counters, rights = log.execute(COUNT).fetchone()
+    SQLiteTables(log).put_counters(Counters._make((*counters, 0, rights)))
 
 
 def _cut_short(what: str, read: int, expected: int) -> SettingsError:

@@ -20,14 +20,17 @@ WAITING = """
     FROM pending JOIN records USING (number) GROUP BY event
 """
 
-_COUNTED = "last_number, head, total_bytes, event_names, reserved_bytes, removals"
+# Broker's own events, which count neither as names nor in bytes.
+_OWN = "event GLOB '$*'"
+_COUNTED = "last_number, head, total_bytes, event_names, reserved_bytes, removals, rights"
 # The counters that follow from the rows of the other tables.
-COUNT = """
+COUNT = f"""
     SELECT (SELECT coalesce(max(number), 0) FROM records), (SELECT coalesce(max(position), 0) FROM publications),
            coalesce((SELECT total_bytes FROM publications ORDER BY position DESC LIMIT 1), 0),
-           (SELECT count(*) FROM events WHERE NOT removed OR pending),
-           (SELECT coalesce(sum(reserved), 0) FROM events), (SELECT count(*) FROM events WHERE removed AND NOT pending)
-"""
+           (SELECT count(*) FROM events WHERE (NOT removed OR pending) AND NOT {_OWN}),
+           (SELECT coalesce(sum(reserved), 0) FROM events), (SELECT count(*) FROM events WHERE removed AND NOT pending),
+           (SELECT coalesce(max(position), 0) FROM publications JOIN records USING (number) WHERE {_OWN})
+"""  # noqa: S608 (constants only)
 
 # These queries compare each row with those before it. They return one row for each fault, which says what is wrong, and
 # where.
@@ -84,7 +87,11 @@ FAULTS = (
     ("a record was published before its time",
      "SELECT number FROM publications JOIN records USING (number) WHERE published_us < due_us"),
     ("a record was cancelled when it was due already",
-     "SELECT number FROM cancellations JOIN records USING (number) WHERE cancelled_us >= due_us"),
+     "SELECT number FROM cancellations JOIN records USING (number) WHERE cancelled_us >= due_us AND reason IS NULL"),
+    ("a record was refused by the server before it was due",
+     "SELECT number FROM cancellations JOIN records USING (number) WHERE cancelled_us < due_us AND reason IS NOT NULL"),
+    ("a record was cancelled by a user, and has a reason, which only the server gives",
+     "SELECT number FROM cancellations WHERE user != '' AND reason IS NOT NULL"),
     ("a record is pending that was published, cancelled or is log-only",
      """SELECT number FROM pending WHERE number IN (SELECT number FROM publications)
         OR number IN (SELECT number FROM cancellations) OR number IN (SELECT number FROM records WHERE log_only)"""),
@@ -98,8 +105,24 @@ FAULTS = (
      f"""SELECT event FROM events e LEFT JOIN ({LATEST}) l USING (event), state WHERE e.position IS NOT l.position
         AND NOT (e.position IS NULL AND e.pending AND l.removed AND l.position <= removals_floor)"""),  # noqa: S608
     ("an event's latest has another length than it says",
+     f"""SELECT e.event FROM events e LEFT JOIN publications p USING (position) LEFT JOIN records r USING (number)
+        WHERE e.bytes != iif(r.data IS :removal OR e.{_OWN}, 0, coalesce(length(CAST(r.data AS BLOB)), 0))"""),  # noqa: S608
+    ("an event's latest is false, and the event says that it is not, or the other way round",
      """SELECT e.event FROM events e LEFT JOIN publications p USING (position) LEFT JOIN records r USING (number)
-        WHERE e.bytes != iif(r.data IS :removal, 0, coalesce(length(CAST(r.data AS BLOB)), 0))"""),
+        WHERE e.falsy IS NOT (r.data IS 'false')"""),
+    ("a user is in another state than the newest record of $user says",
+     """SELECT id FROM users LEFT JOIN (
+            SELECT substr(event, 7) AS id, data FROM events JOIN publications USING (position)
+            JOIN records USING (number, event) WHERE event GLOB '$user/*'
+        ) USING (id)
+        WHERE iif(
+            json_valid(roles) AND json_valid(ended) AND (data IS NULL OR json_valid(data)),
+            (gen, disabled, json(roles), json(ended)) IS NOT (
+                coalesce(data ->> '$.gen', 0), coalesce(data ->> '$.disabled', 0),
+                coalesce(json(data -> '$.roles'), '[]'), coalesce(json(data -> '$.ended'), '[]')),
+            1)"""),
+    ("a record of $user is about nobody",
+     "SELECT event FROM events WHERE event GLOB '$user/*' AND substr(event, 7) NOT IN (SELECT id FROM users)"),
     ("an event's latest is a removal, and the event says that it is none, or the other way round",
      """SELECT e.event FROM events e LEFT JOIN publications p USING (position) LEFT JOIN records r USING (number)
         WHERE e.removed IS NOT (r.data IS :removal)"""),
@@ -127,11 +150,12 @@ FAULTS = (
     # the length of its data.
     ("an event reserves another number of bytes than its records may need",
      f"""SELECT event FROM events e LEFT JOIN ({WAITING}) USING (event)
-        WHERE reserved < max(bytes, coalesce(largest, 0)) OR (pending = 0 AND reserved != bytes)
+        WHERE ({_OWN} AND reserved) OR (NOT {_OWN} AND (
+        reserved < max(bytes, coalesce(largest, 0)) OR (pending = 0 AND reserved != bytes)
         OR (pending AND NOT EXISTS (
             SELECT 1 FROM records r WHERE r.event = e.event AND NOT r.log_only
             AND (length(CAST(r.data AS BLOB)) = e.reserved OR (r.data IS :removal AND e.reserved = 0))
-        ))"""),  # noqa: S608
+        ))))"""),  # noqa: S608
     ("a row of the table endings has neither an end (until) nor a version that its record ends, or both",
      """SELECT number FROM endings
         WHERE (until IS NULL) != (until_us IS NULL) OR (until IS NULL) = (ends IS NULL)"""),

@@ -16,10 +16,11 @@ import msgspec
 
 from broker import raw_json
 from broker.errors import BadRequest, SettingsError
-from broker.names import check_name
+from broker.names import RULES_EVENT, USER_EVENT, check_name
 from broker.operations.content import COPIED, empty_log
 from broker.operations.faults import FAULTS, ORDER
 from broker.records import JSON_NUMBER, REMOVAL, parse_timestamp
+from broker.rules.rights import is_rights_event, read_rules, read_state
 from broker.store.sqlite.errors import Meaning, meaning_of
 from broker.store.sqlite.file import MIGRATIONS, connect, schema_version
 from broker.store.sqlite.statements import CHECKPOINT, RECORD_COLUMNS, RECORD_TABLES, record_of
@@ -42,16 +43,28 @@ _PASSWORD_HASH = re.compile(
 
 # In older schemas than this one, null was data like any other, and no version had an end.
 _WITH_REMOVALS = 3
-# A log with an older schema can be verified, backed up, exported and restored all the same: temporary tables show it in
-# the newest form. For each table: the schema since which it exists, and what takes its place in older ones.
-_NEWEST_FORM = {
-    "endings": (_WITH_REMOVALS, """
-        CREATE TEMP TABLE endings (number INTEGER PRIMARY KEY, until TEXT, until_us INTEGER, ends BLOB);
-        CREATE TEMP VIEW events AS SELECT *, 0 AS removed, NULL AS until_us FROM main.events;
-        CREATE TEMP VIEW state AS SELECT *, 0 AS removals, 0 AS removals_floor FROM main.state;
-    """),
-    "checkpoints": (4, "CREATE TEMP TABLE checkpoints (position INTEGER PRIMARY KEY, events, earliest_us, latest);"),
-}  # fmt: skip
+# A log with an older schema can be verified, backed up, exported and restored all the same: temporary tables and views
+# show it in the newest form. For each table: the schema since which it exists, and what takes its place in older ones.
+_NEWER_TABLES = {
+    "endings": (
+        _WITH_REMOVALS,
+        "CREATE TEMP TABLE endings (number INTEGER PRIMARY KEY, until TEXT, until_us INTEGER, ends BLOB)",
+    ),
+    "checkpoints": (4, "CREATE TEMP TABLE checkpoints (position INTEGER PRIMARY KEY, events, earliest_us, latest)"),
+}
+# For each column: its table, the schema since which it exists, and its value in older ones.
+_NEWER_COLUMNS = (
+    ("events", _WITH_REMOVALS, "0 AS removed"),
+    ("events", _WITH_REMOVALS, "NULL AS until_us"),
+    ("state", _WITH_REMOVALS, "0 AS removals"),
+    ("state", _WITH_REMOVALS, "0 AS removals_floor"),
+    ("events", 5, """(SELECT count(*) FROM main.publications p JOIN main.records r USING (number)
+                      WHERE p.position = old.position AND r.data = 'false') AS falsy"""),
+    ("state", 5, "0 AS rights"),
+    ("users", 5, "'[]' AS roles"),
+    ("users", 5, "'[]' AS ended"),
+    ("cancellations", 5, "NULL AS reason"),
+)  # fmt: skip
 
 _json = msgspec.json.Decoder(msgspec.Raw)
 
@@ -108,8 +121,13 @@ def find_faults(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterato
     (version,) = log.execute("PRAGMA user_version").fetchone()
     removal = REMOVAL.decode() if version >= _WITH_REMOVALS else ""  # no record has empty data
     for what, select in FAULTS:
-        for (where,) in log.execute(f"{select} LIMIT 5", {"removal": removal}):
-            yield Fault(what, str(where))
+        try:
+            for (where,) in log.execute(f"{select} LIMIT 5", {"removal": removal}):
+                yield Fault(what, str(where))
+        except sqlite3.OperationalError as error:
+            # ``_compare_schema`` says which columns are missing.
+            if "no such column" not in str(error):
+                raise
 
 
 def check_account(username: str, password_hash: str) -> None:
@@ -118,6 +136,19 @@ def check_account(username: str, password_hash: str) -> None:
     match = _PASSWORD_HASH.match(password_hash)
     if not match or int(match[1]) < 8 * int(match[2]) or not (_is_base64(match[3]) and _is_base64(match[4])):
         raise BadRequest("password_hash: this is no Argon2 hash")
+
+
+def check_stored_name(event: str) -> None:
+    """Raises BadRequest if this is no name of an event, and none of Broker's own events either."""
+    if not is_rights_event(event):
+        check_name(event)
+
+
+def check_author(username: str) -> None:
+    """Raises BadRequest if nobody with this name can have inserted or cancelled a record. "" stands for a stranger, for
+    the operator, and for the server."""
+    if username:
+        check_username(username)
 
 
 def check_times(timestamp: str | None, due_us: int, inserted_us: int) -> None:
@@ -190,8 +221,8 @@ def _walk_records(log: sqlite3.Connection, done: Callable[[int], None]) -> Itera
         number = row[0]
         try:
             record = record_of(row)
-            check_name(record.event)
-            check_username(record.user)
+            check_stored_name(record.event)
+            check_author(record.user)
             check_times(record.timestamp, record.due_us, record.inserted_us)
             if record.until is not None:
                 until_us = check_until(record.until, record.due_us, record.inserted_us)
@@ -200,7 +231,11 @@ def _walk_records(log: sqlite3.Connection, done: Callable[[int], None]) -> Itera
                         f"until: {record.until} is {until_us} in microseconds, and until_us is {record.until_us}"
                     )
             if cancelled_by is not None:
-                check_username(cancelled_by)
+                check_author(cancelled_by)
+            if record.event == RULES_EVENT:
+                read_rules(record.data)
+            elif record.event.startswith(USER_EVENT):
+                read_state(record.data)
             raw_json.decode(_json, record.data, "data")
         except _UNREADABLE as error:
             yield Fault(f"record {number} cannot be read", str(error))
@@ -237,14 +272,10 @@ def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
             log.text_factory = lambda text: text.decode(errors="surrogateescape")
             tables = {name for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             missing = _TABLES - tables
-            for table in sorted(missing & _NEWEST_FORM.keys()):
-                since, form = _NEWEST_FORM[table]
-                if schema_version(log, file) < since and not missing - _NEWEST_FORM.keys():
-                    log.executescript(form)
-                    missing -= {table}
+            if not missing - _NEWER_TABLES.keys():
+                missing -= _show_newest_form(log, schema_version(log, file))
             if missing:
                 raise SettingsError(f"{file} is no log of Broker: it has no table {min(missing)!r}")
-            schema_version(log, file)
             log.execute("PRAGMA query_only = ON")
             log.execute("BEGIN")
             yield log
@@ -258,6 +289,21 @@ def reading(file: Path, advice: str = RESTORE) -> Iterator[sqlite3.Connection]:
                 raise _not_permitted(file, str(error)) from error
             case _:
                 raise SettingsError(f"{file} cannot be read: {error}") from error
+
+
+def _show_newest_form(log: sqlite3.Connection, version: int) -> set[str]:
+    """Makes temporary tables and views of what a log with this schema does not have. Returns the names of the tables
+    that it does not have."""
+    missing = {table: form for table, (since, form) in _NEWER_TABLES.items() if version < since}
+    for form in missing.values():
+        log.execute(form)
+    columns: dict[str, list[str]] = {}
+    for table, since, column in _NEWER_COLUMNS:
+        if version < since:
+            columns.setdefault(table, []).append(column)
+    for table, values in columns.items():
+        log.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(values)} FROM main.{table} AS old")  # noqa: S608
+    return set(missing)
 
 
 def _magic(file: Path) -> bytes:

@@ -32,7 +32,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from broker.records import Cancel, NewRecord, Record
-from broker.users import User
+from broker.users import OPERATOR, Actor, User
 
 # A Commit has this value as its ``head`` if the real head is not known. It is larger than any position, so a relay that
 # compares it with its own position finds that records may be missing, and reads the store.
@@ -130,22 +130,25 @@ class Store(Protocol):
         once."""
         ...
 
-    async def append(self, items: Sequence[NewRecord | Cancel]) -> list[tuple[Record, bool]]:
-        """Carries out all items, in this order and in one transaction, or none of them. The records that are published
-        at once get contiguous positions, in the order given.
+    async def append(self, items: Sequence[NewRecord | Cancel], actor: Actor = OPERATOR) -> list[tuple[Record, bool]]:
+        """Carries out all items, in this order and in one transaction, or none of them, in the name of the actor. The
+        rights are judged in the transaction, by the rules and the state of the actor as they are there. The records
+        that are published at once get contiguous positions, in the order given.
 
         Returns a pair for each item: the record and True, or, if the same insert was made before with this uuid, the
         first record and False. For a cancellation it returns the cancelled record and False.
 
         Raises Conflict if a uuid belongs to a record with other content, if a record to cancel is published, due or
         log-only, or, in a batch that inserts new records, if it is cancelled already; NotFound if there is no record to
-        cancel; Late; PreconditionFailed; BadRequest; and InsufficientStorage if a limit on what is kept is exceeded.
-        These errors have the ``index`` of the first item that is refused."""
+        cancel, or the actor may not cancel it; Forbidden if the actor has no right to an insert, or Unauthorized, if a
+        valid token could give it; TooLarge; Late; PreconditionFailed; BadRequest; and InsufficientStorage if a limit on
+        what is kept is exceeded. These errors have the ``index`` of the first item that is refused."""
         ...
 
-    async def cancel(self, uuid: UUID, user: str) -> Record:
+    async def cancel(self, uuid: UUID, actor: Actor) -> Record:
         """Cancels a pending record, and returns it. If the record is cancelled already, returns it unchanged. Raises
-        NotFound if there is no such record, and Conflict if it is published, due or log-only."""
+        NotFound if there is no such record, or the actor may not cancel it; Conflict if it is published, due or
+        log-only; and Unauthorized."""
         ...
 
     async def publish_due(self) -> None:
@@ -204,10 +207,11 @@ class Store(Protocol):
         depends on the number of events, and on the distance to the checkpoint before the position."""
         ...
 
-    async def planned(self, time_us: int, *, pending: bool) -> list[VersionRow]:
+    async def planned(self, time_us: int, *, pending: bool, user: str | None = None) -> list[VersionRow]:
         """Returns the version of each event that will have state at a time in the future, if nothing is inserted or
         cancelled until then, in the order of the names. The time is in microseconds since 1970. ``pending``: whether
-        pending records count; versions that end do so in any case."""
+        pending records count, and ``user``: only those that this user has inserted; versions that end do so in any
+        case."""
         ...
 
     async def records(self, numbers: Sequence[int], bytes_max: int) -> list[Record]:
@@ -258,6 +262,19 @@ class Store(Protocol):
 
     async def add_user(self, user: User) -> None:
         """Adds a user. Raises Conflict if the name is taken; upper and lower case are not distinguished."""
+        ...
+
+    async def change_user(self, user_id: str, change: Callable[[User], User], actor: Actor) -> User:
+        """Changes a user as ``change`` says, which must have no side effects: it is called with the user as stored, in
+        the writer's thread. If the user's state changes, ``$user/<id>`` is published in the same transaction, so that
+        all nodes learn of it. Returns the user.
+
+        Raises NotFound; Forbidden, unless the actor is this user, an administrator or the operator; Unauthorized; and
+        what ``change`` raises."""
+        ...
+
+    async def users(self, after: str, limit: int) -> list[User]:
+        """Returns the users whose names, in lower case, come after this one, in order: ``limit`` at most."""
         ...
 
     async def user_by_name(self, username: str) -> User | None:

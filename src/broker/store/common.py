@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 from broker.errors import BrokerError, Unavailable
 from broker.records import Cancel, NewRecord, Record
+from broker.rules.rights import Rights
 from broker.settings import Settings
 from broker.store.base import Checkpoint, Head, VersionRow
 from broker.store.writer import Writer
-from broker.users import User, username_key
+from broker.users import OPERATOR, Actor, User, username_key
 
 
 class CommonStore(ABC):
@@ -29,8 +30,9 @@ class CommonStore(ABC):
     _state_at: str
     _planned: str
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, rights: Rights | None) -> None:
         self._settings = settings
+        self._rights = rights or Rights()
         self._writer = Writer(settings)
         self._running = False
 
@@ -38,13 +40,13 @@ class CommonStore(ABC):
     def waiting(self) -> int:
         return self._writer.waiting
 
-    async def append(self, items: Sequence[NewRecord | Cancel]) -> list[tuple[Record, bool]]:
+    async def append(self, items: Sequence[NewRecord | Cancel], actor: Actor = OPERATOR) -> list[tuple[Record, bool]]:
         self._check_running()
-        return await self._writer.append(items)
+        return await self._writer.append(items, actor)
 
-    async def cancel(self, uuid: UUID, user: str) -> Record:
+    async def cancel(self, uuid: UUID, actor: Actor) -> Record:
         try:
-            ((record, _),) = await self.append([Cancel(uuid, user)])
+            ((record, _),) = await self.append([Cancel(uuid, actor.username)], actor)
         except BrokerError as error:
             error.index = None  # the caller has no batch
             raise
@@ -64,8 +66,8 @@ class CommonStore(ABC):
     async def state_at(self, position: int) -> list[VersionRow]:
         return await self._versions(self._state_at, {"position": position})
 
-    async def planned(self, time_us: int, *, pending: bool) -> list[VersionRow]:
-        return await self._versions(self._planned, {"time": time_us, "pending": pending})
+    async def planned(self, time_us: int, *, pending: bool, user: str | None = None) -> list[VersionRow]:
+        return await self._versions(self._planned, {"time": time_us, "pending": pending, "user": user})
 
     async def make_checkpoint(self, position: int) -> None:
         self._check_running()
@@ -78,6 +80,11 @@ class CommonStore(ABC):
     async def add_user(self, user: User) -> None:
         self._check_running()
         await self._writer.call(lambda transaction: transaction.add_user(user))
+
+    async def change_user(self, user_id: str, change: Callable[[User], User], actor: Actor) -> User:
+        self._check_running()
+        user: User = await self._writer.call(lambda transaction: transaction.change_user(user_id, change, actor))
+        return user
 
     async def user_by_name(self, username: str) -> User | None:
         return await self._user("username_key", username_key(username))
@@ -94,7 +101,7 @@ class CommonStore(ABC):
         """Returns the first row of a query, or None."""
 
     @abstractmethod
-    async def _versions(self, select: str, values: dict[str, int]) -> list[VersionRow]:
+    async def _versions(self, select: str, values: dict[str, Any]) -> list[VersionRow]:
         """Returns the rows of a query in ascending order."""
 
     def _check_running(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from uuid import UUID
 
-from broker.errors import BadRequest, Conflict, Late, PreconditionFailed
+from broker.errors import BadRequest, Conflict, Late, NotFound, PreconditionFailed
 from broker.records import EventId, NewRecord, Record
 from broker.store.event_rows import EventRow
 
@@ -51,3 +51,25 @@ def check_latest(
             "the latest version of this event is another one than if_latest says (latest); look at it, and insert "
             "again with its id"
         )
+
+
+def check_cancellable(record: Record | None, uuid: UUID) -> Record:
+    """Returns the record with this uuid if it is pending. Raises NotFound, if there is none, and Conflict."""
+    if record is None:
+        raise NotFound(f"no record has the uuid {uuid}")
+    if record.log_only:
+        raise Conflict("the record is log-only: it is never published, so there is nothing to cancel")
+    if record.position is not None:
+        raise Conflict("the record is published already; insert a newer version instead")
+    return record
+
+
+def revival(index: int) -> Conflict:
+    """Returns the refusal of a batch that inserts records, and whose item with this index cancels what is cancelled
+    already: somebody else has withdrawn it, and what belongs together must not revive in part."""
+    error = Conflict(
+        "the record is cancelled already, and this batch inserts new records; leave the item out, if the other ones "
+        "still make sense"
+    )
+    error.index = index
+    return error

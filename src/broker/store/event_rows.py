@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from broker.errors import InsufficientStorage
+from broker.records import FALSE, REMOVAL
 from broker.settings import Settings
 from broker.store.tables import Counters, Tables
 
@@ -22,6 +23,7 @@ class EventRow:
     reserved: int = 0  # how many bytes of the snapshot are reserved for it: see EventRows.reserve
     removed: bool = False  # whether the data of its latest record is null, so that it has no state
     until_us: int | None = None  # when its latest record ends; None: it does not end by itself
+    falsy: bool = False  # whether the data of its latest record is ``false``
 
     @property
     def has_state(self) -> bool:
@@ -29,8 +31,9 @@ class EventRow:
 
 
 class EventRows:
-    """An event that has no latest and no pending record has no row. A row without state and without pending records is
-    kept only because of the removal, and does not count as a name.
+    """An event that has no latest and no pending record has no row. Broker's own events, whose names begin with ``$``,
+    have rows, but count neither as names nor in bytes, and are never removed. A row without state and without pending
+    records is kept only because of the removal, and does not count as a name.
 
     Mutable state: the rows that were read and may have been changed, the names of the rows to delete, and the counters
     that follow from the rows. All of it is written by ``flush``, and the counters by the transaction."""
@@ -43,12 +46,16 @@ class EventRows:
         self.removals = counters.removals
         self.until_dropped = False  # whether a version that was to end is not the latest any more
         self._rows: dict[str, EventRow] = {}
+        self._read: set[str] = set()  # the names that were looked for, also those of events that have no row
         self._forgotten: list[str] = []  # the names of events that have no latest and no pending record any more
 
     def load(self, names: Iterable[str]) -> None:
         """Reads the rows of those events that were not read yet. An event without a row is new."""
-        if missing := sorted({*names} - self._rows.keys()):
-            self._rows |= {values[0]: EventRow(*values[1:]) for values in self._tables.events(missing)}
+        # Nothing is read twice. The danger: until ``flush`` the database has the old rows of events that were changed,
+        # and of those that were forgotten.
+        if missing := {*names} - self._read:
+            self._read |= missing
+            self._rows |= {values[0]: EventRow(*values[1:]) for values in self._tables.events(sorted(missing))}
 
     def get(self, event: str) -> EventRow | None:
         return self._rows.get(event)
@@ -64,6 +71,10 @@ class EventRows:
         If this raises InsufficientStorage, nothing was changed. The error messages name the setting, but contain no
         numbers, because numbers would tell a user how much other users have inserted."""
         row = self._rows.get(event)
+        if event[0] == "$":
+            if row is None:
+                self._rows[event] = EventRow()
+            return
         if removal:
             if immediate and (row is None or not row.pending):
                 return  # the event gives its space back when the removal is published
@@ -92,9 +103,7 @@ class EventRows:
                 self._rows[event] = row
         self.reserved, row.reserved = total, reserved
 
-    def publish(
-        self, event: str, position: int, size: int, until_us: int | None, *, removal: bool, was_pending: bool
-    ) -> None:
+    def publish(self, event: str, position: int, data: bytes, until_us: int | None, *, was_pending: bool) -> None:
         """Makes a record the latest of its event. ``was_pending``: the record was pending until now.
 
         null on an event without state is a record like any other, and changes nothing else. So it does not replace an
@@ -102,12 +111,16 @@ class EventRows:
         row = self._rows.get(event)
         if row is None:
             return
+        size, removal = len(data), data == REMOVAL
+        if removal or event[0] == "$":
+            size = 0
         if was_pending:
             row.pending -= 1
         if not removal or row.has_state:
             if row.until_us is not None:
                 self.until_dropped = True
-            row.position, row.bytes, row.removed, row.until_us = position, 0 if removal else size, removal, until_us
+            row.position, row.bytes, row.removed, row.until_us = position, size, removal, until_us
+            row.falsy = size == 5 and data == FALSE
         elif not was_pending:
             return
         if not row.pending:
@@ -131,7 +144,8 @@ class EventRows:
         row.reserved = row.bytes
         if row.position is not None and not row.removed:
             return
-        self.names -= 1
+        if event[0] != "$":
+            self.names -= 1
         if row.removed:
             self.removals += 1
         else:
@@ -160,7 +174,9 @@ class EventRows:
             self._forgotten = []
         values: list[Any] = []
         for event, row in self._rows.items():
-            values += (event, row.position, row.bytes, row.pending, row.reserved, row.removed, row.until_us)
+            values += (
+                event, row.position, row.bytes, row.pending, row.reserved, row.removed, row.until_us, row.falsy
+            )  # fmt: skip
         if values:
             self._tables.put_events(values)
-        self._rows = {}
+        self._rows, self._read = {}, set()

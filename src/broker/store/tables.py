@@ -10,9 +10,9 @@ from broker.records import Record
 from broker.store.base import Checkpoint
 from broker.users import User
 
-# A row of the table ``events``: the event's name, position, bytes, pending, reserved, removed and until_us (see
+# A row of the table ``events``: the event's name, position, bytes, pending, reserved, removed, until_us and falsy (see
 # ``event_rows.EventRow``).
-EventValues = tuple[str, int | None, int, int, int, bool, int | None]
+EventValues = tuple[str, int | None, int, int, int, bool, int | None, bool]
 
 
 class Counters(NamedTuple):
@@ -25,6 +25,7 @@ class Counters(NamedTuple):
     reserved_bytes: int
     removals: int
     removals_floor: int
+    rights: int
 
 
 class Ending(NamedTuple):
@@ -48,8 +49,8 @@ class Tables(Protocol):
     ending. ``due`` returns pending records in the order of (due time, number): as many as the two limits allow, but at
     least one if any is due. ``endings`` returns the latest versions whose ``until`` has come. ``drop_removals`` deletes
     the rows of this many removed events that have nothing pending, those with the lowest positions, and returns the
-    highest of these positions. ``add_checkpoint`` does nothing if there is a checkpoint at this position already. Later
-    queries see the rows that were added earlier."""
+    highest of these positions. ``add_checkpoint`` does nothing if there is a checkpoint at this position already.
+    ``put_user`` writes all that may change about a user. Later queries see the rows that were added earlier."""
 
     def begin(self) -> tuple[Counters, int | None]: ...
     def epochs(self) -> dict[str, int | None]: ...
@@ -59,6 +60,9 @@ class Tables(Protocol):
     def events(self, names: Sequence[str]) -> Iterable[EventValues]: ...
     def records(self, uuids: Sequence[UUID]) -> Iterable[Record]: ...
     def record_at(self, position: int) -> Record | None: ...
+    def users(self, ids: Iterable[str]) -> Iterable[User]: ...
+    def users_named(self, keys: Iterable[str]) -> Iterable[User]: ...
+    def put_user(self, user: User) -> None: ...
     def has_user(self, key: str) -> bool: ...
     def add_user(self, user: User, now_us: int) -> None: ...
     def add_records(self, values: Sequence[Any]) -> None: ...

@@ -8,29 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from broker.errors import BadRequest, BrokerError, Conflict, NotFound, PreconditionFailed
+from broker.names import USER_EVENT
 from broker.records import REMOVAL, Cancel, EventId, NewRecord, Record, Uuids
+from broker.rules.rights import Rights, Version, is_rights_event, person
 from broker.settings import MIB, Settings
 from broker.store.base import Checkpoint, Commit
-from broker.store.conditions import check_latest, check_repeated, check_times
+from broker.store.batch import Batch, Item, Result, look_ups
+from broker.store.conditions import check_cancellable, check_latest, check_repeated, check_times, revival
 from broker.store.event_rows import EventRows
+from broker.store.judge import Judge, KnownRules
 from broker.store.tables import Counters, Ending, Tables
-from broker.users import User, username_key
+from broker.store.unwritten import Unwritten
+from broker.users import DEFAULT_STATE, Actor, User, username_key
 
 # Due records are read from the database in pages, and these are the limits of one page. They are also the limits of the
 # published records that a transaction passes to the relay, in the wake-up hint ``Commit``. If the transaction publishes
 # more records, the hint has none of them, and the relay reads the records from the store, page by page.
 _PAGE_RECORDS_MAX = 1_000
 _PAGE_BYTES_MAX = 8 * MIB
-
-# An item of a batch, and its result: the record, and whether the item has inserted it.
-Item = NewRecord | Cancel
-Result = tuple[Record, bool]
 
 
 class Transaction:
@@ -45,11 +45,12 @@ class Transaction:
     * If ``finish`` is not called, or fails, the caller must roll back. Before ``finish`` the database may contain rows
       that its counters do not include.
 
-    Mutable state: the counters, the rows of the events that were read, and the rows that are not written yet. All of it
-    belongs to the writer's thread, and is in the database after ``finish``. ``head`` is correct at any time, and
-    ``next_due_us`` after ``finish``."""
+    Mutable state: the counters, and the rows that were read or are not written yet. All of it belongs to the writer's
+    thread, and is in the database after ``finish``. ``head`` is correct at any time, ``next_due_us`` after that."""
 
-    def __init__(self, tables: Tables, now_us: int, settings: Settings, epoch: str) -> None:
+    def __init__(
+        self, tables: Tables, now_us: int, settings: Settings, epoch: str, rights: Rights, known: KnownRules
+    ) -> None:
         self._tables = tables
         self._now_us = now_us
         self._settings = settings
@@ -57,18 +58,16 @@ class Transaction:
         self._before, self.next_due_us = tables.begin()
         self._last_number, self.head, self._total_bytes = self._before[:3]
         self._removals_floor = self._before.removals_floor
+        self._rights = self._before.rights
         self._rows = EventRows(tables, settings, self._before)
-        self.pending_changed = False  # correct after ``finish``
+        self._judge = Judge(
+            tables, self._rows, Version(epoch, self._rights), rights, known, rules_over_http=settings.rules_over_http
+        )
         self._next_due_passed = False  # whether something that was to come at ``next_due_us`` may not come any more
         self._uuids: Uuids | None = None  # makes those of endings
+        self._own_events = False  # whether the items of this transaction are about Broker's own events
         self._uuids_given = False  # whether the items of this transaction have uuids that their clients chose
-        # The values of the rows that are not written yet, row after row.
-        self._records: list[Any] = []
-        self._publications: list[int] = []
-        self._pending: list[int] = []
-        self._endings: list[Any] = []
-        self._cancellations: list[Any] = []
-        self._unpending: list[tuple[int, int]] = []  # the rows of ``pending`` to remove: (due time, number)
+        self._unwritten = Unwritten(tables)
         # The records that were published last, in position order up to the head. The relay receives them with the
         # commit, if they are all.
         self._hint: list[Record] = []
@@ -82,15 +81,30 @@ class Transaction:
         time."""
         if self.next_due_us is None or self.next_due_us > self._now_us:
             return
+        judge = self._judge
+        if judge.active and judge.broken:
+            # Nobody can say who may publish what, so nothing is published. The scheduler asks again in a second.
+            self.next_due_us = self._now_us + 1_000_000
+            return
         # All endings are read at once. Their number is limited by ``event_names_max``, because only the latest version
         # of an event can end.
         endings = list(self._tables.endings(self._now_us))
         heapify(endings)
         while rows := list(self._tables.due(self._now_us, _PAGE_RECORDS_MAX, _PAGE_BYTES_MAX)):
-            self._rows.load({record.event for record in rows})
+            names = {record.event for record in rows}
+            if judge.active:
+                judge.load_users({record.user for record in rows})
+                names |= judge.due_conditions(rows)
+            self._rows.load(names)
             for record in rows:
                 self._publish_endings(endings, before_us=record.due_us)
                 self._rows.load({record.event})  # the rows are forgotten if the endings were flushed
+                # The rights were judged when the record was inserted, and may have ended since.
+                # Rules are judged in any log, because rules that cannot be used would stop whatever comes after them.
+                if (judge.active or record.event[0] == "$") and (reason := judge.refusal(record)):
+                    self._unwritten.cancellations += (record.number, "", self._now_us, reason)
+                    self._rows.remove_pending(record.event)
+                    continue
                 position = self._publish(record.event, record.number, record.data, record.until_us, was_pending=True)
                 self._hint.append(msgspec.structs.replace(record, position=position, published_us=self._now_us))
                 if record.until_us is not None and record.until_us <= self._now_us:
@@ -98,7 +112,7 @@ class Transaction:
                     heappush(endings, Ending(record.until_us, *version))
             # This must be written before the next page is read. Otherwise ``due`` would return the same records again,
             # and they would be published twice.
-            self._unpending += [(record.due_us, record.number) for record in rows]
+            self._unwritten.unpending += [(record.due_us, record.number) for record in rows]
             self._flush()
             self._trim_hint()
         self._publish_endings(endings, before_us=None)
@@ -119,7 +133,7 @@ class Transaction:
                 row = self._rows.get(ending.event)
                 if row is not None and row.position == ending.position:
                     self._publish_ending(ending)
-            if len(self._publications) > 4 * _PAGE_RECORDS_MAX:
+            if len(self._unwritten.publications) > 4 * _PAGE_RECORDS_MAX:
                 self._flush()
                 self._trim_hint()
 
@@ -127,11 +141,11 @@ class Transaction:
         self._last_number = number = self._last_number + 1
         self._uuids = self._uuids or Uuids()
         uuid = self._uuids.make(self._now_us // 1_000)
-        self._records += (
+        self._unwritten.records += (
             number, uuid, ending.event, ending.user, ending.until, ending.until_us, False, self._now_us,
             REMOVAL.decode(),
         )  # fmt: skip
-        self._endings += (number, None, None, ending.uuid)
+        self._unwritten.endings += (number, None, None, ending.uuid)
         position = self._publish(ending.event, number, REMOVAL, None)
         record = Record(
             uuid, ending.event, REMOVAL, ending.user, ending.until, ending.until_us, False, self._now_us,
@@ -139,30 +153,23 @@ class Transaction:
         )  # fmt: skip
         self._hint.append(record)
 
-    def append(self, batches: Sequence[Sequence[Item]]) -> list[list[Result] | BrokerError]:
+    def append(self, batches: Sequence[Batch]) -> list[list[Result] | BrokerError]:
         """Returns one result for each batch: either a list with a pair (record, whether it is new) for each of its
         items, or the error because of which the whole batch was refused. An error in one batch does not affect the
         other batches, which belong to other requests."""
-        names: set[str] = set()
-        # A uuid that the server generated is new, so the database is not searched for it.
-        uuids: set[UUID] = set()
-        for batch in batches:
-            for item in batch:
-                # ``isinstance`` takes ten times as long for a msgspec.Struct, because its metaclass is an ABCMeta.
-                if type(item) is Cancel:
-                    uuids.add(item.uuid)
-                    continue
-                names.add(item.event)
-                if item.uuid_given:
-                    uuids.add(item.uuid)
-                if isinstance(item.if_latest, UUID):
-                    uuids.add(item.if_latest)
+        names, uuids = look_ups(batches)
         by_uuid = {record.uuid: record for record in self._tables.records(list(uuids))} if uuids else {}
         self._uuids_given = bool(uuids)
+        self._own_events = any(name[:1] == "$" for name in names)
+        if self._judge.active:
+            for items, actor in batches:
+                names |= self._judge.conditions((item for item in items if type(item) is NewRecord), actor)
         self._rows.load(names.union(record.event for record in by_uuid.values()))
-        return [self._append_batch(batch, by_uuid) for batch in batches]
+        return [self._append_batch(items, actor, by_uuid) for items, actor in batches]
 
-    def _append_batch(self, batch: Sequence[Item], by_uuid: dict[UUID, Record]) -> list[Result] | BrokerError:
+    def _append_batch(
+        self, batch: Sequence[Item], actor: Actor, by_uuid: dict[UUID, Record]
+    ) -> list[Result] | BrokerError:
         """Carries out all items of the batch, or none: if one is refused, the changes of those before it are undone.
 
         ``by_uuid`` contains the stored records whose uuids occur in these batches. Each appended record whose uuid the
@@ -172,27 +179,32 @@ class Transaction:
         results: list[Result] = []
         repeated_cancel: int | None = None  # the index of an item that cancels a record which is cancelled already
         try:
+            # Whoever may read the store's files may do everything.
+            judged = not actor.operator
+            who = self._judge.person(actor) if judged and self._judge.active else person(actor, DEFAULT_STATE)
+            check_inserts = judged and (self._judge.active or self._own_events or not actor.username)
             for item in batch:
                 if type(item) is Cancel:
-                    if (found := by_uuid.get(item.uuid)) and found.cancelled:
+                    found = by_uuid.get(item.uuid)
+                    if found and judged and (self._judge.active or not actor.username or found.event[0] == "$"):
+                        self._judge.check_cancel(found, actor)
+                    if found and found.cancelled:
                         repeated_cancel = len(results)
                         results.append((found, False))
                     else:
                         results.append((self._cancel(item, by_uuid), False))
-                elif not item.uuid_given:
-                    results.append((self._append(item, by_uuid), True))
-                elif first := by_uuid.get(item.uuid):
+                    continue
+                if item.uuid_given and (first := by_uuid.get(item.uuid)):
                     results.append((check_repeated(first, item), False))
-                else:
-                    record = by_uuid[item.uuid] = self._append(item, by_uuid)
-                    results.append((record, True))
+                    continue
+                if check_inserts:
+                    self._judge.check_insert(item, actor, who, self._rows.get(item.event))
+                record = self._append(item, by_uuid)
+                if item.uuid_given:
+                    by_uuid[item.uuid] = record
+                results.append((record, True))
             if repeated_cancel is not None and any(created for _, created in results):
-                error = Conflict(
-                    "the record is cancelled already, and this batch inserts new records; leave the item out, if the "
-                    "other ones still make sense"
-                )
-                error.index = repeated_cancel
-                raise error
+                raise revival(repeated_cancel)
         except BrokerError as refusal:
             if refusal.index is None:
                 refusal.index = len(results)
@@ -210,25 +222,22 @@ class Transaction:
         would be committed with the other batches. For example, without the old ``head`` the positions would have a gap.
         So if ``_append`` or ``_cancel`` is extended to change more state, that state must be restored here, too."""
         counters = self._last_number, self.head, self._total_bytes, self.next_due_us, self._next_due_passed
-        # Nothing is flushed while a batch is carried out, so these lists only grow. Cutting them to their old length is
-        # enough.
-        unwritten: list[list[Any]] = [
-            self._records, self._publications, self._pending, self._endings, self._cancellations, self._unpending,
-            self._hint,
-        ]  # fmt: skip
-        lengths = [len(rows) for rows in unwritten]
+        undo_rows_made, hint = self._unwritten.undo(), len(self._hint)
         # Without known uuids, no item is a repetition, a cancellation or built on another one.
         uuids = {item.uuid for item in batch if type(item) is Cancel or item.uuid_given} if self._uuids_given else set()
         known = {uuid: by_uuid[uuid] for uuid in uuids & by_uuid.keys()}
         names = {item.event for item in batch if type(item) is NewRecord}
         names.update(record.event for record in known.values())
         undo_rows = self._rows.undo(names)
+        undo_judge, rights = self._judge.undo(), self._rights
 
         def undo() -> None:
+            undo_judge()
+            self._rights = rights
             self._last_number, self.head, self._total_bytes, self.next_due_us, self._next_due_passed = counters
             undo_rows()
-            for rows, length in zip(unwritten, lengths, strict=True):
-                del rows[length:]
+            undo_rows_made()
+            del self._hint[hint:]
             for uuid in uuids:
                 by_uuid.pop(uuid, None)
             by_uuid.update(known)
@@ -237,15 +246,9 @@ class Transaction:
 
     def _cancel(self, item: Cancel, by_uuid: dict[UUID, Record]) -> Record:
         """Cancels a pending record. If this raises NotFound or Conflict, nothing was changed."""
-        record = by_uuid.get(item.uuid)
-        if record is None:
-            raise NotFound(f"no record has the uuid {item.uuid}")
-        if record.log_only:
-            raise Conflict("the record is log-only: it is never published, so there is nothing to cancel")
-        if record.position is not None:
-            raise Conflict("the record is published already; insert a newer version instead")
-        self._unpending.append((record.due_us, record.number))
-        self._cancellations += (record.number, item.user, self._now_us)
+        record = check_cancellable(by_uuid.get(item.uuid), item.uuid)
+        self._unwritten.unpending.append((record.due_us, record.number))
+        self._unwritten.cancellations += (record.number, item.user, self._now_us, None)
         self._next_due_passed = True
         self._rows.remove_pending(record.event)
         cancelled = by_uuid[item.uuid] = msgspec.structs.replace(record, cancelled=True)
@@ -258,6 +261,25 @@ class Transaction:
             raise Conflict(f"the user name {user.username} is taken")
         self._tables.add_user(user, self._now_us)
 
+    def change_user(self, user_id: str, change: Callable[[User], User], actor: Actor) -> User:
+        """Changes a user as ``change`` says, and publishes ``$user/<id>`` if the change concerns all nodes. Returns the
+        user. If this raises an error, nothing was changed.
+
+        Raises NotFound; Forbidden, unless the actor is this user, an administrator or the operator; Unauthorized if the
+        actor's token is not valid any more; and what ``change`` raises."""
+        self._judge.check_change(user_id, actor)
+        user = next(iter(self._tables.users([user_id])), None)
+        if user is None:
+            raise NotFound(f"no user has the id {user_id}")
+        if (changed := change(user)) != user:
+            self._tables.put_user(changed)
+        if changed.state != user.state:
+            event, data = f"{USER_EVENT}{user_id}", msgspec.json.encode(changed.state)
+            self._rows.load([event])
+            self._uuids = self._uuids or Uuids()
+            self._append(NewRecord(self._uuids.make(self._now_us // 1_000), event, data, actor.username), {})
+        return changed
+
     def add_checkpoint(self, epoch: str, checkpoint: Checkpoint) -> None:
         """Adds a checkpoint that was made in this epoch.
 
@@ -265,6 +287,11 @@ class Transaction:
         the same positions. So this checkpoint is dropped, and is made again later."""
         if epoch == self._epoch:
             self._tables.add_checkpoint(checkpoint)
+
+    @property
+    def pending_changed(self) -> bool:
+        """Whether records have become pending, or are not pending any more. Correct after ``finish``."""
+        return self._unwritten.pending_changed
 
     def finish(self) -> Commit:
         """Writes all changes that are not written yet. COMMIT comes next.
@@ -296,22 +323,7 @@ class Transaction:
 
     def _flush(self) -> None:
         """Writes the rows that are not written yet, so that queries see them, and forgets the rows of events."""
-        if self._records:
-            self._tables.add_records(self._records)
-        if self._pending or self._unpending:
-            self.pending_changed = True
-        if self._endings:
-            self._tables.add_endings(self._endings)
-        if self._pending:
-            self._tables.add_pending(self._pending)
-        if self._unpending:
-            self._tables.remove_pending(self._unpending)
-        if self._cancellations:
-            self._tables.add_cancellations(self._cancellations)
-        if self._publications:
-            self._tables.add_publications(self._publications)
-        self._records, self._endings, self._pending, self._publications = [], [], [], []
-        self._unpending, self._cancellations = [], []
+        self._unwritten.flush()
         self._rows.flush()
 
     def _append(self, new: NewRecord, by_uuid: dict[UUID, Record]) -> Record:
@@ -328,16 +340,16 @@ class Transaction:
         if not new.log_only:
             self._rows.reserve(event, len(data), removal=data == REMOVAL, immediate=immediate)
         self._last_number = number = self._last_number + 1
-        self._records += (
+        self._unwritten.records += (
             number, new.uuid, event, new.user, new.timestamp, due_us, new.log_only, now_us, data.decode()
         )  # fmt: skip
         if new.until_us is not None:
-            self._endings += (number, new.until, new.until_us, None)
+            self._unwritten.endings += (number, new.until, new.until_us, None)
         position = published_us = None
         if not new.log_only and immediate:
             position, published_us = self._publish(event, number, data, new.until_us), now_us
         elif not new.log_only:
-            self._pending += (due_us, number)
+            self._unwritten.pending += (due_us, number)
             self._rows.add_pending(event)
             if self.next_due_us is None or due_us < self.next_due_us:
                 self.next_due_us = due_us
@@ -368,8 +380,11 @@ class Transaction:
         ``was_pending``: the record was pending until now."""
         self.head = position = self.head + 1
         self._total_bytes += len(data)
-        self._publications += (position, number, self._now_us, self._total_bytes)
-        self._rows.publish(event, position, len(data), until_us, removal=data == REMOVAL, was_pending=was_pending)
+        self._unwritten.publications += (position, number, self._now_us, self._total_bytes)
+        self._rows.publish(event, position, data, until_us, was_pending=was_pending)
+        if event[0] == "$" and is_rights_event(event):
+            self._rights = position
+            self._judge.learn(event, data)
         if until_us is not None and (self.next_due_us is None or until_us < self.next_due_us):
             self.next_due_us = until_us
         return position
@@ -378,5 +393,5 @@ class Transaction:
         rows = self._rows
         return Counters(
             self._last_number, self.head, self._total_bytes, rows.names, rows.reserved, rows.removals,
-            self._removals_floor,
+            self._removals_floor, self._rights,
         )  # fmt: skip

@@ -19,7 +19,9 @@ from broker.errors import BrokerError, Unavailable
 from broker.records import NewRecord, Record
 from broker.settings import MIB, Settings
 from broker.store.base import Commit
-from broker.store.transaction import Item, Transaction
+from broker.store.batch import Batch, Item
+from broker.store.transaction import Transaction
+from broker.users import Actor
 
 logger = logging.getLogger("broker.store")
 
@@ -30,7 +32,7 @@ _COMMIT_BYTES_MAX = 16 * MIB
 # A write consists either of the items of a batch, or of a function that is called with the transaction. Items are not
 # carried out by such a function, because all items of a transaction are carried out by one call, with one look-up of
 # their uuids.
-_Work = Sequence[Item] | Callable[[Transaction], Any]
+_Work = Batch | Callable[[Transaction], Any]
 
 _T = TypeVar("_T")
 
@@ -102,9 +104,9 @@ class Writer:
 
     # These methods run in the event loop
 
-    async def append(self, items: Sequence[Item]) -> list[tuple[Record, bool]]:
+    async def append(self, items: Sequence[Item], actor: Actor) -> list[tuple[Record, bool]]:
         size = sum(len(item.data) for item in items if type(item) is NewRecord)
-        appended: list[tuple[Record, bool]] = await self._submit(items, len(items), size)
+        appended: list[tuple[Record, bool]] = await self._submit(Batch(items, actor), len(items), size)
         return appended
 
     async def call(self, work: Callable[[Transaction], Any], *, alone: bool = False) -> Any:

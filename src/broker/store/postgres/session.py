@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import Connection
 
+from broker.rules.rights import Rights
 from broker.settings import Settings
+from broker.store.judge import KnownRules
 from broker.store.outage import relocated
 from broker.store.postgres.database import LOCK, SET_UP, Database, LogState, one_row, open_log, with_lock
 from broker.store.postgres.statements import NEXT_DUE, PostgresTables
@@ -29,7 +31,7 @@ _CLOCK_WINDOW_S = 60.0  # in this time two machines' clocks drift apart by a few
 _SET_BACK_US = 1_000_000
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _BEGIN = f"""SELECT {NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, removals, removals_floor,
-    ({NEXT_DUE}), moved,
+    rights, ({NEXT_DUE}), moved,
     (SELECT epoch FROM broker.epochs WHERE ended IS NULL) FROM broker.state"""  # noqa: S608 (constants only)
 
 
@@ -77,7 +79,9 @@ class PostgresSession:
     Mutable state: the connection, which the writer's thread changes, or, before that thread runs, the caller of
     ``open``; and the clock, which several threads read and update."""
 
-    def __init__(self, database: Database, clock: Callable[[], int] | None, settings: Settings) -> None:
+    def __init__(self, database: Database, clock: Callable[[], int] | None, settings: Settings, rights: Rights) -> None:
+        self._rights = rights
+        self._known_rules = KnownRules()
         self._database = database
         self._settings = settings
         self._connection: Connection[Any] | None = None
@@ -142,7 +146,8 @@ class PostgresSession:
                 raise relocated()
             now_us = self.clock.received(db_now_us)
             before = Counters(*counters)
-            transaction = Transaction(PostgresTables(connection, before, next_due_us), now_us, self._settings, epoch)
+            tables = PostgresTables(connection, before, next_due_us)
+            transaction = Transaction(tables, now_us, self._settings, epoch, self._rights, self._known_rules)
             result = work(transaction)
             # PostgreSQL delivers this notification to the other nodes when the transaction commits, and never without
             # the commit.

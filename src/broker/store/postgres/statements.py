@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -12,12 +13,12 @@ from psycopg import Connection
 from broker.records import Record
 from broker.store.base import RECORD_BYTES, Checkpoint
 from broker.store.tables import Counters, Ending, EventValues
-from broker.users import User, username_key
+from broker.users import User, UserState, username_key
 
 RECORD_COLUMNS = """
     r.uuid, r.event, convert_to(r.data, 'UTF8'), r.username, r.timestamp, r.due_us, r.log_only, r.inserted_us,
     c.number IS NOT NULL, p.position, p.published_us, r.number, (SELECT epoch FROM broker.epochs WHERE ended IS NULL),
-    e.until, e.until_us, e.ends
+    e.until, e.until_us, e.ends, c.reason
 """
 # With these joins PostgreSQL makes one index look-up for each row. Its statistics lag behind a log that grows, so for a
 # plain join the planner might decide to read the whole table. OFFSET 0 keeps the planner from turning the subquery into
@@ -47,11 +48,21 @@ _RECORD = {
 _PUBLICATION = dict.fromkeys(("position", "number", "published_us", "total_bytes"), "bigint")
 _PENDING = dict.fromkeys(("due_us", "number"), "bigint")
 _ENDING = {"number": "bigint", "until": "text", "until_us": "bigint", "ends": "uuid"}
-_CANCELLATION = {"number": "bigint", "username": "text", "cancelled_us": "bigint"}
+_CANCELLATION = {"number": "bigint", "username": "text", "cancelled_us": "bigint", "reason": "text"}
 _EVENT = {
     "event": "text", **dict.fromkeys(("position", "bytes", "pending", "reserved"), "bigint"), "removed": "boolean",
-    "until_us": "bigint",
+    "until_us": "bigint", "falsy": "boolean",
 }  # fmt: skip
+USER_COLUMNS = """
+    id, username, convert_to(info, 'UTF8'), password_hash, gen, disabled, roles, ended, code, code_until_us
+"""
+
+
+def user_of(row: Sequence[Any]) -> User:
+    """Returns the user in a row of USER_COLUMNS."""
+    user_id, username, info, password_hash, gen, disabled, roles, ended, code, code_until_us = row
+    state = UserState(gen, disabled, tuple(json.loads(roles)), tuple(json.loads(ended)))
+    return User(user_id, username, bytes(info), password_hash, state, code, code_until_us)
 
 
 # The pending records after a pair of due time and number.
@@ -111,6 +122,7 @@ PLANNED = f"""
     WITH planned AS (
         SELECT DISTINCT ON (r.event) r.event, r.number, {_IS_REMOVAL} AS removal
         FROM (SELECT * FROM broker.pending WHERE %(pending)s AND due_us <= %(time)s OFFSET 0) p {RECORD_OF}
+        WHERE %(user)s::text IS NULL OR r.username = %(user)s
         ORDER BY r.event, r.due_us DESC, r.number DESC
     )
     SELECT event, l.position, p.number FROM broker.events l
@@ -175,7 +187,7 @@ class PostgresTables:
 
     def events(self, names: Sequence[str]) -> Iterable[EventValues]:
         return self._db.execute(
-            """SELECT event, position, bytes, pending, reserved, removed, until_us FROM broker.events
+            """SELECT event, position, bytes, pending, reserved, removed, until_us, falsy FROM broker.events
                WHERE event IN (SELECT json_array_elements_text(%s::json))""",
             (_json(names),),
         )
@@ -199,14 +211,38 @@ class PostgresTables:
         ).fetchone()
         return None if row is None else Record(*row)
 
+    def users(self, ids: Iterable[str]) -> Iterable[User]:
+        return self._users("id", ids)
+
+    def users_named(self, keys: Iterable[str]) -> Iterable[User]:
+        return self._users("username_key", keys)
+
+    def _users(self, column: str, values: Iterable[str]) -> Iterable[User]:
+        rows = self._db.execute(
+            f"""SELECT {USER_COLUMNS} FROM broker.users
+                WHERE {column} IN (SELECT json_array_elements_text(%s::json))""",  # noqa: S608 (constants only)
+            (_json(list(values)),),
+        )
+        return map(user_of, rows)
+
+    def put_user(self, user: User) -> None:
+        state = user.state
+        self._db.execute(
+            """UPDATE broker.users SET info = %s, password_hash = %s, gen = %s, disabled = %s, roles = %s, ended = %s,
+               code = %s, code_until_us = %s WHERE id = %s""",
+            (user.info.decode(), user.password_hash, state.gen, state.disabled, _json(state.roles), _json(state.ended),
+             user.code, user.code_until_us, user.id),
+        )  # fmt: skip
+
     def has_user(self, key: str) -> bool:
         return self._db.execute("SELECT 1 FROM broker.users WHERE username_key = %s", (key,)).fetchone() is not None
 
     def add_user(self, user: User, now_us: int) -> None:
         self._db.execute(
-            "INSERT INTO broker.users VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            (user.id, user.username, username_key(user.username), user.info.decode(), user.password_hash, user.gen,
-             user.disabled, now_us),
+            "INSERT INTO broker.users VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (user.id, user.username, username_key(user.username), user.info.decode(), user.password_hash,
+             user.state.gen, user.state.disabled, now_us, _json(user.state.roles), _json(user.state.ended), user.code,
+             user.code_until_us),
         )  # fmt: skip
 
     def add_records(self, values: Sequence[Any]) -> None:
@@ -240,7 +276,7 @@ class PostgresTables:
             f"""INSERT INTO broker.events {_rows_of(_EVENT)} ON CONFLICT (event) DO UPDATE
                 SET position = excluded.position, bytes = excluded.bytes, pending = excluded.pending,
                     reserved = excluded.reserved, removed = excluded.removed,
-                    until_us = excluded.until_us""",  # noqa: S608 (constants only)
+                    until_us = excluded.until_us, falsy = excluded.falsy""",  # noqa: S608 (constants only)
             (_document(_EVENT, values),),
         )
 
@@ -264,7 +300,7 @@ class PostgresTables:
     def put_counters(self, counters: Counters) -> None:
         self._db.execute(
             """UPDATE broker.state SET last_number = %s, head = %s, total_bytes = %s, event_names = %s,
-               reserved_bytes = %s, removals = %s, removals_floor = %s""",
+               reserved_bytes = %s, removals = %s, removals_floor = %s, rights = %s""",
             counters,
         )
 

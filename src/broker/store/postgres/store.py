@@ -17,6 +17,7 @@ from psycopg import Connection
 
 from broker.errors import InsufficientStorage, SettingsError, Unavailable
 from broker.records import Record
+from broker.rules.rights import Rights
 from broker.settings import Settings
 from broker.store.base import BEFORE_ALL, RECORD_BYTES, Commit, Head, LogPage, State, VersionRow
 from broker.store.common import CommonStore
@@ -36,6 +37,8 @@ from broker.store.postgres.statements import (
     RECORDS_OF,
     SIZE,
     STATE_AT,
+    USER_COLUMNS,
+    user_of,
 )
 from broker.users import User
 
@@ -45,7 +48,6 @@ _T = TypeVar("_T")
 
 _LOG_RECORDS_MAX = 500  # records that one call of ``log`` returns at most
 _HEAD = "SELECT epoch, head FROM broker.state, broker.epochs WHERE ended IS NULL"
-_USER_COLUMNS = "id, username, convert_to(info, 'UTF8'), password_hash, gen, disabled"
 
 
 class PostgresStore(CommonStore):
@@ -56,11 +58,17 @@ class PostgresStore(CommonStore):
     _checkpoint, _head_at, _state_at, _planned = CHECKPOINT, HEAD_AT, STATE_AT, PLANNED
     _newest_checkpoint = "SELECT position, events FROM broker.checkpoints ORDER BY position DESC LIMIT 1"
 
-    def __init__(self, url: str, settings: Settings, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        settings: Settings,
+        clock: Callable[[], int] | None = None,
+        rights: Rights | None = None,
+    ) -> None:
         """``clock`` is a clock to use instead of the database's; it returns microseconds since 1970."""
-        super().__init__(settings)
+        super().__init__(settings, rights)
         self._database = Database(url, settings.database_answer_s)
-        self._session = PostgresSession(self._database, clock, settings)
+        self._session = PostgresSession(self._database, clock, settings, self._rights)
         self._listener = Listener(self._database)
         self._loop: asyncio.AbstractEventLoop
         self._readers: ThreadPoolExecutor
@@ -143,7 +151,7 @@ class PostgresStore(CommonStore):
 
         return await self._read(read)
 
-    async def _versions(self, select: str, values: dict[str, int]) -> list[VersionRow]:
+    async def _versions(self, select: str, values: dict[str, Any]) -> list[VersionRow]:
         return await self._read(lambda db: sorted(db.execute(select, values, binary=True)))
 
     async def records(self, numbers: Sequence[int], bytes_max: int) -> list[Record]:
@@ -226,8 +234,12 @@ class PostgresStore(CommonStore):
         return await self._read(read)
 
     async def _user(self, column: str, value: str) -> User | None:
-        row = await self._row(f"SELECT {_USER_COLUMNS} FROM broker.users WHERE {column} = %s", (value,))  # noqa: S608
-        return None if row is None else User(*row)
+        row = await self._row(f"SELECT {USER_COLUMNS} FROM broker.users WHERE {column} = %s", (value,))  # noqa: S608
+        return None if row is None else user_of(row)
+
+    async def users(self, after: str, limit: int) -> list[User]:
+        select = f"SELECT {USER_COLUMNS} FROM broker.users WHERE username_key > %s ORDER BY username_key LIMIT %s"  # noqa: S608
+        return await self._read(lambda db: [user_of(row) for row in db.execute(select, (after, limit))])
 
     async def _row(self, select: str, values: Sequence[Any] | dict[str, Any] | None = None) -> Any:
         return await self._read(lambda db: db.execute(select, values).fetchone())

@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
+from broker.rules.rights import Rights
 from broker.settings import Settings
+from broker.store.judge import KnownRules
 from broker.store.sqlite.file import Identity, SQLiteOutage, roll_back
 from broker.store.sqlite.statements import SQLiteTables
 from broker.store.transaction import Transaction
@@ -24,12 +26,15 @@ class SQLiteSession:
         outage: SQLiteOutage,
         clock: Callable[[], int],
         settings: Settings,
+        rights: Rights,
     ) -> None:
         self._connection = connection
         self._identity = identity
         self._outage = outage
         self._clock = clock  # returns microseconds since 1970
         self._settings = settings
+        self._rights = rights
+        self._known_rules = KnownRules()
         # The epoch does not change while this process has the folder's lock: only a restore or an import begins a new
         # one, and both need the lock.
         (self._epoch,) = connection.execute("SELECT epoch FROM epochs WHERE ended IS NULL").fetchone()
@@ -43,7 +48,8 @@ class SQLiteSession:
             connection.execute("BEGIN IMMEDIATE")
             # The clock is read under the lock. A time that was read before could be earlier than the time of a
             # transaction that got the lock first, so the log's times would go backwards.
-            result = work(Transaction(SQLiteTables(connection), self._clock(), self._settings, self._epoch))
+            tables, now_us = SQLiteTables(connection), self._clock()
+            result = work(Transaction(tables, now_us, self._settings, self._epoch, self._rights, self._known_rules))
             # The files are checked as late as possible, because whatever is committed to a file that was removed or
             # replaced is lost.
             self._identity.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from uuid import UUID
 from broker.records import Record
 from broker.store.base import Checkpoint
 from broker.store.tables import Counters, Ending, EventValues
-from broker.users import User, username_key
+from broker.users import User, UserState, username_key
 
 # How many rows one statement has. Many rows are divided into portions of 512 rows, then into portions of 128 rows, and
 # the rows that are left, fewer than 128, are one portion. So the number of different statements is limited, and they
@@ -19,7 +20,8 @@ _ROWS = (512, 128)
 # The times of the earliest pending record and of the earliest ending.
 _NEXT = "(SELECT min(due_us) FROM pending), (SELECT min(until_us) FROM events WHERE until_us IS NOT NULL)"
 _BEGIN = f"""
-    SELECT last_number, head, total_bytes, event_names, reserved_bytes, removals, removals_floor, {_NEXT} FROM state
+    SELECT last_number, head, total_bytes, event_names, reserved_bytes, removals, removals_floor, rights, {_NEXT}
+    FROM state
 """  # noqa: S608 (constants only)
 NEXT_DUE = f"SELECT {_NEXT}"
 
@@ -28,7 +30,7 @@ _T = TypeVar("_T")
 RECORD_COLUMNS = """
     r.number, r.uuid, r.event, r.user, r.timestamp, r.due_us, r.log_only, r.inserted_us, CAST(r.data AS BLOB),
     p.position, p.published_us, c.number IS NOT NULL, (SELECT epoch FROM epochs WHERE ended IS NULL),
-    e.until, e.until_us, e.ends
+    e.until, e.until_us, e.ends, c.reason
 """
 _JOINS = """
     LEFT JOIN cancellations c ON c.number = r.number LEFT JOIN endings e ON e.number = r.number
@@ -41,12 +43,22 @@ PUBLISHED_TABLES = f"publications p JOIN records r ON r.number = p.number {_JOIN
 def record_of(row: Sequence[Any]) -> Record:
     """Returns the record in a row of RECORD_COLUMNS."""
     number, uuid, event, user, timestamp, due_us, log_only, inserted_us, data, *state = row
-    position, published_us, cancelled, epoch, until, until_us, ends = state
+    position, published_us, cancelled, epoch, until, until_us, ends, reason = state
     return Record(
         UUID(bytes=uuid), event, data, user, timestamp, due_us, bool(log_only), inserted_us,
         bool(cancelled), position, published_us, number, epoch, until, until_us,
-        None if ends is None else UUID(bytes=ends),
+        None if ends is None else UUID(bytes=ends), reason,
     )  # fmt: skip
+
+
+USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled, roles, ended, code, code_until_us"
+
+
+def user_of(row: Sequence[Any]) -> User:
+    """Returns the user in a row of USER_COLUMNS."""
+    user_id, username, info, password_hash, gen, disabled, roles, ended, code, code_until_us = row
+    state = UserState(gen, bool(disabled), tuple(json.loads(roles)), tuple(json.loads(ended)))
+    return User(user_id, username, info, password_hash, state, code, code_until_us)
 
 
 def earliest(due_us: int | None, until_us: int | None) -> int | None:
@@ -109,7 +121,8 @@ PLANNED = """
     WITH planned AS (
         SELECT r.event, w.number,
                row_number() OVER (PARTITION BY r.event ORDER BY w.due_us DESC, w.number DESC) AS place
-        FROM pending w CROSS JOIN records r ON r.number = w.number WHERE :pending AND w.due_us <= :time
+        FROM pending w CROSS JOIN records r ON r.number = w.number
+        WHERE :pending AND w.due_us <= :time AND (:user IS NULL OR r.user = :user)
     )
     SELECT event, l.position, p.number FROM events l JOIN publications p ON p.position = l.position
     WHERE NOT removed AND (until_us IS NULL OR until_us > :time) AND event NOT IN (SELECT event FROM planned)
@@ -165,7 +178,7 @@ class SQLiteTables:
     def events(self, names: Sequence[str]) -> Iterable[EventValues]:
         for some in _portions(names):
             yield from self._db.execute(
-                f"""SELECT event, position, bytes, pending, reserved, removed, until_us FROM events
+                f"""SELECT event, position, bytes, pending, reserved, removed, until_us, falsy FROM events
                     WHERE event IN ({_marks(len(some))})""",  # noqa: S608 (placeholders only)
                 some,
             )
@@ -185,14 +198,38 @@ class SQLiteTables:
             )
             yield from map(record_of, rows)
 
+    def users(self, ids: Iterable[str]) -> Iterable[User]:
+        return self._users("id", ids)
+
+    def users_named(self, keys: Iterable[str]) -> Iterable[User]:
+        return self._users("username_key", keys)
+
+    def _users(self, column: str, values: Iterable[str]) -> Iterable[User]:
+        for some in _portions(list(values)):
+            rows = self._db.execute(
+                f"SELECT {USER_COLUMNS} FROM users WHERE {column} IN ({_marks(len(some))})",  # noqa: S608 (constants)
+                some,
+            )
+            yield from map(user_of, rows)
+
+    def put_user(self, user: User) -> None:
+        state = user.state
+        self._db.execute(
+            """UPDATE users SET info = ?, password_hash = ?, gen = ?, disabled = ?, roles = ?, ended = ?, code = ?,
+               code_until_us = ? WHERE id = ?""",
+            (user.info.decode(), user.password_hash, state.gen, state.disabled, json.dumps(state.roles),
+             json.dumps(state.ended), user.code, user.code_until_us, user.id),
+        )  # fmt: skip
+
     def has_user(self, key: str) -> bool:
         return bool(self._db.execute("SELECT 1 FROM users WHERE username_key = ?", (key,)).fetchone())
 
     def add_user(self, user: User, now_us: int) -> None:
         self._db.execute(
-            "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (user.id, user.username, username_key(user.username), user.info.decode(), user.password_hash, user.gen,
-             user.disabled, now_us),
+            "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (user.id, user.username, username_key(user.username), user.info.decode(), user.password_hash,
+             user.state.gen, user.state.disabled, now_us, json.dumps(user.state.roles), json.dumps(user.state.ended),
+             user.code, user.code_until_us),
         )  # fmt: skip
 
     def add_records(self, values: Sequence[Any]) -> None:
@@ -212,13 +249,13 @@ class SQLiteTables:
         self._write("INSERT INTO endings", 4, values)
 
     def add_cancellations(self, values: Sequence[Any]) -> None:
-        self._write("INSERT INTO cancellations", 3, values)
+        self._write("INSERT INTO cancellations", 4, values)
 
     def remove_pending(self, pending: Sequence[tuple[int, int]]) -> None:
         self._db.executemany("DELETE FROM pending WHERE due_us = ? AND number = ?", pending)
 
     def put_events(self, values: Sequence[Any]) -> None:
-        self._write("REPLACE INTO events", 7, values)
+        self._write("REPLACE INTO events", 8, values)
 
     def remove_events(self, names: Sequence[str]) -> None:
         self._db.executemany("DELETE FROM events WHERE event = ?", [(name,) for name in names])
@@ -236,7 +273,7 @@ class SQLiteTables:
     def put_counters(self, counters: Counters) -> None:
         self._db.execute(
             """UPDATE state SET last_number = ?, head = ?, total_bytes = ?, event_names = ?, reserved_bytes = ?,
-               removals = ?, removals_floor = ?""",
+               removals = ?, removals_floor = ?, rights = ?""",
             counters,
         )
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from broker.errors import Unavailable
 from broker.records import Record
+from broker.rules.rights import Rights
 from broker.settings import Settings
 from broker.store.base import BEFORE_ALL, RECORD_BYTES, Commit, Head, LogPage, State, VersionRow
 from broker.store.common import CommonStore
@@ -32,15 +33,16 @@ from broker.store.sqlite.statements import (
     RECORD_TABLES,
     RECORDS_OF,
     STATE_AT,
+    USER_COLUMNS,
     earliest,
     record_of,
+    user_of,
 )
 from broker.users import User
 
 _T = TypeVar("_T")
 
 _HEAD = "SELECT epoch, head FROM state, epochs WHERE ended IS NULL"
-_USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled"
 
 
 class SQLiteStore(CommonStore):
@@ -51,8 +53,8 @@ class SQLiteStore(CommonStore):
     _checkpoint, _head_at, _state_at, _planned = CHECKPOINT, HEAD_AT, STATE_AT, PLANNED
     _newest_checkpoint = "SELECT position, events FROM checkpoints ORDER BY position DESC LIMIT 1"
 
-    def __init__(self, file: Path, settings: Settings, clock: Callable[[], int]) -> None:
-        super().__init__(settings)
+    def __init__(self, file: Path, settings: Settings, clock: Callable[[], int], rights: Rights | None = None) -> None:
+        super().__init__(settings, rights)
         self._file = file
         self._clock = clock
         self._outage = SQLiteOutage(file)
@@ -74,7 +76,7 @@ class SQLiteStore(CommonStore):
         self._readers = ThreadPoolExecutor(self._settings.reader_threads, "broker-reader")
         identity = Identity(self._file)
         self._outage.watch(identity)
-        session = SQLiteSession(connection, identity, self._outage, self._clock, self._settings)
+        session = SQLiteSession(connection, identity, self._outage, self._clock, self._settings, self._rights)
         self._writer.start(session, on_commit)
         self._running = True
 
@@ -128,7 +130,7 @@ class SQLiteStore(CommonStore):
 
         return await self._read(read)
 
-    async def _versions(self, select: str, values: dict[str, int]) -> list[VersionRow]:
+    async def _versions(self, select: str, values: dict[str, Any]) -> list[VersionRow]:
         return await self._read(lambda db: sorted(db.execute(select, values)))
 
     async def records(self, numbers: Sequence[int], bytes_max: int) -> list[Record]:
@@ -204,11 +206,12 @@ class SQLiteStore(CommonStore):
         return await self._read(read)
 
     async def _user(self, column: str, value: str) -> User | None:
-        row = await self._row(f"SELECT {_USER_COLUMNS} FROM users WHERE {column} = ?", (value,))  # noqa: S608
-        if row is None:
-            return None
-        user_id, username, info, password_hash, gen, disabled = row
-        return User(user_id, username, info, password_hash, gen, bool(disabled))
+        row = await self._row(f"SELECT {USER_COLUMNS} FROM users WHERE {column} = ?", (value,))  # noqa: S608
+        return None if row is None else user_of(row)
+
+    async def users(self, after: str, limit: int) -> list[User]:
+        select = f"SELECT {USER_COLUMNS} FROM users WHERE username_key > ? ORDER BY username_key LIMIT ?"  # noqa: S608
+        return await self._read(lambda db: [user_of(row) for row in db.execute(select, (after, limit))])
 
     async def _row(self, select: str, values: Sequence[Any] | dict[str, Any] = ()) -> Any:
         return await self._read(lambda db: db.execute(select, values).fetchone())
