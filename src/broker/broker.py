@@ -1,37 +1,41 @@
-"""The class Broker: the use cases, which are all that ``web`` and the callers of the library use, and the start and
-stop of all parts of a node."""
+"""The class Broker: the use cases of ``web`` and of the library's callers, and the start and stop of a node's parts."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from broker.accounts.accounts import Accounts
+from broker.accounts.administration import Administration
+from broker.accounts.rates import Rates
 from broker.addresses import client_key
-from broker.errors import BadRequest, SettingsError, TooManyRequests, Unavailable
+from broker.errors import BadRequest, Forbidden, SettingsError, TooManyRequests, Unavailable
+from broker.live.access import Access
 from broker.live.catchup import Catchup
 from broker.live.frames import Frame
+from broker.live.heartbeats import Heartbeats
 from broker.live.history import History
 from broker.live.hub import Hub
 from broker.live.listing import Selection, select
+from broker.live.reader import ANONYMOUS, Reader
 from broker.live.relay import Relay
 from broker.live.scheduler import Scheduler
 from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
 from broker.live.types import Types
-from broker.names import Filter, check_name
+from broker.names import RULES_EVENT, Filter, check_name
 from broker.records import Cancel, EventId, NewRecord, Record
+from broker.rules.rights import Rights, is_rights_event, read_rules, refuse
+from broker.rules.rules import OPERATIONS, Operation
 from broker.settings import KIB, MIB, Settings
-from broker.store.base import Commit, Head, LogPage, Store, Version
-from broker.store.outage import NO_DRIVER
-from broker.store.sqlite.store import SQLiteStore
-from broker.users import User
+from broker.store.base import Commit, Head, LogPage, Version
+from broker.store.choice import make_store, naming_the_store, wall_clock_us
+from broker.users import Actor
 
 logger = logging.getLogger("broker")
 
@@ -39,31 +43,6 @@ _LOG_PAGE_BYTES = 1 * MIB
 _PENDING_RECORDS = 500  # pending records that are read at a time
 _STATE_RECORDS, _STATE_BYTES = 250, 128 * KIB  # of a state of another time, that are read at a time
 _REACHED_S = 10.0  # how long a caller waits for the relay to reach an id; usually it takes milliseconds
-
-
-def wall_clock_us() -> int:
-    """Returns the time of this machine in microseconds since 1970."""
-    return time.time_ns() // 1_000
-
-
-def _make_store(settings: Settings, clock: Callable[[], int] | None) -> Store:
-    if not settings.database:
-        return SQLiteStore(settings.data / "broker.db", settings, clock or wall_clock_us)
-    with _naming_the_store(settings):
-        try:
-            from broker.store.postgres.store import PostgresStore
-        except ImportError:
-            raise SettingsError(NO_DRIVER) from None
-        return PostgresStore(settings.database, settings, clock)
-
-
-@contextlib.contextmanager
-def _naming_the_store(settings: Settings) -> Iterator[None]:
-    """Makes the store's refusal name the setting that chose the store, and where its value came from."""
-    try:
-        yield
-    except SettingsError as error:
-        raise SettingsError(f"{settings.named('database' if settings.database else 'data')}: {error}") from error
 
 
 def _unknown(parameter: str) -> BadRequest:
@@ -93,14 +72,18 @@ class Broker:
         """``clock`` returns microseconds since 1970; it replaces this machine's clock and the database's."""
         self.settings = settings
         self.clock = clock or wall_clock_us
-        self.store = _make_store(settings, clock)
-        self.hub = Hub(settings)
-        self.relay = Relay(self.store, self.hub, settings)
-        self.history = History(self.store, self.relay, settings)
-        self.types = Types(self.store, self.relay, settings)
+        self.rights = Rights()
+        self.access = Access(self.rights)
+        self.store = make_store(settings, clock, self.rights)
+        self.hub = Hub(settings, self.access)
+        self.relay = Relay(self.store, self.hub, self.access, settings)
+        self.history = History(self.store, self.relay, self.access, settings)
+        self.types = Types(self.store, self.relay, self.access, settings)
         self.scheduler = Scheduler(self.store, settings)
-        self.catchup = Catchup(self.store, self.relay, self.hub, settings)
-        self.accounts = Accounts(self.store, settings, self.clock)
+        self.catchup = Catchup(self.store, self.relay, self.hub, self.access, settings)
+        self.accounts = Accounts(self.store, settings, self.clock, self.rights)
+        self.administration = Administration(self.store, self.accounts, self.rights, self.clock)
+        self._rates = Rates()
         self.running = False
         self._started = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,11 +94,12 @@ class Broker:
         if self._started:
             raise RuntimeError("a Broker is started once; make another one (or another create_app) to start again")
         self._started = True
-        with _naming_the_store(self.settings):
+        with naming_the_store(self.settings):
             await self.store.start(self._committed)
         try:
             await self.accounts.start()
             await self.relay.start()
+            self.rights.check_start()
         except BaseException as error:
             await self.store.stop()
             if isinstance(error, Unavailable):
@@ -128,7 +112,7 @@ class Broker:
         self._tasks = [
             asyncio.create_task(self.relay.run(), name="relay"),
             asyncio.create_task(self.scheduler.run(), name="scheduler"),
-            asyncio.create_task(self.hub.run_heartbeats(), name="heartbeats"),
+            asyncio.create_task(Heartbeats(self.hub, self.settings).run(), name="heartbeats"),
             asyncio.create_task(self.history.run(), name="checkpoints"),
         ]
         for task in self._tasks:
@@ -179,21 +163,28 @@ class Broker:
 
     # The log
 
-    async def insert(self, records: Sequence[NewRecord | Cancel]) -> list[tuple[Record, bool]]:
-        """Inserts all records or none. All of them must be of one user. Returns a pair for each record: the record and
-        True, or, for a repeated insert, the first record and False.
+    async def insert(
+        self, records: Sequence[NewRecord | Cancel], actor: Actor, address: str = ""
+    ) -> list[tuple[Record, bool]]:
+        """Inserts all records or none, in the name of the actor. ``address`` is the client's. Returns a pair for each
+        record: the record and True, or, for a repeated insert, the first record and False.
 
-        Raises BadRequest, Conflict or InsufficientStorage with the index of the first record at fault, and Unavailable
-        and TooManyRequests."""
+        Raises BadRequest, Forbidden, Unauthorized, Conflict or InsufficientStorage with the index of the first record
+        at fault, and Unavailable and TooManyRequests."""
         checked: str | None = None
         for index, new in enumerate(records):
             if type(new) is NewRecord and new.event != checked:  # often all records of a batch have the same name
                 try:
-                    checked = check_name(new.event)
+                    if new.event == RULES_EVENT and len(records) == 1:
+                        self._check_rules(new, actor)
+                    else:
+                        checked = check_name(new.event)
                 except BadRequest as error:
                     error.index = index
                     raise
-        user = records[0].user
+        user = actor.username or f":{client_key(address)}"  # no user name has a colon
+        if self.rights.rules is not None:
+            self._rates.count(self.rights.rules, records, user)
         waiting = self._inserting[user] + len(records)
         if waiting > self.settings.inserts_waiting_per_user_max:
             raise TooManyRequests(
@@ -202,23 +193,42 @@ class Broker:
             )
         self._inserting[user] = waiting
         try:
-            return await self.store.append(records)
+            return await self.store.append(records, actor)
         finally:
             self._inserting[user] -= len(records)
             if not self._inserting[user]:
                 del self._inserting[user]
 
-    async def cancel(self, uuid: UUID, user: User) -> Record:
-        """Cancels a pending record in the name of this user, or returns it if it is cancelled already. Raises NotFound,
-        Conflict, Unavailable."""
-        return await self.store.cancel(uuid, user.username)
+    def _check_rules(self, new: NewRecord, actor: Actor) -> None:
+        """Raises BadRequest for rules that cannot be used, and Forbidden, unless the operator, or an administrator, if
+        the settings permit it, inserts them."""
+        if not actor.operator and not (
+            self.settings.rules_over_http and self.access.allows("insert", new.event, actor)
+        ):
+            raise Forbidden(
+                "rules are written with `broker rules apply` by whoever may read the server's data; with the setting "
+                "rules_over_http=yes administrators may write them, too"
+            )
+        if new.log_only or new.until is not None:
+            raise BadRequest("$rules: until and published make no sense for rules; leave them out")
+        file = read_rules(new.data)
+        if failed := file.failed():
+            raise BadRequest(f"$rules: line {failed[0].line}: it is not as expected that {failed[0]}")
+
+    async def cancel(self, uuid: UUID, actor: Actor) -> Record:
+        """Cancels a pending record in the name of the actor, or returns it if it is cancelled already. Raises NotFound,
+        also if the actor may not cancel it; Conflict, Unauthorized, Unavailable."""
+        return await self.store.cancel(uuid, actor)
 
     async def log_page(
-        self, event: str, after: UUID | None, records_max: int | None, descending: bool
+        self, event: str, after: UUID | None, records_max: int | None, descending: bool, actor: Actor
     ) -> tuple[LogPage, AsyncIterator[list[Record]]]:
         """Returns where the page ends, and the page's records in portions of about a mebibyte. ``after`` is the uuid of
-        the record that the page follows. Raises BadRequest if the event has no such record."""
-        check_name(event)
+        the record that the page follows. Raises BadRequest if the event has no such record, and Forbidden, whether or
+        not there is such an event."""
+        if not is_rights_event(event):
+            check_name(event)
+        self.demand("log", event, actor)
         start = None
         if after is not None:
             start = await self.store.number_of(event, after)
@@ -237,21 +247,29 @@ class Broker:
 
     # What is pending
 
-    async def pending(self, filter: Filter, after: UUID | None) -> AsyncIterator[list[Record]]:
-        """Returns the pending records that match the filter, by due time, in portions of about a mebibyte. ``after`` is
-        the uuid of the record that they follow; it may have been published in the meantime. Raises BadRequest if there
-        is no such record."""
+    async def pending(self, filter: Filter, after: UUID | None, actor: Actor) -> AsyncIterator[list[Record]]:
+        """Returns the pending records that match the filter, by due time, in portions of about a mebibyte: those of the
+        actor, and those of events whose log the actor may read. ``after`` is the uuid of the record that they follow;
+        it may have been published in the meantime. Raises BadRequest if there is no such record."""
         start = None
         if after is not None:
             start = await self.store.due_of(after)
             if start is None:
                 raise BadRequest(f"after: no record has the uuid {after}")
-        return self._pending_portions(filter, start)
+        return self._pending_portions(filter, start, actor)
 
-    async def _pending_portions(self, filter: Filter, after: tuple[int, int] | None) -> AsyncIterator[list[Record]]:
+    async def _pending_portions(
+        self, filter: Filter, after: tuple[int, int] | None, actor: Actor
+    ) -> AsyncIterator[list[Record]]:
         while records := await self.store.pending(after, _PENDING_RECORDS, _LOG_PAGE_BYTES):
             after = records[-1].due_us, records[-1].number
-            if matching := [record for record in records if filter.matches(record.event)]:
+            mine = actor.username
+            if matching := [
+                record
+                for record in records
+                if filter.matches(record.event)
+                and ((mine and record.user == mine) or self.access.allows("log", record.event, actor))
+            ]:
                 yield matching
 
     # The state
@@ -260,10 +278,12 @@ class Broker:
         """Returns the id as of which ``state`` lists the state now."""
         return EventId(self.relay.epoch, self.relay.position)
 
-    async def state(self, selection: Selection) -> tuple[list[Frame], bool]:
-        """Returns the latest records of the selected events, as of ``state_id`` at the moment of the call, and whether
-        there are more than the selection's limit. It does not read the store."""
-        return await select(self.relay.snapshot, selection)
+    async def state(self, selection: Selection, actor: Actor) -> tuple[list[Frame], bool]:
+        """Returns the latest records of the selected events that the actor may read, as of ``state_id`` at the moment
+        of the call, and whether there are more than the selection's limit. It does not read the store. Raises
+        Unavailable."""
+        self.rights.check()
+        return await select(self.relay.snapshot, selection, self.access.sees(actor))
 
     async def id_at(self, time_us: int, client: str = "") -> EventId | None:
         """Returns the id of the record that had been published last at a time, in microseconds since 1970. Returns None
@@ -274,13 +294,15 @@ class Broker:
         return EventId(head.epoch, head.position)
 
     async def state_at(
-        self, time_us: int, event_id: EventId | None, selection: Selection, *, pending: bool, client: str = ""
+        self, time_us: int, event_id: EventId | None, selection: Selection, actor: Actor, *, client: str = ""
     ) -> tuple[list[Version], bool]:
-        """Returns the selected versions of the state at a time, and whether there are more than the selection's limit.
-        ``event_id`` is what ``id_at`` has returned for this time; ``pending``: whether what is pending counts in a
-        state of the future. Raises Unavailable."""
+        """Returns the selected versions of the state at a time, of the events that the actor may read now, and whether
+        there are more than the selection's limit. ``event_id`` is what ``id_at`` has returned for this time. In a state
+        of the future, what is pending counts if the actor has inserted it, or may read the event's log. Raises
+        Unavailable."""
+        self.rights.check()
         head = None if event_id is None else Head(event_id.epoch, event_id.position)
-        return await self.history.state_at(head, time_us, selection, pending=pending, client=client)
+        return await self.history.state_at(head, time_us, selection, actor, client=client)
 
     async def versions(self, versions: Sequence[Version]) -> AsyncIterator[list[Record]]:
         """Returns the records of these versions in portions. Raises Unavailable if one of them does not exist any more,
@@ -319,6 +341,24 @@ class Broker:
             raise _unknown(parameter)
         return event_id.position
 
+    # Rights
+
+    def demand(self, operation: Operation, event: str, actor: Actor) -> None:
+        """Raises Forbidden if the actor does not have this right, or Unauthorized if a login could give it; and
+        Unavailable."""
+        if not self.access.allows(operation, event, actor):
+            refuse(actor, operation)
+
+    def may(self, event: str, actor: Actor) -> dict[Operation, bool | str]:
+        """Returns what the actor may do with an event. To cancel is "own" if the actor may only cancel what the actor
+        has inserted. Raises BadRequest for what is no name, and Unavailable."""
+        check_name(event)
+        may: dict[Operation, bool | str] = {each: self.access.allows(each, event, actor) for each in OPERATIONS}
+        match = None if self.rights.rules is None else self.rights.rules.find(event)
+        if match is not None and "cancel" not in match.rule.rights and not may["cancel"] and actor.username:
+            may["cancel"] = "own"
+        return may
+
     # The stream
 
     def full(self, address: str) -> bool:
@@ -332,15 +372,18 @@ class Broker:
         last_id: str | None,
         connect: Callable[[Subscriber], StreamTransport | None],
         new: Filter | None = None,
+        reader: Reader = ANONYMOUS,
     ) -> None:
         """Opens a stream. It resumes after ``last_id``, or begins with the snapshot if ``last_id`` is None. ``connect``
         gives the new subscriber its connection, or returns None if the client has closed the connection in the
-        meantime."""
-        subscriber = Subscriber(self.hub, subscription, client_key(address))
+        meantime. If the reader's token has become invalid in the meantime, the stream says so and ends."""
+        subscriber = Subscriber(self.hub, subscription, client_key(address), reader)
         connection = connect(subscriber)
         if connection is not None:
             subscriber.connected(connection)
             self.hub.add(subscriber)
+            if not reader.actor.is_valid(self.rights.state(reader.actor.user_id)):
+                self.hub.log_out(subscriber, "ended")
             self.catchup.connect(subscriber, last_id, new)
 
     def statistics(self) -> Statistics:

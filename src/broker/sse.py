@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 from broker.records import seconds_text
 
 # An empty line is written after an event and nowhere else, because several libraries deliver an event at every empty
@@ -29,22 +33,37 @@ def control(name: str, data: bytes, event_id: bytes | None = None) -> bytes:
     return b"%bevent: $%b\ndata: %b\n\n" % (id_line, name.encode(), data)
 
 
-def ready(event_id: bytes, now_us: int, heartbeat_s: float) -> bytes:
-    """Returns ``$ready``, the end of a catch-up. ``now_us`` is the server's time in microseconds since 1970."""
-    data = b'{"id":"%b","time":%b,"heartbeat":%b}' % (event_id, seconds_text(now_us).encode(), b"%g" % heartbeat_s)
+def ready(
+    event_id: bytes, now_us: int, heartbeat_s: float, *, partial: bool = False, denied: Sequence[str] = ()
+) -> bytes:
+    """Returns ``$ready``, the end of a catch-up. ``now_us`` is the server's time in microseconds since 1970.
+    ``partial``: whether the rules hide some of the events that the client has asked for; ``denied`` has the exact names
+    among them."""
+    more = b',"partial":true' if partial else b""
+    if denied:
+        more += b',"denied":%b' % msgspec.json.encode(denied)
+    data = b'{"id":"%b","time":%b,"heartbeat":%b%b}' % (
+        event_id, seconds_text(now_us).encode(), b"%g" % heartbeat_s, more,
+    )  # fmt: skip
     return control("ready", data, event_id)
 
 
-def skipped(positions: int) -> bytes:
+def skipped(positions: int | None) -> bytes:
     """Returns ``$skipped``: this number of records is not replayed. In their place, the latest record of each event
-    that has changed follows."""
-    return control("skipped", b'{"positions":%d}' % positions)
+    that has changed follows. The number is None for a reader from whom the rules hide some of them."""
+    return control("skipped", b"{}" if positions is None else b'{"positions":%d}' % positions)
 
 
 def reset(reason: str = "unknown-id") -> bytes:
-    """Returns ``$reset``: the client must forget its state. The snapshot follows. The reason is ``unknown-id``, or
-    ``too-old`` if some removals since the client's id are not known any more."""
+    """Returns ``$reset``: the client must forget its state. The snapshot follows. The reason is ``unknown-id``;
+    ``too-old`` if some removals since the client's id are not known any more; or ``rights`` if what the client may read
+    has changed."""
     return control("reset", b'{"reason":"%b"}' % reason.encode())
+
+
+def login(reason: str) -> bytes:
+    """Returns ``$login``: the token of this stream is not valid any more, and the stream ends."""
+    return control("login", b'{"reason":"%b"}' % reason.encode())
 
 
 def passed(positions: int, event_id: bytes) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 
 from broker import Broker, Settings
 from broker.records import NewRecord, make_uuid
+from broker.users import OPERATOR
 from broker.web.app import App
 from tests.support.asgi import AsgiStream
 from tests.support.servers import BOUND_S
@@ -33,7 +34,7 @@ async def two_nodes(data: Path, **settings: float) -> AsyncIterator[tuple[Broker
 
 async def insert(broker: Broker, *data: str) -> None:
     for each in data:
-        await broker.insert([NewRecord(make_uuid(1), "e", each.encode(), "ada")])
+        await broker.insert([NewRecord(make_uuid(1), "e", each.encode(), "ada")], OPERATOR)
 
 
 async def hears(stream: AsgiStream, *data: str) -> None:
@@ -75,7 +76,7 @@ async def test_a_hint_with_too_many_rows_to_carry_is_read_in_pages(tmp_path: Pat
         stream = AsgiStream(App(broker), query="event=e")
         await asyncio.gather(
             *[
-                broker.insert([NewRecord(make_uuid(1), "e", str(n).encode(), "ada", "9", now[0] + 1_000 + n)])
+                broker.insert([NewRecord(make_uuid(1), "e", str(n).encode(), "ada", "9", now[0] + 1_000 + n)], OPERATOR)
                 for n in range(2_500)
             ]
         )

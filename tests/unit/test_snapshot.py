@@ -15,6 +15,7 @@ from broker.live.frames import Form, Frame
 from broker.live.snapshot import Snapshot
 from broker.names import EVERYTHING, Filter
 from broker.records import NewRecord, make_uuid
+from broker.users import OPERATOR
 from broker.web.app import App
 from tests.support.asgi import AsgiStream
 from tests.support.frames import frame_of
@@ -299,4 +300,4 @@ async def test_a_long_snapshot_during_updates_ends_with_every_events_latest_and_
 
 
 async def insert(broker: Broker, event: int, n: int, padding: str) -> None:
-    await broker.insert([NewRecord(make_uuid(n), f"e{event}", json.dumps([n, padding]).encode(), "ada")])
+    await broker.insert([NewRecord(make_uuid(n), f"e{event}", json.dumps([n, padding]).encode(), "ada")], OPERATOR)

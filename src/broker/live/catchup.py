@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from broker import sse
 from broker.errors import Unavailable
+from broker.live.access import Access
 from broker.live.frames import Form, encode_all
 from broker.live.hub import Hub
 from broker.live.relay import PAGE_RECORDS_MAX, Relay
@@ -39,10 +40,11 @@ class Catchup:
     Mutable state: the running tasks. The progress of a task is not stored here: it is the position of its
     subscriber."""
 
-    def __init__(self, store: Store, relay: Relay, hub: Hub, settings: Settings) -> None:
+    def __init__(self, store: Store, relay: Relay, hub: Hub, access: Access, settings: Settings) -> None:
         self._store = store
         self._relay = relay
         self._hub = hub
+        self._access = access
         self._settings = settings
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -81,13 +83,17 @@ class Catchup:
             snapshot_end = self._relay.position
         else:
             position = await self._ask_store(subscriber, lambda: self._position_of(last_id))
-            if position is not None:
+            if position is None:
+                subscriber.write(sse.reset())
+                snapshot_end = self._relay.position
+            elif position < self._access.changed_at(subscriber.reader.actor):
+                # What the client holds may be what its user may not read any more, and it may lack what the user may
+                # read since.
+                subscriber.rights_changed = True
+            else:
                 subscriber.advance(position)
                 if new is not None:
                     await self._send_new(subscriber, new, position)
-            else:
-                subscriber.write(sse.reset())
-                snapshot_end = self._relay.position
         await self._run(subscriber, snapshot_end)
 
     async def _send_new(self, subscriber: Subscriber, new: Filter, upto: int) -> None:
@@ -95,8 +101,11 @@ class Catchup:
         the client. They have no ``id:`` line, because the client resumes from its own id. If an event has a later
         record, the client receives that with the records that it has missed."""
         reached, form = 0, subscriber.subscription.form
-        while reached < upto and not subscriber.closed:
-            frames, reached = self._relay.snapshot.walk(new, reached, upto, form, ids=False)
+        while reached < upto and not self._must_stop(subscriber):
+            frames, reached = self._relay.snapshot.walk(
+                new, reached, upto, form, ids=False, sees=self._access.sees(subscriber.reader.actor),
+                authors=self._access.shows_author(),
+            )  # fmt: skip
             await self._send(subscriber, b"".join(frames))
             await asyncio.sleep(0)
 
@@ -140,7 +149,15 @@ class Catchup:
         removals = False
         while not subscriber.closed:
             await subscriber.drained(self._settings.subscriber_stall_s)
-            if removals and self._lacks_removals(subscriber):
+            if subscriber.logged_out:
+                subscriber.write(sse.login(subscriber.logged_out))
+                subscriber.end()
+                return
+            if subscriber.rights_changed:
+                await self._wait_for_reset(subscriber)
+                if self._start_again(subscriber):
+                    snapshot_end, removals = self._relay.position, False
+            elif removals and self._lacks_removals(subscriber):
                 # The client may hold what was removed, so it must forget its state. This is checked before each page,
                 # because a removal that the walk has not reached yet may be dropped while the client reads slowly.
                 subscriber.write(sse.reset("too-old"))
@@ -157,8 +174,7 @@ class Catchup:
                 # before the subscriber is a member of a group, neither the catch-up nor the fan-out would write it. So
                 # there is no ``await`` from the comparison to the end of ``join``. For every other task, comparing the
                 # positions, writing ``$ready`` and joining are one step.
-                event_id = self._relay.id_of(subscriber.position)
-                subscriber.write(sse.ready(event_id, self._store.clock(), self._settings.heartbeat_s))
+                subscriber.write(self._ready(subscriber))
                 if not subscriber.paused:
                     self._hub.join(subscriber)
                     return
@@ -168,17 +184,55 @@ class Catchup:
                 snapshot_end = self._relay.position
                 removals = subscriber.position > 0  # at position 0 a client has no state yet
                 if not (removals and self._lacks_removals(subscriber)):
-                    subscriber.write(sse.skipped(snapshot_end - subscriber.position))
+                    restricted = self._access.class_of(subscriber.reader.actor) is not None
+                    subscriber.write(sse.skipped(None if restricted else snapshot_end - subscriber.position))
             else:
                 await self._replay(subscriber)
+
+    async def _wait_for_reset(self, subscriber: Subscriber) -> None:
+        """Waits until the stream may start again. Nothing is written to it meanwhile. Somebody may change rights again
+        and again, and each time the client would receive everything anew, so it waits until ``rights_reset_s`` after
+        the last time."""
+        wait_s = subscriber.reset_at + self._settings.rights_reset_s - asyncio.get_running_loop().time()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        await subscriber.drained(self._settings.subscriber_stall_s)
+
+    def _start_again(self, subscriber: Subscriber) -> bool:
+        """Makes the client forget its state, because its user may read something else now. The state that the user may
+        read follows. Returns whether it did.
+
+        There is no ``await`` from here to the next step of ``_run``, so a later change sets the mark again."""
+        if subscriber.closed or subscriber.logged_out:
+            return False
+        subscriber.rights_changed = False
+        subscriber.reset_at = asyncio.get_running_loop().time()
+        subscriber.write(sse.reset("rights"))
+        subscriber.advance(0)
+        return True
+
+    def _ready(self, subscriber: Subscriber) -> bytes:
+        actor, filter = subscriber.reader.actor, subscriber.subscription.filter
+        # If only exact names were asked for, those that the rules hide are listed.
+        partial = self._access.class_of(actor) is not None and (filter.everything or bool(filter.prefixes))
+        return sse.ready(
+            self._relay.id_of(subscriber.position), self._store.clock(), self._settings.heartbeat_s,
+            partial=partial, denied=self._access.denied(filter, actor),
+        )  # fmt: skip
+
+    @staticmethod
+    def _must_stop(subscriber: Subscriber) -> bool:
+        """Whether nothing more may be written to the stream, except by ``_run``."""
+        return subscriber.closed or subscriber.rights_changed or bool(subscriber.logged_out)
 
     async def _send_snapshot(self, subscriber: Subscriber, upto: int, *, removals: bool) -> None:
         """Writes one page of the snapshot, with the removals in it if ``removals`` is true. Chunked streams without a
         filter share the pages, which are stored as HTTP chunks ready to be sent."""
         snapshot = self._relay.snapshot
         subscription = subscriber.subscription
-        if subscription.chunked and not subscription.partial and not removals:
-            page = snapshot.page(subscriber.position, upto, subscription.form)
+        sees, authors = self._access.sees(subscriber.reader.actor), self._access.shows_author()
+        if subscription.chunked and sees is None and subscription.filter.everything and not removals:
+            page = snapshot.page(subscriber.position, upto, subscription.form, authors)
             if page is not None and len(page[0]) <= _SLICE:
                 chunk, reached = page
                 subscriber.advance(reached)
@@ -188,8 +242,9 @@ class Catchup:
                     subscriber.write_framed(chunk)
                 return
         frames, reached = snapshot.walk(
-            subscription.filter, subscriber.position, upto, subscription.form, removals=removals
-        )
+            subscription.filter, subscriber.position, upto, subscription.form, removals=removals, sees=sees,
+            authors=authors,
+        )  # fmt: skip
         subscriber.advance(reached)
         await self._send(subscriber, b"".join(frames))
 
@@ -214,21 +269,29 @@ class Catchup:
         after, upto = subscriber.position, self._relay.position  # no record after the relay's position is sent
         recent = self._relay.recent
         filter, form = subscriber.subscription.filter, subscriber.subscription.form
+        sees, authors = self._access.sees(subscriber.reader.actor), self._access.shows_author()
         if recent.holds(after):
             records_max = None if form is Form.NAMED else _RECORDS_PER_SLICE
             frames, reached = recent.read(filter, after, upto, _SLICE, records_max)
+            if sees is not None:
+                frames = [frame for frame in frames if sees(frame.event)]
             subscriber.advance(reached)
-            await self._send(subscriber, b"".join(encode_all(frames, form)))
+            await self._send(subscriber, b"".join(encode_all(frames, form, authors)))
             if subscriber.position < upto:
                 await asyncio.sleep(0)
             return
         _, records = await self._ask_store(subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, _SLICE))
-        if records:
+        # The rights may have changed while the store was read. Then ``_run`` starts again.
+        if records and not self._must_stop(subscriber):
             last = records[-1].position
             assert last is not None
             subscriber.advance(last)
-            frames = [self._relay.frame(record) for record in records if filter.matches(record.event)]
-            payload = b"".join(encode_all(frames, form))
+            frames = [
+                self._relay.frame(record)
+                for record in records
+                if filter.matches(record.event) and (sees is None or sees(record.event))
+            ]
+            payload = b"".join(encode_all(frames, form, authors))
             # A slow reader may take long to receive the payload. Until then this task keeps only one copy of the data
             # in memory, and not three.
             del records, frames
@@ -239,6 +302,9 @@ class Catchup:
         for start in range(0, len(payload), _SLICE):
             await subscriber.drained(self._settings.subscriber_stall_s)
             if subscriber.closed:
+                return
+            # What is begun is finished, so that the client does not receive a part of a record.
+            if not start and self._must_stop(subscriber):
                 return
             subscriber.write(payload[start : start + _SLICE])
 

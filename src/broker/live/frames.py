@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from uuid import UUID
 
@@ -43,12 +43,24 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         """Returns the SSE id. It is in memory only once, as a part of ``named``."""
         return self.named[len(b"id: ") : self.named.index(b"\n")]
 
+    @property
+    def epoch(self) -> str:
+        return self.event_id.decode().rpartition("-")[0]
+
+    @property
+    def data(self) -> bytes:
+        return self.named[self.data_start : -2]
+
+    @property
+    def is_false(self) -> bool:
+        """Whether the data is ``false``."""
+        return self.named.startswith(b"false\n\n", self.data_start)
+
     def record(self) -> Record:
         """Returns the record, without its number, which no reader sees."""
-        epoch, _, _ = self.event_id.decode().rpartition("-")
         return Record(
-            self.uuid, self.event, self.named[self.data_start : -2], self.user, self.timestamp, self.due_us, False,
-            self.inserted_us, False, self.position, self.published_us, 0, epoch, self.until, None, self.ends,
+            self.uuid, self.event, self.data, self.user, self.timestamp, self.due_us, False,
+            self.inserted_us, False, self.position, self.published_us, 0, self.epoch, self.until, None, self.ends,
         )  # fmt: skip
 
     def form(self, form: Form) -> bytes:
@@ -76,9 +88,20 @@ def make_frame(record: Record, id_prefix: bytes) -> Frame:
     )  # fmt: skip
 
 
-def encode_all(frames: list[Frame], form: Form) -> list[bytes]:
+Authors = Callable[[str], bool]  # whether readers without a token see who has inserted the records of an event
+
+
+def form_of(frame: Frame, form: Form, authors: Authors | None) -> Form:
+    """Returns the form in which a stream that asks for this form receives the frame. ``authors`` is None if no rule
+    shows readers without a token who has inserted a record."""
+    if form is Form.RECORD and authors is not None and authors(frame.event):
+        return Form.RECORD_WITH_USER
+    return form
+
+
+def encode_all(frames: list[Frame], form: Form, authors: Authors | None = None) -> list[bytes]:
     """Returns the bytes of the frames for one stream."""
-    return Encoder(frames).encode(frames, form)
+    return Encoder(frames, authors).encode(frames, form)
 
 
 class Encoder:
@@ -86,7 +109,8 @@ class Encoder:
 
     Mutable state: the bytes of the frames that were encoded in a form that is not kept in memory."""
 
-    def __init__(self, turn: Iterable[Frame]) -> None:
+    def __init__(self, turn: Iterable[Frame], authors: Authors | None = None) -> None:
+        self._authors = authors
         # Nearly all turns have no reserved frame. Then the frames of a group need not be examined one by one, which
         # would cost more than everything else here if there are many groups.
         self._reserved = any(frame.reserved for frame in turn)
@@ -113,6 +137,7 @@ class Encoder:
         return encoded
 
     def _in_form(self, frame: Frame, form: Form) -> bytes:
+        form = form_of(frame, form, self._authors)
         key = (frame.position, form)
         body = self._encoded.get(key)
         if body is None:

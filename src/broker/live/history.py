@@ -7,11 +7,13 @@ import logging
 import time
 
 from broker.errors import BrokerError, Unavailable
+from broker.live.access import Access
 from broker.live.listing import Selection, select_versions
 from broker.live.relay import Relay
 from broker.live.turns import Turns
 from broker.settings import Settings
 from broker.store.base import Head, Store, Version, VersionRow
+from broker.users import Actor
 
 logger = logging.getLogger("broker.history")
 
@@ -40,9 +42,10 @@ class History:
 
     Mutable state: the versions that were read last, and as of which head; and where the next checkpoint is made."""
 
-    def __init__(self, store: Store, relay: Relay, settings: Settings) -> None:
+    def __init__(self, store: Store, relay: Relay, access: Access, settings: Settings) -> None:
         self._store = store
         self._relay = relay
+        self._access = access
         self._turns = Turns("states of other times", settings)
         self._head: Head | None = None
         self._versions: list[VersionRow] = []
@@ -68,19 +71,37 @@ class History:
             return await self._store.head_at(time_us)
 
     async def state_at(
-        self, head: Head | None, time_us: int, selection: Selection, *, pending: bool, client: str = ""
+        self, head: Head | None, time_us: int, selection: Selection, actor: Actor, *, client: str = ""
     ) -> tuple[list[Version], bool]:
-        """Returns the selected versions that were the state when this was the head, and whether there are more than the
-        selection's limit. Without a head, it is the state that will be at ``time_us``, and ``pending`` says whether
-        pending records count. Raises Unavailable."""
+        """Returns the selected versions that were the state when this was the head, of the events that the actor may
+        read now, and whether there are more than the selection's limit. Without a head, it is the state that will be at
+        ``time_us``. What is pending counts in it if the actor has inserted it, or may read the event's log. Raises
+        Unavailable."""
+        sees = self._access.sees(actor)
         async with self._turns.turn(client):
             if head is None:
-                planned = await self._store.planned(time_us, pending=pending)
-                return await asyncio.to_thread(select_versions, planned, selection)
+                planned = await self._planned(time_us, actor)
+                return await asyncio.to_thread(select_versions, planned, selection, sees)
             if self._head != head:
                 self._versions = await self._store.state_at(head.position)
                 self._head = head
-            return await asyncio.to_thread(select_versions, self._versions, selection)
+            return await asyncio.to_thread(select_versions, self._versions, selection, sees)
+
+    async def _planned(self, time_us: int, actor: Actor) -> list[VersionRow]:
+        """Returns the state that will be at a time in the future, as this actor may see it.
+
+        A pending record that the actor may not see must not hide the version that the actor sees until then. So for
+        events whose log the actor may not read, the state is made of what the actor has inserted alone."""
+        if not actor.username and not actor.operator:
+            return await self._store.planned(time_us, pending=False)
+        everything = await self._store.planned(time_us, pending=True)
+        if self._access.class_of(actor) is None:
+            return everything
+        own = await self._store.planned(time_us, pending=True, user=actor.username)
+        allows = self._access.allows
+        versions = [row for row in everything if allows("log", row[0], actor)]
+        versions += [row for row in own if not allows("log", row[0], actor)]
+        return sorted(versions)
 
     # Checkpoints
 

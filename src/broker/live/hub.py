@@ -5,45 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import replace
 
 from broker import sse
 from broker.addresses import client_key
+from broker.live.access import Access, Audience, Change
+from broker.live.expiries import Expiries
 from broker.live.frames import Encoder, Frame
+from broker.live.group import Group, Personal
 from broker.live.pace import Pace
+from broker.live.reader import ReaderClass
 from broker.live.subscriber import Subscriber
 from broker.live.subscription import Subscription
 from broker.settings import Settings
 
 _PENDING_S = 1.0  # the shortest time from one hint that the list of pending records has changed to the next
-_HEARTBEATS_PER_TURN = 100  # heartbeats in one iteration of the event loop; they take about a millisecond
-
-
-class Group:
-    """The live subscribers with equal subscriptions. Their frames are joined and framed once for the whole group.
-
-    Mutable state: the members; the time of the last write to all of them, and of the last heartbeat; and ``announced``,
-    a position whose SSE id (or a later one) every member has received. Only the hub changes it."""
-
-    __slots__ = ("announced", "heartbeat_at", "members", "subscription", "written_at")
-
-    def __init__(self, subscription: Subscription, now: float) -> None:
-        self.subscription = subscription
-        # A dict and not a set, because a dict iterates in insertion order. That is roughly the order of the subscribers
-        # in memory, so the fan-out loop has fewer cache misses.
-        self.members: dict[Subscriber, None] = {}
-        self.written_at = now  # when something was last written to all members, in seconds of the loop's clock
-        self.heartbeat_at = now  # when a heartbeat was last sent to all members
-        # A position. Every subscriber that was a member when this field was last set has received the SSE id of that
-        # position, or of a later one. A subscriber that joined afterwards received the id of its own ``position`` in
-        # ``$ready``.
-        self.announced = 0
-
-    def write(self, body: bytes) -> None:
-        payload = sse.chunk(body) if self.subscription.chunked else body
-        # A copy, because a write may find that a subscriber is slow or dead, and then removes it from ``members``.
-        for subscriber in tuple(self.members):
-            subscriber.write_framed(payload)
+_END_S = 5.0  # how long a stream whose token is not valid any more may take to end by itself
 
 
 class Hub:
@@ -52,32 +30,40 @@ class Hub:
     The fan-out has no ``await``. So whenever another task runs, this holds: every matching frame up to ``position``,
     and no later frame, has been written to every live subscriber.
 
-    Mutable state, all of it owned by the hub: the set of all subscribers, and their number for each client; the groups
-    of live subscribers, and an index of these groups; the frames that are not written yet."""
+    Mutable state, all of it owned by the hub: the set of all subscribers, their number for each client, those of each
+    user, and when their tokens expire; the groups of live subscribers, and an index of these groups; the frames that
+    are not written yet."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, access: Access) -> None:
         self._settings = settings
+        self._access = access
         self._loop: asyncio.AbstractEventLoop
         self._resume: Callable[[Subscriber], None]
         self._committing: Callable[[], bool]
-        self._id_of: Callable[[int], bytes]
-        self._clock: Callable[[], int]
+        self.id_of: Callable[[int], bytes]
+        self.clock: Callable[[], int]
         self.position = 0
         self.subscribers: set[Subscriber] = set()
         self.by_client: Counter[str] = Counter()
+        self._by_user: dict[str, set[Subscriber]] = {}  # by the user's name
+        self._expiries = Expiries()
         self.closing = False
         self.deliveries = 0  # the number of frames written to subscribers
         self._empty: asyncio.Future[None] | None = None
         # The live subscribers
-        self._groups: dict[Subscription, Group] = {}
+        self.groups: dict[Subscription, Group] = {}
         self._everything: set[Group] = set()
         self._by_name: dict[str, set[Group]] = {}
         self._by_prefix: dict[str, set[Group]] = {}
+        self._restricted = 0  # the number of groups whose readers may not read everything
         self._pending: set[Group] = set()  # the groups that asked for ``$pending``
         self._pending_at = 0.0  # when it was last sent, in seconds of the loop's clock
         self._pending_timer: asyncio.Handle | None = None  # for the next time
         # The frames that are not written yet
         self._turn: list[Frame] = []
+        self._audiences: list[
+            Audience
+        ] = []  # of these frames, if there are groups whose readers may not read everything
         self._turn_bytes = 0
         self._turn_position = 0
         self._timer: asyncio.Handle | None = None  # for the next fan-out
@@ -96,10 +82,10 @@ class Hub:
         starts its catch-up. ``committing`` returns whether writes are being committed. ``clock`` returns microseconds
         since 1970."""
         self._loop = asyncio.get_running_loop()
-        self._id_of = id_of
+        self.id_of = id_of
         self._resume = resume
         self._committing = committing
-        self._clock = clock
+        self.clock = clock
         self.position = self._turn_position = position
 
     def full(self, address: str) -> bool:
@@ -117,7 +103,7 @@ class Hub:
     @property
     def live(self) -> int:
         """The number of live subscribers."""
-        return sum(len(group.members) for group in self._groups.values())
+        return sum(len(group.members) for group in self.groups.values())
 
     # Fan-out
 
@@ -125,6 +111,9 @@ class Hub:
         """Adds the next frame to those that are not written yet. All frames of this iteration of the event loop are
         written together at its end, or under load some milliseconds later (see ``Pace``)."""
         self._turn.append(frame)
+        if self._restricted:
+            # Who may read it is decided now, as of the frame's position, and not when the turn is written.
+            self._audiences.append(self._access.audience(frame.event))
         self._turn_bytes += len(frame.named)
         self._turn_position = frame.position
         if self._turn_bytes >= self._settings.turn_bytes_max:
@@ -153,24 +142,63 @@ class Hub:
         if not self._turn:
             return
         turn, self._turn, self._turn_bytes = self._turn, [], 0
+        audiences, self._audiences = self._audiences, []
         # The danger: a write below may find that a subscriber is slow. The catch-up of that subscriber then starts
         # from ``self.position``. The write has accepted all frames of this turn (the subscriber buffers what the
         # socket did not accept), so with an older position the subscriber would receive these frames twice.
         # Therefore ``self.position`` is set to the position of the turn's last frame before the first write.
         self.position = self._turn_position
         parts: dict[Group, list[Frame]] = {}
-        for frame in turn:
-            for group in self._matching(frame.event):
+        personal: dict[Group, list[Personal]] = {}
+        for index, frame in enumerate(turn):
+            groups = self._matching(frame.event)
+            if audiences:
+                groups = self._permitted(frame, groups, audiences[index], personal)
+            for group in groups:
                 parts.setdefault(group, []).append(frame)
                 group.announced = frame.position
         now = self._loop.time()
         began = time.monotonic()
-        encoder = Encoder(turn)
+        encoder = Encoder(turn, self._access.shows_author())
         for group, frames in parts.items():
-            self.deliveries += len(frames) * len(group.members)
             group.written_at = now
-            group.write(b"".join(encoder.encode(frames, group.subscription.form)))
+            self.deliveries += group.deliver(frames, personal.pop(group, []), encoder)
+        for group, own in personal.items():
+            self.deliveries += group.deliver([], own, encoder)
         self._pace.written(began, time.monotonic(), frames=len(turn))
+
+    def _permitted(
+        self, frame: Frame, groups: set[Group], audience: Audience, personal: dict[Group, list[Personal]]
+    ) -> set[Group]:
+        """Returns those of the groups that receive the frame as a whole, and adds to ``personal`` the single members of
+        the other groups that receive it. The cost depends on the number of groups, and on the number of users who may
+        read the frame, or of users with streams, whichever is smaller."""
+        whole: set[Group] = set()
+        others: list[tuple[Group, ReaderClass]] = []
+        for group in groups:
+            readers = group.subscription.readers
+            if readers is None or any(terms.fit(readers) for terms in audience.classes):
+                whole.add(group)
+            else:
+                others.append((group, readers))
+        found: dict[Group, list[Subscriber]] = {}
+        for terms, usernames in audience.persons:
+            # A room may have thousands of members, so the loop over them does as little as possible.
+            lists: dict[object, list[Subscriber]] = {
+                group: found.setdefault(group, []) for group, readers in others if terms.fit(readers)
+            }
+            names = usernames if len(usernames) <= len(self._by_user) else self._by_user.keys() & usernames
+            for name in names:
+                for subscriber in self._by_user.get(name, ()):
+                    members = lists.get(subscriber.group)
+                    if members is not None:
+                        members.append(subscriber)
+        for group, members in found.items():
+            if members:
+                # Several alternatives of the rule may have found the same stream.
+                once = members if len(audience.persons) == 1 else list(dict.fromkeys(members))
+                personal.setdefault(group, []).append((frame, once))
+        return whole
 
     def pending_changed(self) -> None:
         """Called after each commit that has changed what is pending. The streams that asked for it receive
@@ -188,7 +216,7 @@ class Hub:
             group.written_at = self._pending_at
             group.write(sse.pending())
 
-    def _matching(self, event: str) -> Iterable[Group]:
+    def _matching(self, event: str) -> set[Group]:
         """Returns the groups that receive an event. The cost does not depend on the number of groups that do not
         match."""
         if not self._by_name and not self._by_prefix:
@@ -203,8 +231,14 @@ class Hub:
 
     def add(self, subscriber: Subscriber) -> None:
         """Adds a new subscriber. It is behind until its catch-up is done."""
+        self._set_readers(subscriber)
         self.subscribers.add(subscriber)
         self.by_client[subscriber.client_key] += 1
+        actor, expires_s = subscriber.reader
+        if actor.username:
+            self._by_user.setdefault(actor.username, set()).add(subscriber)
+        if expires_s is not None:
+            self._expiries.add(expires_s, subscriber, len(self.subscribers))
         if self.closing:
             subscriber.end()
 
@@ -220,13 +254,16 @@ class Hub:
         if subscriber.closed or self.closing:
             return
         assert subscriber.position == self.position, "a subscriber without every frame cannot become live"
-        group = self._groups.get(subscriber.subscription)
+        self._set_readers(subscriber)
+        group = self.groups.get(subscriber.subscription)
         if group is None:
-            group = self._groups[subscriber.subscription] = Group(subscriber.subscription, self._loop.time())
+            group = self.groups[subscriber.subscription] = Group(subscriber.subscription, self._loop.time())
             for members in self._index(group):
                 members.add(group)
             if group.subscription.pending:
                 self._pending.add(group)
+            if group.subscription.readers is not None:
+                self._restricted += 1
         group.members[subscriber] = None
         subscriber.go_live(group, group.subscription)
 
@@ -244,6 +281,11 @@ class Hub:
         self.by_client[subscriber.client_key] -= 1
         if not self.by_client[subscriber.client_key]:
             del self.by_client[subscriber.client_key]
+        username = subscriber.reader.actor.username
+        if username and (streams := self._by_user.get(username)):
+            streams.discard(subscriber)
+            if not streams:
+                del self._by_user[username]
         if self._empty is not None and not self.subscribers and not self._empty.done():
             self._empty.set_result(None)
 
@@ -254,8 +296,10 @@ class Hub:
         assert isinstance(group, Group)
         group.members.pop(subscriber, None)
         if not group.members:
-            del self._groups[group.subscription]
+            del self.groups[group.subscription]
             self._pending.discard(group)
+            if group.subscription.readers is not None:
+                self._restricted -= 1
             filter = group.subscription.filter
             for members in self._index(group):
                 members.discard(group)
@@ -273,60 +317,63 @@ class Hub:
             self._by_prefix.setdefault(prefix, set()) for prefix in filter.prefixes
         ]
 
-    # Time
+    # Rights
 
-    async def run_heartbeats(self) -> None:
-        """Sends the heartbeats of all groups, with one timer for all of them, until it is cancelled.
+    def rights_changed(self, change: Change) -> None:
+        """Called by the relay when a record changes rights, after ``flush`` and before the record itself is published.
+        So every stream has what its reader could read until now, and nothing else.
 
-        A group receives a heartbeat when nothing was written to it for ``heartbeat_s``. A group that asked for
-        heartbeats as events receives one every ``heartbeat_s``, even if other frames were written to it, because a page
-        that asked for heartbeats as events possibly listens to nothing else, and would not notice the other frames."""
-        every = self._settings.heartbeat_s
-        while True:
-            await asyncio.sleep(min(1.0, every / 4))
-            idle_since = self._loop.time() - every
-            for group in tuple(self._groups.values()):
-                last = group.heartbeat_at if group.subscription.heartbeat_events else group.written_at
-                if last <= idle_since:
-                    group.heartbeat_at = group.written_at = self._loop.time()
-                    await self._send_heartbeats(group)
+        Streams whose token is not valid any more end. Streams that may show something else now leave their group at
+        once, and start again with the state (see ``Catchup``). The others stay as they are, but their group may be
+        another one now."""
+        if change.username is not None:
+            concerned = tuple(self._by_user.get(change.username, ()))
+        else:
+            concerned = tuple(self.subscribers)
+        for subscriber in concerned:
+            actor = subscriber.reader.actor
+            if change.user_id is not None and actor.user_id != change.user_id:
+                continue
+            if not actor.is_valid(self._access.rights.state(actor.user_id)):
+                self.log_out(subscriber, "disabled" if self._access.rights.state(actor.user_id).disabled else "ended")
+            elif self._set_readers(subscriber) and change.concerns(subscriber.subscription.filter):
+                subscriber.rights_changed = True
+                if subscriber.group is not None:
+                    self.fell_behind(subscriber)
+            elif subscriber.group is not None:
+                self._detach(subscriber)
+                subscriber.advance(self.position)
+                self.join(subscriber)
 
-    async def _send_heartbeats(self, group: Group) -> None:
-        """Writes a heartbeat to each member of the group. It writes to a limited number of subscribers in each
-        iteration of the event loop, so that a group of thousands does not delay other work."""
-        members = list(group.members)
-        # The hub's position may advance before the last heartbeat is written. So only this is certain afterwards: every
-        # member has received the id of the position that the hub had before the first heartbeat was written, or a later
-        # id.
-        announced = self.position
-        for start in range(0, len(members), _HEARTBEATS_PER_TURN):
-            # On a stream with a filter, a heartbeat may contain the SSE id of the hub's position, and the client
-            # resumes from that id later. The danger: if a frame up to that position was not written to the subscriber,
-            # the client would never receive it. Two things prevent this. A live subscriber has been given every
-            # matching frame up to the hub's position. And there is no ``await`` between reading the position and
-            # writing the heartbeat. Members that left the group in an earlier iteration are no longer live, so they are
-            # skipped.
-            for subscriber in members[start : start + _HEARTBEATS_PER_TURN]:
-                if subscriber.group is group:
-                    body = self._heartbeat(group, subscriber)
-                    subscriber.write_framed(sse.chunk(body) if group.subscription.chunked else body)
-            await asyncio.sleep(0)
-        group.announced = max(group.announced, announced)
+    def _set_readers(self, subscriber: Subscriber) -> bool:
+        """Sets the class of readers to which the subscriber belongs now. Returns whether the rules hide something from
+        it, before or from now on. The subscriber is in no group, or leaves it next."""
+        subscription = subscriber.subscription
+        readers = self._access.class_of(subscriber.reader.actor)
+        if subscription.readers == readers:
+            return readers is not None
+        subscriber.subscription = replace(subscription, readers=readers)
+        return True
 
-    def _heartbeat(self, group: Group, subscriber: Subscriber) -> bytes:
-        """Returns the heartbeat for this subscriber. On a stream with a filter, it also moves the client's last id
-        forward to the hub's position.
+    def log_out(self, subscriber: Subscriber, reason: str) -> None:
+        """Ends a stream whose token is not valid any more. Nothing that is published from now on reaches it. If its
+        catch-up is writing to it, that ends the stream after what it is writing; a client that does not read is cut
+        off."""
+        if subscriber.group is not None:
+            self._detach(subscriber)
+            subscriber.write(sse.login(reason))
+            subscriber.end()
+        else:
+            subscriber.logged_out = reason
+        self._loop.call_later(_END_S, subscriber.cut_off_if_open)
 
-        Without that, a client whose filter matches few events would keep an old id. When such a client resumed, more
-        records might have been published since that id than can be replayed, although the client has missed none of its
-        own events."""
-        partial = group.subscription.partial
-        if group.subscription.heartbeat_events:
-            return sse.heartbeat(self._clock(), self._id_of(self.position) if partial else None)
-        # If the client has the id of the hub's position already, an empty comment is enough.
-        if partial and max(group.announced, subscriber.position) < self.position:
-            return sse.moved_on(self._id_of(self.position))
-        return sse.HEARTBEAT
+    def end_expired(self) -> None:
+        """Ends the streams whose tokens have expired. Called every second."""
+        for subscriber in self._expiries.expired(self.clock() // 1_000_000):
+            self.flush()
+            self.log_out(subscriber, "expired")
+
+    # The end
 
     def reset(self, position: int) -> None:
         """Closes every stream at once, drops the frames that are not written yet, and continues from ``position``."""
@@ -335,7 +382,7 @@ class Hub:
         if self._timer is not None:
             self._timer.cancel()
             self._timer, self._waits_for_commits = None, False
-        self._turn, self._turn_bytes = [], 0
+        self._turn, self._audiences, self._turn_bytes = [], [], 0
         self.position = self._turn_position = position
 
     async def close(self, grace_s: float) -> None:

@@ -7,10 +7,12 @@ import contextlib
 import logging
 
 from broker.errors import Unavailable
+from broker.live.access import Access
 from broker.live.frames import Frame, make_frame
 from broker.live.hub import Hub
 from broker.live.recent_frames import RecentFrames
 from broker.live.snapshot import Snapshot
+from broker.names import RULES_EVENT
 from broker.records import Record
 from broker.settings import MIB, Settings
 from broker.store.base import LOOK, Commit, Store
@@ -29,9 +31,10 @@ class Relay:
     Mutable state, all of it owned by the relay: the position; the snapshot and the recent frames as of that position;
     the current and the earlier epochs; and the futures of the callers that wait for a position."""
 
-    def __init__(self, store: Store, hub: Hub, settings: Settings) -> None:
+    def __init__(self, store: Store, hub: Hub, access: Access, settings: Settings) -> None:
         self._store = store
         self._hub = hub
+        self._access = access
         self._settings = settings
         self.epoch = ""
         self.epochs: dict[str, int | None] = {}  # each epoch of the log, and the position at which it ended
@@ -56,6 +59,7 @@ class Relay:
         self._id_prefix = f"{self.epoch}-".encode()
         latest = [self.frame(record) for record in state.latest]
         self.snapshot = Snapshot(latest, state.removals_floor, self._settings.removals_kept)
+        self._access.start(self.epoch, self.snapshot.latest, [frame for frame in latest if frame.reserved])
 
     def id_of(self, position: int) -> bytes:
         """Returns the SSE id of a position in the current epoch."""
@@ -133,11 +137,26 @@ class Relay:
         finds these three and the relay's position in agreement."""
         for frame in frames:
             assert frame.position == self.position + 1, "the store's positions have a gap"
+            changes_rights = self._access.is_change(frame, self.snapshot.latest.get(frame.event))
+            if changes_rights:
+                self._hub.flush()  # what came before is written by the rights that held then
             self.position = frame.position
             self.snapshot.put(frame)
             self.recent.put(frame)
+            if changes_rights:
+                self._change_rights(frame)
             self._hub.publish(frame)
         for position, future in self._awaited:
             if position <= self.position and not future.done():
                 future.set_result(None)
         self._awaited = [(position, future) for position, future in self._awaited if not future.done()]
+
+    def _change_rights(self, frame: Frame) -> None:
+        change = self._access.advance(frame)
+        if broken := self._access.rights.broken:
+            logger.critical("these rules cannot be used: %s; all streams are closed, and requests refused", broken)
+            self._hub.reset(self.position - 1)
+        else:
+            if frame.event == RULES_EVENT:
+                self.snapshot.drop_pages()  # they depend on whether strangers see who has inserted a record
+            self._hub.rights_changed(change)

@@ -4,13 +4,15 @@ the relay's position."""
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 from broker import sse
-from broker.live.frames import Form, Frame
+from broker.live.frames import Authors, Form, Frame, form_of
 from broker.names import EVERYTHING, Filter
 from broker.settings import KIB, MIB
+
+Sees = Callable[[str], bool]  # whether a reader may read the event with this name
 
 # Entries that one call examines before other tasks have their turn. This takes about a millisecond.
 _SCAN_MAX = 2_000
@@ -110,9 +112,14 @@ class Snapshot:
         if len(self._order) > 2 * len(self._latest) + 1_000:
             self._order = [(at, name) for at, name in self._order if self._latest_at(at, name) is not None]
             # Most of their records were superseded, so the pages are far from full.
-            self._pages, self._other_forms_bytes = {}, 0
+            self.drop_pages()
 
-    def page(self, after: int, upto: int, form: Form = Form.NAMED) -> tuple[bytes, int] | None:
+    def drop_pages(self) -> None:
+        self._pages, self._other_forms_bytes = {}, 0
+
+    def page(
+        self, after: int, upto: int, form: Form = Form.NAMED, authors: Authors | None = None
+    ) -> tuple[bytes, int] | None:
         """Returns the chunk of the full page that begins right after ``after``, without removals, and the position at
         which the page ends. Returns None if there is no such page that ends at ``upto`` or before; the caller then uses
         ``walk``.
@@ -126,9 +133,9 @@ class Snapshot:
                 return None
             if page.chunk is not None:
                 return page.chunk, page.upto
-            frames, _, _ = self._scan(EVERYTHING, after, page.upto, form)
+            frames, _, _ = self._scan(EVERYTHING, after, page.upto, form, authors=authors)
         elif after == (pages[-1].upto if pages else 0):
-            frames, reached, more = self._scan(EVERYTHING, after, upto, form)
+            frames, reached, more = self._scan(EVERYTHING, after, upto, form, authors=authors)
             if not more:
                 return None
             page = Page(after, reached, None)
@@ -152,15 +159,29 @@ class Snapshot:
         *,
         removals: bool = False,
         ids: bool = True,
+        sees: Sees | None = None,
+        authors: Authors | None = None,
     ) -> tuple[list[bytes], int]:
         """Returns the frames that match the filter, with ``after`` < position <= ``upto``, and the position that was
         reached. It returns at most about a page. ``removals``: whether removals are among them. ``ids``: whether the
-        frames have ``id:`` lines."""
-        frames, reached, _ = self._scan(filter, after, upto, form, removals=removals, ids=ids)
+        frames have ``id:`` lines. ``sees``: which events the reader may read; None: all. ``authors``: see
+        ``frames.form_of``."""
+        frames, reached, _ = self._scan(
+            filter, after, upto, form, removals=removals, ids=ids, sees=sees, authors=authors
+        )
         return frames, reached
 
     def _scan(
-        self, filter: Filter, after: int, upto: int, form: Form, *, removals: bool = False, ids: bool = True
+        self,
+        filter: Filter,
+        after: int,
+        upto: int,
+        form: Form,
+        *,
+        removals: bool = False,
+        ids: bool = True,
+        sees: Sees | None = None,
+        authors: Authors | None = None,
     ) -> tuple[list[bytes], int, bool]:
         """Does the work of ``walk``. It also returns whether there may be more frames up to ``upto``."""
         if filter.prefixes or filter.everything:
@@ -170,17 +191,22 @@ class Snapshot:
         start = bisect_right(order, after, key=lambda entry: entry[0])
         frames: list[bytes] = []
         size = 0
-        for index in range(start, min(start + _SCAN_MAX, len(order))):
-            position, event = order[index]
+        latest, everything = self._latest, filter.everything
+        for position, event in order[start : start + _SCAN_MAX]:
             if position > upto:
                 return frames, upto, False
-            frame = self._latest_at(position, event)
-            if frame is not None and (removals or not frame.removal) and filter.matches(event):
-                encoded = frame.form(form) if ids else frame.without_id(form)
-                size += len(encoded)
-                if frames and size > self._page_bytes:
-                    return frames, position - 1, True
-                frames.append(encoded)
+            # What is hidden from the reader comes first, because it may be nearly everything.
+            if (sees is not None and not sees(event)) or not (everything or filter.matches(event)):
+                continue
+            frame = latest.get(event)
+            if frame is None or frame.position != position or (frame.removal and not removals):
+                continue
+            shown = form_of(frame, form, authors)
+            encoded = frame.form(shown) if ids else frame.without_id(shown)
+            size += len(encoded)
+            if frames and size > self._page_bytes:
+                return frames, position - 1, True
+            frames.append(encoded)
         end = start + _SCAN_MAX
         return (frames, upto, False) if end >= len(order) else (frames, order[end - 1][0], True)
 

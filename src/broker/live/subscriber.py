@@ -12,6 +12,7 @@ import termios
 from typing import Any, NamedTuple, Protocol
 
 from broker import sse
+from broker.live.reader import ANONYMOUS, Reader
 from broker.live.subscription import Subscription
 from broker.settings import KIB
 
@@ -85,11 +86,14 @@ class Subscriber(asyncio.Protocol):
 
     __slots__ = (
         "_direct", "_drained", "_ended", "_ending", "_owner", "_unwritten", "client_key", "closed", "group",
-        "paused", "position", "subscription", "transport",
+        "logged_out", "paused", "position", "reader", "reset_at", "rights_changed", "subscription", "transport",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner, subscription: Subscription, client_key: str = "") -> None:
+    def __init__(
+        self, owner: Owner, subscription: Subscription, client_key: str = "", reader: Reader = ANONYMOUS
+    ) -> None:
         self._owner = owner
+        self.reader = reader
         self.client_key = client_key  # the key under which the hub counts the streams of this client
         self.subscription = subscription
         self.transport: Transport
@@ -104,6 +108,11 @@ class Subscriber(asyncio.Protocol):
         self._unwritten = _NOTHING  # bytes not yet given to the transport; empty unless the transport is paused
         self._ending = False
         self._ended = False  # once it is True, nothing more is written
+        # What the catch-up does next, before it writes anything else: it ends the stream with ``$login`` for this
+        # reason; or it starts again with the state that the reader may read now.
+        self.logged_out = ""
+        self.rights_changed = False
+        self.reset_at = float("-inf")  # when it did the latter last, in seconds of the loop's clock
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "live" if self.group is not None else f"behind at {self.position}"
@@ -216,6 +225,10 @@ class Subscriber(asyncio.Protocol):
         it, not even in this iteration of the event loop."""
         self.abort()
         self._lost()
+
+    def cut_off_if_open(self) -> None:
+        if not self.closed:
+            self.cut_off()
 
     def _forget_socket(self) -> None:
         """Drops the socket without closing it, because the transport closes the descriptor. The danger: a later send

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.live.frames import Form
+from broker.live.reader import ReaderClass
 from broker.names import EVERYTHING, Filter
 
 
@@ -20,9 +21,10 @@ class Subscription:
     # frame the response themselves.
     chunked: bool = False
     last_chunk: bool = False  # whether the response ends with the last chunk: see live/handover.py
+    readers: ReaderClass | None = None  # who may read only a part of the events; None: everything
 
     @property
     def partial(self) -> bool:
-        """Whether the stream has a filter. The client of such a stream receives nothing for the positions of other
-        events."""
-        return not self.filter.everything
+        """Whether the stream shows only a part of the events, because of its filter or of the rules. Its client
+        receives nothing for the positions of other events."""
+        return self.readers is not None or not self.filter.everything

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from broker.errors import NotFound
+from broker.live.access import Access
 from broker.live.frames import Frame
 from broker.live.listing import Selection, select
 from broker.live.relay import Relay
@@ -19,6 +20,7 @@ from broker.schema import DIALECT, SAMPLES_MAX, OutOfTime, infer
 from broker.settings import MIB, Settings
 from broker.store.base import Store
 from broker.typescript import declarations
+from broker.users import Actor
 
 # How long it may take to infer types, and for how long this may hold the interpreter before other threads have their
 # turn, which is as long.
@@ -31,11 +33,13 @@ _PAGE_BYTES = 1 * MIB
 class Types:
     """Infers types for one caller at a time, because that takes a thread, and turns of the interpreter.
 
-    Mutable state: the newest declarations, with the id as of which they are; and whether the node stops."""
+    Mutable state: the newest declarations of those who may read everything, with the id as of which they are; and
+    whether the node stops."""
 
-    def __init__(self, store: Store, relay: Relay, settings: Settings) -> None:
+    def __init__(self, store: Store, relay: Relay, access: Access, settings: Settings) -> None:
         self._store = store
         self._relay = relay
+        self._access = access
         self._turns = Turns("types", settings)
         self._declarations: tuple[EventId, bytes] | None = None
         self._stopped = False
@@ -44,32 +48,39 @@ class Types:
         """Makes a thread that infers types finish soon."""
         self._stopped = True
 
-    async def schema(self, filter: Filter, title: str, versions: int = 1, client: str = "") -> tuple[EventId, bytes]:
+    async def schema(
+        self, filter: Filter, title: str, actor: Actor, versions: int = 1, client: str = ""
+    ) -> tuple[EventId, bytes]:
         """Returns the schema, as JSON, that the latest records of the selected events have in common, and the id as of
-        which they are the latest. Only the newest of these records count, and if it is one event with several
-        ``versions``, so do its versions before the latest. ``client`` is who asks, for ``Turns``. Raises NotFound if no
-        such event has state, and Unavailable."""
+        which they are the latest. Only events that the actor may read, and only the newest of these records, count; and
+        if it is one event with several ``versions``, so do its versions before the latest. ``client`` is who asks, for
+        ``Turns``. Raises NotFound if no such event has state, and Unavailable."""
         async with self._turns.turn(client):
             event_id = self._state_id()
-            frames, _ = await select(self._relay.snapshot, Selection(filter, newest_first=True, limit=SAMPLES_MAX))
+            selection = Selection(filter, newest_first=True, limit=SAMPLES_MAX)
+            frames, _ = await select(self._relay.snapshot, selection, self._access.sees(actor))
             if not frames:
                 raise NotFound("no event of this name has state: nothing was inserted yet, or it is removed")
             older = await self._older(frames[0], versions - 1) if versions > 1 else []
             samples = chain((frame.record().data for frame in frames), older)
             return event_id, await asyncio.to_thread(_schema_json, title, samples, self._out_of_time())
 
-    async def declarations(self, client: str = "") -> tuple[EventId, bytes]:
-        """Returns TypeScript that declares the types of the latest records of all events, and the id as of which they
-        are the latest. It is made once for each id. Raises Unavailable."""
+    async def declarations(self, actor: Actor, client: str = "") -> tuple[EventId, bytes]:
+        """Returns TypeScript that declares the types of the latest records of all events that the actor may read, and
+        the id as of which they are the latest. For those who may read everything, it is made once for each id. Raises
+        Unavailable."""
         asked = self._state_id()
         async with self._turns.turn(client):
-            known = self._declarations
+            sees = self._access.sees(actor)
+            known = self._declarations if sees is None else None
             # While this caller waited, they may have been made for another one.
             if known is None or known[0].epoch != asked.epoch or known[0].position < asked.position:
                 event_id = self._state_id()
-                frames, _ = await select(self._relay.snapshot, Selection())
+                frames, _ = await select(self._relay.snapshot, Selection(), sees)
                 text = await asyncio.to_thread(declarations, frames, self._out_of_time())
-                known = self._declarations = event_id, text.encode()
+                known = event_id, text.encode()
+                if sees is None:
+                    self._declarations = known
             return known
 
     def _state_id(self) -> EventId:

@@ -1,0 +1,297 @@
+"""Who may read what, as of the relay's position, and which streams a record concerns because it changes rights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from broker.live.frames import Frame
+from broker.live.members import Members
+from broker.live.read_keys import ReadKey, ReadKeys
+from broker.live.reader import ClassTerms, ReaderClass, is_of_class
+from broker.live.snapshot import Sees
+from broker.names import RULES_EVENT, USER_EVENT, Filter
+from broker.rules.rights import Rights, Version, is_rights_event
+from broker.rules.rules import ANY, REST, Match, Operation, Rule, Rules
+from broker.rules.who import ADMIN, If, InRole, Named, Person
+from broker.users import Actor
+
+
+class Audience(NamedTuple):
+    """Who may read one frame, besides those who may read everything."""
+
+    classes: tuple[ClassTerms, ...]  # every reader that fits one of them
+    persons: tuple[tuple[ClassTerms, Collection[str]], ...]  # the users with one of these names, if they fit
+
+
+NO_AUDIENCE = Audience((), ())
+
+
+class Change(NamedTuple):
+    """Which streams a record concerns, because it changes rights."""
+
+    username: str | None = None  # only streams of this user; None: of everybody
+    user_id: str | None = None  # only streams of this user; None: of everybody
+    # Only streams that can show an event that one of these patterns (``Pattern.form``) matches; None: all of them.
+    forms: tuple[tuple[str, ...], ...] | None = None
+
+    def concerns(self, filter: Filter) -> bool:
+        if self.forms is None:
+            return True
+        return any(filter.everything or can_match(filter, form) for form in self.forms)
+
+
+class Access:
+    """Answers by the rules, by the states of the users, and by which events have state. All of it is as of the relay's
+    position, and the relay calls ``start`` and ``advance``.
+
+    Mutable state: the rights; the members of everything that rules ask about with ``if``; and the positions at which
+    the rights of readers have changed last."""
+
+    def __init__(self, rights: Rights) -> None:
+        self.rights = rights
+        self._latest: Mapping[str, Frame] = {}
+        self._members = Members(())
+        self._read_keys = ReadKeys(Rules())
+        self._read_roles: frozenset[str] = frozenset()  # those that some rule about reading names
+        self._authors = False  # whether some rule shows strangers who has inserted a record
+        self._rules_at = 0  # the position at which something changed for everybody
+        self._user_at: dict[str, int] = {}  # by the user's id: the position at which the user's roles changed
+
+    # The relay's part
+
+    def start(self, epoch: str, latest: Mapping[str, Frame], reserved: Iterable[Frame]) -> None:
+        """Takes over the state of the log. ``latest`` is the snapshot's, which changes with each record; ``reserved``
+        has the latest records of Broker's own events, in position order."""
+        self._latest = latest
+        self.rights.rules, self.rights.broken = None, ""
+        self.rights.users.clear()
+        self._rules_at, self._user_at = 0, {}
+        version = Version(epoch, 0)
+        for frame in reserved:
+            if is_rights_event(frame.event):
+                version = Version(epoch, frame.position)
+                self.rights.apply(frame.event, frame.data, version)
+                self._note(frame)
+        self.rights.version = version
+        self._rules_changed()
+
+    def is_change(self, frame: Frame, before: Frame | None) -> bool:
+        """Whether a record changes rights. ``before`` is the latest record of its event until now. If it does, the hub
+        writes all earlier frames, before ``advance`` is called."""
+        if frame.reserved:
+            return is_rights_event(frame.event)
+        if not self._members.asked or _holds(before) == _holds(frame):
+            return False
+        return bool(self._members.asking_about(frame.event))
+
+    def advance(self, frame: Frame) -> Change:
+        """Takes a record into account that changes rights. It is in the snapshot already. Returns which streams it
+        concerns."""
+        if frame.reserved:
+            return self._advance_rights(frame)
+        asked = self._members.asking_about(frame.event)
+        effect = self._members.put(asked, holds=_holds(frame), position=frame.position)
+        if effect.everybody:
+            self._rules_at = frame.position
+        return Change(username=None if effect.everybody else effect.username, forms=effect.forms)
+
+    def _advance_rights(self, frame: Frame) -> Change:
+        rights = self.rights
+        version = Version(frame.epoch, frame.position)
+        if frame.event == RULES_EVENT:
+            before = rights.rules
+            rights.apply(frame.event, frame.data, version)
+            self._rules_changed()
+            forms = None if rights.broken else _changed_forms(before, rights.rules)
+            if forms is None or forms:
+                self._rules_at = frame.position
+            return Change(forms=forms)
+        user_id = frame.event.removeprefix(USER_EVENT)
+        old = rights.state(user_id)
+        rights.apply(frame.event, frame.data, version)
+        if set(old.roles) == set(rights.state(user_id).roles) or rights.rules is None:
+            return Change(user_id=user_id, forms=())
+        self._note(frame)
+        return Change(user_id=user_id)
+
+    def _note(self, frame: Frame) -> None:
+        if frame.event == RULES_EVENT:
+            self._rules_at = frame.position
+        else:
+            self._user_at[frame.event.removeprefix(USER_EVENT)] = frame.position
+
+    def _rules_changed(self) -> None:
+        rules = self.rights.rules
+        terms = [] if rules is None else [(rule, term) for rule in rules.rules for term in rule.who("read").terms]
+        self._read_roles = frozenset(term.role for _, term in terms if isinstance(term, InRole))
+        self._read_keys = ReadKeys(rules or Rules())
+        self._authors = rules is not None and any(rule.author_public for rule in rules.rules)
+        self._members = Members([(rule.pattern.segments, term) for rule, term in terms if isinstance(term, If)])
+        if self._members.asked:
+            for name, frame in self._latest.items():
+                if asked := self._members.asking_about(name):
+                    effect = self._members.put(asked, holds=_holds(frame), position=frame.position)
+                    if effect.everybody:
+                        self._rules_at = max(self._rules_at, frame.position)
+
+    # Answers
+
+    def exists(self, event: str) -> bool:
+        """Whether an event has state, and is not ``false``. This is what ``if`` in a rule asks."""
+        return _holds(self._latest.get(event))
+
+    def person(self, actor: Actor) -> Person:
+        return self.rights.person(actor)
+
+    def allows(self, operation: Operation, event: str, actor: Actor) -> bool:
+        """Whether the actor has this right now. Without rules, everybody has every right. Only administrators have
+        rights to Broker's own events. Raises Unavailable."""
+        self.rights.check()
+        rules, person = self.rights.rules, self.person(actor)
+        if event[0] == "$":
+            return ADMIN in person.roles
+        return rules is None or rules.allows(operation, event, person, self.exists)
+
+    def sees(self, actor: Actor) -> Sees | None:
+        """Returns a function that says whether this reader may read an event, by the rights as of its call. Returns
+        None if the reader may read everything, now and whatever is inserted later, as long as the rights stay as they
+        are."""
+        if self.class_of(actor) is None:
+            return None
+        person, keys, exists = self.person(actor), self._read_keys, self.exists
+        decided: dict[ReadKey, bool] = {}
+
+        def sees(event: str) -> bool:
+            key = keys.of(event)
+            allowed = decided.get(key)
+            if allowed is None:
+                allowed = decided[key] = key.allows(person, exists)
+            return allowed
+
+        return sees
+
+    def class_of(self, actor: Actor) -> ReaderClass | None:
+        """Returns the class of a reader, or None if the reader may read everything."""
+        rules = self.rights.rules
+        if rules is None:
+            return None
+        name, roles = self.person(actor)
+        if ADMIN in roles:
+            return None
+        readers = ReaderClass(name is not None, roles & self._read_roles)
+        return None if _sees_everything(rules, readers) else readers
+
+    def view_of(self, actor: Actor) -> tuple[object, ...]:
+        """Returns what a response depends on besides the state, because of the rights of its reader. It is empty
+        without rules. A state of the past is shown by the rights of today, so the positions at which rights have
+        changed are a part of it."""
+        rules = self.rights.rules
+        if rules is None:
+            return ()
+        return (actor.username, sorted(self.person(actor).roles), self.rights.version.position, self.changed_at(actor))
+
+    def shows_author(self) -> Sees | None:
+        """Returns a function that says whether strangers see who has inserted the records of an event, or None if they
+        never do."""
+        return self._shows_author if self._authors else None
+
+    def _shows_author(self, event: str) -> bool:
+        match = None if self.rights.rules is None else self.rights.rules.find(event)
+        return match is not None and match.rule.author_public
+
+    def denied(self, filter: Filter, actor: Actor) -> list[str]:
+        """Returns the exact names of a filter that the reader may not read now, in order."""
+        sees = self.sees(actor)
+        return [] if sees is None else sorted(name for name in filter.names if not sees(name))
+
+    def changed_at(self, actor: Actor) -> int:
+        """Returns a position; what the reader may read has not changed since. A client with an older id starts with the
+        state as it is now."""
+        return max(self._rules_at, self._user_at.get(actor.user_id, 0), self._members.changed_at(actor.username))
+
+    def audience(self, event: str) -> Audience:
+        """Returns who may read an event, as of now."""
+        rules = self.rights.rules
+        match = None if rules is None else rules.find(event)
+        if match is None:
+            return NO_AUDIENCE
+        classes: list[ClassTerms] = []
+        persons: list[tuple[ClassTerms, Collection[str]]] = []
+        for terms in match.rule.who("read").alternatives:
+            named = {match.captures[term.capture] for term in terms if isinstance(term, Named)}
+            ifs = [term for term in terms if isinstance(term, If)]
+            if len(named) > 1 or not all(self.exists(_name(each, match)) for each in ifs if not each.about_me):
+                continue
+            lists: list[Collection[str]] = [named] if named else []
+            lists += [self._members.of(each.segments, match.captures) for each in ifs if each.about_me]
+            if not lists:
+                classes.append(ClassTerms.of(terms))
+                continue
+            fewest = min(lists, key=len)
+            if len(lists) > 1:
+                fewest = {name for name in fewest if all(name in each for each in lists)}
+            if fewest:
+                persons.append((ClassTerms.of(terms), fewest))
+        return Audience(tuple(classes), tuple(persons))
+
+
+def _name(term: If, match: Match) -> str:
+    return term.name("", match.captures) or ""
+
+
+def _holds(frame: Frame | None) -> bool:
+    return frame is not None and not frame.removal and not frame.is_false
+
+
+def _sees_everything(rules: Rules, readers: ReaderClass) -> bool:
+    return any(rule.pattern.segments == (REST,) for rule in rules.rules) and all(
+        _open_to(rule, readers) for rule in rules.rules
+    )
+
+
+def _open_to(rule: Rule, readers: ReaderClass) -> bool:
+    return any(
+        all(map(is_of_class, terms)) and ClassTerms.of(terms).fit(readers) for terms in rule.who("read").alternatives
+    )
+
+
+def _changed_forms(old: Rules | None, new: Rules | None) -> tuple[tuple[str, ...], ...] | None:
+    """Returns the forms of the patterns that match all names on whose reading the two decide differently. Returns None
+    if it may be any name."""
+    if old is None or new is None:
+        return None
+    one, other = _reads(old), _reads(new)
+    return tuple(form for form in one.keys() | other.keys() if one.get(form) != other.get(form))
+
+
+def _reads(rules: Rules) -> dict[tuple[str, ...], object]:
+    return {rule.pattern.form: (rule.pattern.segments, rule.who("read"), rule.author_public) for rule in rules.rules}
+
+
+def can_match(filter: Filter, form: tuple[str, ...]) -> bool:
+    """Whether some name that the filter matches may also match the pattern with this form."""
+    return any(_matches(name.split("/"), form) for name in filter.names) or any(
+        _may_begin(prefix.split("/"), form) for prefix in filter.prefixes
+    )
+
+
+def _matches(segments: list[str], form: tuple[str, ...]) -> bool:
+    if form[-1] == REST:
+        if len(segments) < len(form):
+            return False
+    elif len(segments) != len(form):
+        return False
+    return all(each in (ANY, REST, segment) for each, segment in zip(form, segments, strict=False))
+
+
+def _may_begin(prefix: list[str], form: tuple[str, ...]) -> bool:
+    """Whether a name that begins with the prefix, which ends in the middle of its last segment, may match the form."""
+    *whole, last = prefix
+    for at, segment in enumerate(whole):
+        if at < len(form) and form[at] == REST:
+            return True
+        if at >= len(form) or form[at] not in (ANY, segment):
+            return False
+    at = len(whole)
+    return at < len(form) and (form[at] in (ANY, REST) or form[at].startswith(last))
