@@ -10,11 +10,14 @@ import msgspec
 
 from broker import __version__
 from broker.records import TIMESTAMP_MAX, TIMESTAMP_MIN, RecordView
+from broker.rules.rules import OPERATIONS
 from broker.schema import SAMPLES_MAX
-from broker.users import PASSWORD_CHARACTERS_MIN, UserView
-from broker.web.accounts import LoginBody, LoginView, SignUpView, UserBody
+from broker.users import PASSWORD_CHARACTERS_MIN, OwnView
+from broker.web.accounts import LoginBody, LoginView, PasswordBody, SignUpView, UserBody
 from broker.web.insert import CancelBody, InsertBody
+from broker.web.rights import CheckBody, CheckView
 from broker.web.stream import StreamBody
+from broker.web.users import AccountView, AdminBody, CodeView, RolesBody
 
 
 class Problem(msgspec.Struct):
@@ -26,6 +29,21 @@ class Problem(msgspec.Struct):
     detail: str
     index: int | msgspec.UnsetType = msgspec.UNSET
     latest: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    allowed: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Rights(msgspec.Struct):
+    """What the caller may do with an event."""
+
+    read: bool
+    insert: bool
+    remove: bool
+    cancel: bool | str
+    log: bool
+
+
+class Nothing(msgspec.Struct):
+    """An empty object."""
 
 
 class Receipt(msgspec.Struct):
@@ -36,8 +54,8 @@ class Receipt(msgspec.Struct):
 
 
 _TYPES = (
-    InsertBody, CancelBody, LoginBody, UserBody, StreamBody, RecordView, Receipt, UserView, SignUpView, LoginView,
-    Problem,
+    InsertBody, CancelBody, LoginBody, UserBody, StreamBody, RecordView, Receipt, OwnView, SignUpView, LoginView,
+    Problem, PasswordBody, RolesBody, AdminBody, CheckBody, CheckView, CodeView, AccountView, Rights, Nothing,
 )  # fmt: skip
 _UUID_PATTERN = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 _UUID = {"type": "string", "pattern": f"^{_UUID_PATTERN}$"}
@@ -59,6 +77,7 @@ _STREAM = {
     "frames": "`record`: each record comes whole, as a message without a name",
     "heartbeat": "`event`: heartbeats come as `$heartbeat`",
     "pending": "`yes`: `$pending` comes when the list of pending records may have changed; this needs a token",
+    "user": "the name of the token's user: 401 if there is no token, or another user's",
 }
 _OPTIONAL: list[dict[str, list[str]]] = [{}, {"bearer": []}]  # with a token, record frames name their users
 
@@ -116,11 +135,12 @@ def _schemas() -> dict[str, Any]:
     record["uuid"] = _UUID
     for name in ("timestamp", "inserted_at"):
         record[name] = _SECONDS
-    for name in ("until", "ends", "data", "user"):
+    for name in ("until", "ends", "data", "user", "reason"):
         schemas["RecordView"]["required"].remove(name)
     record["published_at"] = {"type": ["number", "null"], "description": "epoch seconds"}
     record["data"] = {"description": "as it was sent; not there if `data=no` was asked for"}
-    record["user"] |= {"description": "who inserted it; for readers with a token"}
+    record["user"] |= {"description": "who inserted it; null for a stranger; for readers with a token"}
+    record["reason"] |= {"description": "why the server has cancelled it when its time came, if it has"}
     record["until"] = _SECONDS | {"description": "epoch seconds; when this version ends, if it does"}
     record["ends"] = _UUID | {"description": "the version that this record ends, because its time `until` has come"}
     for each in (user, schemas["LoginBody"]["properties"]):
@@ -146,7 +166,16 @@ def _schemas() -> dict[str, Any]:
     schemas["RecordView"]["description"] = "One version of an event, as the log holds it."
     schemas["LoginView"]["description"] = "A token that was just made."
     schemas["SignUpView"]["description"] = "A user that was just created, with a token."
-    for name in ("UserView", "SignUpView"):
+    schemas["OwnView"]["description"] = "One's own account."
+    schemas["PasswordBody"]["properties"]["password"] |= {"format": "password", "minLength": PASSWORD_CHARACTERS_MIN}
+    schemas["PasswordBody"]["properties"]["old"] |= {"description": "the old password, with the token"}
+    schemas["PasswordBody"]["properties"]["code"] |= {"description": "of an administrator, with `username`"}
+    schemas["CheckBody"]["properties"]["event"] = _EVENT
+    schemas["CheckBody"]["properties"]["operation"] = {"enum": list(OPERATIONS)}
+    schemas["CheckBody"]["properties"]["who"] |= {"description": "a user name, or `public`"}
+    schemas["CodeView"]["properties"]["expires_at"] = _SECONDS
+    schemas["Problem"]["properties"]["allowed"] |= {"description": "of a 429: how many of the batch would pass now"}
+    for name in ("OwnView", "AccountView", "SignUpView"):
         schemas[name]["properties"]["info"] = {"description": "as it was sent"}
     for name in ("SignUpView", "LoginView"):
         schemas[name]["properties"]["expires_at"] = {"type": "integer", "description": "epoch seconds, of the token"}
@@ -187,7 +216,7 @@ def _paths() -> dict[str, Any]:
             _parameter("after", "query", _UUID, "the page starts behind this record"),
             _parameter("order", "query", {"enum": ["asc", "desc"]}, "oldest or newest first"),
         ],
-        "responses": _answers('the log; `Link: <…>; rel="next"` where a page follows', records, 400, 401, 503),
+        "responses": _answers('the log; `Link: <…>; rel="next"` where a page follows', records, 400, 401, 403, 503),
         "security": [{"bearer": []}],
     }
     pending = {
@@ -229,7 +258,7 @@ def _paths() -> dict[str, Any]:
             known,
         ],
         "responses": _answers(
-            "the schema", {"application/schema+json": {"schema": {"type": "object"}}}, 400, 401, 404, 503
+            "the schema", {"application/schema+json": {"schema": {"type": "object"}}}, 400, 401, 403, 404, 503
         ) | unchanged,
     }  # fmt: skip
     types = {
@@ -238,17 +267,107 @@ def _paths() -> dict[str, Any]:
         "responses": _answers("the declarations", {"text/plain": {"schema": {"type": "string"}}}, 401, 503) | unchanged,
     }
     cancel = _call("cancels a pending record; again is fine", "RecordView", 400, 401, 404, 409, 503, parameters=[uuid])
+    users = {"application/json": {"schema": {"type": "array", "items": _ref("AccountView")}}}
+    user_id = _parameter("id", "path", {"type": "string", "pattern": "^[0-9a-f-]+$"}, "the user's id")
+
+    def administer(summary: str, answer: str) -> dict[str, Any]:
+        return _call(f"{summary}, for administrators", answer, 401, 403, 404, 503, parameters=[user_id])
+
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     last_event_id = _parameter(
         "Last-Event-ID", "header", {"type": "string"}, "resume after it; EventSource sends it when it reconnects"
     )
     return {
         "/users": {
+            "get": {
+                "summary": "users by name, for administrators",
+                "parameters": [
+                    _parameter("name", "query", {"type": "string"}, "only the user with this name"),
+                    limit,
+                    _parameter("after", "query", {"type": "string"}, "only names after this one"),
+                ],
+                "responses": _answers("the users", users, 400, 401, 403, 404, 503),
+                "security": [{"bearer": []}],
+            },
             "post": _call(
                 "creates a user", "SignUpView", 400, 403, 409, 413, 415, 429, 503, body="UserBody", created=True
+            ),
+        },
+        "/users/me": {"get": _call("the caller", "OwnView", 401, 404, 503)},
+        "/users/me/password": {
+            "post": _call(
+                "another password, with the old one or a code; ends all sessions",
+                "LoginView",
+                400,
+                401,
+                403,
+                404,
+                409,
+                413,
+                415,
+                429,
+                503,
+                body="PasswordBody",
+            )
+            | {"security": _OPTIONAL}
+        },
+        "/users/{id}/roles": {
+            "post": _call(
+                "gives a user these roles, for administrators",
+                "AccountView",
+                400,
+                401,
+                403,
+                404,
+                413,
+                415,
+                503,
+                body="RolesBody",
+                secured=True,
+                parameters=[user_id],
             )
         },
-        "/users/me": {"get": _call("the caller", "UserView", 401, 503)},
+        "/users/{id}/disable": {"post": administer("ends a user's sessions, and keeps the user out", "AccountView")},
+        "/users/{id}/enable": {"post": administer("lets a user in again", "AccountView")},
+        "/users/{id}/reset": {"post": administer("a code with which a user sets a new password", "CodeView")},
+        "/admin": {
+            "post": _call(
+                "makes the caller the first administrator",
+                "AccountView",
+                400,
+                401,
+                403,
+                404,
+                413,
+                415,
+                503,
+                body="AdminBody",
+            )
+        },
+        "/logout": {"post": _call("ends the session of this token", "Nothing", 401, 404, 503)},
+        "/rights": {
+            "get": {
+                "summary": "what the caller may do with an event",
+                "parameters": [_parameter("event", "query", _EVENT, "the event's name") | {"required": True}],
+                "responses": _answers("the rights", {"application/json": {"schema": _ref("Rights")}}, 400, 401, 503),
+                "security": _OPTIONAL,
+            }
+        },
+        "/rules/check": {
+            "post": _call(
+                "what somebody may do, and which rule decides, for administrators",
+                "CheckView",
+                400,
+                401,
+                403,
+                404,
+                413,
+                415,
+                503,
+                body="CheckBody",
+                secured=True,
+            )
+        },
         "/login": {"post": _call("a token", "LoginView", 400, 401, 413, 415, 429, 503, body="LoginBody", public=True)},
         "/token": {"post": _call("another token, in place of one that has not expired", "LoginView", 401, 503)},
         "/insert": {
@@ -257,6 +376,7 @@ def _paths() -> dict[str, Any]:
                 "RecordView",
                 400,
                 401,
+                403,
                 404,
                 409,
                 412,
@@ -282,16 +402,17 @@ def _paths() -> dict[str, Any]:
                     _parameter("frames", "query", {"enum": ["record"]}, _STREAM["frames"]),
                     _parameter("heartbeat", "query", {"enum": ["event"]}, _STREAM["heartbeat"]),
                     _parameter("pending", "query", {"enum": ["yes"]}, _STREAM["pending"]),
+                    _parameter("user", "query", {"type": "string"}, _STREAM["user"]),
                     last_event_id,
                 ],
-                "responses": _answers("the stream", stream, 400, 401),
+                "responses": _answers("the stream", stream, 400, 401, 403),
                 "security": _OPTIONAL,
             },
             "post": {
                 "summary": "the same stream, with the parameters as JSON: for clients with many names",
                 "parameters": [last_event_id],
                 "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("StreamBody")}}},
-                "responses": _answers("the stream", stream, 400, 401, 413, 415, 503),
+                "responses": _answers("the stream", stream, 400, 401, 403, 413, 415, 503),
                 "security": _OPTIONAL,
             },
         },

@@ -18,6 +18,7 @@ from broker import Settings, broker_run, create_app
 from broker.errors import SettingsError
 from broker.names import check_name
 from broker.records import NewRecord, make_uuid
+from broker.users import OPERATOR
 from broker.web.app import App
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ class Stream:
         self.left = asyncio.Event()
         scope: Scope = {
             "type": "http", "http_version": "1.1", "method": "GET", "path": "/events", "raw_path": b"/events",
-            "query_string": f"event={event}".encode(), "headers": [], "root_path": "",
+            "query_string": f"event={event}".encode(), "headers": [], "root_path": "", "client": ("127.0.0.1", 1),
         }  # fmt: skip
         self.task = asyncio.ensure_future(app(scope, self._receive, self._send))
 
@@ -76,7 +77,7 @@ async def _running(folder: Path, **settings: Any) -> AsyncIterator[App]:
 
 
 async def _insert(app: App, event: str, data: bytes) -> None:
-    await app.broker.insert([NewRecord(make_uuid(0), check_name(event), data, "ada")])
+    await app.broker.insert([NewRecord(make_uuid(0), check_name(event), data, "ada")], OPERATOR)
 
 
 class TestWithoutHandover:

@@ -128,6 +128,8 @@ BAD: dict[str, str] = {
     "host": "http://x", "port": "x", "data": "mysql://x/y", "database": "mysql://x/y", "workers": "2", "origin": "x",
     "allow_header": "a b", "tls_certificate": "x", "tls_key": "x", "token_secret": "short", "metrics_token": "a\nb",
     "trusted_proxies": "x", "signup": "x", "events_public": "x", "static": "mysql://x/y",
+    "rules": "mysql://x/y", "rules_over_http": "x", "rules_may_widen": "x",
+    "open": "x",
 } | {each.name: "often" for each in TABLE if each.metadata["unit"] == "rates"}  # fmt: skip
 
 

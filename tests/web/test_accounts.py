@@ -85,7 +85,7 @@ def test_a_sign_up_is_a_login(nobody: httpx.Client) -> None:
     answer = _sign_up(nobody).json()
     _check_login(answer, answer["username"])
     me = nobody.get("/users/me", headers={"Authorization": f"Bearer {answer['jwt']}"})
-    assert me.json() == {name: answer[name] for name in ("id", "username", "info")}
+    assert me.json() == {name: answer[name] for name in ("id", "username", "info")} | {"roles": []}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_info_is_any_json_and_kept_as_sent(nobody: httpx.Client, server: ServerP
     user, separator, login = answer.text.partition(f'"info":{info},"jwt":')
     assert (separator, login.count(",")) == (f'"info":{info},"jwt":', 2)
     with server.client(name) as client:
-        assert client.get("/users/me").text == f'{user}"info":{info}}}\n'
+        assert client.get("/users/me").text == f'{user}"info":{info},"roles":[]}}\n'
 
 
 def test_without_info_it_is_null(nobody: httpx.Client) -> None:
@@ -213,10 +213,10 @@ def test_a_login_answers_a_token_for_the_caller(nobody: httpx.Client) -> None:
     assert list(answer.json()) == ["jwt", "username", "expires_at", "time"]
     assert answer.headers["cache-control"] == "no-store"
     claims = _check_login(answer.json(), name)
-    assert claims.keys() == {"sub", "username", "gen", "iat", "exp", "auth_time", "jti"}
+    assert claims.keys() == {"sub", "username", "gen", "iat", "exp", "auth_time", "jti", "sid"}
     assert claims["sub"] == user["id"]
     me = nobody.get("/users/me", headers={"Authorization": f"bEARER {answer.json()['jwt']}"})
-    assert me.json() == {each: user[each] for each in ("id", "username", "info")}
+    assert me.json() == {each: user[each] for each in ("id", "username", "info")} | {"roles": []}
     assert me.headers["cache-control"] == "no-store"
 
 

@@ -220,7 +220,7 @@ def test_any_names_and_data_give_a_file_that_compiles_and_the_data_have_its_type
             ]
     (tmp_path / "types.d.ts").write_text(types)
     (tmp_path / "use.ts").write_text("\n".join(uses))
-    assert len(uses) > 500
+    assert len(uses) > 100  # how many there are is random, mostly about 600
     said = compiled(tmp_path, "types.d.ts", "use.ts")
     assert said == "", [uses[int(line) - 1] for line in re.findall(r"^use\.ts\((\d+),", said, re.MULTILINE)[:1]]
 

@@ -19,7 +19,7 @@ HOSTS = ["127.0.0.1", "[::1]"]
 @pytest.fixture(scope="module")
 def dual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     data = tmp_path_factory.mktemp("dual")
-    with ServerProcess(data, "--host", "::", signups_per_address=f"{ALLOWED}/hour") as server:
+    with ServerProcess(data, "--open", "--host", "::", signups_per_address=f"{ALLOWED}/hour") as server:
         yield server
 
 
@@ -47,7 +47,7 @@ def sign_ups(server: ServerProcess, forwarded: list[str]) -> list[int]:
     ],
 )
 def test_a_visitor_behind_a_proxy_is_one_however_the_address_is_written(tmp_path: Path, spellings: list[str]) -> None:
-    with ServerProcess(tmp_path, "--host", "::", signups_per_address=f"{ALLOWED}/hour") as server:
+    with ServerProcess(tmp_path, "--open", "--host", "::", signups_per_address=f"{ALLOWED}/hour") as server:
         asked = (spellings * (2 * ALLOWED))[: 2 * ALLOWED]
         assert sign_ups(server, asked) == [201] * ALLOWED + [429] * ALLOWED
 
@@ -63,14 +63,18 @@ def test_metrics_are_for_this_machine_over_either_family_and_not_for_who_comes_b
 
 @pytest.mark.parametrize("trusted", ["127.0.0.1", "::ffff:127.0.0.1", "127.0.0.0/8", "::ffff:7f00:0/104"])
 def test_a_trusted_proxy_is_trusted_however_its_address_is_written(tmp_path: Path, trusted: str) -> None:
-    with ServerProcess(tmp_path, "--host", "::", trusted_proxies=trusted, connections_per_address_max=3) as server:
+    with ServerProcess(
+        tmp_path, "--open", "--host", "::", trusted_proxies=trusted, connections_per_address_max=3
+    ) as server:
         assert connections(server, "127.0.0.1", 6) == 6
         assert connections(server, "::1", 6) == 3
         assert connections(server, "127.0.0.1", 6) == 6
 
 
 def test_who_is_not_trusted_is_counted_over_either_family(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, "--host", "::", trusted_proxies="192.0.2.1", connections_per_address_max=3) as server:
+    with ServerProcess(
+        tmp_path, "--open", "--host", "::", trusted_proxies="192.0.2.1", connections_per_address_max=3
+    ) as server:
         assert connections(server, "127.0.0.1", 6) == 3
         assert connections(server, "::1", 6) == 3
 

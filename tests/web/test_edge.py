@@ -281,7 +281,7 @@ def test_a_request_to_a_proxy_is_told_that_this_is_none(server: ServerProcess) -
 
 
 def test_each_address_has_its_share_of_connections(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, connections_per_address_max=3, trusted_proxies="") as server:
+    with ServerProcess(tmp_path, "--open", connections_per_address_max=3, trusted_proxies="") as server:
         with connection(server), connection(server), connection(server):
             wait_for(lambda: not _healthy(server))
             # Another address of the loopback interface.
@@ -299,7 +299,7 @@ def test_each_address_has_its_share_of_streams_and_a_refusal_is_not_final(tmp_pa
             wait_for(lambda: again.frames or again.ended)
             return bool(again.frames)
 
-    with ServerProcess(tmp_path, subscribers_per_address_max=2) as server:
+    with ServerProcess(tmp_path, "--open", subscribers_per_address_max=2) as server:
         with streaming(server, headers=behind_proxy) as first, streaming(server, headers=behind_proxy) as second:
             first.wait("$ready")
             second.wait("$ready")
@@ -310,7 +310,7 @@ def test_each_address_has_its_share_of_streams_and_a_refusal_is_not_final(tmp_pa
 
 
 def test_a_forwarded_address_of_a_stranger_is_not_believed(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path, subscribers_per_address_max=1, trusted_proxies="10.0.0.1")
+    server = ServerProcess(tmp_path, "--open", subscribers_per_address_max=1, trusted_proxies="10.0.0.1")
     with server, streaming(server) as first:
         first.wait("$ready")
         with streaming(server, headers="X-Forwarded-For: 203.0.113.7\r\n") as refused:

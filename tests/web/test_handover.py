@@ -21,6 +21,7 @@ import trustme
 
 from broker.live.subscriber import Subscriber
 from broker.records import NewRecord, make_uuid
+from broker.users import OPERATOR
 from tests.support.servers import ServerProcess, StreamReader, open_stream, wait_for
 from tests.support.threads import LOOPS, ThreadServer, serving
 
@@ -130,7 +131,7 @@ def test_a_transport_that_closes_during_fan_out_does_not_cut_the_others_short(he
         subscribers = list(here.broker.hub.subscribers)
         for subscriber in subscribers[::3]:
             subscriber.transport.abort()  # still a member: connection_lost comes later
-        await here.broker.insert([NewRecord(make_uuid(1), "e", b"1", "ada")])
+        await here.broker.insert([NewRecord(make_uuid(1), "e", b"1", "ada")], OPERATOR)
 
     here.call(close_some_and_publish())
     here.publish("2")

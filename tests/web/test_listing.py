@@ -16,6 +16,7 @@ import pytest
 from broker import Broker, Settings
 from broker.errors import Unavailable
 from broker.records import NewRecord, make_uuid
+from broker.users import OPERATOR
 from broker.web.app import App
 from tests.support.answers import exchange, follow, insert, problem, request_head
 from tests.support.operators import tamper
@@ -280,7 +281,7 @@ def test_one_client_cannot_take_the_state_from_the_others(tmp_path: Path) -> Non
     so the addresses of the header count."""
     ours, theirs = {"X-Forwarded-For": "203.0.113.7"}, {"X-Forwarded-For": "203.0.113.8"}
     with (
-        ServerProcess(tmp_path, snapshot_responses_max=8) as server,
+        ServerProcess(tmp_path, "--open", snapshot_responses_max=8) as server,
         server.client("ada") as ada,
         ExitStack() as readers,
     ):
@@ -320,7 +321,7 @@ async def test_an_answer_from_memory_needs_no_store(tmp_path: Path) -> None:
     """Neither the state nor a 304 is read from the database, which is closed here."""
     broker = Broker(Settings(data=tmp_path))
     async with broker.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(App(broker))) as client:
-        await broker.insert([NewRecord(make_uuid(1), "e", b"1", "ada")])
+        await broker.insert([NewRecord(make_uuid(1), "e", b"1", "ada")], OPERATOR)
         await broker.store.stop()
         with pytest.raises(Unavailable):
             await broker.store.head()

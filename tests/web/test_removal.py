@@ -10,6 +10,7 @@ import pytest
 
 from broker import Broker, Settings
 from broker.records import NewRecord, make_uuid
+from broker.users import OPERATOR
 from broker.web.app import App
 from tests.support.asgi import AsgiStream
 from tests.support.servers import BOUND_S, Frame, ServerProcess, streaming
@@ -32,7 +33,7 @@ def state_of(frames: list[Frame], state: dict[str, object] | None = None) -> dic
 
 async def put(broker: Broker, event: str, data: object) -> str:
     """Returns the id."""
-    ((record, _),) = await broker.insert([NewRecord(make_uuid(1), event, json.dumps(data).encode(), "ada")])
+    ((record, _),) = await broker.insert([NewRecord(make_uuid(1), event, json.dumps(data).encode(), "ada")], OPERATOR)
     assert record.id is not None
     return record.id
 

@@ -19,6 +19,7 @@ from broker import Broker, Settings
 from broker.errors import NotFound, Unavailable
 from broker.names import Filter
 from broker.records import NewRecord, make_uuid
+from broker.users import OPERATOR
 from broker.web.schema import Types
 from tests.support.answers import exchange, insert, problem, request_head
 from tests.support.documents import HTTP, blocks
@@ -279,16 +280,16 @@ async def test_the_use_cases_return_the_id_of_the_state(tmp_path: Path) -> None:
     broker = Broker(Settings(data=tmp_path))
     async with broker.lifespan():
         with pytest.raises(NotFound):
-            await broker.types.schema(Filter.parse(["a"], 1), "a")
-        assert (await broker.types.declarations())[0] == broker.state_id()
+            await broker.types.schema(Filter.parse(["a"], 1), "a", OPERATOR)
+        assert (await broker.types.declarations(OPERATOR))[0] == broker.state_id()
         for data in (b"1", b'"x"'):
-            await broker.insert([NewRecord(make_uuid(1), "a", data, "ada")])
-        event_id, found = await broker.types.schema(Filter.parse(["a"], 1), "a", 2)
+            await broker.insert([NewRecord(make_uuid(1), "a", data, "ada")], OPERATOR)
+        event_id, found = await broker.types.schema(Filter.parse(["a"], 1), "a", OPERATOR, 2)
         assert event_id == broker.state_id()
         assert json.loads(found) == {"$schema": DIALECT, "title": "a", "type": ["integer", "string"]}
     with pytest.raises(Unavailable):
-        await broker.types.schema(Filter.parse(["a"], 1), "a", 2)
-    found = (await broker.types.schema(Filter.parse(["a"], 1), "a"))[1]
+        await broker.types.schema(Filter.parse(["a"], 1), "a", OPERATOR, 2)
+    found = (await broker.types.schema(Filter.parse(["a"], 1), "a", OPERATOR))[1]
     assert json.loads(found) == {"$schema": DIALECT, "title": "a"}  # it stops at once
 
 
@@ -296,12 +297,12 @@ async def test_the_use_cases_return_the_id_of_the_state(tmp_path: Path) -> None:
 async def test_callers_are_refused_when_too_many_wait(tmp_path: Path) -> None:
     broker = Broker(Settings(data=tmp_path, long_requests_max=8))
     async with broker.lifespan():
-        await broker.insert([NewRecord(make_uuid(1), "a", b"1", "ada")])
+        await broker.insert([NewRecord(make_uuid(1), "a", b"1", "ada")], OPERATOR)
         clients = ["192.0.2.1"] * 6 + ["192.0.2.2"] * 6
-        asked = [broker.types.schema(Filter.parse(["a"], 1), "a", client=client) for client in clients]
+        asked = [broker.types.schema(Filter.parse(["a"], 1), "a", OPERATOR, client=client) for client in clients]
         found = await asyncio.gather(*asked, return_exceptions=True)
         assert [isinstance(each, Unavailable) for each in found] == 2 * ([False] * 4 + [True] * 2)
-        asked = [broker.types.schema(Filter.parse(["a"], 1), "a") for _ in range(10)]
+        asked = [broker.types.schema(Filter.parse(["a"], 1), "a", OPERATOR) for _ in range(10)]
         found = await asyncio.gather(*asked, return_exceptions=True)
         assert [isinstance(each, Unavailable) for each in found] == [False] * 8 + [True] * 2
 
@@ -315,9 +316,9 @@ async def test_the_schema_of_large_samples_that_differ_much_is_bounded(tmp_path:
             data: dict[str, Any] = {"zz": "s", "k": {f"x{n}_{at}": [] for at in range(400)}}
             for _ in range(27):
                 data = {"a": data}
-            await broker.insert([NewRecord(make_uuid(1), f"p/{n}", json.dumps(data).encode(), "ada")])
+            await broker.insert([NewRecord(make_uuid(1), f"p/{n}", json.dumps(data).encode(), "ada")], OPERATOR)
         began = time.monotonic()
-        _, found = await broker.types.schema(Filter.parse(["p/*"], 1), "p/*")
+        _, found = await broker.types.schema(Filter.parse(["p/*"], 1), "p/*", OPERATOR)
         print(f"{len(found)} bytes in {time.monotonic() - began:.2f} s")
         assert len(found) < 1_000_000
 
@@ -334,7 +335,7 @@ async def test_a_client_that_does_not_read_is_given_up(tmp_path: Path) -> None:
 
     async with broker.lifespan():
         data = json.dumps({f"field number {n}": [[], n, "x"][n % 3] for n in range(400)}).encode()
-        await broker.insert([NewRecord(make_uuid(1), f"event {n}", data, "ada") for n in range(20)])
+        await broker.insert([NewRecord(make_uuid(1), f"event {n}", data, "ada") for n in range(20)], OPERATOR)
         with pytest.raises(Unavailable, match="does not read"):
             await Types(broker).declarations({"headers": []}, receive, send)
     assert [message["type"] for message in sent] == ["http.response.start"] + ["http.response.body"] * 2

@@ -21,6 +21,7 @@ RIGHT = "correct horse"
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     with ServerProcess(
         tmp_path,
+        "--open",
         signups_per_address="4/hour",
         login_attempts_per_user="3/minute",
         login_attempts_per_name="5/hour",

@@ -10,12 +10,13 @@ import jwt
 from jwt.types import Options
 
 from broker.errors import Unauthorized
-from broker.users import User
+from broker.users import Actor, User
 
 _VERIFIED_MAX = 10_000  # tokens whose signature was verified and is remembered; verifying takes some 20 µs
 _TOKEN_CHARACTERS_MAX = 4_096  # Broker's own tokens have some 300
 
-# Times are checked by ``verify``, which uses the server's clock. ``auth_time`` is missing in older tokens.
+# Times are checked by ``verify``, which uses the server's clock. ``auth_time`` and
+# ``sid`` are missing in older tokens.
 _OPTIONS: Options = {
     "require": ["sub", "username", "gen", "iat", "exp", "jti"],
     "verify_exp": False, "verify_iat": False, "verify_nbf": False,
@@ -23,13 +24,12 @@ _OPTIONS: Options = {
 
 
 class Claims(NamedTuple):
-    """The claims of a token whose signature is valid."""
+    """The claims of a token whose signature is valid. Times are in seconds since the epoch."""
 
-    user_id: str
-    username: str
-    gen: int
-    expires: int  # seconds since the epoch
-    login_s: int  # when the user logged in, in seconds since the epoch; a renewal does not change it
+    actor: Actor
+    expires_s: int
+    login_s: int  # when the user logged in; a renewal does not change it
+    not_before_s: int
 
 
 class Tokens:
@@ -44,9 +44,9 @@ class Tokens:
         self._session_max_s = session_max_s
         self._verified = lru_cache(_VERIFIED_MAX)(self._decode)  # it does not remember what raises an error
 
-    def make(self, user: User, now_s: int, login_s: int) -> tuple[str, int]:
-        """Returns a token of the session that began with a login at ``login_s``, and when it expires. All times are in
-        seconds since the epoch.
+    def make(self, user: User, now_s: int, login_s: int, session: str) -> tuple[str, int]:
+        """Returns a token of the session with this id, which began with a login at ``login_s``, and when it expires.
+        All times are in seconds since the epoch.
 
         Raises Unauthorized if the session is over."""
         expires = min(now_s + self._ttl_s, login_s + self._session_max_s)
@@ -58,11 +58,12 @@ class Tokens:
         claims = {
             "sub": user.id,
             "username": user.username,
-            "gen": user.gen,
+            "gen": user.state.gen,
             "iat": now_s,
             "exp": expires,
             "auth_time": login_s,  # named as in OpenID Connect Core 1.0, section 2
             "jti": secrets.token_hex(8),
+            "sid": session,  # named as in OpenID Connect Front-Channel Logout 1.0
         }
         return jwt.encode(claims, self._secret, algorithm="HS256"), expires
 
@@ -70,7 +71,9 @@ class Tokens:
         """Raises Unauthorized. Expiry has a message of its own, because a page reacts to it. All other failures share
         one, so that an attacker learns nothing."""
         claims = self._verified(token)
-        if claims.expires <= now_s:
+        if claims.not_before_s > now_s:
+            raise Unauthorized("the token is not valid; log in again")
+        if claims.expires_s <= now_s:
             raise Unauthorized("the token has expired; log in again")
         return claims
 
@@ -79,13 +82,9 @@ class Tokens:
             raise Unauthorized("the token is not valid; log in again")
         try:
             claims = jwt.decode(token, self._secret, algorithms=["HS256"], options=_OPTIONS)
-            return Claims(
-                str(claims["sub"]),
-                str(claims["username"]),
-                int(claims["gen"]),
-                int(claims["exp"]),
-                # Tokens of older versions have no ``auth_time``. Each of them was made by a login.
-                int(claims.get("auth_time", claims["iat"])),
-            )
+            actor = Actor(str(claims["sub"]), str(claims["username"]), int(claims["gen"]), str(claims.get("sid", "")))
+            # Tokens of older versions have no ``auth_time``. Each of them was made by a login.
+            login_s = int(claims.get("auth_time", claims["iat"]))
+            return Claims(actor, int(claims["exp"]), login_s, int(claims.get("nbf", 0)))
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
             raise Unauthorized("the token is not valid; log in again") from None

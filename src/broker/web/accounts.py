@@ -1,4 +1,4 @@
-"""``POST /users``, ``POST /login``, ``POST /token`` and ``GET /users/me``."""
+"""The endpoints of one's own account: sign-up, login, renewal, logout, password, and ``GET /users/me``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from broker import raw_json
-from broker.accounts.accounts import Login
+from broker.accounts.accounts import Credential, Login
 from broker.broker import Broker
+from broker.errors import BadRequest, NotFound, Unauthorized
 from broker.records import seconds
-from broker.users import encode_user
-from broker.web.requests import NO_STORE, Bodies, address, bearer_token, caller, respond_json
+from broker.rules.who import ADMIN
+from broker.users import Actor, User, encode_user
+from broker.web.requests import (
+    NO_STORE,
+    Bodies,
+    address,
+    bearer_token,
+    caller,
+    header,
+    is_operator,
+    respond_json,
+)
 
 
 class UserBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,6 +37,15 @@ class LoginBody(msgspec.Struct, forbid_unknown_fields=True):
 
     username: str
     password: str
+
+
+class PasswordBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A new password: with the old one and a token, or with the user name and a code."""
+
+    password: str
+    old: str | None = None
+    username: str | None = None
+    code: str | None = None
 
 
 class LoginView(msgspec.Struct):
@@ -50,6 +70,7 @@ class SignUpView(msgspec.Struct):
 
 _user_decoder = msgspec.json.Decoder(UserBody)
 _login_decoder = msgspec.json.Decoder(LoginBody)
+_password_decoder = msgspec.json.Decoder(PasswordBody)
 
 
 class Accounts:
@@ -62,12 +83,24 @@ class Accounts:
     async def sign_up(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, compact = raw_json.decode(_user_decoder, await self._bodies.read_json(scope, receive))
         info = compact(bytes(body.info))
-        login = await self._broker.accounts.sign_up(body.username, body.password, info, address(scope))
+        accounts, invited = self._broker.accounts, await self._is_by_administrator(scope)
+        login = await accounts.sign_up(body.username, body.password, info, address(scope), invited=invited)
         user = login.user
         view = SignUpView(
             user.id, user.username, msgspec.Raw(user.info), login.token, login.expires_s, seconds(login.now_us)
         )
         await respond_json(send, 201, msgspec.json.encode(view), headers=NO_STORE)
+
+    async def _is_by_administrator(self, scope: Scope) -> bool:
+        """Whether an administrator or the operator creates a user. Other tokens make no difference: a page may send the
+        one that it has, and it may be too old."""
+        if header(scope, b"authorization") is None and not is_operator(scope):
+            return False
+        try:
+            credential = await caller(scope, self._broker)
+        except Unauthorized:
+            return False
+        return ADMIN in self._broker.access.person(credential.actor).roles
 
     async def log_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, _ = raw_json.decode(_login_decoder, await self._bodies.read_json(scope, receive))
@@ -78,8 +111,43 @@ class Accounts:
         login = await self._broker.accounts.renew(bearer_token(scope))
         await respond_json(send, 200, _encode_login(login), headers=NO_STORE)
 
+    async def log_out(self, scope: Scope, receive: Receive, send: Send) -> None:
+        credential = await caller(scope, self._broker)
+        own_account(credential)
+        await self._broker.accounts.log_out(credential)
+        await respond_json(send, 200, b"{}", headers=NO_STORE)
+
+    async def change_password(self, scope: Scope, receive: Receive, send: Send) -> None:
+        accounts = self._broker.accounts
+        # A token, if one was sent, is judged before the body is read.
+        credential = None
+        if header(scope, b"authorization") is not None:
+            credential = await caller(scope, self._broker)
+        body, _ = raw_json.decode(_password_decoder, await self._bodies.read_json(scope, receive))
+        if body.code is not None and body.username is not None and body.old is None:
+            login = await accounts.reset_password(body.username, body.code, body.password, address(scope))
+        elif body.old is not None and body.code is None and body.username is None:
+            credential = credential or await caller(scope, self._broker)
+            own_account(credential)
+            login = await accounts.change_password(credential, body.old, body.password, address(scope))
+        else:
+            raise BadRequest(
+                "password: send the old password as old, with your token; or username and code, if an administrator "
+                "has given you a code"
+            )
+        await respond_json(send, 200, _encode_login(login), headers=NO_STORE)
+
     async def me(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await respond_json(send, 200, encode_user(await caller(scope, self._broker)), headers=NO_STORE)
+        user = own_account(await caller(scope, self._broker))
+        roles = self._broker.access.person(Actor(user.id, user.username)).roles
+        await respond_json(send, 200, encode_user(user, roles), headers=NO_STORE)
+
+
+def own_account(credential: Credential) -> User:
+    """Returns the user who makes the request. Raises NotFound for the operator, who has no account."""
+    if credential.user is None:
+        raise NotFound("the operator has no account; log in as a user")
+    return credential.user
 
 
 def _encode_login(login: Login) -> bytes:

@@ -19,19 +19,23 @@ from broker.web.health import Health
 from broker.web.insert import Insert
 from broker.web.log import Log
 from broker.web.metrics import Metrics
-from broker.web.middleware import CORS, Problems
+from broker.web.middleware import CORS, Open, Problems
 from broker.web.pending import Pending
 from broker.web.requests import Bodies, Methods
+from broker.web.rights import Rights
 from broker.web.schema import Types
 from broker.web.snapshot import Snapshot
 from broker.web.static import HTML, Asset
 from broker.web.stream import Stream
+from broker.web.users import Users
 
 
 def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
     """Every route. They are tried in this order, so the busiest stand first."""
     bodies = Bodies(broker.settings)
     accounts = Accounts(broker, bodies)
+    users = Users(broker, bodies)
+    rights = Rights(broker, bodies)
     stream = Stream(broker, bodies)
     types = Types(broker)
     log, cancel = Methods(GET=Log(broker).read), Cancel(broker).cancel
@@ -40,8 +44,17 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
         Route("/events", Methods(GET=stream.open, POST=stream.open_by_body)),
         Route("/login", Methods(POST=accounts.log_in)),
         Route("/token", Methods(POST=accounts.renew)),
-        Route("/users", Methods(POST=accounts.sign_up)),
+        Route("/logout", Methods(POST=accounts.log_out)),
+        Route("/users", Methods(GET=users.list, POST=accounts.sign_up)),
         Route("/users/me", Methods(GET=accounts.me)),
+        Route("/users/me/password", Methods(POST=accounts.change_password)),
+        Route("/users/{id}/roles", Methods(POST=users.set_roles)),
+        Route("/users/{id}/disable", Methods(POST=users.disable)),
+        Route("/users/{id}/enable", Methods(POST=users.enable)),
+        Route("/users/{id}/reset", Methods(POST=users.reset)),
+        Route("/admin", Methods(POST=users.become_first)),
+        Route("/rights", Methods(GET=rights.mine)),
+        Route("/rules/check", Methods(POST=rights.check)),
         Route("/snapshot", Methods(GET=Snapshot(broker).read)),
         Route("/pending", Methods(GET=Pending(broker).read)),
         Route("/collections/{event:path}", log),
@@ -77,7 +90,9 @@ class App:
         self._router = Router(self.routes, redirect_slashes=False, lifespan=self.lifespan)
         if self._front_end is not None:
             self._router.default = self._no_route
-        self._http = CORS(Problems(self._run, refusals), broker.settings.origin, broker.settings.allow_header)
+        self._http = CORS(
+            Problems(Open(self._run, broker), refusals), broker.settings.origin, broker.settings.allow_header
+        )
 
     @contextlib.asynccontextmanager
     async def lifespan(self, host: object = None) -> AsyncIterator[None]:

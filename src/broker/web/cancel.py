@@ -18,9 +18,9 @@ class Cancel:
         self._broker = broker
 
     async def cancel(self, scope: Scope, receive: Receive, send: Send) -> None:
-        user = await caller(scope, self._broker)
+        credential = await caller(scope, self._broker)
         uuid: str = scope["path_params"].get("uuid", "")
         if not uuid:
             raise BadRequest("uuid: say which record to cancel: /cancel/{uuid}")
-        record = await self._broker.cancel(parse_uuid(uuid), user)
+        record = await self._broker.cancel(parse_uuid(uuid), credential.actor)
         await respond_json(send, 200, encode_record(record), headers=NO_STORE)

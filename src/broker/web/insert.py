@@ -26,7 +26,17 @@ from broker.records import (
     parse_uuid,
     read_time,
 )
-from broker.web.requests import JSON, NDJSON, Bodies, caller, media_type, prefers_minimal, respond_json
+from broker.users import Actor
+from broker.web.requests import (
+    JSON,
+    NDJSON,
+    Bodies,
+    address,
+    inserter,
+    media_type,
+    prefers_minimal,
+    respond_json,
+)
 
 
 class InsertBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -113,30 +123,32 @@ class Insert:
 
     async def insert(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
-        user = await caller(scope, broker)
+        actor = (await inserter(scope, broker)).actor
         media = media_type(scope, JSON, NDJSON)
         body = await self._bodies.read(scope, receive)
-        make = partial(_new_record, user.username, broker.clock() // 1_000)
+        make = partial(_new_record, actor.username, broker.clock() // 1_000)
         encode = encode_receipt if prefers_minimal(scope) else encode_record
         try:
             if media == JSON and body.lstrip()[:1] != b"[":
                 if body[:64].lstrip(b" \t\r\n{").startswith(b'"cancel"'):
                     raise BadRequest("cancel: it is an item of a batch: send an array, or POST /cancel/{uuid}")
-                record, created = await self._insert_one(make(*raw_json.decode(_decoder, body)))
+                record, created = await self._insert_one(make(*raw_json.decode(_decoder, body)), actor, address(scope))
                 await respond_json(send, 201 if created else 200, encode(record))
                 return
-            results = await broker.insert(self._read_batch(media, body, make, user.username))
+            items = self._read_batch(media, body, make, actor.username)
+            results = await broker.insert(items, actor, address(scope))
         except PreconditionFailed as error:
             error.members["latest"] = b"null" if error.latest is None else encode(error.latest)
             raise
         array = b"[%b]" % b",".join([encode(record) for record, _ in results])
         await respond_json(send, 201 if any(created for _, created in results) else 200, array)
 
-    async def _insert_one(self, new: NewRecord) -> tuple[Record, bool]:
+    async def _insert_one(self, new: NewRecord, actor: Actor, address: str) -> tuple[Record, bool]:
         try:
-            (result,) = await self._broker.insert([new])
+            (result,) = await self._broker.insert([new], actor, address)
         except BrokerError as error:
             error.index = None  # the client sent no batch, so an index would mean nothing to it
+            error.members.pop("allowed", None)
             raise
         return result
 

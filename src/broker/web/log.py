@@ -37,10 +37,12 @@ class Log:
         self._broker = broker
 
     async def read(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await caller(scope, self._broker)
+        credential = await caller(scope, self._broker)
         event = event_of(scope)
         query = _parse(_PARAMETERS.read(scope))
-        page, portions = await self._broker.log_page(event, query.after, query.limit, query.descending)
+        page, portions = await self._broker.log_page(
+            event, query.after, query.limit, query.descending, credential.actor
+        )
         headers: list[Header] = [*NO_STORE]
         if page.more:
             order = "desc" if query.descending else "asc"

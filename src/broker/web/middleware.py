@@ -8,10 +8,12 @@ from collections import Counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broker.errors import BadRequest, Unavailable
+from broker.addresses import is_loopback
+from broker.broker import Broker
+from broker.errors import BadRequest, Forbidden, Unavailable
 from broker.origins import origins_matcher
 from broker.web.problems import problem_of, send_problem
-from broker.web.requests import Disconnected, Header, header
+from broker.web.requests import Disconnected, Header, address, header, is_operator
 
 logger = logging.getLogger("broker.web")
 
@@ -19,6 +21,7 @@ _WARNINGS_MAX = 20  # origins; strangers choose what is in the header, so the lo
 
 _ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Prefer", "Cache-Control", "If-None-Match")
 _EXPOSED = b"Date, ETag, Last-Event-ID, Link, Retry-After"
+_FOR_EVERYBODY = ("/healthz", "/readyz", "/metrics")  # paths with nothing of the log; the last one has its own token
 _MAX_AGE = b"7200"  # seconds; Chromium caches a preflight no longer than that
 
 
@@ -81,6 +84,31 @@ class CORS:
             logger.warning(
                 "blocked a cross-origin request from %.100r; to allow it, restart with --origin %.100s", origin, origin
             )
+
+
+class Open:
+    """Refuses requests from other machines as long as there are no rules, unless the settings permit them: otherwise
+    everybody who reaches the server could read and change everything. Requests for the health and the metrics of the
+    server are answered all the same.
+
+    A request without an address is refused, too, unless it is the operator's: it came over a Unix socket, and mostly a
+    proxy has passed it on, for a client that may be anywhere."""
+
+    def __init__(self, app: ASGIApp, broker: Broker) -> None:
+        self._app = app
+        self._broker = broker
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        broker = self._broker
+        if broker.running and broker.rights.rules is None and not broker.settings.open:
+            local = is_operator(scope) or is_loopback(address(scope))
+            path = scope["path"].removeprefix(scope.get("root_path", ""))  # without that of a mount
+            if not local and path not in _FOR_EVERYBODY:
+                raise Forbidden(
+                    "this server has no rules yet, so it serves only its own machine; its operator gives it rules "
+                    "(broker rules init, docs/access.md), or starts it with --open"
+                )
+        await self._app(scope, receive, send)
 
 
 class Problems:

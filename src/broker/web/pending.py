@@ -32,7 +32,7 @@ class Pending:
         self._broker = broker
 
     async def read(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await caller(scope, self._broker)
+        credential = await caller(scope, self._broker)
         pairs = _PARAMETERS.read(scope)
         patterns, limit, after = [], None, None
         for name, value in pairs:
@@ -43,7 +43,7 @@ class Pending:
             else:
                 after = parse_uuid(value, "after")
         filter = Filter.parse(patterns, self._broker.settings.filters_max)
-        portions = await self._broker.pending(filter, after)
+        portions = await self._broker.pending(filter, after, credential.actor)
         headers: list[Header] = [*NO_STORE]
         if limit is not None:
             records, more = await _page(portions, limit)

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
 
+from broker.accounts.accounts import Credential
 from broker.addresses import canonical
 from broker.broker import Broker
 from broker.errors import (
@@ -22,7 +23,7 @@ from broker.errors import (
     UnsupportedMediaType,
 )
 from broker.settings import KIB, Settings
-from broker.users import User
+from broker.users import OPERATOR
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
@@ -249,8 +250,21 @@ async def respond_json(send: Send, status: int, json: bytes, headers: tuple[Head
     await respond(send, status, json + b"\n", JSON, headers)
 
 
-async def caller(scope: Scope, broker: Broker) -> User:
-    """Returns the user whose token the request carries. Raises Unauthorized."""
+# What the server puts into the scope of a request that came over the operator's socket (``server/control.py``). Nothing
+# that a client sends can become this object.
+OPERATOR_MARK = object()
+OPERATOR_KEY = "broker.operator"
+
+
+def is_operator(scope: Scope) -> bool:
+    """Whether the request came over the operator's socket."""
+    return scope.get("state", {}).get(OPERATOR_KEY) is OPERATOR_MARK
+
+
+async def caller(scope: Scope, broker: Broker) -> Credential:
+    """Returns whose token the request carries, or the operator. Raises Unauthorized."""
+    if is_operator(scope):
+        return Credential(actor=OPERATOR)
     return await broker.accounts.authenticate(bearer_token(scope))
 
 
@@ -265,9 +279,15 @@ def bearer_token(scope: Scope) -> str:
     return token.strip()
 
 
-async def reader(scope: Scope, broker: Broker) -> User | None:
-    """Returns the user whose token the request carries, or None if it carries none and everybody may read. Raises
-    Unauthorized: a token that is sent must be valid."""
-    if broker.settings.events_public and header(scope, b"authorization") is None:
-        return None
+async def reader(scope: Scope, broker: Broker) -> Credential:
+    """Returns whose token the request carries, or a stranger, if it carries none and strangers may ask. Then the rules
+    decide what they may do. Raises Unauthorized: a token that is sent must be valid."""
+    open_to_strangers = broker.rights.rules is not None or broker.settings.events_public
+    if open_to_strangers and header(scope, b"authorization") is None and not is_operator(scope):
+        return Credential()
     return await caller(scope, broker)
+
+
+async def inserter(scope: Scope, broker: Broker) -> Credential:
+    """Does the same for a request that inserts. Without rules, it needs a token."""
+    return await (caller if broker.rights.rules is None else reader)(scope, broker)

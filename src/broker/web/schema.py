@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from broker.addresses import client_key
@@ -31,38 +33,42 @@ class Types:
         self._broker = broker
 
     async def schema(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await reader(scope, self._broker)
+        actor = (await reader(scope, self._broker)).actor
         name = event_of(scope)
         filter = Filter.parse([name], patterns_max=1)
+        for exact in filter.names:
+            self._broker.demand("read", exact, actor)
         versions = _versions(_PARAMETERS.read(scope))
         if versions > 1 and not filter.names:
             raise BadRequest("versions: it is for one event; for a prefix, the newest version of each event counts")
-        if await self._unchanged(scope, send):
+        view = self._broker.access.view_of(actor)
+        if await self._unchanged(scope, send, view):
             return
-        event_id, schema = await self._broker.types.schema(filter, name, versions, self._client(scope))
-        await self._respond(send, event_id, _SCHEMA, schema)
+        event_id, schema = await self._broker.types.schema(filter, name, actor, versions, self._client(scope))
+        await self._respond(send, _headers(event_id, view), _SCHEMA, schema)
 
     async def declarations(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await reader(scope, self._broker)
-        if not await self._unchanged(scope, send):
-            event_id, text = await self._broker.types.declarations(self._client(scope))
-            await self._respond(send, event_id, _TEXT, text)
+        actor = (await reader(scope, self._broker)).actor
+        view = self._broker.access.view_of(actor)
+        if not await self._unchanged(scope, send, view):
+            event_id, text = await self._broker.types.declarations(actor, self._client(scope))
+            await self._respond(send, _headers(event_id, view), _TEXT, text)
 
     def _client(self, scope: Scope) -> str:
         return "" if self._broker.settings.trusts(address(scope)) else client_key(address(scope))
 
-    async def _unchanged(self, scope: Scope, send: Send) -> bool:
+    async def _unchanged(self, scope: Scope, send: Send, view: tuple[object, ...]) -> bool:
         """Responds with 304 if the client has the response as of now. Returns whether it did."""
         event_id = self._broker.state_id()
-        if not is_known(scope, _tag(event_id)):
+        if not is_known(scope, _tag(event_id, view)):
             return False
-        await send({"type": "http.response.start", "status": 304, "headers": _headers(event_id)})
+        await send({"type": "http.response.start", "status": 304, "headers": _headers(event_id, view)})
         await send({"type": "http.response.body"})
         return True
 
-    async def _respond(self, send: Send, event_id: EventId, media: bytes, body: bytes) -> None:
+    async def _respond(self, send: Send, headers: list[Header], media: bytes, body: bytes) -> None:
         """Sends the body in portions, so that a slow client does not keep all of it in memory."""
-        headers = [*_headers(event_id), (b"content-type", media), (b"content-length", b"%d" % len(body))]
+        headers = [*headers, (b"content-type", media), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         for start in range(0, len(body), _PORTION_BYTES):
             portion = body[start : start + _PORTION_BYTES]
@@ -74,13 +80,16 @@ class Types:
         await send({"type": "http.response.body"})
 
 
-def _headers(event_id: EventId) -> list[Header]:
-    return [*_HEADERS, (b"etag", _tag(event_id)), (b"last-event-id", str(event_id).encode())]
+def _headers(event_id: EventId, view: tuple[object, ...]) -> list[Header]:
+    return [*_HEADERS, (b"etag", _tag(event_id, view)), (b"last-event-id", str(event_id).encode())]
 
 
-def _tag(event_id: EventId) -> bytes:
-    """Returns the ``ETag``. For one URL, the response depends on the state alone."""
-    return b'"%b"' % str(event_id).encode()
+def _tag(event_id: EventId, view: tuple[object, ...]) -> bytes:
+    """Returns the ``ETag``. For one URL, the response depends on the state, and on what the reader may read."""
+    if not view:
+        return b'"%b"' % str(event_id).encode()
+    digest = hashlib.sha256(msgspec.json.encode((event_id, view))).hexdigest()[:32]
+    return b'"%b"' % digest.encode()
 
 
 def _versions(pairs: list[tuple[str, str]]) -> int:

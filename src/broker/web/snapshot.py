@@ -16,12 +16,13 @@ from starlette.types import Receive, Scope, Send
 from broker.addresses import client_key
 from broker.broker import Broker
 from broker.errors import BadRequest, Unavailable
-from broker.live.frames import Frame
+from broker.live.frames import Authors, Frame
 from broker.live.listing import Selection
 from broker.names import Filter
 from broker.records import EventId, encode_record, read_time_parameter
 from broker.settings import KIB
 from broker.store.base import Version
+from broker.users import STRANGER_ACTOR, Actor
 from broker.web.pages import array_type, next_page, parse_limit, respond_array
 from broker.web.requests import Header, Parameters, address, is_known, reader
 
@@ -52,8 +53,13 @@ class _Query:
     at_us: int | None  # the time of the state, in microseconds since 1970; None: now
     last_id: EventId | None
     data: bool
-    user: bool  # whether the reader is a user, who may see who inserted a record, and what is pending
+    user: bool  # whether the reader is a user, who may see who inserted a record
     media: bytes
+    view: tuple[object, ...]  # what the response depends on if the rules hide something from the reader
+    authors: Authors | None  # for which events strangers see who inserted a record, too
+
+    def shows_user(self, event: str) -> bool:
+        return self.user or (self.authors is not None and self.authors(event))
 
 
 class Snapshot:
@@ -71,9 +77,9 @@ class Snapshot:
 
     async def read(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
-        user = await reader(scope, broker)
+        actor = (await reader(scope, broker)).actor
         pairs = _PARAMETERS.read(scope)
-        query = self._parse(pairs, user=user is not None, media=array_type(scope))
+        query = self._parse(pairs, actor, media=array_type(scope))
         if query.last_id is not None:
             await broker.reached(query.last_id)
         with contextlib.ExitStack() as place:
@@ -94,12 +100,10 @@ class Snapshot:
                 async with self._listing:
                     # Nothing awaits between the two calls, so ``event_id`` is the id of the frames.
                     event_id = broker.state_id()
-                    frames, more = await broker.state(query.selection)
+                    frames, more = await broker.state(query.selection, actor)
                 last, portions = frames[-1] if frames else None, self._encode(frames, query)
             else:
-                versions, more = await broker.state_at(
-                    query.at_us, event_id, query.selection, pending=query.user, client=client
-                )
+                versions, more = await broker.state_at(query.at_us, event_id, query.selection, actor, client=client)
                 place.enter_context(self._place(scope))  # requests that wait for their turn do not hold a place
                 last, portions = versions[-1] if versions else None, self._encode_versions(versions, query)
             headers = _state_headers(event_id, query)
@@ -124,7 +128,7 @@ class Snapshot:
             self._writing[client] -= 1
             self._writing += Counter()  # forgets clients without a response
 
-    def _parse(self, pairs: list[tuple[str, str]], *, user: bool, media: bytes) -> _Query:
+    def _parse(self, pairs: list[tuple[str, str]], actor: Actor, *, media: bytes) -> _Query:
         values: dict[str, str] = {}
         for name, value in pairs:
             if name in values and name != "event":
@@ -151,7 +155,8 @@ class Snapshot:
         last_id = values.get("last_event_id")
         return _Query(
             selection, read_time_parameter(values["at"], "at")[1] if "at" in values else None,
-            None if last_id is None else _id(last_id, "last_event_id"), "data" not in values, user, media,
+            None if last_id is None else _id(last_id, "last_event_id"), "data" not in values,
+            actor != STRANGER_ACTOR, media, self._broker.access.view_of(actor), self._broker.access.shows_author(),
         )  # fmt: skip
 
     async def _encode(self, frames: list[Frame], query: _Query) -> AsyncIterator[list[bytes]]:
@@ -165,7 +170,7 @@ class Snapshot:
                     size += len(frame.named)
                     if portion and size > _PORTION_BYTES:
                         break
-                    portion.append(encode_record(frame.record(), data=query.data, user=query.user))
+                    portion.append(encode_record(frame.record(), data=query.data, user=query.shows_user(frame.event)))
                 await asyncio.sleep(0)  # if the connection accepts all bytes at once, writing them gives nobody a turn
             start += len(portion)
             yield portion
@@ -174,7 +179,9 @@ class Snapshot:
         """Does the same for the versions of another time, which are read from the store."""
         async for records in self._broker.versions(versions):
             async with self._listing:
-                encoded = [encode_record(record, data=query.data, user=query.user) for record in records]
+                encoded = [
+                    encode_record(record, data=query.data, user=query.shows_user(record.event)) for record in records
+                ]
                 await asyncio.sleep(0)
             yield encoded
 
@@ -199,7 +206,7 @@ def _tag(event_id: EventId, query: _Query) -> bytes:
     selection = query.selection
     parts = (
         event_id, sorted(selection.filter.names), selection.filter.prefixes, selection.search, selection.newest_first,
-        selection.after, selection.before, selection.limit, query.data, query.user, query.media.decode(),
+        selection.after, selection.before, selection.limit, query.data, query.user, query.media.decode(), query.view,
     )  # fmt: skip
     return b'"%b"' % hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32].encode()
 

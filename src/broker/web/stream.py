@@ -13,15 +13,19 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from broker import raw_json, sse
+from broker.accounts.accounts import Credential
 from broker.broker import Broker
-from broker.errors import BadRequest, TooLarge, Unavailable
+from broker.errors import BadRequest, TooLarge, Unauthorized, Unavailable
 from broker.live.frames import Form
 from broker.live.handover import EXTENSION, Handover
+from broker.live.reader import Reader
 from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
 from broker.names import Filter
+from broker.rules.rights import refuse
 from broker.settings import KIB
-from broker.web.requests import Bodies, Header, Parameters, address, caller, header
+from broker.users import STRANGER_ACTOR, Actor
+from broker.web.requests import Bodies, Header, Parameters, address, caller, header, reader
 
 _HEADERS: tuple[Header, ...] = (
     # The charset of a stream is always UTF-8, but some libraries assume Latin-1 for a text whose charset is not given.
@@ -36,7 +40,7 @@ _HEADERS: tuple[Header, ...] = (
 # add some (``_=1700000000``). Only parameters that look like a filter or an id are refused: if they were ignored, the
 # client would receive another stream than it asked for.
 _PARAMETERS = Parameters(
-    "event", "new", "last_event_id", "frames", "heartbeat", "pending", strict=False,
+    "event", "new", "last_event_id", "frames", "heartbeat", "pending", "user", strict=False,
     mistaken={
         "event": ("events", "topic", "topics", "channel", "channels", "filter", "filters"),
         "last_event_id": ("since", "cursor", "id", "eventid", "lastid"),
@@ -58,6 +62,7 @@ class StreamBody(msgspec.Struct, forbid_unknown_fields=True):
     frames: str | None = None
     heartbeat: str | None = None
     pending: str | None = None
+    user: str | None = None
 
 
 _decoder = msgspec.json.Decoder(StreamBody)
@@ -74,6 +79,7 @@ class _Asked:
     frames: list[str]
     heartbeat: list[str]
     pending: list[str]
+    user: list[str]
 
     @classmethod
     def by_query(cls, scope: Scope) -> _Asked:
@@ -87,7 +93,7 @@ class _Asked:
         if len(body) > _BODY_MAX:
             raise TooLarge(f"POST /events: the body is larger than {_BODY_MAX} bytes, which no filter needs")
         sent, _ = raw_json.decode(_decoder, body)
-        values = (sent.event, sent.new, sent.last_event_id, sent.frames, sent.heartbeat, sent.pending)
+        values = (sent.event, sent.new, sent.last_event_id, sent.frames, sent.heartbeat, sent.pending, sent.user)
         return cls(*([] if value is None else [value] if isinstance(value, str) else value for value in values))
 
 
@@ -111,16 +117,21 @@ class Stream:
         broker = self._broker
         refused = broker.full(address(scope))
         records = _only(asked.frames, "frames", "record", "sends every record whole, as a message without a name")
-        form = Form.RECORD if records else Form.NAMED
         pending = _only(asked.pending, "pending", "yes", "sends $pending when the list of pending records has changed")
-        sent = header(scope, b"authorization") is not None
-        if not broker.settings.events_public or pending or (records and sent):
-            try:
-                await caller(scope, broker)
-            except Unavailable:  # the store, which has the users, is unreachable for now
-                refused = True
-            form = Form.RECORD_WITH_USER if records else Form.NAMED
+        credential = Credential()
+        try:
+            credential = await (caller if pending else reader)(scope, broker)
+            broker.rights.check()
+        except Unavailable:  # the store, which has the users, is unreachable for now; or the rules cannot be used
+            refused = True
+        actor = credential.actor
+        _check_user(asked.user, actor)
+        form = Form.NAMED
+        if records:
+            form = Form.RECORD if actor == STRANGER_ACTOR else Form.RECORD_WITH_USER
         filter = Filter.parse(asked.event, broker.settings.filters_max)
+        if not refused:
+            _check_readable(broker, filter, actor)
         heartbeat_events = _only(
             asked.heartbeat, "heartbeat", "event", "sends heartbeats as events that a page can receive"
         )
@@ -134,18 +145,35 @@ class Stream:
         # ``retry:`` is sent together with the headers, which saves a system call, and a client that is refused needs it
         # as well.
         await send({"type": "http.response.body", "body": _retry(broker.settings.retry_ms), "more_body": True})
+        subscriber_reader = Reader(actor, credential.expires_s)
         extensions = cast(MutableMapping[str, Any], scope.get("extensions") or {})
         handover: Handover | None = extensions.get(EXTENSION)
         if refused:
             await _refuse(send, handover)
         elif handover is not None:
             subscription = Subscription(filter, form, heartbeat_events, pending, handover.chunked, handover.last_chunk)
-            broker.subscribe(subscription, address(scope), last_id or None, handover.take, new)
+            broker.subscribe(subscription, address(scope), last_id or None, handover.take, new, subscriber_reader)
         else:
             transport = SendTransport(broker.settings.subscriber_buffer_bytes)
             subscription = Subscription(filter, form, heartbeat_events, pending)
-            broker.subscribe(subscription, address(scope), last_id or None, transport.take, new)
+            broker.subscribe(subscription, address(scope), last_id or None, transport.take, new, subscriber_reader)
             await transport.run(receive, send)
+
+
+def _check_user(names: list[str], actor: Actor) -> None:
+    """Raises Unauthorized if the client wants to be another user than the token says. A page that has lost its token
+    would otherwise go on as a stranger, and nobody would notice."""
+    if any(name != actor.username for name in names):
+        raise Unauthorized("user: the token is missing, or is another user's; log in as this user")
+
+
+def _check_readable(broker: Broker, filter: Filter, actor: Actor) -> None:
+    """Raises Forbidden, or Unauthorized, if the client asks only for names that it may not read. It is decided by the
+    names alone, whether or not there are such events."""
+    if filter.names and not filter.prefixes:
+        denied = broker.access.denied(filter, actor)
+        if len(denied) == len(filter.names):
+            refuse(actor, "read")
 
 
 def _new(asked: _Asked, last_id: str, patterns_max: int) -> Filter | None:
