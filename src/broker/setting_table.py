@@ -86,6 +86,22 @@ class SettingTable:
         True, "yes/no", "whether `GET /events` needs no token",
         "a plain EventSource cannot send a token; with `no`, only users can read events",
     )  # fmt: skip
+    rules: Path | None = _set(
+        None, "TOML file", "the rules that `broker serve` applies when it starts and on SIGHUP: who may do what",
+        "without rules everything is open; docs/access.md",
+    )  # fmt: skip
+    rules_may_widen: bool = _set(
+        False, "yes/no", "whether the file in `rules` may permit more than the rules in force; `--yes`",
+        "a slip in a file must not open the server",
+    )  # fmt: skip
+    rules_over_http: bool = _set(
+        False, "yes/no", "whether administrators may write rules over HTTP",
+        "with `no`, a stolen token of an administrator does not open the server",
+    )  # fmt: skip
+    open: bool = _set(
+        False, "yes/no", "whether a server without rules serves other machines, too",
+        "without rules, everybody who reaches the server may read and change everything",
+    )  # fmt: skip
     trusted_proxies: tuple[str, ...] = _set(
         ("127.0.0.1", "::1"), "addresses or networks",
         "the proxies whose `X-Forwarded-For` is trusted; with `none`, no proxy is trusted",
@@ -245,6 +261,10 @@ class SettingTable:
     replay_bytes_max: int = _limit(
         16 * MIB, "bytes", "the data of the missed records that a client receives when it resumes; beyond: `$skipped`",
         "on a slow line, this amount of data takes some seconds",
+    )  # fmt: skip
+    rights_reset_s: float = _limit(
+        5.0, "seconds", "the shortest time from one `$reset` of a stream because of changed rights to the next",
+        "somebody who changes rights again and again must not make streams send everything each time",
     )  # fmt: skip
     heartbeat_s: float = _limit(
         15.0, "seconds", "how long a stream is idle before it gets a heartbeat",

@@ -13,6 +13,7 @@ import pytest
 from broker import Broker, Settings
 from broker.live.frames import Frame
 from broker.records import NewRecord, make_uuid
+from broker.users import OPERATOR
 
 pytestmark = pytest.mark.anyio
 
@@ -62,8 +63,8 @@ async def test_a_clock_that_steps_forward_publishes_what_is_due_then_and_nothing
     broker = Broker(Settings(data=tmp_path, scheduler_sleep_max_s=0.2), clock)
     async with broker.lifespan():
         with published(broker) as heard:
-            await broker.insert([record('"in an hour"', clock() + HOUR_US)])
-            await broker.insert([record('"in three"', clock() + 3 * HOUR_US)])
+            await broker.insert([record('"in an hour"', clock() + HOUR_US)], OPERATOR)
+            await broker.insert([record('"in three"', clock() + 3 * HOUR_US)], OPERATOR)
             clock.step_us = HOUR_US + 1_000_000
             assert await comes_true(lambda: heard == ['"in an hour"'])
             clock.step_us = 3 * HOUR_US + 1_000_000
@@ -75,11 +76,11 @@ async def test_a_clock_that_steps_back_delays_and_loses_nothing_and_doubles_noth
     broker = Broker(Settings(data=tmp_path, scheduler_sleep_max_s=0.2), clock)
     async with broker.lifespan():
         with published(broker) as heard:
-            await broker.insert([record('"first"')])
-            await broker.insert([record('"soon"', clock() + 300_000)])
+            await broker.insert([record('"first"')], OPERATOR)
+            await broker.insert([record('"soon"', clock() + 300_000)], OPERATOR)
             clock.step_us = -HOUR_US
             # An hour before the first, by the clock; after it by position.
-            await broker.insert([record('"second"')])
+            await broker.insert([record('"second"')], OPERATOR)
             await asyncio.sleep(0.6)  # its time by a clock that had not stepped
             assert heard == ['"first"', '"second"']
             clock.step_us = 0

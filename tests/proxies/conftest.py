@@ -31,7 +31,9 @@ DEBIAN: dict[str, tuple[type[Proxy], Path]] = {
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory, origin: str) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("data"), "--origin", origin, retry_ms=100, heartbeat_s=0.2) as running:
+    with ServerProcess(
+        tmp_path_factory.mktemp("data"), "--open", "--origin", origin, retry_ms=100, heartbeat_s=0.2
+    ) as running:
         yield running
 
 

@@ -25,7 +25,12 @@ def dual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     except OSError as error:
         pytest.skip(f"NO ADDRESS OF IPV6 WAS TESTED: this machine has none ({error})")
     with ServerProcess(
-        tmp_path_factory.mktemp("data"), "--host", "::", signups_per_address="2/hour", subscribers_per_address_max=1
+        tmp_path_factory.mktemp("data"),
+        "--open",
+        "--host",
+        "::",
+        signups_per_address="2/hour",
+        subscribers_per_address_max=1,
     ) as running:
         yield running
 

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from click.testing import Result
+from click.testing import CliRunner, Result
+
+from broker.cli.main import main
 
 
 def refused(result: Result) -> str:
@@ -37,3 +39,15 @@ def command(*arguments: str, environment: dict[str, str], **options: Any) -> Ite
             yield process
         finally:
             process.kill()
+
+
+def run(*arguments: object, **environment: str) -> Result:
+    """A command in this process. What it prints has to be read from the result, which may be a refusal."""
+    return CliRunner().invoke(main, [str(each) for each in arguments], env=environment)
+
+
+def done(*arguments: object, **environment: str) -> Result:
+    """A command in this process that succeeds."""
+    result = run(*arguments, **environment)
+    assert result.exit_code == 0, result.output
+    return result

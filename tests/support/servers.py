@@ -40,7 +40,7 @@ class ServerProcess:
         self.port = port
         self.scheme = scheme
         self.log: list[str] = []
-        self._options = [*options, *(part for name, value in settings.items() for part in ("--set", f"{name}={value}"))]
+        self.options = [*options, *(part for name, value in settings.items() for part in ("--set", f"{name}={value}"))]
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -56,7 +56,7 @@ class ServerProcess:
         """Returns once it serves. Started again, it has the same port and data."""
         command = [sys.executable, "-m", "broker", "serve", "--data", str(self.data), "--port", str(self.port)]
         self._process = subprocess.Popen(
-            [*command, *self._options],
+            [*command, *self.options],
             stderr=subprocess.PIPE,
             text=True,
             env={name: value for name, value in os.environ.items() if not name.startswith("BROKER_")},

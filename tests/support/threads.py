@@ -18,6 +18,7 @@ from broker import Broker, Settings
 from broker.records import NewRecord, make_uuid
 from broker.server.admission import Admission
 from broker.server.run import Server
+from broker.users import OPERATOR
 from broker.web.app import App
 from tests.support.servers import ServerProcess, wait_for
 
@@ -48,7 +49,7 @@ class ThreadServer(ServerProcess):
     def publish(self, *data: str, event: str = "e") -> None:
         async def publish() -> None:
             await asyncio.gather(
-                *[self.broker.insert([NewRecord(make_uuid(1), event, each.encode(), "ada")]) for each in data]
+                *[self.broker.insert([NewRecord(make_uuid(1), event, each.encode(), "ada")], OPERATOR) for each in data]
             )
 
         self.call(publish())

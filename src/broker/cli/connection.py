@@ -27,7 +27,7 @@ certificate = click.option(
     type=PathOption(),
     help="A PEM file that the server's certificate is checked with.",
 )
-_token = click.option(
+token_option = click.option(
     "--token", envvar="BROKER_TOKEN", default="", type=Text(check_token),
     help="Default: $BROKER_TOKEN, else the file that `broker login` writes.",
 )  # fmt: skip
@@ -38,7 +38,7 @@ token_file_option = click.option(
 
 
 def client_options(command: Callable[..., None]) -> Callable[..., None]:
-    return url_option(certificate(_token(token_file_option(command))))
+    return url_option(certificate(token_option(token_file_option(command))))
 
 
 def client(url: str, ca: Path | None, token: str, token_file: Path | None, *, needs_token: bool = True) -> Client:

@@ -12,12 +12,9 @@ import click
 import msgspec
 import uvloop
 
-from broker import __version__, raw_json
-from broker.cli.client import ClientError
+from broker import __version__
 from broker.cli.connection import (
     certificate,
-    client,
-    client_options,
     connect,
     place_of_token,
     token_file_option,
@@ -27,9 +24,9 @@ from broker.cli.operations import COMMANDS
 from broker.cli.options import Commands, Password, PathOption, file_source
 from broker.cli.process import open_standard_files, speak_utf8
 from broker.cli.records import RECORD_COMMANDS
+from broker.cli.rules import rules
 from broker.cli.types import types
-from broker.cli.values import check_json, without_mark
-from broker.errors import BadRequest
+from broker.cli.users import users
 from broker.origins import LOCAL_ORIGINS
 from broker.server.run import set_up_logging
 from broker.server.signals import ignore_hangups
@@ -64,6 +61,9 @@ def main() -> None:
 @click.option(
     "--workers", help=f"Processes that share the port; more than 1 need --database.  [default: {_DEFAULTS.workers}]"
 )
+@click.option("--rules", metavar="FILE", help="Applies this rules file, when the server starts and on SIGHUP.")
+@click.option("--yes", is_flag=True, default=None, help="Applies it even if it permits more than the rules in force.")
+@click.option("--open", is_flag=True, default=None, help="Serves other machines although there are no rules.")
 @click.option("--static", metavar="DIR", help="Serves a built front-end at /: the folder that has its index.html.")
 @click.option(
     "--origin", multiple=True,
@@ -93,30 +93,12 @@ def serve_command(config: Path | None, more: tuple[str, ...], verbose: bool, **o
         arguments[name] = value
     # An option that is not given is None, or an empty tuple if it is repeatable.
     arguments |= {name: value for name, value in options.items() if value not in (None, ())}
+    if "yes" in arguments:
+        arguments["rules_may_widen"] = arguments.pop("yes")
     settings = read_settings(arguments, file=config, file_source=file_source())
     if "origin" not in settings.sources:
         settings = replace(settings, origin=LOCAL_ORIGINS)
     uvloop.run(run(settings))
-
-
-@main.group("user")
-def user_group() -> None:
-    """Manage users."""
-
-
-@user_group.command("add")
-@click.argument("username")
-@click.password_option(
-    envvar="BROKER_PASSWORD", type=Password(), help="Default: $BROKER_PASSWORD; otherwise it is asked for."
-)
-@click.option("--info", default="null", help="Any JSON to store with the user.")
-@client_options
-def user_add(username: str, password: str, info: str, **options: Any) -> None:
-    """Create a user, and print it."""
-    info = without_mark(info)
-    check_json(info, "--info")
-    body = f'{{"username":{json.dumps(username)},"password":{json.dumps(password)},"info":{info}}}'
-    click.echo(_user(client(**options, needs_token=False).post("/users", body.encode())))
 
 
 @main.command("login")
@@ -142,15 +124,5 @@ def login(username: str, password: str, url: str, ca: Path | None, token_file: P
     click.echo(f"logged in as {username}; the token is in {file}", err=True)
 
 
-for _command in (*RECORD_COMMANDS, types, *COMMANDS):
+for _command in (*RECORD_COMMANDS, types, users, rules, *COMMANDS):
     main.add_command(_command)
-
-
-def _user(answer: str) -> str:
-    """Returns the user alone from the response to a sign-up, which also contains a token: a terminal shows no token."""
-    try:
-        user, compact = raw_json.decode(_user_decoder, answer.encode(), "the response")
-    except BadRequest as error:
-        raise ClientError(f"the server responded with something else than a user: {error}") from None
-    user.info = msgspec.Raw(compact(bytes(user.info)))
-    return msgspec.json.encode(user).decode()

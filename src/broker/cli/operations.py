@@ -17,12 +17,12 @@ from broker.cli.boundary import clear_errors
 from broker.cli.options import PathOption, Text, file_source
 from broker.cli.values import amount
 from broker.errors import SettingsError
-from broker.operations.backup import backup, restore
+from broker.operations.backup import backup, restore, rights_of
 from broker.operations.content import AGAIN
 from broker.operations.export import export_file, export_log, import_log, read_head
 from broker.operations.move import move_log
 from broker.operations.verify import count, verify
-from broker.settings import read_settings
+from broker.settings import Settings, read_settings
 
 _P = TypeVar("_P")
 _T = TypeVar("_T")
@@ -41,10 +41,15 @@ def _of_folder(command: Callable[..., None]) -> Callable[..., None]:
     return _OF_DATA(_OF_CONFIG(command))
 
 
+def _settings(data: Path | None, config: Path | None) -> Settings:
+    """The server's settings. Its folder is found as the server finds it: ``--data``, else ``BROKER_DATA``, else
+    ``data`` in the file of ``--config``, else the default. Raises SettingsError."""
+    return read_settings({"data": data}, file=config, file_source=file_source())
+
+
 def _log_file(data: Path | None, config: Path | None) -> Path:
-    """The server's log. Its folder is found as the server finds it: ``--data``, else ``BROKER_DATA``, else ``data`` in
-    the file of ``--config``, else the default. Raises SettingsError."""
-    return read_settings({"data": data}, file=config, file_source=file_source()).data / "broker.db"
+    """The server's log. Raises SettingsError."""
+    return _settings(data, config).data / "broker.db"
 
 
 def _owner(data: Path) -> str:
@@ -90,9 +95,20 @@ def backup_command(file: Path, data: Path | None, config: Path | None, moved: bo
 @_of_folder
 def restore_command(file: Path, data: Path | None, config: Path | None) -> None:
     """Put a backup's FILE in place of a log that is lost. The server must not run."""
-    target = _log_file(data, config)
+    settings = _settings(data, config)
+    target = settings.data / "broker.db"
     records = _steps("restore", restore, file, target)
     click.echo(f"{target}: {amount(records, 'record')}, in a new epoch; {_owner(target.parent)}", err=True)
+    if settings.token_secret:
+        click.echo("give the server another token_secret, because tokens of the old one are still valid", err=True)
+    else:
+        click.echo("all sessions have ended", err=True)
+    if (rights := rights_of(target)) is not None:
+        click.echo(
+            f"its rules are those of {rights.time}; roles: {', '.join(rights.roles) or 'none'}; administrators: "
+            f"{', '.join(rights.admins) or 'none'}. The server serves after `broker rules confirm`",
+            err=True,
+        )
 
 
 @click.command("verify")

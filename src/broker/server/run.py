@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,15 +18,19 @@ import uvicorn
 
 from broker.addresses import spellings
 from broker.broker import Broker
-from broker.errors import SettingsError
+from broker.errors import BrokerError, SettingsError
 from broker.server.acceptor import accept
 from broker.server.admission import Admission
 from broker.server.connection import Connection
+from broker.server.control import OperatorConnection, control_socket
 from broker.server.listeners import address_of, listening, raise_file_limit
+from broker.server.rules_file import apply_rules_file
+from broker.server.safety import check_confirmed, check_safety, invitation, remind
 from broker.server.signals import on_signals
 from broker.server.tls import server_context
 from broker.settings import Settings
 from broker.web.app import App
+from broker.web.requests import OPERATOR_KEY, OPERATOR_MARK
 
 logger = logging.getLogger("broker.server")
 
@@ -59,6 +65,7 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
     called once connections are accepted, with the address of the server and the location of the data; without it, they
     are logged."""
     serving = serving or partial(log_address, static=settings.static)
+    check_confirmed(settings)
     raise_file_limit()
     broker = Broker(settings)
     config = uvicorn.Config(
@@ -68,32 +75,60 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
     )  # fmt: skip
     config.load()
-    with on_signals(partial(_reload, config, settings), signal.SIGHUP):
+    reading: set[asyncio.Task[None]] = set()  # the rules file, after SIGHUPs; the loop itself keeps no task alive
+    with on_signals(partial(_reload, config, broker, settings, reading), signal.SIGHUP):
         config.ssl = server_context(settings)
         # The objects that exist by now stay in memory until the end, so garbage collections need not visit them.
         gc.freeze()
         admission = Admission(settings, broker.hub)
         with listening(settings, shared=bool(worker)) as listeners:
             async with broker.lifespan():
+                await apply_rules_file(broker, settings)
+                check_safety(broker, settings, listeners)
                 server = Server(config, broker, admission, address_of(settings, listeners), serving)
-                sweep = asyncio.create_task(admission.sweep(lambda: server.server_state.connections))
-                try:
-                    await server.serve(listeners)
-                finally:
-                    sweep.cancel()
+                # It is removed while the folder is still locked: afterwards it may be the socket of another server.
+                with contextlib.nullcontext() if settings.database else control_socket(settings.data) as control:
+                    server.control = control
+                    server.invites = not worker and sys.stderr.isatty()
+                    await _run(server, broker, admission, listeners)
 
 
-def _reload(config: uvicorn.Config, settings: Settings) -> None:
-    """Reads the TLS files again, after a SIGHUP. Open connections are not affected."""
+async def _run(server: Server, broker: Broker, admission: Admission, listeners: list[socket.socket]) -> None:
+    tasks = [
+        asyncio.create_task(admission.sweep(lambda: server.server_state.connections)),
+        asyncio.create_task(remind(broker, broker.settings, listeners)),
+    ]
+    try:
+        await server.serve(listeners)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _reload(config: uvicorn.Config, broker: Broker, settings: Settings, reading: set[asyncio.Task[None]]) -> None:
+    """Reads the rules file and the TLS files again, after a SIGHUP. The latter are for new connections only."""
+    if settings.rules is not None and broker.running:
+        task = asyncio.get_running_loop().create_task(_reload_rules(broker, settings), name="rules file")
+        reading.add(task)
+        task.add_done_callback(reading.discard)
     try:
         config.ssl = server_context(settings)
     except SettingsError as error:
         logger.error("SIGHUP: %s; the certificate that was loaded before stays in use", error)
         return
-    if config.ssl is None:
-        logger.info("SIGHUP: there is nothing to reload, as TLS is off; other settings need a restart")
-    else:
+    if config.ssl is not None:
         logger.info("SIGHUP: new connections get the certificate in %s", settings.tls_certificate)
+    elif settings.rules is None:
+        logger.info("SIGHUP: there is nothing to reload, as TLS is off; other settings need a restart")
+
+
+async def _reload_rules(broker: Broker, settings: Settings) -> None:
+    try:
+        await apply_rules_file(broker, settings)
+    except SettingsError as error:
+        logger.error("SIGHUP: %s; the rules stay as they are", error)
+    except BrokerError as error:
+        logger.error("SIGHUP: the rules file was not applied: %s", error)
 
 
 class Server(uvicorn.Server):
@@ -113,6 +148,8 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.servers = []
+        self.control: socket.socket | None = None  # the operator's socket
+        self.invites = False  # whether a person at a terminal is told how to become the first administrator
         self._accepting: list[asyncio.Task[None]] = []  # the tasks that accept TLS connections
         self._broker = broker
         self._admission = admission
@@ -130,11 +167,19 @@ class Server(uvicorn.Server):
             else:
                 server = await loop.create_server(self._connection, sock=listener, backlog=self.config.backlog)
                 self.servers.append(server)
+        if self.control is not None:
+            self.servers.append(await loop.create_unix_server(self._operator_connection, sock=self.control))
         self.started = True
         self._serving(self._address, self._broker.store.place)
+        if self.invites and (text := invitation(self._broker, self._address)):
+            print(text, file=sys.stderr)  # and not logged, because logs are kept, and it has a secret
 
     def _connection(self) -> Connection:
         return Connection(self.config, self.server_state, {}, admission=self._admission)
+
+    def _operator_connection(self) -> OperatorConnection:
+        state = {OPERATOR_KEY: OPERATOR_MARK}
+        return OperatorConnection(self.config, self.server_state, state, admission=self._admission)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("stopping")

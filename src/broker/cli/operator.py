@@ -1,0 +1,200 @@
+"""How the operator's commands reach Broker: over the socket of the server that runs on the data folder; in this
+process, if no server runs there, or the log is in PostgreSQL; or over HTTP, as an administrator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import click
+
+from broker.broker import Broker
+from broker.cli.client import Client, ClientError, Unreachable
+from broker.cli.connection import certificate, client, token_file_option, token_option
+from broker.cli.options import PathOption, Text, file_source
+from broker.cli.urls import parse_url
+from broker.server.control import NAME, reachable
+from broker.settings import Settings, read_settings
+from broker.web.app import App
+from broker.web.requests import OPERATOR_KEY, OPERATOR_MARK
+
+_TIMEOUT_S = 30.0
+
+
+# Sends a request: its method, its path, and its body, if it has one. Returns the body of the response, and raises
+# ClientError for a refusal.
+_Send = Callable[[str, str, bytes | None], str]
+
+
+class Ask:
+    """Asks Broker, in one of the three ways. Both methods raise ClientError for a refusal."""
+
+    def __init__(self, send: _Send) -> None:
+        self._send = send
+
+    def text(self, method: str, path: str, body: bytes | None = None) -> str:
+        """Returns the JSON of the response as it is, without the line feed at its end."""
+        return self._send(method, path, body).removesuffix("\n")
+
+    def json(self, method: str, path: str, body: object = None) -> Any:
+        """Sends a value as JSON, and returns the value of the response."""
+        sent = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="surrogatepass")
+        try:
+            return json.loads(self.text(method, path, sent))
+        except ValueError:
+            raise ClientError("the server responded with something else than JSON; is it Broker?") from None
+
+
+data_option = click.option(
+    "--data",
+    type=PathOption(),
+    help="The server's folder.  [default: $BROKER_DATA, else what --config says, else ./tmp]",
+)
+database_option = click.option("--database", metavar="URL", help="The server's database, in place of --data.")
+config_option = click.option(
+    "--config", envvar="BROKER_CONFIG", type=PathOption(), help="The server's TOML file, which may name either."
+)
+_url_option = click.option(
+    "--url",
+    type=Text(parse_url),
+    help="The server, which is asked over HTTP, as the administrator whose token this is.",
+)
+
+
+def operator_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which Broker an operator's command is about, and how it is reached."""
+    for option in (
+        token_file_option,
+        token_option,
+        certificate,
+        _url_option,
+        config_option,
+        database_option,
+        data_option,
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def operator(
+    data: Path | None, database: str | None, config: Path | None, url: str | None = None, ca: Path | None = None,
+    token: str = "", token_file: Path | None = None, *, new: bool = False,
+) -> Iterator[Ask]:  # fmt: skip
+    """Yields what asks Broker. ``new``: whether a folder without a log gets one. Otherwise it is refused, because its
+    name is more likely to be wrong. Raises SettingsError and ClientError."""
+    if sum(each is not None for each in (data, database, url)) > 1:
+        raise ClientError("--data, --database and --url name a server each; give one of them")
+    if url is not None:
+        yield Ask(partial(_ask_over_http, client(url, ca, token, token_file)))
+        return
+    settings = read_settings(
+        {"data": data, "database": database}, file=config, file_source=file_source() if config else ""
+    )
+    if not settings.database:
+        if _is_served(settings.data):
+            yield Ask(partial(_ask_over_socket, settings.data))
+            return
+        if not new and not (settings.data / "broker.db").exists():
+            raise ClientError(
+                f"{settings.data}: there is no log here; give the server's folder as --data, or its --database"
+            )
+    with asyncio.Runner() as runner:
+        broker = Broker(settings)
+        runner.run(broker.start())
+        try:
+            app = App(broker)
+            yield Ask(lambda *request: runner.run(_ask_in_process(app, *request)))
+        finally:
+            runner.run(broker.stop())
+
+
+def _is_served(folder: Path) -> bool:
+    """Whether a server runs on this folder. Raises ClientError if this user may not use its socket."""
+    if not (folder / NAME).is_socket():
+        return False
+    try:
+        with reachable(folder) as path, socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+    except ConnectionRefusedError:
+        return False  # the server was killed, and has left its socket
+    except OSError as error:
+        raise ClientError(
+            f"cannot use {folder / NAME}: {error.strerror}; run this as the user that Broker runs as"
+        ) from None
+    return True
+
+
+def _ask_over_http(server: Client, method: str, path: str, body: bytes | None) -> str:
+    return server.get(path)[0] if method == "GET" else server.post(path, body or b"")
+
+
+class _SocketConnection(HTTPConnection):
+    """HTTP over the operator's socket."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_S)
+        self._folder = folder
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        with reachable(self._folder) as path:
+            self.sock.connect(path)
+
+
+def _ask_over_socket(folder: Path, method: str, path: str, body: bytes | None) -> str:
+    connection = _SocketConnection(folder)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return _result(response.status, response.read())
+    except (OSError, HTTPException) as error:
+        raise Unreachable(f"the server in {folder} did not respond: {str(error) or type(error).__name__}") from None
+    finally:
+        connection.close()
+
+
+async def _ask_in_process(app: App, method: str, path: str, body: bytes | None) -> str:
+    content = body or b""
+    encoded, _, query = path.partition("?")
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
+        "path": unquote(encoded), "raw_path": encoded.encode(), "root_path": "", "query_string": query.encode(),
+        "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))],
+        "client": None, "server": None, "state": {OPERATOR_KEY: OPERATOR_MARK},
+    }  # fmt: skip
+    parts: list[bytes] = []
+    status = 0
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    async def send(message: Any) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        else:
+            parts.append(message.get("body", b""))
+
+    await app(scope, receive, send)
+    return _result(status, b"".join(parts))
+
+
+def _result(status: int, body: bytes) -> str:
+    if status >= 400:
+        raise ClientError(f"{json.loads(body)['detail']} ({status})", status)
+    return body.decode()
+
+
+def settings_of(data: Path | None, config: Path | None) -> Settings:
+    """Returns the settings of the server with this folder. Raises SettingsError."""
+    return read_settings({"data": data}, file=config, file_source=file_source())

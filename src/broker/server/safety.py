@@ -1,0 +1,77 @@
+"""Without rules, everybody may do everything. So a server without rules serves only this machine, unless it is told
+otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from ipaddress import ip_address
+from pathlib import Path
+from socket import socket
+
+from broker.broker import Broker
+from broker.errors import SettingsError
+from broker.operations.backup import UNCONFIRMED
+from broker.settings import Settings
+
+logger = logging.getLogger("broker.server")
+
+_DAY_S = 86_400.0
+
+
+def check_confirmed(settings: Settings) -> None:
+    """Raises SettingsError if the log was restored, and nobody has looked at the rights that came back with it. It is
+    called before the log is opened, because what is due is published then."""
+    if not settings.database and (settings.data / UNCONFIRMED).exists():
+        raise SettingsError(
+            f"the log in {settings.data} was restored, with the rules of that time; look at them with `broker rules "
+            "show` and at the administrators with `broker user list`, then say `broker rules confirm`"
+        )
+
+
+def check_safety(broker: Broker, settings: Settings, listeners: list[socket]) -> None:
+    """Raises SettingsError if a server without rules would be reachable from other machines, or if the rules replace a
+    setting that was given."""
+    if broker.rights.rules is not None and "events_public" in settings.sources:
+        raise SettingsError(
+            f"{settings.named('events_public')}: this log has rules, and they say who may read; remove the setting"
+        )
+    if broker.rights.rules is None and not settings.open and not _is_local(listeners):
+        raise SettingsError(
+            f"{settings.named('host')}: this log has no rules, so everybody who reaches {settings.host} could read and "
+            "change everything. Give it rules (`broker rules init`, `broker rules apply`), or, if it is meant for "
+            "everybody, start it with --open"
+        )
+
+
+def _is_local(listeners: list[socket]) -> bool:
+    return all(ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback for listener in listeners)
+
+
+async def remind(broker: Broker, settings: Settings, listeners: list[socket]) -> None:
+    """Logs once a day that the server is open, until it is cancelled."""
+    while settings.open and not _is_local(listeners):
+        if broker.rights.rules is None:
+            logger.warning(
+                "this server has no rules, and is open: everybody who reaches it may read and change everything "
+                "(docs/access.md)"
+            )
+        await asyncio.sleep(_DAY_S)
+
+
+def invitation(broker: Broker, url: str) -> str:
+    """Returns what the person who has started the server is told as long as there is no administrator, otherwise "".
+    It has a secret. ``url`` is the server's."""
+    code = broker.administration.invite_first()
+    if code is None:
+        return ""
+    where = "--database …" if broker.settings.database else f"--data {broker.settings.data}"
+    return (
+        f"There is no administrator yet. `broker user role NAME admin {where}` makes one; or log in, and send within "
+        f'an hour: POST {url}/admin {{"code":"{code.code}"}}'
+    )
+
+
+def confirm(folder: Path) -> None:
+    """Lets a restored log be served."""
+    (folder / UNCONFIRMED).unlink(missing_ok=True)

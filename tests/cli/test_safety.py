@@ -1,0 +1,337 @@
+"""How a server starts with rules, without rules, and with rules that a backup brought back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+
+from broker.broker import Broker
+from broker.errors import Forbidden
+from broker.names import RULES_EVENT
+from broker.server.rules_file import apply_rules_file
+from broker.settings import Settings
+from broker.users import OPERATOR, STRANGER_ACTOR, Actor
+from broker.web.app import App
+from tests.support.commands import done
+from tests.support.operators import broker, stderr_of, tamper
+from tests.support.postgres import a_database
+from tests.support.servers import ServerProcess, wait_for
+
+NARROW = '[[event]]\nname = "board/*"\nread = "user"\n'
+WIDE = '[[event]]\nname = "board/*"\nread = "public"\n'
+ELSEWHERE = {"X-Forwarded-For": "203.0.113.7"}  # a client on another machine, behind a trusted proxy
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "rules.toml"
+    file.write_text(NARROW)
+    return file
+
+
+def refusal(data: Path, *options: object) -> str:
+    """Why the server does not start."""
+    command = [sys.executable, "-m", "broker", "serve", "--data", str(data), "--port", "0", *map(str, options)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (data / "control.sock").exists()
+    return result.stderr
+
+
+def in_force(data: Path) -> str:
+    return done("rules", "show", "--data", data).stdout
+
+
+def versions(data: Path) -> int:
+    return done("rules", "history", "--data", data).stdout.count("\n")
+
+
+class TestRulesFile:
+    """``broker serve --rules FILE``."""
+
+    def test_the_first_start_applies_it_and_the_next_ones_do_nothing(self, data: Path, file: Path) -> None:
+        with ServerProcess(data, "--rules", str(file)) as server:
+            server.wait_for_log("are in force now")
+            assert in_force(data) == NARROW
+            server.stop()
+            server.start()
+            assert versions(data) == 1
+
+    def test_it_is_recognised_however_its_text_was_written_into_the_log(self, data: Path, file: Path) -> None:
+        file.write_text("# Grüße\n" + NARROW)
+        with ServerProcess(data, rules_over_http="yes") as server, server.client("ada") as ada:
+            done("user", "role", "ada", "admin", "--data", data)
+            escaped = b'{"event":"$rules","data":{"format":1,"toml":"# Gr\\u00fc\\u00dfe\\n' + (
+                NARROW.replace("\n", "\\n").replace('"', '\\"').encode() + b'"}}'
+            )
+            assert ada.post("/insert", content=escaped, headers={"Content-Type": "application/json"}).status_code == 201
+        with ServerProcess(data, "--rules", str(file)):
+            assert versions(data) == 1
+
+    def test_an_older_version_is_not_applied(self, data: Path, file: Path) -> None:
+        """A node that starts with last week's file changes nothing."""
+        done("rules", "apply", file, "--data", data)
+        (new := file.with_name("new.toml")).write_text(NARROW + "# changed\n")
+        done("rules", "apply", new, "--data", data)
+        with ServerProcess(data, "--rules", str(file)) as server:
+            server.wait_for_log("are an older version of the rules of this log, and are not applied")
+            assert in_force(data) == NARROW + "# changed\n"
+
+    def test_a_scheduled_version_is_not_applied_before_its_time(self, data: Path, file: Path) -> None:
+        done("rules", "apply", file, "--data", data)
+        (next_ := file.with_name("next.toml")).write_text(WIDE)
+        done("rules", "apply", next_, "--data", data, "--at", "+1h", "--yes")
+        with ServerProcess(data, "--rules", str(next_), "--yes") as server:
+            server.wait_for_log("are scheduled (`broker rules history`), and not in force yet")
+            assert in_force(data) == NARROW
+
+    def test_what_is_wider_needs_yes(self, data: Path, file: Path) -> None:
+        done("rules", "apply", file, "--data", data)
+        file.write_text(WIDE)
+        assert "would make something wider: board/*: read by public (before: user); if that is meant, add --yes" in (
+            refusal(data, "--rules", file)
+        )
+        assert in_force(data) == NARROW
+        with ServerProcess(data, "--rules", str(file), "--yes"):
+            assert in_force(data) == WIDE
+
+    @pytest.mark.parametrize(
+        ("text", "sentence"),
+        [
+            ("[[event]]\nname = 3\n", "line 2: "),
+            (NARROW + '[[expect]]\nwho = "public"\ncan = "read board/1"\n', "line 5: it is not as expected"),
+        ],
+    )
+    def test_a_wrong_one_keeps_the_server_from_starting(self, data: Path, file: Path, text: str, sentence: str) -> None:
+        file.write_text(text)
+        assert f"rules: {file}: {sentence}" in refusal(data, "--rules", file)
+
+    def test_after_a_hangup_it_is_read_again_and_a_wrong_or_wider_one_changes_nothing(
+        self, data: Path, file: Path
+    ) -> None:
+        with ServerProcess(data, "--rules", str(file)) as server:
+            for text, logged in (
+                ("[[event", "the rules stay as they are"), (WIDE, "would make something wider"),
+                ("# narrower\n", "are in force now"),
+            ):  # fmt: skip
+                server.log.clear()
+                file.write_text(text)
+                server.process.send_signal(signal.SIGHUP)
+                server.wait_for_log(logged)
+                assert in_force(data) == ("# narrower\n" if text == "# narrower\n" else NARROW)
+
+    @pytest.mark.anyio
+    async def test_nodes_that_start_at_once_make_one_version(self, data: Path, file: Path) -> None:
+        settings = Settings(data=data, rules=file)
+        async with (node := Broker(settings)).lifespan():
+            await asyncio.gather(*(apply_rules_file(node, settings) for _ in range(4)))
+            page = await node.store.log_end(RULES_EVENT, None, None, False)
+            assert page.last is not None
+            assert len(await node.store.log(RULES_EVENT, None, page.last, 1_000_000, False)) == 1
+            assert not node.access.allows("read", "board/1", STRANGER_ACTOR)
+
+    def test_workers_that_read_it_at_once_make_one_version(self, data: Path, file: Path, postgres: str) -> None:
+        database = a_database(postgres)
+        with ServerProcess(data, "--database", database, "--workers", "2", "--rules", str(file)) as server:
+            file.write_text(NARROW + "# changed\n")
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for_log("are in force now")
+
+            def shown() -> str:
+                return done("rules", "show", "--database", database).stdout
+
+            wait_for(lambda: shown() == NARROW + "# changed\n", what="the changed rules")
+            history = done("rules", "history", "--database", database).stdout
+            assert history.count("\n") == 2
+
+
+class TestWithoutRules:
+    """A server without rules serves its own machine."""
+
+    def test_it_does_not_listen_elsewhere_and_says_the_two_ways_out(self, data: Path) -> None:
+        message = refusal(data, "--host", "0.0.0.0")
+        assert "host (argument): this log has no rules" in message
+        assert "broker rules init" in message
+        assert "--open" in message
+
+    def test_it_does_with_rules_or_open(self, data: Path, file: Path) -> None:
+        with ServerProcess(data, "--host", "0.0.0.0", "--open") as server:
+            server.wait_for_log("this server has no rules, and is open: everybody who reaches it")
+        with ServerProcess(data, "--host", "0.0.0.0", "--rules", str(file)) as server:
+            assert not any("has no rules" in line for line in server.log)
+
+    def test_it_refuses_requests_of_other_machines_until_it_has_rules(self, data: Path, file: Path) -> None:
+        with ServerProcess(data) as server, server.client("ada") as ada:
+            for method, path in ("GET", "/snapshot"), ("GET", "/events"), ("POST", "/insert"), ("GET", "/nothing"):
+                answer = ada.request(method, path, headers=ELSEWHERE)
+                assert answer.status_code == 403, path
+                assert "has no rules yet" in answer.json()["detail"]
+                assert "--open" in answer.json()["detail"]
+            assert ada.get("/healthz", headers=ELSEWHERE).status_code == 200
+            assert ada.get("/snapshot").status_code == 200
+            done("rules", "apply", file, "--data", data)
+            assert ada.get("/snapshot", headers=ELSEWHERE).status_code == 200
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize(
+        ("client", "status"),
+        [
+            (("127.0.0.1", 1), 200),
+            (("::1", 1), 200),
+            (("203.0.113.7", 1), 403),
+            (("::ffff:203.0.113.7", 1), 403),
+            (None, 403),
+        ],
+    )
+    async def test_it_does_so_when_it_is_mounted_and_behind_a_unix_socket(
+        self, data: Path, client: tuple[str, int] | None, status: int
+    ) -> None:
+        """Whoever has no address may be anywhere: a proxy has passed the request on over a Unix socket."""
+        app = App(Broker(Settings(data=data)))
+        host = Starlette(routes=[Mount("/live", app)])
+
+        async def of_client(scope: Scope, receive: Receive, send: Send) -> None:
+            await host({**scope, "client": client}, receive, send)
+
+        async with app.broker.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(of_client)) as browser:
+            assert (await browser.get("http://host/live/snapshot")).status_code == status
+            assert (await browser.get("http://host/live/healthz")).status_code == 200
+
+    def test_open_serves_other_machines(self, data: Path) -> None:
+        with ServerProcess(data, "--open") as server, server.client() as client:
+            assert client.get("/snapshot", headers=ELSEWHERE).status_code == 200
+
+
+class TestFirstAdministrator:
+    """As long as there is no administrator, a server that is started in a terminal says how to become one."""
+
+    def test_the_code_makes_one_user_an_administrator_once(self, data: Path) -> None:
+        with ServerProcess(data) as quiet:
+            assert not any("administrator" in line for line in quiet.log)  # a log is no place for a secret
+        person, terminal = pty.openpty()
+        command = [sys.executable, "-m", "broker", "serve", "--data", str(data), "--port", "0"]
+        with subprocess.Popen(command, stderr=terminal) as process:
+            os.close(terminal)
+            said = b""
+            while b"/admin {" not in said:
+                assert select.select([person], [], [], 20)[0], said
+                said += os.read(person, 10_000)
+            url, code = re.findall(r'POST (\S+)/admin {"code":"(\S+)"}', said.decode())[0]
+            assert f"broker user role NAME admin --data {data}" in said.decode()
+            with httpx.Client(base_url=url, timeout=20) as client:
+                tokens = [sign_up(client, name) for name in ("ada", "bob")]
+
+                def claim(token: str, code: str) -> int:
+                    headers = {"Authorization": f"Bearer {token}"}
+                    return client.post("/admin", json={"code": code}, headers=headers).status_code
+
+                assert client.post("/admin", json={"code": code}).status_code == 401
+                assert [claim(tokens[0], "wrong"), claim(tokens[0], code), claim(tokens[1], code)] == [403, 200, 403]
+            assert done("user", "role", "ada", "--data", data).stdout == "admin\n"
+            process.terminate()
+        os.close(person)
+
+    @pytest.mark.anyio
+    async def test_no_code_counts_once_there_is_an_administrator(self, data: Path) -> None:
+        async with (node := Broker(Settings(data=data))).lifespan():
+            ada, bob = [await node.accounts.sign_up(name, "correct horse", b"null") for name in ("ada", "bob")]
+            code = node.administration.invite_first()
+            assert code is not None
+            await node.administration.set_roles(ada.user.id, ["admin"], OPERATOR)
+            assert node.administration.invite_first() is None
+            with pytest.raises(Forbidden, match="wrong, was used, or is too old"):
+                await node.administration.become_first(code.code, Actor(bob.user.id, "bob"))
+
+    @pytest.mark.anyio
+    async def test_a_code_is_valid_for_an_hour(self, data: Path) -> None:
+        now = [1_700_000_000_000_000]
+        async with (node := Broker(Settings(data=data), lambda: now[0])).lifespan():
+            ada = await node.accounts.sign_up("ada", "correct horse", b"null")
+            code = node.administration.invite_first()
+            assert code is not None
+            now[0] += 3_600_000_000
+            with pytest.raises(Forbidden, match="too old"):
+                await node.administration.become_first(code.code, Actor(ada.user.id, "ada"))
+
+
+def sign_up(client: httpx.Client, username: str) -> str:
+    return str(client.post("/users", json={"username": username, "password": "correct horse"}).json()["jwt"])
+
+
+def test_rules_and_events_public_exclude_each_other(data: Path, file: Path) -> None:
+    done("rules", "apply", file, "--data", data)
+    message = refusal(data, "--set", "events_public=yes")
+    assert "events_public (argument): this log has rules, and they say who may read; remove the setting" in message
+
+
+def test_rules_that_this_version_cannot_use_keep_it_from_starting(data: Path, file: Path) -> None:
+    done("rules", "apply", file, "--data", data)
+    tamper(data, """UPDATE records SET data = '{"format":2,"toml":""}'""")
+    assert "cannot use the rules of this log: $rules: the format 2 is not known" in refusal(data)
+
+
+class TestRestore:
+    """A backup brings back the rights of its time."""
+
+    def test_the_server_waits_until_the_rules_are_confirmed_and_all_sessions_have_ended(
+        self, data: Path, file: Path, tmp_path: Path
+    ) -> None:
+        file.write_text('roles = ["editor"]\n' + NARROW.replace('"user"', '["user", "@editor"]'))
+        with ServerProcess(data, "--rules", str(file)) as server:
+            token = server.token("ada")
+            server.token("bob")
+            done("user", "role", "ada", "admin", "--data", data)
+            stderr_of(broker("backup", tmp_path / "copy.db", "--data", data))
+        (data / "broker.db").unlink()
+        message = stderr_of(broker("restore", tmp_path / "copy.db", "--data", data))
+        assert "roles: editor; administrators: ada" in message
+        assert "broker rules confirm" in message
+        assert "token_secret" not in message
+        assert "was restored, with the rules of that time" in refusal(data, "--rules", file)
+        assert done("user", "show", "ada", "--data", data).exit_code == 0
+        done("rules", "confirm", "--data", data)
+        with ServerProcess(data) as server, server.client() as client:
+            headers = {"Authorization": f"Bearer {token}"}
+            assert client.get("/users/me", headers=headers).status_code == 401
+            assert log_in_again(client).status_code == 200
+
+    def test_a_secret_that_is_a_setting_has_to_be_replaced(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only the secret in the folder can be replaced by the restore, and old tokens stay valid with the old one."""
+        with ServerProcess(data):
+            stderr_of(broker("backup", tmp_path / "copy.db", "--data", data))
+        monkeypatch.setenv("BROKER_TOKEN_SECRET", "x" * 32)
+        message = stderr_of(broker("restore", tmp_path / "copy.db", "--data", tmp_path / "new"))
+        assert "give the server another token_secret" in message
+
+    def test_a_log_without_rules_is_served_at_once(self, data: Path, tmp_path: Path) -> None:
+        with ServerProcess(data) as server:
+            server.token("ada")
+            stderr_of(broker("backup", tmp_path / "copy.db", "--data", data))
+        stderr_of(broker("restore", tmp_path / "copy.db", "--data", tmp_path / "new"))
+        with ServerProcess(tmp_path / "new") as server, server.client() as client:
+            wait_for(lambda: log_in_again(client).status_code == 200, what="a login")
+
+
+def log_in_again(client: httpx.Client) -> httpx.Response:
+    return client.post("/login", json={"username": "ada", "password": "correct horse"})
