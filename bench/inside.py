@@ -18,10 +18,12 @@ from pathlib import Path
 
 import broker.broker
 import broker.server.run
+import broker.store.choice
 from broker.cli.main import main
 from broker.records import Cancel, NewRecord, Record
 from broker.store.base import Commit
 from broker.store.sqlite.store import SQLiteStore
+from broker.users import OPERATOR, Actor
 
 _TICK_S = 0.001
 
@@ -31,12 +33,12 @@ class Storeless(SQLiteStore):
 
     async def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._told = on_commit
-        self._now = broker.broker.wall_clock_us
+        self._now = broker.store.choice.wall_clock_us
         self._position = 0
         await super().start(on_commit)
         self._epoch = (await self.head()).epoch
 
-    async def append(self, items: Sequence[NewRecord | Cancel]) -> list[tuple[Record, bool]]:
+    async def append(self, items: Sequence[NewRecord | Cancel], actor: Actor = OPERATOR) -> list[tuple[Record, bool]]:
         now_us = self._now()
         published = []
         for new in items:

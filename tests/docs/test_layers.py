@@ -17,6 +17,7 @@ LAYERS = [
         "addresses", "errors", "names", "origins", "rates", "raw_json", "records", "schema", "setting_sources",
         "setting_table", "setting_values", "settings", "sse", "typescript", "users",
     },
+    {"rules"},
     {"store"},
     {"accounts", "live", "operations"},
     {"broker"},
