@@ -205,6 +205,28 @@ def test_an_older_log_is_moved_in_the_new_form(store: str, request: pytest.Fixtu
     assert faults(tmp_path / "moved") == []
 
 
+@pytest.mark.postgres
+async def test_a_node_of_an_older_version_neither_writes_nor_reads_records_any_more(
+    postgres: str, tmp_path: Path
+) -> None:
+    """It would do so without rules. Each of its transactions begins with the first statement, and each record that it
+    reads has the second one in its columns."""
+    database = make_postgres_log(a_database(postgres))
+    statements = (
+        "SELECT head, (SELECT epoch FROM broker.epochs WHERE ended IS NULL) FROM broker.state",
+        "SELECT r.uuid, (SELECT epoch FROM broker.epochs WHERE ended IS NULL) FROM broker.records r",
+    )
+    with psycopg.connect(database, autocommit=True) as older_node:
+        for statement in statements:
+            assert older_node.execute(statement).fetchall()
+        workbench = Workbench(tmp_path, database=database)
+        async with workbench.opened() as opened:
+            assert latest(await opened.snapshot()) == LATEST
+        for statement in statements:
+            with pytest.raises(psycopg.errors.UndefinedColumn):
+                older_node.execute(statement)
+
+
 def test_faults_of_an_older_log_are_found_by_its_own_rules(tmp_path: Path) -> None:
     old = make_sqlite_log(tmp_path)
     with contextlib.closing(sqlite3.connect(old / "broker.db", isolation_level=None)) as log:

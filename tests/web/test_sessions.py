@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -52,7 +51,7 @@ def bob(server: ServerProcess) -> Someone:
 
 def ended(reader: StreamReader, reason: str) -> None:
     """The stream says why it ends, and then ends."""
-    wait_for(lambda: reader.ended, 5)
+    wait_for(lambda: reader.ended)
     assert (reader.frames[-1].event, reader.frames[-1].json()) == ("$login", {"reason": reason})
     reader.close()
 
@@ -115,9 +114,8 @@ def test_who_is_disabled_is_out_at_once_and_comes_back_only_by_a_new_login(bob: 
 def test_a_stream_does_not_outlive_its_token(tmp_path_factory: pytest.TempPathFactory) -> None:
     with ServerProcess(tmp_path_factory.mktemp("short"), token_ttl_s=2, session_max_s=9) as server:
         bob = Someone(server)
-        reader, began = bob.stream(), time.monotonic()
+        reader = bob.stream()
         ended(reader, "expired")
-        assert time.monotonic() - began < 6
         last_id = reader.last_id
         with server.client("ada") as ada:
             ada.post("/insert", json={"event": "a", "data": 1})

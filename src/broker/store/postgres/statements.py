@@ -17,7 +17,7 @@ from broker.users import User, UserState, username_key
 
 RECORD_COLUMNS = """
     r.uuid, r.event, convert_to(r.data, 'UTF8'), r.username, r.timestamp, r.due_us, r.log_only, r.inserted_us,
-    c.number IS NOT NULL, p.position, p.published_us, r.number, (SELECT epoch FROM broker.epochs WHERE ended IS NULL),
+    c.number IS NOT NULL, p.position, p.published_us, r.number, (SELECT name FROM broker.epochs WHERE ended IS NULL),
     e.until, e.until_us, e.ends, c.reason
 """
 # With these joins PostgreSQL makes one index look-up for each row. Its statistics lag behind a log that grows, so for a
@@ -94,7 +94,7 @@ STATE_AT = f"""
 """  # noqa: S608 (constants only)
 # It has no row if nothing was published at this position: a fail-over may just have lost it.
 CHECKPOINT = f"""
-    SELECT (SELECT epoch FROM broker.epochs WHERE ended IS NULL), %(position)s, count(*),
+    SELECT (SELECT name FROM broker.epochs WHERE ended IS NULL), %(position)s, count(*),
            (SELECT min(published_us) FROM broker.publications WHERE position <= %(position)s AND position > coalesce(
                (SELECT max(position) FROM broker.checkpoints WHERE position < %(position)s), 0)),
            coalesce(json_agg(position), '[]')::text
@@ -106,7 +106,7 @@ CHECKPOINT = f"""
 HEAD_AT = """
     WITH newest AS (SELECT coalesce(max(position), 0) AS position FROM broker.checkpoints),
     bounds AS (SELECT max(position) AS last FROM broker.checkpoints WHERE earliest_us <= %(time)s)
-    SELECT epoch, coalesce(
+    SELECT name, coalesce(
         (SELECT max(position) FROM (
             SELECT * FROM broker.publications WHERE position > (SELECT position FROM newest) OFFSET 0
          ) AS tail WHERE published_us <= %(time)s),
@@ -160,7 +160,7 @@ class PostgresTables:
         return due_us
 
     def epochs(self) -> dict[str, int | None]:
-        return dict(self._db.execute("SELECT epoch, ended FROM broker.epochs").fetchall())
+        return dict(self._db.execute("SELECT name, ended FROM broker.epochs").fetchall())
 
     def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Record]:
         rows = self._db.execute(

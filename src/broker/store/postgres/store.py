@@ -47,7 +47,7 @@ logger = logging.getLogger("broker.store")
 _T = TypeVar("_T")
 
 _LOG_RECORDS_MAX = 500  # records that one call of ``log`` returns at most
-_HEAD = "SELECT epoch, head FROM broker.state, broker.epochs WHERE ended IS NULL"
+_HEAD = "SELECT name AS epoch, head FROM broker.state, broker.epochs WHERE ended IS NULL"
 
 
 class PostgresStore(CommonStore):
@@ -131,7 +131,7 @@ class PostgresStore(CommonStore):
         return Head(*await self._row(_HEAD))
 
     async def epochs(self) -> dict[str, int | None]:
-        return dict(await self._read(lambda db: db.execute("SELECT epoch, ended FROM broker.epochs").fetchall()))
+        return dict(await self._read(lambda db: db.execute("SELECT name, ended FROM broker.epochs").fetchall()))
 
     async def snapshot(self) -> State:
         def read(db: Connection[Any]) -> State:

@@ -10,3 +10,7 @@ ALTER TABLE broker.users ADD COLUMN ended TEXT NOT NULL DEFAULT '[]'; -- the ses
 ALTER TABLE broker.users ADD COLUMN code TEXT NOT NULL DEFAULT ''; -- the hash of a code to set a new password with
 ALTER TABLE broker.users ADD COLUMN code_until_us BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE broker.cancellations ADD COLUMN reason TEXT; -- why the server has cancelled it; NULL: a user has
+
+-- A node of an older version, which knows nothing of rights, may still run. Each of its transactions and each of its
+-- reads of records asks for the column "epoch", and fails from now on.
+ALTER TABLE broker.epochs RENAME COLUMN epoch TO name;
