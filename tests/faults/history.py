@@ -93,7 +93,8 @@ _LOG = """SELECT r.uuid, r.event, r.due_us, p.position, p.published_us, c.number
            r.{author}, e.until_us, e.ends
     FROM records r LEFT JOIN publications p USING (number) LEFT JOIN cancellations c USING (number)
     LEFT JOIN endings e USING (number) ORDER BY r.number"""
-_REST = """SELECT epoch, head, (SELECT count(*) FROM pending), (SELECT count(*) FROM events WHERE until_us IS NOT NULL)
+_REST = """SELECT {epoch}, head, (SELECT count(*) FROM pending),
+           (SELECT count(*) FROM events WHERE until_us IS NOT NULL)
     FROM state, epochs WHERE ended IS NULL"""
 
 
@@ -118,7 +119,7 @@ class Log:
         return [_row(*row) for row in self._read(_LOG.format(author="username" if self.url else "user"))]
 
     def rest(self) -> Rest:
-        return Rest(*self._read(_REST)[0])
+        return Rest(*self._read(_REST.format(epoch="name" if self.url else "epoch"))[0])
 
     def _read(self, query: str) -> list[Any]:
         if self.url:

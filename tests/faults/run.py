@@ -169,7 +169,7 @@ class Run:
                     resume = b"Last-Event-ID: %b\r\n" % last_id if last_id else b""
                     writer.write(_request(records=records, headers=resume))
                     rest = b""
-                    while part := await asyncio.wait_for(reader.read(1 << 16), patience_s):
+                    while part := await _part(reader, patience_s):
                         *frames, rest = (rest + part).split(b"\n\n")
                         for frame in frames:
                             last_id = _take(frame, view) or last_id
@@ -210,6 +210,13 @@ class Run:
                 self.faults.append(f"a new subscriber of node {number} did not get its snapshot: {error!r}")
             finally:
                 writer.transport.abort()
+
+
+async def _part(reader: asyncio.StreamReader, patience_s: float | None) -> bytes:
+    """``asyncio.wait_for`` would lose a cancellation that comes together with data (Python 3.11), and the run would
+    then wait for this task for ever."""
+    async with asyncio.timeout(patience_s):
+        return await reader.read(1 << 16)
 
 
 def _snapshot(node: ServerProcess, last_id: str) -> View:
