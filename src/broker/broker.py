@@ -382,7 +382,7 @@ class Broker:
         if connection is not None:
             subscriber.connected(connection)
             self.hub.add(subscriber)
-            if not reader.actor.is_valid(self.rights.state(reader.actor.user_id)):
+            if not reader.actor.is_valid_or_newer(self.rights.state(reader.actor.user_id)):
                 self.hub.log_out(subscriber, "ended")
             self.catchup.connect(subscriber, last_id, new)
 

@@ -68,6 +68,11 @@ class Actor(NamedTuple):
             return True
         return not state.disabled and state.gen == self.gen and self.session not in (state.ended or ())
 
+    def is_valid_or_newer(self, state: UserState) -> bool:
+        """The same if the user may have another state meanwhile. ``gen`` only rises, so a token with a larger one was
+        made after a change that whoever knows this state has not read yet. Then the state says nothing about it."""
+        return self.gen > state.gen or self.is_valid(state)
+
 
 STRANGER_ACTOR = Actor()
 OPERATOR = Actor(operator=True)

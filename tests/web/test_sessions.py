@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from broker.broker import Broker
+from broker.errors import Unauthorized
+from broker.settings import Settings
 from tests.support.postgres import a_database
 from tests.support.rules import apply_rules, give_roles, operate
 from tests.support.servers import ServerProcess, StreamReader, open_stream, wait_for
@@ -124,16 +128,30 @@ def test_a_stream_does_not_outlive_its_token(tmp_path_factory: pytest.TempPathFa
         resumed.close()
 
 
-def test_sessions_that_ended_are_remembered_and_one_too_many_ends_them_all(server: ServerProcess) -> None:
-    bob = Someone(server)
-    kept = bob.token
-    tokens = [bob.ask("POST", "/token").json()["jwt"]]  # one session, however many tokens it has
-    assert bob.ask("POST", "/logout", tokens[0]).status_code == 200
-    assert bob.ask("GET", "/users/me", kept).status_code == 401
+@pytest.mark.anyio
+async def test_sessions_that_ended_are_remembered_and_one_too_many_ends_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.accounts.accounts.ENDED_SESSIONS_MAX", 3)
+    node = Broker(Settings(data=tmp_path))
+    async with node.lifespan():
+        accounts = node.accounts
+        await accounts.sign_up("ada", PASSWORD, b"null")
+        tokens = [(await accounts.log_in("ada", PASSWORD)).token for _ in range(5)]
+        for ended, token in enumerate(tokens[:4]):
+            assert (await accounts.authenticate(tokens[4])).actor.gen == 0
+            await accounts.log_out(await accounts.authenticate(token))
+            for each in tokens[: ended + 1]:
+                with pytest.raises(Unauthorized):
+                    await accounts.authenticate(each)
+        with pytest.raises(Unauthorized):
+            await accounts.authenticate(tokens[4])
+        fresh = await accounts.log_in("ada", PASSWORD)
+        assert (await accounts.authenticate(fresh.token)).actor.gen == 1
 
 
 def test_a_stream_in_anothers_name_is_refused(bob: Someone) -> None:
-    for query in (f"?user={bob.name}", "?user=ada"):
+    for query in (f"?user={bob.name}", "?user=ada", "?user="):
         answer = httpx.get(f"{bob.server.url}/events{query}")
         assert answer.status_code == 401
     assert bob.ask("GET", "/events?user=ada").status_code == 401
@@ -171,3 +189,34 @@ def test_a_session_ends_on_another_node_and_a_role_reaches_it(
         operate(here, "POST", f"/users/{bob.id}/disable")
         ended(reader, "disabled")
         assert elsewhere.ask("GET", "/users/me").status_code == 401
+
+
+@pytest.mark.postgres
+def test_a_new_token_is_valid_on_another_node_at_once(tmp_path_factory: pytest.TempPathFactory, postgres: str) -> None:
+    database = a_database(postgres)
+    folders = tmp_path_factory.mktemp("c"), tmp_path_factory.mktemp("d")
+    with (
+        ServerProcess(folders[0], "--database", database, user_age_max_s=60) as here,
+        ServerProcess(folders[1], "--database", database, user_age_max_s=60) as there,
+    ):
+        bob, elsewhere = Someone(here), Someone(there)
+
+        def works_there(token: str) -> None:
+            # The other node has this user in its cache, and what changes reaches it a moment later.
+            assert elsewhere.ask("GET", "/users/me", token).status_code == 200
+            reader = elsewhere.stream(token)
+            assert not reader.ended
+            reader.close()
+
+        works_there(bob.token)
+        password = PASSWORD
+        for n in range(3):
+            body = {"old": password, "password": (password := f"battery staple {n}")}
+            bob.token = bob.ask("POST", "/users/me/password", json=body).json()["jwt"]
+            works_there(bob.token)
+        operate(here, "POST", f"/users/{bob.id}/disable")
+        wait_for(lambda: elsewhere.ask("GET", "/users/me", bob.token).status_code == 401)
+        operate(here, "POST", f"/users/{bob.id}/enable")
+        login = httpx.post(f"{there.url}/login", json={"username": bob.name, "password": password})
+        works_there(login.json()["jwt"])
+        assert elsewhere.ask("GET", "/users/me", bob.token).status_code == 401

@@ -21,7 +21,6 @@ from broker.rules.rights import Rights
 from broker.settings import Settings
 from broker.store.base import Store
 from broker.users import (
-    DEFAULT_STATE,
     ENDED_SESSIONS_MAX,
     OPERATOR,
     STRANGER_ACTOR,
@@ -220,9 +219,14 @@ class Accounts:
         claims = self._tokens.verify(token, self._clock() / 1e6)
         actor = claims.actor
         user = await self._look_up(actor.user_id)
-        # The cached user may be older than what the relay has read, or newer, so both must agree.
+        if user is not None and actor.gen > user.state.gen:
+            # The token was made after the look-up, on another node. Whoever has just set a new password would otherwise
+            # be refused here until the cached user is too old.
+            self._cached.pop(actor.user_id, None)
+            user = await self._look_up(actor.user_id)
+        # The cached user may be older than what the relay has read, or newer, so both count.
         known = self._rights.state(actor.user_id)
-        if user is None or not actor.is_valid(user.state) or (known is not DEFAULT_STATE and not actor.is_valid(known)):
+        if user is None or not actor.is_valid(user.state) or not actor.is_valid_or_newer(known):
             raise Unauthorized("the token is not valid any more; log in again")
         return Credential(user, actor, claims.expires_s)
 

@@ -110,9 +110,7 @@ class Administration:
 
     async def enable(self, user_id: str, actor: Actor) -> User:
         """Lets a user log in again. The old tokens stay invalid."""
-        return await self._change(
-            user_id, lambda user: replace(user, state=structs.replace(user.state, disabled=False)), actor
-        )
+        return await self._change(user_id, lambda user: _enabled(user) if user.state.disabled else user, actor)
 
     async def reset(self, user_id: str, actor: Actor) -> Code:
         """Returns a code with which the user can set a new password once. An earlier code is not valid any more."""
@@ -130,3 +128,9 @@ class Administration:
 def _disabled(user: User) -> User:
     ended = end_sessions(user)
     return replace(ended, state=structs.replace(ended.state, disabled=True), code="")
+
+
+def _enabled(user: User) -> User:
+    # No token is valid now. ``gen`` is raised nevertheless, so that every node can tell which state is the newer one.
+    ended = end_sessions(user)
+    return replace(ended, state=structs.replace(ended.state, disabled=False))

@@ -334,7 +334,7 @@ class Hub:
             actor = subscriber.reader.actor
             if change.user_id is not None and actor.user_id != change.user_id:
                 continue
-            if not actor.is_valid(self._access.rights.state(actor.user_id)):
+            if not actor.is_valid_or_newer(self._access.rights.state(actor.user_id)):
                 self.log_out(subscriber, "disabled" if self._access.rights.state(actor.user_id).disabled else "ended")
             elif self._set_readers(subscriber) and change.concerns(subscriber.subscription.filter):
                 subscriber.rights_changed = True
