@@ -226,8 +226,7 @@ class Broker:
         """Returns where the page ends, and the page's records in portions of about a mebibyte. ``after`` is the uuid of
         the record that the page follows. Raises BadRequest if the event has no such record, and Forbidden, whether or
         not there is such an event."""
-        if not is_rights_event(event):
-            check_name(event)
+        check_name(event[1:] if is_rights_event(event) else event)
         self.demand("log", event, actor)
         start = None
         if after is not None:
@@ -254,7 +253,9 @@ class Broker:
         start = None
         if after is not None:
             start = await self.store.due_of(after)
-            if start is None:
+            # Whoever may not see the record would learn from the page that there is one, and when it is due.
+            found = [] if start is None else await self.store.records([start[1]], 1)
+            if not any(self._shows_pending(record, actor) for record in found):
                 raise BadRequest(f"after: no record has the uuid {after}")
         return self._pending_portions(filter, start, actor)
 
@@ -263,14 +264,13 @@ class Broker:
     ) -> AsyncIterator[list[Record]]:
         while records := await self.store.pending(after, _PENDING_RECORDS, _LOG_PAGE_BYTES):
             after = records[-1].due_us, records[-1].number
-            mine = actor.username
-            if matching := [
-                record
-                for record in records
-                if filter.matches(record.event)
-                and ((mine and record.user == mine) or self.access.allows("log", record.event, actor))
-            ]:
-                yield matching
+            matching = [record for record in records if filter.matches(record.event)]
+            if shown := [record for record in matching if self._shows_pending(record, actor)]:
+                yield shown
+
+    def _shows_pending(self, record: Record, actor: Actor) -> bool:
+        mine = actor.username != "" and record.user == actor.username
+        return mine or self.access.allows("log", record.event, actor)
 
     # The state
 

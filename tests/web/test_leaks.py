@@ -169,7 +169,7 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         scene.uuids["old"] = insert(SECRET, {OLD: OLD})["uuid"]
         scene.time_between = time.time()
         scene.uuids["published"] = insert(SECRET, {DATA: DATA})["uuid"]
-        insert(SECRET, {PENDING: PENDING}, timestamp=3_900_000_000)
+        scene.uuids["pending"] = insert(SECRET, {PENDING: PENDING}, timestamp=3_900_000_000)["uuid"]
         wait_for(lambda: NAME in scene.get("admin", f"/snapshot?at={scene.time_between}"))
         yield scene
         for client in clients.values():
@@ -215,12 +215,16 @@ def test_an_administrator_reads_the_rules_and_writes_them_only_if_the_settings_p
     operate(scene.server, "POST", f"/cancel/{scheduled['uuid']}")
 
 
-def test_only_whoever_may_read_the_log_learns_that_a_uuid_is_one_of_it(scene: Scene) -> None:
-    answers = [
-        scene.clients["bob"].get(f"/collections/public/1?after={uuid}").text
-        for uuid in (scene.uuids["old"], "01890a5d-ac96-774b-bcce-b302099a8057")
-    ]
-    assert len({re.sub("[0-9a-f-]{36}", "", answer) for answer in answers}) == 1
+@pytest.mark.parametrize("path", ["/collections/public/1", "/pending"])
+def test_only_whoever_may_read_the_log_learns_that_a_uuid_is_one_of_it(scene: Scene, path: str) -> None:
+    for known in (scene.uuids["old"], scene.uuids["pending"]):
+        answers = [
+            scene.clients["bob"].get(f"{path}?after={uuid}") for uuid in (known, "01890a5d-ac96-774b-bcce-b302099a8057")
+        ]
+        assert {answer.status_code for answer in answers} in ({400}, {403})
+        assert len({re.sub("[0-9a-f-]{36}", "", answer.text) for answer in answers}) == 1
+    for who in ("ada", "carol", "auditor", "admin"):  # they may see it, or have inserted it
+        assert scene.clients[who].get(f"/pending?after={scene.uuids['pending']}").status_code == 200
 
 
 def test_every_route_is_in_a_row() -> None:
