@@ -166,18 +166,17 @@ class Accounts:
         user = await self._store.user_by_name(username) if is_username(username) else None
         password_hash = await self._passwords.hash(new)  # for an unknown user, too, so that the time tells nothing
         wrong = Unauthorized("the user name or the code is wrong, or the code is too old; ask for another one")
-        if user is None:
-            raise wrong
         now_us, digest = self._clock(), digest_of(code)
 
+        def is_right(user: User) -> bool:
+            return compare_digest(user.code, digest) and user.code_until_us > now_us and not user.state.disabled
+
+        # A wrong code begins no transaction: it would wait for those of others, which an unknown user does not.
+        if user is None or not is_right(user):
+            raise wrong
+
         def change(now: User) -> User:
-            # ``compare_digest`` takes as long whatever is wrong.
-            if (
-                not now.code
-                or not compare_digest(now.code, digest)
-                or now.code_until_us <= now_us
-                or now.state.disabled
-            ):
+            if not is_right(now):  # it counts once
                 raise wrong
             return end_sessions(replace(now, password_hash=password_hash, code=""))
 
