@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.postgres import options_of
 from tests.support.rules import apply_rules, give_roles
 from tests.support.servers import ServerProcess
 
@@ -57,6 +59,41 @@ def test_nobody_else_does_what_is_for_administrators(
     assert admin.get(f"/users?name={who or 'bob'}").json()[0]["roles"] == (["editor"] if who == "editor" else [])
 
 
+BODIES = {
+    "/users/{id}/roles": {"roles": ["editor"]},
+    "/rules/check": {"who": "victim", "operation": "read", "event": "a/1"},
+}
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[tuple[httpx.Client, httpx.Client, str]]:
+    """An administrator and a user of a server of their own, and the user's id."""
+    with ServerProcess(tmp_path) as running, running.client("victim") as victim, running.client("admin") as admin:
+        apply_rules(running, RULES)
+        give_roles(running, "admin", "admin")
+        yield admin, victim, user_id(admin, "victim")
+
+
+def test_an_administrator_does_each_of_it(victim: tuple[httpx.Client, httpx.Client, str]) -> None:
+    admin, _, own = victim
+    for method, path in CALLS:
+        answer = admin.request(method, path.format(id=own).replace("bob", "victim"), json=BODIES.get(path))
+        assert answer.status_code == 200, answer.text
+
+
+def test_a_role_that_is_taken_away_is_gone_at_once_also_from_open_sessions(
+    victim: tuple[httpx.Client, httpx.Client, str],
+) -> None:
+    admin, deputy, own = victim
+    for roles, status in ((["admin"], 200), ([], 403)):
+        assert admin.post(f"/users/{own}/roles", json={"roles": roles}).status_code == 200
+        assert {
+            deputy.get(path.format(id=own)).status_code
+            for method, path in CALLS
+            if method == "GET" and "bob" not in path
+        } == {status}
+
+
 def test_an_administrator_finds_users_by_name_and_in_pages(admin: httpx.Client) -> None:
     page = admin.get("/users?limit=2")
     assert [user["username"] for user in page.json()] == ["admin", "bob"]
@@ -103,3 +140,17 @@ def test_while_sign_up_is_closed_an_administrator_creates_users(tmp_path_factory
         login = httpx.post(f"{server.url}/login", json=body | {"username": "admin"}).json()
         headers = {"Authorization": f"Bearer {login['jwt']}"}
         assert httpx.post(f"{server.url}/users", json=body, headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize("store", ["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.postgres)])
+def test_what_no_name_and_no_id_can_be_is_refused_and_no_error_of_the_server(
+    tmp_path: Path, store: str, request: pytest.FixtureRequest
+) -> None:
+    with ServerProcess(tmp_path, *options_of(store, request)) as server, server.client("admin") as admin:
+        give_roles(server, "admin", "admin")
+        for path in ("/users?after=%00", "/users?name=%00", "/collections/$user/%00", "/collections/$user/%1b"):
+            assert admin.get(path).status_code == 400, path
+        for path in ("/users/%00/disable", "/users/%1b/enable", "/users/%00/reset", "/users/none/disable"):
+            assert admin.post(path).status_code == 404, path
+        assert admin.post("/users/%00/roles", json={"roles": []}).status_code == 404
+        assert not any("ERROR" in line for line in server.log)

@@ -122,6 +122,8 @@ class Administration:
 
     async def _change(self, user_id: str, change: Callable[[User], User], actor: Actor) -> User:
         self.demand(actor)  # also for the own account: a user cannot give himself a role
+        if not user_id.isprintable():  # PostgreSQL refuses a NUL in a text
+            raise NotFound("no user has this id")
         return await self._accounts.change(user_id, change, actor)
 
 

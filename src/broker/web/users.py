@@ -9,7 +9,7 @@ from broker import raw_json
 from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.records import seconds
-from broker.users import Actor, User
+from broker.users import Actor, User, is_username
 from broker.web.accounts import own_account
 from broker.web.pages import next_page, parse_limit
 from broker.web.requests import NO_STORE, Bodies, Header, Parameters, caller, respond_json
@@ -78,7 +78,10 @@ class Users:
             users = [await self._administration.user(values["name"], actor)]
         else:
             limit = parse_limit(values["limit"]) if "limit" in values else _LIMIT
-            users = await self._administration.users(values.get("after", ""), limit + 1, actor)
+            after = values.get("after", "")
+            if after and not is_username(after):
+                raise BadRequest("after: expected the user name that the page follows")
+            users = await self._administration.users(after, limit + 1, actor)
             if len(users) > limit:
                 users = users[:limit]
                 headers.append(next_page([("limit", limit), ("after", users[-1].username)]))
