@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import statistics
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.rules import apply_rules, give_roles, operate
-from tests.support.servers import ServerProcess, open_stream, wait_for
+from tests.support.servers import BOUND_S, ServerProcess, open_stream, wait_for
 
 PASSWORD = f"canary password {uuid4()}"
 RULES = """
@@ -112,7 +114,7 @@ def test_a_token_in_the_url_is_never_read_and_never_logged(server: ServerProcess
 @pytest.mark.parametrize("value", ["Bearer a\r\nX-Evil: 1", "Bearer \x00", "Basic YTpi", "Bearer", "bearer  x y"])
 def test_a_malformed_header_is_no_token_and_injects_nothing(server: ServerProcess, value: str) -> None:
     raw = f"GET /users/me HTTP/1.1\r\nHost: x\r\nAuthorization: {value}\r\nConnection: close\r\n\r\n".encode()
-    reader = open_stream.__globals__["socket"].create_connection(("127.0.0.1", server.port), 10)
+    reader = socket.create_connection(("127.0.0.1", server.port), 10)
     with reader:
         reader.sendall(raw)
         answer = b"".join(iter(lambda: reader.recv(65536), b""))
@@ -203,3 +205,60 @@ def test_a_secret_is_in_no_line_of_the_log_no_metric_and_no_error(server: Server
     database = b"".join(file.read_bytes() for file in server.data.glob("broker.db*"))
     for secret in (token, PASSWORD, code):
         assert secret.encode() not in database
+
+
+# Where a request can carry a secret, which stands for %s.
+HEADERS = (
+    "Authorization: Bearer %s", "Authorization: Bearer eyJ%s.a.b", "Authorization: Basic %s", "Authorization: %s",
+    "Cookie: a=%s", "X-Api-Key: %s", "User-Agent: %s", "Referer: http://x/%s", "Accept: %s", "If-None-Match: %s",
+    "Last-Event-ID: %s", "Prefer: %s", "X-Forwarded-For: %s", "Forwarded: for=%s", "%s: 1", "Range: %s", "Expect: %s",
+    "Upgrade: %s",
+)  # fmt: skip
+PATHS = (
+    "/%s", "/#%s", "http://u:%s@x/users/me", "/users/%s", "/collections/%s", "/collections/own/%s/1",
+    "/schema/own/%s/1", "/cancel/%s", "/snapshot?event=%s", "/snapshot?after=%s", "/snapshot?token=%s",
+    "/snapshot?last_event_id=%s", "/events?user=%s", "/events?last_event_id=%s&frames=x", "/pending?after=%s",
+    "/rights?event=%s", "/rights?x=%s", "/users?name=%s", "/login?password=%s", "/healthz?%s", "/metrics?%s",
+    "/docs?%s",
+)  # fmt: skip
+BODIES = (
+    ("/login", '{"username":"ada","password":"%s"}'), ("/login", '{"username":"ada","password":["%s"]}'),
+    ("/login", '{"username":"%s","password":"x"}'), ("/login", "%s"), ("/token", "%s"),
+    ("/users", '{"username":"ada","password":"%s"}'), ("/users", '{"username":"%s!","password":"12345678"}'),
+    ("/users/me/password", '{"old":"%s","password":"%s"}'), ("/admin", '{"code":"%s"}'),
+    ("/users/me/password", '{"username":"ada","code":"%s","password":"%s"}'),
+    ("/insert", '{"event":"own/x/1","data":"%s"}'), ("/insert", '{"event":"own/ada/1","data":"%s",}'),
+    ("/insert", '{"event":"own/%s/1","data":1}'), ("/insert", '{"event":"own/ada/1","data":1,"uuid":"%s"}'),
+    ("/insert", '{"event":"own/ada/1","data":1,"if_latest":"%s"}'), ("/events", '{"event":"own/x","frames":"%s"}'),
+    ("/rules/check", '{"who":"%s","operation":"read","event":"a"}'), ("/users/1/roles", '{"roles":["%s"]}'),
+    ("/logout", "%s"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("who", ["a stranger", "ada"])
+def test_wherever_a_request_carries_a_secret_no_log_no_metric_and_no_answer_has_it(tmp_path: Path, who: str) -> None:
+    secret = f"canary-{uuid4().hex}"
+    often = "9999/minute"
+    with ServerProcess(tmp_path, "--verbose", login_attempts_per_user=often, login_attempts_per_name=often) as server:
+        auth = f"Authorization: Bearer {server.token('ada')}\r\n" if who == "ada" else ""
+        apply_rules(server, RULES)
+        rest = " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        made = [(f"GET {path}{rest}{auth}", "") for path in PATHS]
+        made += [(f"GET /snapshot{rest}{line}\r\n", "") for line in HEADERS]
+        made += [("%s\r\n", ""), ("GET / %s\r\n", ""), (f"%s /insert{rest}", "")]
+        made += [(f"POST {path}{rest}{auth}Content-Type: application/json\r\n", body) for path, body in BODIES]
+        for head, body in made:
+            sent = body.replace("%s", secret)
+            length = f"Content-Length: {len(sent)}\r\n" if body else ""
+            request = f"{head}{length}\r\n".replace("%s", secret) + sent
+            with socket.create_connection(("127.0.0.1", server.port), BOUND_S) as connection:
+                connection.sendall(request.encode())
+                answer = b"".join(iter(partial(connection.recv, 65536), b""))
+            assert answer.startswith(b"HTTP/1.1 "), head
+            assert not answer.startswith(b"HTTP/1.1 500"), head
+            assert secret.encode() not in answer, head
+        assert secret not in httpx.get(f"{server.url}/metrics").text
+        # What the server logs of this request comes after whatever it has logged before.
+        httpx.get(f"{server.url}/healthz", headers={"Origin": "http://the-last.example"})
+        server.wait_for_log("the-last.example")
+        assert not any(secret in line for line in server.log)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,9 +16,10 @@ import pytest
 from broker.broker import Broker
 from broker.errors import Unauthorized
 from broker.settings import Settings
+from broker.users import OPERATOR
 from tests.support.postgres import a_database
 from tests.support.rules import apply_rules, give_roles, operate
-from tests.support.servers import ServerProcess, StreamReader, open_stream, wait_for
+from tests.support.servers import BOUND_S, ServerProcess, StreamReader, open_stream, wait_for
 
 PASSWORD = "correct horse"
 
@@ -95,6 +99,19 @@ def test_a_code_sets_a_new_password_once(bob: Someone) -> None:
     assert httpx.post(url, json=body).status_code == 200
     assert httpx.post(url, json=body).status_code == 401
     assert bob.ask("GET", "/users/me").status_code == 401
+
+
+@pytest.mark.anyio
+async def test_a_wrong_code_waits_for_no_write_so_its_time_does_not_tell_who_has_an_account(tmp_path: Path) -> None:
+    async with (node := Broker(Settings(data=tmp_path))).lifespan():
+        ada = await node.accounts.sign_up("ada", PASSWORD, b"null")
+        await node.administration.reset(ada.user.id, OPERATOR)
+        with closing(sqlite3.connect(tmp_path / "broker.db", isolation_level=None)) as another:
+            another.execute("BEGIN IMMEDIATE")  # no transaction of the node gets past this
+            for name in ("ada", "nobody-there"):
+                with pytest.raises(Unauthorized):
+                    async with asyncio.timeout(BOUND_S):
+                        await node.accounts.reset_password(name, "x", "battery staple")
 
 
 def test_a_body_that_is_neither_form_is_told_both(bob: Someone) -> None:
