@@ -283,7 +283,7 @@ class Broker:
         of the call, and whether there are more than the selection's limit. It does not read the store. Raises
         Unavailable."""
         self.rights.check()
-        return await select(self.relay.snapshot, selection, self.access.sees(actor))
+        return await select(self.relay.snapshot, selection, self.access.reading(actor))
 
     async def id_at(self, time_us: int, client: str = "") -> EventId | None:
         """Returns the id of the record that had been published last at a time, in microseconds since 1970. Returns None

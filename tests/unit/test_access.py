@@ -42,7 +42,7 @@ class Log:
     def __init__(self, toml: str = "") -> None:
         self.snapshot = Snapshot()
         self.access = Access(Rights())
-        self.access.start("0a1b2c3d", self.snapshot.latest, [])
+        self.access.start("0a1b2c3d", self.snapshot, [])
         self.frames: list[Frame] = []
         self._positions = count(1)
         if toml:
@@ -60,7 +60,7 @@ class Log:
         latest = {frame.event: frame for frame in self.frames}
         frames = sorted(latest.values(), key=lambda frame: frame.position)
         access = Access(Rights())
-        access.start("0a1b2c3d", Snapshot(frames).latest, [frame for frame in frames if frame.reserved])
+        access.start("0a1b2c3d", Snapshot(frames), [frame for frame in frames if frame.reserved])
         return access
 
 
@@ -99,15 +99,15 @@ def test_the_audience_of_an_event_is_exactly_who_may_read_it(toml: str, history:
         for person, actor in zip(PERSONS, actors, strict=True):
             for event in NAMES:
                 may = rules.allows("read", event, person, state.__contains__)
-                sees = access.sees(actor)
-                assert (sees is None or sees(event)) == may
+                reading = access.reading(actor)
+                assert (reading is None or reading(event)) == may
                 assert receives(access, event, person, actor) == may
 
 
 def test_without_rules_everybody_sees_everything() -> None:
     access = Log().access
     assert access.class_of(STRANGER_ACTOR) is None
-    assert access.sees(ADA) is None
+    assert access.reading(ADA) is None
 
 
 def test_rules_that_restrict_nobody_make_one_class_of_all() -> None:
@@ -201,3 +201,14 @@ def test_the_rights_of_a_reader_have_changed_where_they_did() -> None:
     log.put("news-are-open")
     for access in (log.access, log.restarted()):
         assert (access.changed_at(ADA), access.changed_at(BOB)) == (4, 4)
+
+
+def test_what_a_forgotten_removal_has_ended_counts_as_changed_for_everybody() -> None:
+    log = Log(ROOM)
+    log.put("room/7/member/ada")
+    log.put("room/7/member/ada", b"null")
+    log.put("something/else")
+    known = [log.frames[0], log.frames[3]]
+    access = Access(Rights())
+    access.start("0a1b2c3d", Snapshot(known, removals_floor=3), known[:1])
+    assert access.changed_at(ADA) == 3

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from broker.live.frames import Frame
+from broker.live.frames import Authors, Frame
 from broker.live.members import Members
-from broker.live.read_keys import ReadKey, ReadKeys
+from broker.live.read_keys import Reading, ReadKeys
 from broker.live.reader import ClassTerms, ReaderClass, is_of_class
-from broker.live.snapshot import Sees
+from broker.live.snapshot import Snapshot
 from broker.names import RULES_EVENT, USER_EVENT, Filter
 from broker.rules.rights import Rights, Version, is_rights_event
 from broker.rules.rules import ANY, REST, Match, Operation, Rule, Rules
@@ -50,7 +50,7 @@ class Access:
 
     def __init__(self, rights: Rights) -> None:
         self.rights = rights
-        self._latest: Mapping[str, Frame] = {}
+        self._snapshot = Snapshot()
         self._members = Members(())
         self._read_keys = ReadKeys(Rules())
         self._read_roles: frozenset[str] = frozenset()  # those that some rule about reading names
@@ -60,10 +60,10 @@ class Access:
 
     # The relay's part
 
-    def start(self, epoch: str, latest: Mapping[str, Frame], reserved: Iterable[Frame]) -> None:
-        """Takes over the state of the log. ``latest`` is the snapshot's, which changes with each record; ``reserved``
-        has the latest records of Broker's own events, in position order."""
-        self._latest = latest
+    def start(self, epoch: str, snapshot: Snapshot, reserved: Iterable[Frame]) -> None:
+        """Takes over the state of the log. The snapshot changes with each record. ``reserved`` has the latest records
+        of Broker's own events, in position order."""
+        self._snapshot = snapshot
         self.rights.rules, self.rights.broken = None, ""
         self.rights.users.clear()
         self._rules_at, self._user_at = 0, {}
@@ -129,7 +129,9 @@ class Access:
         self._authors = rules is not None and any(rule.author_public for rule in rules.rules)
         self._members = Members([(rule.pattern.segments, term) for rule, term in terms if isinstance(term, If)])
         if self._members.asked:
-            for name, frame in self._latest.items():
+            # What was removed up to there is forgotten. A removal may have ended somebody's rights.
+            self._rules_at = max(self._rules_at, self._snapshot.removals_floor)
+            for name, frame in self._snapshot.latest.items():
                 if asked := self._members.asking_about(name):
                     effect = self._members.put(asked, holds=_holds(frame), position=frame.position)
                     if effect.everybody:
@@ -139,7 +141,7 @@ class Access:
 
     def exists(self, event: str) -> bool:
         """Whether an event has state, and is not ``false``. This is what ``if`` in a rule asks."""
-        return _holds(self._latest.get(event))
+        return _holds(self._snapshot.latest.get(event))
 
     def person(self, actor: Actor) -> Person:
         return self.rights.person(actor)
@@ -153,23 +155,12 @@ class Access:
             return ADMIN in person.roles
         return rules is None or rules.allows(operation, event, person, self.exists)
 
-    def sees(self, actor: Actor) -> Sees | None:
-        """Returns a function that says whether this reader may read an event, by the rights as of its call. Returns
-        None if the reader may read everything, now and whatever is inserted later, as long as the rights stay as they
-        are."""
+    def reading(self, actor: Actor) -> Reading | None:
+        """Returns what this reader may read, by the rights as of this call. Returns None if the reader may read
+        everything, now and whatever is inserted later, as long as the rights stay as they are."""
         if self.class_of(actor) is None:
             return None
-        person, keys, exists = self.person(actor), self._read_keys, self.exists
-        decided: dict[ReadKey, bool] = {}
-
-        def sees(event: str) -> bool:
-            key = keys.of(event)
-            allowed = decided.get(key)
-            if allowed is None:
-                allowed = decided[key] = key.allows(person, exists)
-            return allowed
-
-        return sees
+        return Reading(self._read_keys, self.person(actor), self.exists)
 
     def class_of(self, actor: Actor) -> ReaderClass | None:
         """Returns the class of a reader, or None if the reader may read everything."""
@@ -191,7 +182,7 @@ class Access:
             return ()
         return (actor.username, sorted(self.person(actor).roles), self.rights.version.position, self.changed_at(actor))
 
-    def shows_author(self) -> Sees | None:
+    def shows_author(self) -> Authors | None:
         """Returns a function that says whether strangers see who has inserted the records of an event, or None if they
         never do."""
         return self._shows_author if self._authors else None
@@ -202,8 +193,8 @@ class Access:
 
     def denied(self, filter: Filter, actor: Actor) -> list[str]:
         """Returns the exact names of a filter that the reader may not read now, in order."""
-        sees = self.sees(actor)
-        return [] if sees is None else sorted(name for name in filter.names if not sees(name))
+        reading = self.reading(actor)
+        return [] if reading is None else sorted(name for name in filter.names if not reading(name))
 
     def changed_at(self, actor: Actor) -> int:
         """Returns a position; what the reader may read has not changed since. A client with an older id starts with the

@@ -13,6 +13,7 @@ from broker.errors import Unavailable
 from broker.live.access import Access
 from broker.live.frames import Form, encode_all
 from broker.live.hub import Hub
+from broker.live.read_keys import Reading
 from broker.live.relay import PAGE_RECORDS_MAX, Relay
 from broker.live.subscriber import Subscriber
 from broker.names import Filter
@@ -101,11 +102,11 @@ class Catchup:
         the client. They have no ``id:`` line, because the client resumes from its own id. If an event has a later
         record, the client receives that with the records that it has missed."""
         reached, form = 0, subscriber.subscription.form
+        reading = self._access.reading(subscriber.reader.actor)
         while reached < upto and not self._must_stop(subscriber):
             frames, reached = self._relay.snapshot.walk(
-                new, reached, upto, form, ids=False, sees=self._access.sees(subscriber.reader.actor),
-                authors=self._access.shows_author(),
-            )  # fmt: skip
+                new, reached, upto, form, ids=False, reading=reading, authors=self._access.shows_author()
+            )
             await self._send(subscriber, b"".join(frames))
             await asyncio.sleep(0)
 
@@ -147,6 +148,9 @@ class Catchup:
         # Whether removals are written with the snapshot. The client of a first snapshot has no state from which an
         # event could be removed.
         removals = False
+        # It is made once and not for each page, because it remembers its answers. Whatever makes one of these answers
+        # wrong also sets ``rights_changed``, and from then on nothing is written until ``_start_again``.
+        reading = self._access.reading(subscriber.reader.actor)
         while not subscriber.closed:
             await subscriber.drained(self._settings.subscriber_stall_s)
             if subscriber.logged_out:
@@ -157,6 +161,7 @@ class Catchup:
                 await self._wait_for_reset(subscriber)
                 if self._start_again(subscriber):
                     snapshot_end, removals = self._relay.position, False
+                    reading = self._access.reading(subscriber.reader.actor)
             elif removals and self._lacks_removals(subscriber):
                 # The client may hold what was removed, so it must forget its state. This is checked before each page,
                 # because a removal that the walk has not reached yet may be dropped while the client reads slowly.
@@ -164,7 +169,7 @@ class Catchup:
                 subscriber.advance(0)
                 snapshot_end, removals = self._relay.position, False
             elif snapshot_end is not None:
-                await self._send_snapshot(subscriber, snapshot_end, removals=removals)
+                await self._send_snapshot(subscriber, snapshot_end, reading, removals=removals)
                 if subscriber.position == snapshot_end:
                     snapshot_end, removals = None, False
                 else:
@@ -187,7 +192,7 @@ class Catchup:
                     restricted = self._access.class_of(subscriber.reader.actor) is not None
                     subscriber.write(sse.skipped(None if restricted else snapshot_end - subscriber.position))
             else:
-                await self._replay(subscriber)
+                await self._replay(subscriber, reading)
 
     async def _wait_for_reset(self, subscriber: Subscriber) -> None:
         """Waits until the stream may start again. Nothing is written to it meanwhile. Somebody may change rights again
@@ -225,13 +230,15 @@ class Catchup:
         """Whether nothing more may be written to the stream, except by ``_run``."""
         return subscriber.closed or subscriber.rights_changed or bool(subscriber.logged_out)
 
-    async def _send_snapshot(self, subscriber: Subscriber, upto: int, *, removals: bool) -> None:
+    async def _send_snapshot(
+        self, subscriber: Subscriber, upto: int, reading: Reading | None, *, removals: bool
+    ) -> None:
         """Writes one page of the snapshot, with the removals in it if ``removals`` is true. Chunked streams without a
         filter share the pages, which are stored as HTTP chunks ready to be sent."""
         snapshot = self._relay.snapshot
         subscription = subscriber.subscription
-        sees, authors = self._access.sees(subscriber.reader.actor), self._access.shows_author()
-        if subscription.chunked and sees is None and subscription.filter.everything and not removals:
+        authors = self._access.shows_author()
+        if subscription.chunked and reading is None and subscription.filter.everything and not removals:
             page = snapshot.page(subscriber.position, upto, subscription.form, authors)
             if page is not None and len(page[0]) <= _SLICE:
                 chunk, reached = page
@@ -242,7 +249,7 @@ class Catchup:
                     subscriber.write_framed(chunk)
                 return
         frames, reached = snapshot.walk(
-            subscription.filter, subscriber.position, upto, subscription.form, removals=removals, sees=sees,
+            subscription.filter, subscriber.position, upto, subscription.form, removals=removals, reading=reading,
             authors=authors,
         )  # fmt: skip
         subscriber.advance(reached)
@@ -263,18 +270,18 @@ class Catchup:
             return False
         return await self._store.span_bytes(subscriber.position, upto) > self._settings.replay_bytes_max
 
-    async def _replay(self, subscriber: Subscriber) -> None:
+    async def _replay(self, subscriber: Subscriber, reading: Reading | None) -> None:
         """Writes one slice of the missed records. They are read from memory if they are recent enough, and otherwise
         from the store."""
         after, upto = subscriber.position, self._relay.position  # no record after the relay's position is sent
         recent = self._relay.recent
         filter, form = subscriber.subscription.filter, subscriber.subscription.form
-        sees, authors = self._access.sees(subscriber.reader.actor), self._access.shows_author()
+        authors = self._access.shows_author()
         if recent.holds(after):
             records_max = None if form is Form.NAMED else _RECORDS_PER_SLICE
             frames, reached = recent.read(filter, after, upto, _SLICE, records_max)
-            if sees is not None:
-                frames = [frame for frame in frames if sees(frame.event)]
+            if reading is not None:
+                frames = [frame for frame in frames if reading(frame.event)]
             subscriber.advance(reached)
             await self._send(subscriber, b"".join(encode_all(frames, form, authors)))
             if subscriber.position < upto:
@@ -289,7 +296,7 @@ class Catchup:
             frames = [
                 self._relay.frame(record)
                 for record in records
-                if filter.matches(record.event) and (sees is None or sees(record.event))
+                if filter.matches(record.event) and (reading is None or reading(record.event))
             ]
             payload = b"".join(encode_all(frames, form, authors))
             # A slow reader may take long to receive the payload. Until then this task keeps only one copy of the data

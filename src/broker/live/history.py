@@ -77,15 +77,15 @@ class History:
         read now, and whether there are more than the selection's limit. Without a head, it is the state that will be at
         ``time_us``. What is pending counts in it if the actor has inserted it, or may read the event's log. Raises
         Unavailable."""
-        sees = self._access.sees(actor)
         async with self._turns.turn(client):
+            reading = self._access.reading(actor)
             if head is None:
                 planned = await self._planned(time_us, actor)
-                return await asyncio.to_thread(select_versions, planned, selection, sees)
+                return await asyncio.to_thread(select_versions, planned, selection, reading)
             if self._head != head:
                 self._versions = await self._store.state_at(head.position)
                 self._head = head
-            return await asyncio.to_thread(select_versions, self._versions, selection, sees)
+            return await asyncio.to_thread(select_versions, self._versions, selection, reading)
 
     async def _planned(self, time_us: int, actor: Actor) -> list[VersionRow]:
         """Returns the state that will be at a time in the future, as this actor may see it.

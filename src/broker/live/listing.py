@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import islice, repeat
 
 from broker.live.frames import Frame
-from broker.live.snapshot import Sees, Snapshot
+from broker.live.read_keys import Reading
+from broker.live.snapshot import Snapshot
 from broker.names import EVERYTHING, Filter
 from broker.store.base import Version, VersionRow
 
@@ -29,14 +30,14 @@ class Selection:
     limit: int | None = None
 
 
-async def select(snapshot: Snapshot, selection: Selection, sees: Sees | None = None) -> tuple[list[Frame], bool]:
-    """Returns the selected frames, at most ``limit``, and whether there are more of them. ``sees``: which events the
-    reader may read; None: all.
+async def select(snapshot: Snapshot, selection: Selection, reading: Reading | None = None) -> tuple[list[Frame], bool]:
+    """Returns the selected frames, at most ``limit``, and whether there are more of them. ``reading``: what the
+    reader may read; None: everything.
 
     All frames are of the moment at which this function is called, although records may be published while it runs. A
     coroutine runs synchronously until its first ``await``, so nothing can be published before the snapshot is copied.
     The copy is only made if there are many entries to examine."""
-    walk = _Walk(snapshot, selection, sees)
+    walk = _Walk(snapshot, selection, reading)
     if more := walk.step():
         walk.latest = dict(walk.latest)
     while more:
@@ -47,7 +48,7 @@ async def select(snapshot: Snapshot, selection: Selection, sees: Sees | None = N
 
 
 def select_versions(
-    versions: Sequence[VersionRow], selection: Selection, sees: Sees | None = None
+    versions: Sequence[VersionRow], selection: Selection, reading: Reading | None = None
 ) -> tuple[list[Version], bool]:
     """Does the same as ``select`` for the versions of a state, which are in the order of the events' names. If there
     are many, this takes long, so it is called in a thread."""
@@ -60,7 +61,7 @@ def select_versions(
         and selection.filter.matches(version[0])
         and (not search or search in version[0].casefold())
         and (before is None or (version[1] or 0) < before)
-        and (sees is None or sees(version[0]))
+        and (reading is None or reading(version[0]))
     ]
     if selection.newest_first:
         found.sort(key=lambda version: version[1] or 0, reverse=True)
@@ -70,8 +71,8 @@ def select_versions(
 class _Walk:
     """Mutable state: the entries that are not examined yet, and the frames that were found."""
 
-    def __init__(self, snapshot: Snapshot, selection: Selection, sees: Sees | None) -> None:
-        self._sees = sees
+    def __init__(self, snapshot: Snapshot, selection: Selection, reading: Reading | None) -> None:
+        self._reading = reading
         self.latest: Mapping[str, Frame] = snapshot.latest
         self.frames: list[Frame] = []
         self._search = selection.search.casefold()
@@ -89,7 +90,7 @@ class _Walk:
                 continue
             if self._search and self._search not in name.casefold():
                 continue
-            if (position is None or self._filter.matches(name)) and (self._sees is None or self._sees(name)):
+            if (position is None or self._filter.matches(name)) and (self._reading is None or self._reading(name)):
                 self.frames.append(frame)
                 if len(self.frames) == self._enough:
                     return False

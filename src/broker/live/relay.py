@@ -59,7 +59,7 @@ class Relay:
         self._id_prefix = f"{self.epoch}-".encode()
         latest = [self.frame(record) for record in state.latest]
         self.snapshot = Snapshot(latest, state.removals_floor, self._settings.removals_kept)
-        self._access.start(self.epoch, self.snapshot.latest, [frame for frame in latest if frame.reserved])
+        self._access.start(self.epoch, self.snapshot, [frame for frame in latest if frame.reserved])
 
     def id_of(self, position: int) -> bytes:
         """Returns the SSE id of a position in the current epoch."""

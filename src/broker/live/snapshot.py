@@ -4,15 +4,14 @@ the relay's position."""
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from broker import sse
 from broker.live.frames import Authors, Form, Frame, form_of
+from broker.live.read_keys import Reading
 from broker.names import EVERYTHING, Filter
 from broker.settings import KIB, MIB
-
-Sees = Callable[[str], bool]  # whether a reader may read the event with this name
 
 # Entries that one call examines before other tasks have their turn. This takes about a millisecond.
 _SCAN_MAX = 2_000
@@ -159,15 +158,15 @@ class Snapshot:
         *,
         removals: bool = False,
         ids: bool = True,
-        sees: Sees | None = None,
+        reading: Reading | None = None,
         authors: Authors | None = None,
     ) -> tuple[list[bytes], int]:
         """Returns the frames that match the filter, with ``after`` < position <= ``upto``, and the position that was
         reached. It returns at most about a page. ``removals``: whether removals are among them. ``ids``: whether the
-        frames have ``id:`` lines. ``sees``: which events the reader may read; None: all. ``authors``: see
+        frames have ``id:`` lines. ``reading``: what the reader may read; None: everything. ``authors``: see
         ``frames.form_of``."""
         frames, reached, _ = self._scan(
-            filter, after, upto, form, removals=removals, ids=ids, sees=sees, authors=authors
+            filter, after, upto, form, removals=removals, ids=ids, reading=reading, authors=authors
         )
         return frames, reached
 
@@ -180,7 +179,7 @@ class Snapshot:
         *,
         removals: bool = False,
         ids: bool = True,
-        sees: Sees | None = None,
+        reading: Reading | None = None,
         authors: Authors | None = None,
     ) -> tuple[list[bytes], int, bool]:
         """Does the work of ``walk``. It also returns whether there may be more frames up to ``upto``."""
@@ -192,11 +191,13 @@ class Snapshot:
         frames: list[bytes] = []
         size = 0
         latest, everything = self._latest, filter.everything
-        for position, event in order[start : start + _SCAN_MAX]:
+        entries: Iterable[tuple[int, str]] = order[start : start + _SCAN_MAX]
+        if reading is not None:  # what is hidden from the reader goes first, because it may be nearly everything
+            entries = reading.visible(entries)
+        for position, event in entries:
             if position > upto:
                 return frames, upto, False
-            # What is hidden from the reader comes first, because it may be nearly everything.
-            if (sees is not None and not sees(event)) or not (everything or filter.matches(event)):
+            if not everything and not filter.matches(event):
                 continue
             frame = latest.get(event)
             if frame is None or frame.position != position or (frame.removal and not removals):

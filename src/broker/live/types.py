@@ -58,7 +58,7 @@ class Types:
         async with self._turns.turn(client):
             event_id = self._state_id()
             selection = Selection(filter, newest_first=True, limit=SAMPLES_MAX)
-            frames, _ = await select(self._relay.snapshot, selection, self._access.sees(actor))
+            frames, _ = await select(self._relay.snapshot, selection, self._access.reading(actor))
             if not frames:
                 raise NotFound("no event of this name has state: nothing was inserted yet, or it is removed")
             older = await self._older(frames[0], versions - 1) if versions > 1 else []
@@ -71,15 +71,15 @@ class Types:
         Unavailable."""
         asked = self._state_id()
         async with self._turns.turn(client):
-            sees = self._access.sees(actor)
-            known = self._declarations if sees is None else None
+            reading = self._access.reading(actor)
+            known = self._declarations if reading is None else None
             # While this caller waited, they may have been made for another one.
             if known is None or known[0].epoch != asked.epoch or known[0].position < asked.position:
                 event_id = self._state_id()
-                frames, _ = await select(self._relay.snapshot, Selection(), sees)
+                frames, _ = await select(self._relay.snapshot, Selection(), reading)
                 text = await asyncio.to_thread(declarations, frames, self._out_of_time())
                 known = event_id, text.encode()
-                if sees is None:
+                if reading is None:
                     self._declarations = known
             return known
 
