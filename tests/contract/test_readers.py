@@ -84,7 +84,7 @@ read = "{to}"
 """
 OPEN = NEARLY_OPEN.partition('[[event]]\nname = "inbox')[0]
 
-# There are few names and users, so that short stories have much to do with each other.
+# There are few names and users, so that the steps of a short history have much to do with each other.
 _rules = st.sampled_from([ROOMS, ROOMS, ROOMS, ROLES, ROLES, NEARLY_OPEN, OPEN, ""]) | random_rules()
 _conditions = st.sampled_from(["room/1/member/ada", "room/1/member/ada", "room/1/open", "m/ada"])
 _others = st.sampled_from(["room/1/message/1", "room/1/message/2", "inbox/ada/1", "news/1", "news/1", "ada/a"])
@@ -96,9 +96,9 @@ _ada = st.integers(0, 9)  # mostly one of hers
 STEP = st.one_of(
     st.tuples(st.just("put"), _batch),
     st.tuples(st.just("put"), _batch),
-    st.tuples(st.just("away"), _ada, st.lists(_batch, max_size=2), _rules | st.none(), _roles | st.none()),
-    st.tuples(st.just("away"), _ada, _batch.map(lambda batch: [batch]), st.none(), st.none()),
-    st.tuples(st.just("away"), _ada, st.just([]), st.none(), _roles),
+    st.tuples(st.just("resume"), _ada, st.lists(_batch, max_size=2), _rules | st.none(), _roles | st.none()),
+    st.tuples(st.just("resume"), _ada, _batch.map(lambda batch: [batch]), st.none(), st.none()),
+    st.tuples(st.just("resume"), _ada, st.just([]), st.none(), _roles),
     st.tuples(st.just("connect"), _users, st.just([]) | st.sampled_from([["room/1/*"], ["inbox/ada/1", "news*"]])),
     st.tuples(st.just("rules"), _rules, st.lists(_puts, max_size=2), st.lists(_puts, max_size=2)),
     st.tuples(st.just("roles"), st.just("ada"), _roles),
@@ -136,7 +136,7 @@ class Client:
         self.last_id = ""
         self.subscriber: Subscriber
         self.broker: Broker
-        self.said_goodbye = False
+        self.saw_login = False
 
     def connect(self, broker: Broker) -> None:
         self.broker = broker
@@ -166,7 +166,7 @@ class Client:
         return None
 
 
-class Story:
+class History:
     """Carries out the steps, and compares what the streams show with what the rules say."""
 
     def __init__(self, database: str) -> None:
@@ -245,17 +245,17 @@ class Story:
             self.clients.remove(client)
             self.wait(lambda client=client: client.subscriber.closed)
             self.read(client)
-            assert client.said_goodbye
+            assert client.saw_login
 
     def connect(self, username: str, patterns: list[str]) -> None:
         if username not in self.disabled and len(self.clients) < 8:
             form = Form.NAMED if next(self.numbers) % 2 else Form.RECORD_WITH_USER
-            self.sit(Client(username, patterns, form))
+            self.open_stream(Client(username, patterns, form))
 
-    def away(
+    def resume(
         self, which: int, batches: list[list[tuple[str, str]]], rules: str | None, roles: list[str] | None
     ) -> None:
-        """A client is away while things happen, and comes back with its last id."""
+        """A client is disconnected while things happen, and then resumes with its last id."""
         client = None
         adas = [client for client in self.clients if client.username == "ada"]
         if chosen := adas if which < 7 and adas else self.clients:
@@ -271,7 +271,7 @@ class Story:
         if client is not None and client.username not in self.disabled:
             self.settle()
             self.judged_from = len(self.moments) - 1
-            self.sit(client)
+            self.open_stream(client)
 
     def restart(self) -> None:
         broker = self.brokers.pop(0)
@@ -282,10 +282,10 @@ class Story:
             self.left.append(client)
         self.brokers.append(self.start())
         for client in self.left:
-            self.sit(client)
+            self.open_stream(client)
         self.left = []
 
-    def sit(self, client: Client) -> None:
+    def open_stream(self, client: Client) -> None:
         async def connect() -> None:
             client.connect(self.node)
 
@@ -323,7 +323,7 @@ class Story:
             client.last_id = frame.id or client.last_id
             if frame.event == "$reset":
                 client.state, client.position = {}, 0
-            client.said_goodbye = frame.event == "$login"
+            client.saw_login = frame.event == "$login"
             if frame.event.startswith("$"):
                 continue
             assert frame.position > client.position, "records come in order, and once"
@@ -357,15 +357,15 @@ def test_a_stream_shows_exactly_what_its_reader_may_read(
 
     @settings(max_examples=EXAMPLES[store], deadline=None, suppress_health_check=list(HealthCheck))
     @given(_rules, st.lists(STEP, min_size=3, max_size=STEPS))
-    def tell(rules: str, steps: list[Any]) -> None:
-        story = Story(database)
+    def run_history(rules: str, steps: list[Any]) -> None:
+        history = History(database)
         try:
-            story.step("rules", rules)
+            history.step("rules", rules)
             for username in USERS:
-                story.step("connect", username, [])
+                history.step("connect", username, [])
             for kind, *values in steps:
-                story.step(kind, *values)
+                history.step(kind, *values)
         finally:
-            story.end()
+            history.end()
 
-    tell()
+    run_history()

@@ -164,7 +164,8 @@ class Accounts:
         new = check_password(new)
         self._throttle.log_in(username, address)
         user = await self._store.user_by_name(username) if is_username(username) else None
-        password_hash = await self._passwords.hash(new)  # for an unknown user, too, so that the time tells nothing
+        # The password is hashed for an unknown user, too, so that the response time reveals nothing.
+        password_hash = await self._passwords.hash(new)
         wrong = Unauthorized("the user name or the code is wrong, or the code is too old; ask for another one")
         now_us, digest = self._clock(), digest_of(code)
 

@@ -53,7 +53,7 @@ class Administration:
         """Makes the actor, whose token is valid, an administrator. Raises Forbidden for a code that is wrong, was used,
         or is too old, and once there is an administrator."""
         first = self._first
-        # Digests are compared, so that the time does not tell how much of the code was right.
+        # Digests are compared, so that the response time does not reveal how much of the code was right.
         right = first is not None and compare_digest(digest_of(first.code), digest_of(code))
         if first is None or not right or first.until_us <= self._clock() or self._has_administrator():
             raise Forbidden(
@@ -133,6 +133,6 @@ def _disabled(user: User) -> User:
 
 
 def _enabled(user: User) -> User:
-    # No token is valid now. ``gen`` is raised nevertheless, so that every node can tell which state is the newer one.
+    # No token is valid now. ``gen`` is raised nevertheless, so that every node can see which state is the newer one.
     ended = end_sessions(user)
     return replace(ended, state=structs.replace(ended.state, disabled=False))

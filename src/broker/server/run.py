@@ -149,7 +149,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.servers = []
         self.control: socket.socket | None = None  # the operator's socket
-        self.invites = False  # whether a person at a terminal is told how to become the first administrator
+        self.invites = False  # whether the start prints on a terminal how to become the first administrator
         self._accepting: list[asyncio.Task[None]] = []  # the tasks that accept TLS connections
         self._broker = broker
         self._admission = admission

@@ -1,5 +1,5 @@
-"""Without rules, everybody may do everything. So a server without rules serves only this machine, unless it is told
-otherwise."""
+"""Without rules, everybody may do everything. So a server without rules serves only this machine, unless the
+setting ``open`` is on."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ async def remind(broker: Broker, settings: Settings, listeners: list[socket]) ->
 
 
 def invitation(broker: Broker, url: str) -> str:
-    """Returns what the person who has started the server is told as long as there is no administrator, otherwise "".
-    It has a secret. ``url`` is the server's."""
+    """Returns the message for the person who has started the server as long as there is no administrator, and otherwise
+    "". The message contains a secret. ``url`` is the server's."""
     code = broker.administration.invite_first()
     if code is None:
         return ""

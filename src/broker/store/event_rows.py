@@ -69,7 +69,7 @@ class EventRows:
         future. A removal needs no space.
 
         If this raises InsufficientStorage, nothing was changed. The error messages name the setting, but contain no
-        numbers, because numbers would tell a user how much other users have inserted."""
+        numbers, because numbers would reveal to a user how much other users have inserted."""
         row = self._rows.get(event)
         if event[0] == "$":
             if row is None:
