@@ -14,13 +14,12 @@ from broker.names import USER_EVENT
 from broker.operations.backup import backup, restore
 from broker.operations.export import export_log, import_log, read_head
 from broker.operations.move import move_log
-from broker.operations.verify import verify
 from broker.store.sqlite.file import connect
 from broker.users import STRANGER_ACTOR
 from tests.support.operators import tamper
-from tests.support.people import ADA, BOB, EVE, People
+from tests.support.people import ADA, BOB, EVE, People, people_in
 from tests.support.postgres import a_database
-from tests.support.store import Workbench
+from tests.support.store import Workbench, faults
 
 RULES = """
 roles = ["editor"]
@@ -39,9 +38,7 @@ RIGHTS_TABLES = ("users", "records", "publications", "pending", "cancellations",
 
 
 async def fill(bench: Workbench) -> None:
-    async with bench.opened() as store:
-        people = People(bench, store)
-        await people.arrive(RULES)  # 1
+    async with people_in(bench, RULES) as people:  # 1
         await people.insert("a/1", "false", BOB)  # 2
         await people.insert("a/2", "1", BOB, 1_000)  # 3, which the server cancels
         await people.insert("a/3", "1", ADA, 1_000)  # 4, which ada cancels
@@ -50,8 +47,7 @@ async def fill(bench: Workbench) -> None:
         await people.insert("contact", "1", STRANGER_ACTOR)  # 6
         await people.state(EVE, roles=("editor",), ended=("a", "b"))  # 7
         await people.state(BOB, disabled=True, gen=2)  # 8
-        bench.now_us += 2_000
-        await store.publish_due()
+        await people.publish_due_after(2_000)
 
 
 @pytest.fixture(name="log", scope="module")
@@ -59,10 +55,6 @@ def make_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rights")
     asyncio.run(fill(Workbench(folder)))
     return folder
-
-
-def faults(folder: Path) -> list[str]:
-    return list(map(str, verify(folder / "broker.db", lambda _: None)))
 
 
 def content(folder: Path) -> dict[str, list[tuple[object, ...]]]:

@@ -15,13 +15,12 @@ from broker.errors import BrokerError
 from broker.operations.content import COPIED
 from broker.operations.export import export_log, import_log, read_head
 from broker.operations.move import move_log
-from broker.operations.verify import verify
 from broker.records import Cancel, NewRecord, seconds_text
 from broker.store import transaction
 from broker.store.base import Store
 from broker.store.tables import Counters
 from tests.support.postgres import a_database
-from tests.support.store import Workbench
+from tests.support.store import Workbench, faults
 
 pytestmark = pytest.mark.anyio
 
@@ -35,10 +34,6 @@ def workbench(request: pytest.FixtureRequest, tmp_path: Path) -> Workbench:
     if request.param == "SQLite":
         return Workbench(folder)
     return Workbench(folder, a_database(request.getfixturevalue("postgres")))
-
-
-def faults(folder: Path) -> list[str]:
-    return list(map(str, verify(folder / "broker.db", lambda _: None)))
 
 
 def exported(folder: Path) -> list[bytes]:

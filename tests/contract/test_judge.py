@@ -13,13 +13,12 @@ import pytest
 
 from broker.errors import BrokerError, Forbidden, NotFound, Unauthorized
 from broker.names import RULES_EVENT, USER_EVENT
-from broker.operations.verify import verify
 from broker.records import Cancel, Record
 from broker.rules.rights import Rights, Version, encode_rules, is_rights_event
 from broker.store.base import Store
 from broker.users import STRANGER_ACTOR, Actor, UserState
-from tests.support.people import ADA, BOB, EVE, People
-from tests.support.store import Workbench, read
+from tests.support.people import ADA, BOB, EVE, People, people_in
+from tests.support.store import Workbench, faults, read
 
 pytestmark = pytest.mark.anyio
 
@@ -38,9 +37,7 @@ MEMBER, MESSAGE = "room/ada/member/bob", "room/ada/message/bob"
 
 @pytest.fixture
 async def people(workbench: Workbench) -> AsyncIterator[People]:
-    async with workbench.opened() as store:
-        people = People(workbench, store)
-        await people.arrive()
+    async with people_in(workbench) as people:
         yield people
 
 
@@ -65,51 +62,43 @@ async def outcomes(people: People, *batches: tuple[Actor, list[str]]) -> list[st
 class TestTheViewOfANode:
     async def test_it_decides_the_same_as_the_store_once_it_has_read_as_far(self, workbench: Workbench) -> None:
         rights = Rights()
-        async with workbench.opened(rights) as store:
-            people = People(workbench, store)
-            await people.arrive(OPEN)
+        async with people_in(workbench, OPEN, rights) as people:
             await people.state(EVE, disabled=True)
             await people.state(BOB, gen=1, roles=("admin",))
             old, new = BOB, BOB._replace(gen=1)
             asked = [(ADA, ["a/1"]), (ADA, ["b"]), (EVE, ["a/1"]), (old, ["b"]), (new, ["b"])]
             expected = ["", "Forbidden", "Unauthorized", "Unauthorized", ""]
             assert await outcomes(people, *asked) == expected
-            await advance(rights, store)
+            await advance(rights, people.store)
             assert rights.version.position > 0
             assert await outcomes(people, *asked) == expected
 
     async def test_one_that_would_permit_more_than_the_store_does_not_count(self, workbench: Workbench) -> None:
         rights = Rights()
-        async with workbench.opened(rights) as store:
-            people = People(workbench, store)
-            await people.arrive(OPEN)
-            await advance(rights, store)
+        async with people_in(workbench, OPEN, rights) as people:
+            await advance(rights, people.store)
             await people.insert("a/1", "1", BOB)
             await people.set_rules(CLOSED)
             with pytest.raises(Forbidden):
                 await people.insert("a/1", "1", BOB)
-            await advance(rights, store)
+            await advance(rights, people.store)
             await people.state(BOB, disabled=True)
             with pytest.raises(Unauthorized):
                 await people.insert("a/1", "1", BOB)
 
     async def test_one_that_would_permit_less_than_the_store_does_not_count(self, workbench: Workbench) -> None:
         rights = Rights()
-        async with workbench.opened(rights) as store:
-            people = People(workbench, store)
-            await people.arrive(CLOSED)
+        async with people_in(workbench, CLOSED, rights) as people:
             await people.state(BOB, disabled=True)
-            await advance(rights, store)
+            await advance(rights, people.store)
             await people.state(BOB, disabled=False)
             await people.set_rules(OPEN)
             await people.insert("a/1", "1", BOB)
 
     async def test_one_of_another_epoch_does_not_count(self, workbench: Workbench) -> None:
         rights = Rights()
-        async with workbench.opened(rights) as store:
-            people = People(workbench, store)
-            await people.arrive(CLOSED)
-            await advance(rights, store)
+        async with people_in(workbench, CLOSED, rights) as people:
+            await advance(rights, people.store)
             rights.apply(RULES_EVENT, encode_rules(OPEN), rights.version._replace(epoch="00000000"))
             with pytest.raises(Forbidden):
                 await people.insert("a/1", "1", BOB)
@@ -148,17 +137,17 @@ class TestOneTransaction:
         self, workbench: Workbench, *, read_as_far: bool
     ) -> None:
         rights = Rights()
-        async with workbench.opened(rights) as store:
-            people = People(workbench, store)
-            await people.arrive(OPEN)
+        async with people_in(workbench, OPEN, rights) as people:
             await people.state(BOB, roles=("admin",))
             if read_as_far:
-                await advance(rights, store)
+                await advance(rights, people.store)
             commits = len(workbench.commits)
             _, _, refused = await asyncio.gather(
-                store.append([people.new("b", who="bob")], BOB),
+                people.store.append([people.new("b", who="bob")], BOB),
                 people.state(BOB, roles=()),
-                store.change_user(EVE.user_id, lambda user: replace(user, state=UserState(roles=("admin",))), BOB),
+                people.store.change_user(
+                    EVE.user_id, lambda user: replace(user, state=UserState(roles=("admin",))), BOB
+                ),
                 return_exceptions=True,
             )
             assert len(workbench.commits) == commits + 1
@@ -192,7 +181,7 @@ class TestOneTransaction:
         await people.insert("a/1", "1", BOB)
         assert [record.event for record in await read(people.store, rights)] == ["a/1", "a/1"]
         if not people.bench.database:
-            assert list(verify(people.bench.folder / "broker.db", lambda _: None)) == []
+            assert faults(people.bench.folder) == []
 
 
 class TestCancelling:
@@ -218,8 +207,7 @@ class TestWhatComesDue:
         for _ in range(2):
             await people.insert("a/1", "1", BOB, 2_000)
             await people.insert(RULES_EVENT, '{"format":9,"toml":""}', None, 1_000)
-            people.bench.now_us += 5_000
-            await people.store.publish_due()
+            await people.publish_due_after(5_000)
             await people.set_rules(OPEN)
         assert [record.cancelled for record in await people.log("a/1")] == [False, False]
         rules = await people.log(RULES_EVENT)
@@ -234,8 +222,7 @@ class TestWhatComesDue:
         for later_us, data in ((1_000, "1"), (3_000, "3")):
             await people.insert(MESSAGE, data, BOB, later_us)
         await people.insert(MEMBER, "false", ADA, 2_000)
-        people.bench.now_us += 9_000
-        await people.store.publish_due()
+        await people.publish_due_after(9_000)
         assert [record.cancelled for record in await people.log(MESSAGE)] == [False, True]
 
     async def test_what_nobody_has_inserted_is_judged_as_that_of_a_stranger(self, people: People) -> None:
@@ -243,8 +230,7 @@ class TestWhatComesDue:
                                "max_bytes = 9\n")  # fmt: skip
         await people.insert("contact/1", "1", STRANGER_ACTOR, 1_000)
         await people.insert("a/1", "1", None, 1_000)
-        people.bench.now_us += 2_000
-        await people.store.publish_due()
+        await people.publish_due_after(2_000)
         assert [(await people.log(event))[0].cancelled for event in ("contact/1", "a/1")] == [False, True]
 
     async def test_its_data_and_once_are_judged_again(self, people: People) -> None:
@@ -252,8 +238,7 @@ class TestWhatComesDue:
         for _ in range(2):
             await people.insert("b", "1", BOB, 1_000)
         await people.set_rules(OPEN + "max_bytes = 4\n" + '[[event]]\nname = "b"\ninsert = "user"\nonce = true\n')
-        people.bench.now_us += 2_000
-        await people.store.publish_due()
+        await people.publish_due_after(2_000)
         reasons = [record.reason for event in ("a/1", "b") for record in await people.log(event)]
         assert reasons == [
             "its data has more than 4 bytes (max_bytes of its rule)",
@@ -266,8 +251,7 @@ class TestWhatComesDue:
         lost = Actor("9", "zed")
         await people.insert("a/1", "1", lost, 1_000)
         await people.set_rules(OPEN)
-        people.bench.now_us += 2_000
-        await people.store.publish_due()
+        await people.publish_due_after(2_000)
         assert [record.cancelled for record in await people.log("a/1")] == [True]
         with pytest.raises(Unauthorized):
             await people.insert("a/1", "1", lost)
@@ -277,15 +261,13 @@ class TestWhatComesDue:
         await people.insert("a/1", "1", BOB, until_us=now_us + 500, until=f"{now_us + 500}e-6")
         await people.set_rules(CLOSED)
         await people.state(BOB, disabled=True)
-        people.bench.now_us += 1_000
-        await people.store.publish_due()
+        await people.publish_due_after(1_000)
         assert [record.data for record in await people.log("a/1")] == [b"1", b"null"]
 
     async def test_the_number_of_what_is_pending_is_known_to_change(self, people: People) -> None:
         await people.insert("a/1", "1", BOB, 1_000)
         await people.set_rules(CLOSED)
-        people.bench.now_us += 2_000
-        await people.store.publish_due()
+        await people.publish_due_after(2_000)
         assert people.bench.commits[-1].pending_changed
         assert people.bench.commits[-1].next_due_us is None
 

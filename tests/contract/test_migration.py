@@ -15,12 +15,11 @@ import pytest
 from broker.operations.backup import backup, restore
 from broker.operations.export import export_log, import_log, read_head
 from broker.operations.move import move_log
-from broker.operations.verify import verify
 from broker.store.base import State
 from broker.store.postgres.database import MIGRATIONS as POSTGRES_MIGRATIONS
 from broker.store.sqlite.file import MIGRATIONS as SQLITE_MIGRATIONS
 from tests.support.postgres import a_database
-from tests.support.store import START_US, Workbench, published
+from tests.support.store import START_US, Workbench, faults, published
 
 pytestmark = pytest.mark.anyio
 
@@ -121,10 +120,6 @@ def make_postgres_log(database: str) -> str:
                 log.execute(f"INSERT INTO broker.{table} VALUES ({', '.join(['%s'] * len(row))})".encode(), row)
         log.execute(f"UPDATE broker.state SET {UPDATE.format(*counters())}".encode())
     return database
-
-
-def faults(folder: Path) -> list[str]:
-    return list(map(str, verify(folder / "broker.db", lambda _: None)))
 
 
 def state_of(folder: Path) -> tuple[int, ...]:

@@ -21,12 +21,10 @@ from broker.errors import (
     Unavailable,
 )
 from broker.names import RULES_EVENT, USER_EVENT
-from broker.operations.verify import verify
 from broker.records import Cancel
-from broker.store.base import Store
 from broker.users import STRANGER_ACTOR, User, UserState
-from tests.support.people import ADA, BOB, EVE, People
-from tests.support.store import Workbench
+from tests.support.people import ADA, BOB, EVE, People, people_in
+from tests.support.store import Workbench, faults
 
 pytestmark = pytest.mark.anyio
 
@@ -65,16 +63,9 @@ MEMBER, MESSAGE = "room/ada/member/bob", "room/ada/message/bob/1"
 
 
 @pytest.fixture
-async def store(workbench: Workbench) -> AsyncIterator[Store]:
-    async with workbench.opened() as store:
-        yield store
-
-
-@pytest.fixture
-async def people(workbench: Workbench, store: Store) -> People:
-    people = People(workbench, store)
-    await people.arrive(ROOM)
-    return people
+async def people(workbench: Workbench) -> AsyncIterator[People]:
+    async with people_in(workbench, ROOM) as people:
+        yield people
 
 
 async def test_a_right_depends_on_who_and_on_the_name(people: People) -> None:
@@ -186,8 +177,7 @@ class TestWhatComesDue:
         await people.insert(MEMBER, "1", ADA)
         await people.insert(MESSAGE, "1", BOB, 1_000)
         await people.insert(MEMBER, "null", ADA)
-        people.bench.now_us += 2_000
-        await people.store.publish_due()
+        await people.publish_due_after(2_000)
         (record,) = await people.log(MESSAGE)
         assert record.cancelled
         assert record.position is None
@@ -198,8 +188,7 @@ class TestWhatComesDue:
         await people.insert(MEMBER, "1", ADA)
         await people.insert(MEMBER, "2", BOB, 1_000)
         await people.insert(MEMBER, "null", ADA)
-        people.bench.now_us += 2_000
-        await people.store.publish_due()
+        await people.publish_due_after(2_000)
         with pytest.raises(Forbidden):
             await people.insert(MESSAGE, "1", BOB)
 
@@ -208,31 +197,25 @@ class TestWhatComesDue:
         await people.insert(MEMBER, "1", ADA, until_us=now_us + 500, until=f"{now_us + 500}e-6")
         await people.insert(MESSAGE, "1", BOB, 400)
         await people.insert("room/ada/message/bob/2", "1", BOB, 600)
-        people.bench.now_us += 2_000
-        await people.store.publish_due()
+        await people.publish_due_after(2_000)
         assert [record.cancelled for record in await people.log(MESSAGE)] == [False]
         assert [record.cancelled for record in await people.log("room/ada/message/bob/2")] == [True]
 
-    async def test_nothing_of_a_disabled_user_is_published_even_without_rules(
-        self, workbench: Workbench, store: Store
-    ) -> None:
-        people = People(workbench, store)
-        await people.arrive("")
-        await people.insert("a", "1", BOB, 1_000)
-        await people.insert("b", "1", ADA, 1_000)
-        await people.state(BOB, disabled=True, gen=1)
-        workbench.now_us += 2_000
-        await store.publish_due()
-        assert [record.reason for event in "ab" for record in await people.log(event)] == [
-            "the user who inserted it is disabled", None,
-        ]  # fmt: skip
+    async def test_nothing_of_a_disabled_user_is_published_even_without_rules(self, workbench: Workbench) -> None:
+        async with people_in(workbench) as people:
+            await people.insert("a", "1", BOB, 1_000)
+            await people.insert("b", "1", ADA, 1_000)
+            await people.state(BOB, disabled=True, gen=1)
+            await people.publish_due_after(2_000)
+            assert [record.reason for event in "ab" for record in await people.log(event)] == [
+                "the user who inserted it is disabled", None,
+            ]  # fmt: skip
 
     async def test_scheduled_rules_take_effect_between_two_records(self, people: People) -> None:
         await people.insert("vote/ada", "1", ADA, 1_000)
         await people.set_rules('[[event]]\nname = "vote/*"\n', 2_000)
         await people.insert("vote/bob", "1", BOB, 3_000)
-        people.bench.now_us += 5_000
-        await people.store.publish_due()
+        await people.publish_due_after(5_000)
         assert [(await people.log(f"vote/{name}"))[0].cancelled for name in ("ada", "bob")] == [False, True]
 
 
@@ -278,9 +261,8 @@ async def test_an_administrator_may_do_everything_with_events(people: People) ->
 
 
 async def test_brokers_own_events_count_against_no_limit(workbench: Workbench) -> None:
-    async with workbench.opened(event_names_max=1, snapshot_bytes_max=100) as store:
-        people = People(workbench, store)
-        await people.arrive('[[event]]\nname = "*"\ninsert = "user"\nopen = true\n')
+    rules = '[[event]]\nname = "*"\ninsert = "user"\nopen = true\n'
+    async with people_in(workbench, rules, event_names_max=1, snapshot_bytes_max=100) as people:
         await people.state(BOB, roles=())
         await people.state(BOB, gen=1)
         await people.insert("a", "1", ADA)
@@ -293,27 +275,21 @@ async def test_rules_of_a_newer_version_stop_every_write_but_the_operators(peopl
     await people.insert(RULES_EVENT, '{"format":9,"toml":""}', None)
     with pytest.raises(Unavailable):
         await people.insert("vote/bob", "1", BOB)
-    people.bench.now_us += 2_000
-    await people.store.publish_due()
+    await people.publish_due_after(2_000)
     assert [record.position for record in await people.log("vote/ada")] == [None]
     await people.set_rules(ROOM)
-    people.bench.now_us += 2_000
-    await people.store.publish_due()
+    await people.publish_due_after(2_000)
     assert [record.cancelled for record in await people.log("vote/ada")] == [False]
     await people.insert("vote/bob", "1", BOB)
 
 
 async def test_a_log_with_rights_has_no_faults(tmp_path: Path) -> None:
-    bench = Workbench(tmp_path)
-    async with bench.opened() as store:
-        people = People(bench, store)
-        await people.arrive(ROOM)
+    async with people_in(Workbench(tmp_path), ROOM) as people:
         await people.insert(MEMBER, "false", ADA)
         await people.insert(MESSAGE, "1", ADA)
         await people.insert("vote/bob", "1", BOB, 1_000)
         await people.set_rules(ROOM, 10_000)
         await people.insert("contact/1", "1", STRANGER_ACTOR)
         await people.state(BOB, disabled=True, gen=3, roles=("moderator", "x"), ended=("a", "b"))
-        bench.now_us += 2_000
-        await store.publish_due()
-    assert list(map(str, verify(tmp_path / "broker.db", lambda _: None))) == []
+        await people.publish_due_after(2_000)
+    assert faults(tmp_path) == []

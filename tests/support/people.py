@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
 
@@ -9,7 +11,7 @@ from msgspec import structs
 
 from broker.names import RULES_EVENT
 from broker.records import NewRecord, Record, make_uuid
-from broker.rules.rights import encode_rules
+from broker.rules.rights import Rights, encode_rules
 from broker.store.base import Store
 from broker.users import OPERATOR, Actor, User
 from tests.support.store import Workbench
@@ -51,6 +53,22 @@ class People:
 
         return await self.store.change_user(actor.user_id, change, OPERATOR)
 
+    async def publish_due_after(self, us: int) -> None:
+        """Moves the clock forward, and publishes what is due by then."""
+        self.bench.now_us += us
+        await self.store.publish_due()
+
     async def log(self, event: str) -> list[Record]:
         page = await self.store.log_end(event, None, None, descending=False)
         return [] if page.last is None else await self.store.log(event, None, page.last, 10**9, descending=False)
+
+
+@asynccontextmanager
+async def people_in(
+    bench: Workbench, toml: str = "", rights: Rights | None = None, **settings: int
+) -> AsyncIterator[People]:
+    """Opens the store, and puts the three users and the rules into it. ``rights``: the view of its node."""
+    async with bench.opened(rights, **settings) as store:
+        people = People(bench, store)
+        await people.arrive(toml)
+        yield people

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from broker.operations.verify import verify
 from broker.records import NewRecord, Record, make_uuid
 from broker.rules.rights import Rights
 from broker.settings import Settings
@@ -66,3 +67,8 @@ async def positions(store: Store) -> list[int | None]:
 
 async def published(store: Store) -> list[tuple[str, str]]:
     return [(record.event, record.data.decode()) for record in await read(store, 0)]
+
+
+def faults(folder: Path) -> list[str]:
+    """Returns what ``broker verify`` finds in the log of SQLite in this folder."""
+    return list(map(str, verify(folder / "broker.db", lambda _: None)))
