@@ -11,28 +11,26 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from msgspec import structs
 
 from broker import Broker, Settings
 from broker.errors import Forbidden, Unauthorized
-from broker.live.reader import Reader
-from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
 from broker.names import RULES_EVENT
 from broker.records import NewRecord, make_uuid
 from broker.rules.rights import encode_rules
 from broker.users import OPERATOR, Actor, User
-from tests.support.servers import EventReader
+from tests.support.clock import HOUR_US, Clock
+from tests.support.servers import until
 from tests.support.store import Workbench, read
+from tests.support.stream_client import StreamClient
 
 pytestmark = pytest.mark.anyio
 
 BIG = bool(os.environ.get("BROKER_BIG"))
 SWAPS, INSERTS, REVOCATIONS = (1_000, 10_000, 1_000) if BIG else (40, 400, 12)
-HOUR_US = 3_600_000_000
 BOUND_S = 600 if BIG else 30
 ROOM = """
 [[event]]
@@ -48,16 +46,6 @@ insert = "{from} and if room/member/{from}"
 name = "load"
 read = "user"
 """
-
-
-class Clock:
-    """The time of all nodes, which a test moves on."""
-
-    def __init__(self) -> None:
-        self.ahead_us = 0
-
-    def __call__(self) -> int:
-        return time.time_ns() // 1_000 + self.ahead_us
 
 
 @asynccontextmanager
@@ -111,41 +99,6 @@ async def test_no_record_behind_a_change_is_judged_by_the_rules_before_it(workbe
         assert refused > 0
 
 
-class Listener:
-    """A stream's client in this process."""
-
-    def __init__(self, broker: Broker, actor: Actor) -> None:
-        self.reader = EventReader()
-        self.closed_at: float | None = None
-        self.subscriber: Subscriber
-        broker.subscribe(Subscription(), "127.0.0.1", None, self._take, None, Reader(actor))
-
-    def _take(self, subscriber: Subscriber) -> StreamTransport:
-        self.subscriber = subscriber
-        return StreamTransport(self)
-
-    def write(self, data: bytes | memoryview, /) -> None:
-        self.reader.take(bytes(data))
-
-    def close(self) -> None:
-        self.closed_at = time.monotonic()
-        self.subscriber.connection_lost(None)
-
-    abort = close
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def get_extra_info(self, name: str, /) -> Any:
-        return None
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 (what is waited for has no event)
-            await asyncio.sleep(0.001)
-
-
 async def test_nothing_behind_the_end_of_a_right_arrives_or_is_accepted_on_another_node(workbench: Workbench) -> None:
     clock = Clock()
     async with nodes(workbench, clock) as brokers, asyncio.timeout(BOUND_S):
@@ -169,7 +122,8 @@ async def test_nothing_behind_the_end_of_a_right_arrives_or_is_accepted_on_anoth
             ((pending, _),) = await there.insert(
                 [record(message, b'"scheduled"', actor.username, clock() + HOUR_US)], actor
             )
-            listener = Listener(there, actor)
+            listener = StreamClient(actor)
+            listener.open_stream(there, Subscription())
             await until(lambda: listener.subscriber.group is not None)  # noqa: B023 (awaited here)
             if n % 2:
                 await here.store.change_user(actor.user_id, _disabled, OPERATOR)

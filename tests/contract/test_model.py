@@ -39,6 +39,7 @@ from broker.users import OPERATOR
 from broker.web.app import App
 from tests.support.asgi import AsgiStream
 from tests.support.postgres import a_database
+from tests.support.servers import until
 
 _T = TypeVar("_T")
 
@@ -459,12 +460,8 @@ class Streams(RuleBasedStateMachine):
                 len(seat.stream.frames) >= len(seat.expected) for seat in self.seats
             )
 
-        async def until() -> None:
-            while not settled():  # noqa: ASYNC110 (what is waited for has no event)
-                await asyncio.sleep(0.0005)
-
         with contextlib.suppress(TimeoutError):  # the comparison shows what is missing
-            self.run(until())
+            self.run(until(settled))
         assert {broker.relay.position for broker in self.brokers} == {len(self.model.published)}
         for seat in self.seats:
             got = [

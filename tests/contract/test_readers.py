@@ -19,8 +19,6 @@ from hypothesis import strategies as st
 
 from broker import Broker, Settings
 from broker.live.frames import Form
-from broker.live.reader import Reader
-from broker.live.subscriber import StreamTransport, Subscriber
 from broker.live.subscription import Subscription
 from broker.names import RULES_EVENT, USER_EVENT, Filter
 from broker.records import NewRecord, make_uuid
@@ -32,7 +30,8 @@ from broker.store.postgres import listener
 from broker.users import STRANGER_ACTOR, Actor
 from tests.support.postgres import a_database
 from tests.support.rules import random_rules
-from tests.support.servers import EventReader
+from tests.support.servers import until
+from tests.support.stream_client import StreamClient
 
 _T = TypeVar("_T")
 
@@ -120,50 +119,24 @@ class Moment(NamedTuple):
         return self.rules is None or self.rules.allows("read", event, person, holds.__contains__)
 
 
-class Client:
-    """A client that keeps the state as the documentation says, and continues from its last id when it connects again.
-
-    It is also the transport of its stream."""
+class Client(StreamClient):
+    """A client that keeps the state as the documentation says, and resumes from its last id when it connects again."""
 
     def __init__(self, username: str, patterns: list[str], form: Form) -> None:
+        super().__init__(USERS[username])
         self.username = username
         self.filter = Filter.parse(patterns, 10)
         self.form = form
         self.state: dict[str, str] = {}
-        self.reader = EventReader()
         self.taken = 0
         self.position = 0  # of the last record that came on this connection
         self.last_id = ""
-        self.subscriber: Subscriber
         self.broker: Broker
         self.saw_login = False
 
     def connect(self, broker: Broker) -> None:
-        self.broker = broker
-        self.reader, self.taken, self.position = EventReader(), 0, 0
-
-        def take(subscriber: Subscriber) -> StreamTransport:
-            self.subscriber = subscriber
-            return StreamTransport(self)
-
-        broker.subscribe(
-            Subscription(self.filter, self.form), "127.0.0.1", self.last_id or None, take, None,
-            Reader(USERS[self.username]),
-        )  # fmt: skip
-
-    def write(self, data: bytes | memoryview, /) -> None:
-        self.reader.take(bytes(data))
-
-    def close(self) -> None:
-        self.subscriber.connection_lost(None)
-
-    abort = close
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def get_extra_info(self, name: str, /) -> Any:
-        return None
+        self.broker, self.taken, self.position = broker, 0, 0
+        self.open_stream(broker, Subscription(self.filter, self.form), self.last_id or None)
 
 
 class History:
@@ -295,11 +268,7 @@ class History:
     # What must hold
 
     def wait(self, condition: Any) -> None:
-        async def until() -> None:
-            while not condition():  # noqa: ASYNC110 (what is waited for has no event)
-                await asyncio.sleep(0.0005)
-
-        self.run(until())
+        self.run(until(condition))
 
     def settle(self) -> None:
         head = len(self.moments) - 1

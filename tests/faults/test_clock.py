@@ -14,20 +14,9 @@ from broker import Broker, Settings
 from broker.live.frames import Frame
 from broker.records import NewRecord, make_uuid
 from broker.users import OPERATOR
+from tests.support.clock import HOUR_US, Clock
 
 pytestmark = pytest.mark.anyio
-
-HOUR_US = 3_600_000_000
-
-
-class Clock:
-    """The wall clock, and a step."""
-
-    def __init__(self) -> None:
-        self.step_us = 0
-
-    def __call__(self) -> int:
-        return time.time_ns() // 1_000 + self.step_us
 
 
 @contextmanager
@@ -65,9 +54,9 @@ async def test_a_clock_that_steps_forward_publishes_what_is_due_then_and_nothing
         with published(broker) as heard:
             await broker.insert([record('"in an hour"', clock() + HOUR_US)], OPERATOR)
             await broker.insert([record('"in three"', clock() + 3 * HOUR_US)], OPERATOR)
-            clock.step_us = HOUR_US + 1_000_000
+            clock.ahead_us = HOUR_US + 1_000_000
             assert await comes_true(lambda: heard == ['"in an hour"'])
-            clock.step_us = 3 * HOUR_US + 1_000_000
+            clock.ahead_us = 3 * HOUR_US + 1_000_000
             assert await comes_true(lambda: heard == ['"in an hour"', '"in three"'])
 
 
@@ -78,12 +67,12 @@ async def test_a_clock_that_steps_back_delays_and_loses_nothing_and_doubles_noth
         with published(broker) as heard:
             await broker.insert([record('"first"')], OPERATOR)
             await broker.insert([record('"soon"', clock() + 300_000)], OPERATOR)
-            clock.step_us = -HOUR_US
+            clock.ahead_us = -HOUR_US
             # An hour before the first, by the clock; after it by position.
             await broker.insert([record('"second"')], OPERATOR)
             await asyncio.sleep(0.6)  # its time by a clock that had not stepped
             assert heard == ['"first"', '"second"']
-            clock.step_us = 0
+            clock.ahead_us = 0
             assert await comes_true(lambda: heard == ['"first"', '"second"', '"soon"'])
     again = Broker(Settings(data=tmp_path), clock)
     async with again.lifespan():

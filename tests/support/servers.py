@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -30,6 +31,13 @@ def wait_for(condition: Callable[[], Any], bound_s: float = BOUND_S, what: str =
             return found
         assert time.monotonic() < deadline, f"{what} did not come true within {bound_s} s"
         time.sleep(0.01)
+
+
+async def until(condition: Callable[[], Any], bound_s: float = BOUND_S) -> None:
+    """Waits while other tasks of the test run. Raises TimeoutError after ``bound_s``."""
+    async with asyncio.timeout(bound_s):
+        while not condition():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.0005)
 
 
 class ServerProcess:
