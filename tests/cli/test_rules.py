@@ -18,10 +18,8 @@ from broker.cli.operator import operator
 from broker.cli.rules_report import abilities
 from broker.rules.file import parse_file
 from tests.support.commands import done, refused, run
+from tests.support.rules import NARROW, WIDE
 from tests.support.servers import ServerProcess, streaming, wait_for
-
-NARROW = '[[event]]\nname = "board/*"\nread = "user"\n'
-WIDE = '[[event]]\nname = "board/*"\nread = "public"\n'
 
 
 @pytest.fixture

@@ -28,10 +28,9 @@ from broker.web.app import App
 from tests.support.commands import done
 from tests.support.operators import broker, stderr_of, tamper
 from tests.support.postgres import a_database
+from tests.support.rules import NARROW, WIDE
 from tests.support.servers import ServerProcess, wait_for
 
-NARROW = '[[event]]\nname = "board/*"\nread = "user"\n'
-WIDE = '[[event]]\nname = "board/*"\nread = "public"\n'
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.7"}  # a client on another machine, behind a trusted proxy
 
 

@@ -13,6 +13,10 @@ from broker.rules.rules import OPERATIONS, Pattern
 from broker.rules.who import STRANGER, Person
 from tests.support.servers import ServerProcess
 
+# The second permits more than the first.
+NARROW = '[[event]]\nname = "board/*"\nread = "user"\n'
+WIDE = '[[event]]\nname = "board/*"\nread = "public"\n'
+
 SEGMENTS = ["a", "b", "{x}", "{y}", "{_}"]
 WHO = ["nobody", "public", "user", "{x}", "{y}", "@r", "@s", "if m/{me}", "if m/{x}", "user and if m/a", "{x} and @r"]
 NAMES = ["/".join(each) for length in (1, 2, 3) for each in product(["a", "b", "ada", "bob"], repeat=length)]

@@ -16,6 +16,7 @@ import pytest
 
 from broker import sse
 from broker.web.app import create_app
+from tests.support.operators import insert
 from tests.support.postgres import options_of
 from tests.support.rules import apply_rules, give_roles, operate
 from tests.support.servers import ServerProcess, open_stream, wait_for
@@ -158,18 +159,11 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         give_roles(server, "admin", "admin")
         give_roles(server, "auditor", "auditor")
         carol = clients["carol"]
-
-        def insert(event: str, data: object, **more: object) -> dict[str, str]:
-            answer = carol.post("/insert", json={"event": event, "data": data, **more})
-            assert answer.status_code == 201, answer.text
-            record: dict[str, str] = answer.json()
-            return record
-
-        scene.id_before = insert("public/1", {"n": 1})["id"]
-        scene.uuids["old"] = insert(SECRET, {OLD: OLD})["uuid"]
+        scene.id_before = insert(carol, "public/1", {"n": 1})["id"]
+        scene.uuids["old"] = insert(carol, SECRET, {OLD: OLD})["uuid"]
         scene.time_between = time.time()
-        scene.uuids["published"] = insert(SECRET, {DATA: DATA})["uuid"]
-        scene.uuids["pending"] = insert(SECRET, {PENDING: PENDING}, timestamp=3_900_000_000)["uuid"]
+        scene.uuids["published"] = insert(carol, SECRET, {DATA: DATA})["uuid"]
+        scene.uuids["pending"] = insert(carol, SECRET, {PENDING: PENDING}, timestamp=3_900_000_000)["uuid"]
         wait_for(lambda: NAME in scene.get("admin", f"/snapshot?at={scene.time_between}"))
         yield scene
         for client in clients.values():
