@@ -59,6 +59,10 @@ class PostgresServer:
         self._server._postmaster_info = None  # or closing would end it once more
 
     def start(self) -> None:
+        # After a crash PostgreSQL first syncs every file of its folder, which may take long. The wheel's own start
+        # waits for ten seconds only. So it comes second, and finds the server running. "restart" has the
+        # options of the last start.
+        self.control("-t", "60", "-l", str(self._server.log), "restart")
         self._server.ensure_postgres_running()
 
     def close(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
 from broker.live.hub import Hub
 from broker.records import NewRecord, make_uuid
-from tests.support.servers import streaming
+from tests.support.servers import streaming, until
 from tests.support.threads import serving
 
 LONG_S = 60.0  # no test waits that long: whoever waits for it fails
@@ -41,16 +42,25 @@ def test_an_event_waits_for_the_writes_that_are_being_committed(tmp_path: Path, 
     with serving(tmp_path, loop, commit_records_max=1, batch_records_max=1) as server, streaming(server) as reader:
         reader.wait("$ready")
         hub, store = server.broker.hub, server.broker.store
+        writer = store._writer  # type: ignore[attr-defined] # the test arranges what is committed together
+        held_up = threading.Event()
+
+        async def handed_over() -> None:
+            await asyncio.sleep(0)  # the append begins
+            await until(lambda: not writer._gathered)
 
         async def two_commits() -> int:
             slow_down(hub)
-            first = asyncio.ensure_future(store.append([record(b"1")]))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)  # handed over, and so taken alone
-            second = asyncio.ensure_future(store.append([record(b"2", log_only)]))
-            await first
+            # The thread is held up until both appends wait for it, each in a hand-over and so in a commit of its own.
+            tasks = [asyncio.ensure_future(writer.call(lambda transaction: held_up.wait(LONG_S)))]
+            for data in (b"1", b"2"):
+                await handed_over()
+                tasks.append(asyncio.ensure_future(store.append([record(data, log_only and data == b"2")])))
+            await handed_over()
+            held_up.set()
+            await tasks[1]
             held = len(hub._turn)
-            await second
+            await asyncio.gather(*tasks)
             return held
 
         assert server.call(two_commits()) > 0, "the first one went out alone"
