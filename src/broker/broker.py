@@ -83,7 +83,7 @@ class Broker:
         self.catchup = Catchup(self.store, self.relay, self.hub, self.access, settings)
         self.accounts = Accounts(self.store, settings, self.clock, self.rights)
         self.administration = Administration(self.store, self.accounts, self.rights, self.clock)
-        self._rates = Rates()
+        self._rates = Rates(self.store, self.access.allows)
         self.running = False
         self._started = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -184,7 +184,7 @@ class Broker:
                     raise
         user = actor.username or f":{client_key(address)}"  # no user name has a colon
         if self.rights.rules is not None:
-            self._rates.count(self.rights.rules, records, user)
+            await self._rates.count(self.rights.rules, records, actor, user)
         waiting = self._inserting[user] + len(records)
         if waiting > self.settings.inserts_waiting_per_user_max:
             raise TooManyRequests(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -23,6 +24,11 @@ name = "form/*"
 insert = "public"
 max_bytes = 100
 rate = "3/hour"
+
+[[event]]
+name = "staff/{owner}"
+insert = "{owner}"
+rate = "1/hour"
 """
 
 
@@ -59,3 +65,21 @@ def test_a_batch_is_told_how_much_of_it_would_pass(server: ServerProcess) -> Non
         answer = ada.post("/insert", json=[{"event": f"chat/{n}", "data": 1} for n in range(4)])
         assert (answer.status_code, answer.json()["allowed"], answer.json()["index"]) == (429, 2, 2)
         assert statuses(ada, "chat/1", 3) == [201, 201, 429]
+
+
+def test_a_batch_that_is_repeated_is_answered_as_the_first_time(server: ServerProcess) -> None:
+    with server.client("ada") as ada:
+        batch = [{"event": f"chat/{n}", "data": n, "uuid": str(uuid4())} for n in range(5)]
+        first = ada.post("/insert", json=batch)
+        assert (first.status_code, statuses(ada, "chat/1", 1)) == (201, [429])
+        for again in (batch, batch[:1]):
+            repeated = ada.post("/insert", json=again)
+            assert (repeated.status_code, repeated.json()) == (200, first.json()[: len(again)])
+        more = [*batch, {"event": "chat/9", "data": 1, "uuid": str(uuid4())}]
+        assert ada.post("/insert", json=more).status_code == 429
+
+
+def test_whoever_may_not_insert_does_not_learn_the_rate(server: ServerProcess) -> None:
+    with server.client("ada") as ada, server.client("bob") as bob:
+        assert statuses(bob, "staff/ada", 3) == [403] * 3
+        assert statuses(ada, "staff/ada", 2) == [201, 429]
