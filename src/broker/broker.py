@@ -31,7 +31,7 @@ from broker.live.types import Types
 from broker.names import RULES_EVENT, Filter, check_name
 from broker.records import Cancel, EventId, NewRecord, Record
 from broker.rules.rights import Rights, is_rights_event, read_rules, refuse
-from broker.rules.rules import OPERATIONS, Operation
+from broker.rules.rules import OPERATIONS, Operation, Right
 from broker.settings import KIB, MIB, Settings
 from broker.store.base import Commit, Head, LogPage, Version
 from broker.store.choice import make_store, naming_the_store, wall_clock_us
@@ -349,11 +349,11 @@ class Broker:
         if not self.access.allows(operation, event, actor):
             refuse(actor, operation)
 
-    def may(self, event: str, actor: Actor) -> dict[Operation, bool | str]:
+    def may(self, event: str, actor: Actor) -> dict[Operation, Right]:
         """Returns what the actor may do with an event. To cancel is "own" if the actor may only cancel what the actor
         has inserted. Raises BadRequest for what is no name, and Unavailable."""
         check_name(event)
-        may: dict[Operation, bool | str] = {each: self.access.allows(each, event, actor) for each in OPERATIONS}
+        may: dict[Operation, Right] = {each: self.access.allows(each, event, actor) for each in OPERATIONS}
         match = None if self.rights.rules is None else self.rights.rules.find(event)
         if match is not None and "cancel" not in match.rule.rights and not may["cancel"] and actor.username:
             may["cancel"] = "own"

@@ -117,10 +117,13 @@ def check_username(username: str) -> str:
 def check_new_username(username: str) -> str:
     """Returns the name of a new user if it is permitted. Raises BadRequest.
 
-    It is stricter than ``check_username``: users of older versions may be called ``.`` or ``..``, and keep their
-    names. Neither can stand in the path of a URL, nor in an event name, where it would be the segment of its user."""
+    It is stricter than ``check_username``: users of older versions keep their names. ``.`` and ``..`` can neither stand
+    in the path of a URL nor in an event name, where it would be the segment of its user. ``public`` is a stranger in
+    the rules."""
     if check_username(username) in (".", ".."):
         raise BadRequest("username: it must not be . or .. (browsers rewrite such paths); choose another name")
+    if username.lower() == "public":
+        raise BadRequest('username: "public" stands for clients without a token; choose another name')
     return username
 
 

@@ -73,6 +73,24 @@ class TestApply:
         )  # fmt: skip
         assert shown.stdout == text
 
+    def test_it_says_which_log_has_the_rules_now(self, data: Path, file: Path) -> None:
+        assert f"in force now: a new log in {data}, on which no server runs" in apply(data, file, NARROW)
+        with ServerProcess(data):
+            assert f"in force now: the server on {data}" in apply(data, file, NARROW + "# 2\n")
+
+    def test_what_is_probably_a_slip_of_the_pen_is_shown(self, data: Path, file: Path) -> None:
+        report = apply(
+            data, file,
+            NARROW + '[[event]]\nname = "a"\nread = "if membr/{me}"\n[[expect]]\nwho = "ada"\ncannot = "read bord/1"\n',
+        )  # fmt: skip
+        assert 'line 5: "if membr/{me}": no rule covers this event' in report
+        assert 'line 8: "bord/1": no rule covers this event, so nobody can' in report
+
+    def test_a_time_that_has_passed_is_refused(self, data: Path, file: Path) -> None:
+        file.write_text(NARROW)
+        message = refused(run("rules", "apply", file, "--data", data, "--at", "2020-01-01T00:00:00Z"))
+        assert "--at: 2020-01-01 00:00:00 UTC has passed" in message
+
     def test_a_running_server_obeys_at_once(self, server: ServerProcess, data: Path, file: Path) -> None:
         with server.client("ada") as ada, server.client() as stranger, streaming(server) as reader:
             ada.post("/insert", json={"event": "board/1", "data": "mine"})
@@ -128,6 +146,7 @@ class TestApply:
             ("[[event]\n", "rules.toml: "),
             (WIDE + '[[expect]]\nwho = "public"\ncannot = "read board/1"\n', "not as expected that a stranger cannot"),
             ("\ufeff" + WIDE, "rules.toml: "),
+            ("# being written", "without a table [[event]] only administrators could do anything"),
         ],
     )
     def test_a_wrong_file_is_refused_with_a_sentence(self, data: Path, file: Path, text: str, sentence: str) -> None:
@@ -176,13 +195,13 @@ class TestSchedule:
         report = apply(data, file, NARROW)
         assert "scheduled: other rules follow at" in report
         assert "permit more than these: board/*: read by public" in report
-        assert history(data) == ["superseded", "scheduled", "in force"]
+        assert history(data) == ["superseded", "in force", "scheduled"]
 
     def test_replace_withdraws_all_that_is_scheduled(self, data: Path, file: Path) -> None:
         apply(data, file, WIDE, "--at", "+1h")
         apply(data, file, NARROW, "--at", "+2h")
         assert apply(data, file, NARROW, "--replace").count("withdrawn: ") == 2
-        assert history(data) == ["cancelled", "cancelled", "in force"]
+        assert history(data) == ["in force", "cancelled", "cancelled"]
 
     def test_scheduled_rules_are_compared_with_those_that_hold_before_them(self, data: Path, file: Path) -> None:
         apply(data, file, NARROW)
@@ -213,6 +232,11 @@ class TestCheck:
             1, 'public may not read board/a/b: the rule "board/*" (line 2) decides\n',
         )  # fmt: skip
         assert check("ada", "read", "x") == (1, "ada may not read x: no rule covers it: nobody\n")
+        assert check("ada", "cancel", "board/1") == (
+            0, 'ada may, if the record is the user\'s own, cancel board/1: the rule "board/{who}" (line 5) decides\n',
+        )  # fmt: skip
+        done("user", "disable", "ada", "--data", data)
+        assert check("ada", "insert", "board/ada") == (1, "ada may not insert board/ada: this user is disabled\n")
         assert "no user is called bob" in refused(run("rules", "check", "bob", "read", "x", "--data", data))
         assert "operation: expected one of" in refused(run("rules", "check", "ada", "see", "x", "--data", data))
 
@@ -281,7 +305,10 @@ class TestAbilities:
         ]
 
     def test_rules_without_a_right_give_none(self) -> None:
-        assert list(abilities(parse_file("").rules)) == ["a stranger  nothing", "a user      no more"]
+        assert list(abilities(parse_file("").rules)) == [
+            "a stranger  nothing",
+            "a user      nothing more than the above",
+        ]
 
     def test_it_says_that_whoever_signs_up_is_a_user(self) -> None:
         assert "as long as sign-up is open" in list(abilities(parse_file(NARROW).rules))[-1]

@@ -115,9 +115,9 @@ def test_what_somebody_may_do_comes_with_the_rule_that_decides(admin: httpx.Clie
     def check(who: str, operation: str, event: str) -> object:
         return admin.post("/rules/check", json={"who": who, "operation": operation, "event": event}).json()
 
-    assert check("editor", "read", "a/1") == {"allowed": True, "rule": "a/*", "line": 3}
-    assert check("public", "read", "a/1") == {"allowed": False, "rule": "a/*", "line": 3}
-    assert check("bob", "read", "b") == {"allowed": False, "rule": None, "line": None}
+    assert check("editor", "read", "a/1") == {"allowed": True, "rule": "a/*", "line": 3, "disabled": False}
+    assert check("public", "read", "a/1") == {"allowed": False, "rule": "a/*", "line": 3, "disabled": False}
+    assert check("bob", "read", "b") == {"allowed": False, "rule": None, "line": None, "disabled": False}
 
 
 def test_everybody_is_told_the_own_rights(server: ServerProcess) -> None:

@@ -46,6 +46,9 @@ def client(url: str, ca: Path | None, token: str, token_file: Path | None, *, ne
     file, which may have expired, the command continues without it."""
     file = None if token else place_of_token(url, token_file, needed=needs_token)
     if file is None or not file.is_file():
+        given = "" if token or token_file is None else given_by("token_file")
+        if given.startswith("-"):  # and not a variable, which is set once for many commands
+            raise ClientError(f"{given}: {file} is not there; `broker login` writes it")
         return connect(url, ca, token)
     with named(str(file)):
         token = check_token(file.read_text("utf-8-sig").strip())

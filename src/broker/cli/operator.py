@@ -37,8 +37,10 @@ _Send = Callable[[str, str, bytes | None], str]
 class Ask:
     """Asks Broker, in one of the three ways. Both methods raise ClientError for a refusal."""
 
-    def __init__(self, send: _Send) -> None:
+    def __init__(self, send: _Send, place: str) -> None:
+        """``place`` says which log it is, and who answers."""
         self._send = send
+        self.place = place
 
     def text(self, method: str, path: str, body: bytes | None = None) -> str:
         """Returns the JSON of the response as it is, without the line feed at its end."""
@@ -94,16 +96,19 @@ def operator(
     if sum(each is not None for each in (data, database, url)) > 1:
         raise ClientError("--data, --database and --url name a server each; give one of them")
     if url is not None:
-        yield Ask(partial(_ask_over_http, client(url, ca, token, token_file)))
+        yield Ask(partial(_ask_over_http, client(url, ca, token, token_file)), f"the server at {url}")
         return
     settings = read_settings(
         {"data": data, "database": database}, file=config, file_source=file_source() if config else ""
     )
+    place = "the database"
     if not settings.database:
         if _is_served(settings.data):
-            yield Ask(partial(_ask_over_socket, settings.data))
+            yield Ask(partial(_ask_over_socket, settings.data), f"the server on {settings.data}")
             return
-        if not new and not (settings.data / "broker.db").exists():
+        is_new = not (settings.data / "broker.db").exists()
+        place = f"{'a new log in ' if is_new else ''}{settings.data}, on which no server runs"
+        if is_new and not new:
             raise ClientError(
                 f"{settings.data}: there is no log here; give the server's folder as --data, or its --database"
             )
@@ -112,7 +117,7 @@ def operator(
         runner.run(broker.start())
         try:
             app = App(broker)
-            yield Ask(lambda *request: runner.run(_ask_in_process(app, *request)))
+            yield Ask(lambda *request: runner.run(_ask_in_process(app, *request)), place)
         finally:
             runner.run(broker.stop())
 

@@ -13,7 +13,7 @@ import click
 from broker.cli.client import ClientError
 from broker.cli.operator import Ask, config_option, data_option, operator, operator_options, settings_of
 from broker.cli.options import PathOption
-from broker.cli.rules_report import abilities, uncovered
+from broker.cli.rules_report import abilities, doubtful, uncovered
 from broker.cli.rules_versions import Version, in_force, read_versions, shown_time
 from broker.cli.values import amount, read_moment
 from broker.names import RULES_EVENT
@@ -24,6 +24,7 @@ from broker.rules.wider import widenings
 from broker.server.rules_file import read_rules_file
 from broker.server.safety import confirm
 
+_LATE_MAX_S = 60  # a time that has passed this long ago was probably not meant
 _TEMPLATE = Path(__file__).with_name("rules.toml")
 
 
@@ -56,6 +57,8 @@ def rules_apply(file: Path, at: str | None, yes: bool, replace: bool, **options:
     """Check a rules file, show what it changes, and make it the rules."""
     text, parsed = read_rules_file(file)
     time = None if at is None else float(read_moment(at, "--at"))
+    if time is not None and time < now() - _LATE_MAX_S:
+        raise ClientError(f"--at: {shown_time(time)} has passed; without --at, the rules take effect now")
     with operator(**options, new=True) as ask:
         versions = read_versions(ask)
         others = [version for version in versions if version.scheduled]
@@ -91,13 +94,15 @@ def _insert(ask: Ask, text: str, time: float | None, before: Version | None) -> 
             "somebody has applied other rules in this moment; apply these again, if they still fit"
         ) from None
     when = "now" if record["id"] else f"from {shown_time(record['timestamp'])} on ({record['uuid']})"
-    click.echo(f"these rules are in force {when}", err=True)
+    click.echo(f"these rules are in force {when}: {ask.place}", err=True)
 
 
 def _report(parsed: RulesFile, before: Version | None, names: list[str]) -> int:
     """Prints what the rules mean, to standard error. Returns how much becomes wider than ``before``."""
     after = parsed.rules
     for line in abilities(after):
+        click.echo(line, err=True)
+    for line in doubtful(parsed):
         click.echo(line, err=True)
     if parsed.expectations:
         click.echo(f"as expected: {amount(len(parsed.expectations), 'expectation')}", err=True)
@@ -153,13 +158,16 @@ def rules_check(who: str, operation: str, event: str, **options: Any) -> None:
     rule decides. Exits with 1 if not."""
     with operator(**options) as ask:
         answer = ask.json("POST", "/rules/check", {"who": who, "operation": operation, "event": event})
-    if answer["rule"]:
+    if answer["disabled"]:
+        because = "this user is disabled"
+    elif answer["rule"]:
         because = f'the rule "{answer["rule"]}" (line {answer["line"]}) decides'
     elif answer["allowed"]:
         because = "there are no rules, or this is an administrator"
     else:
         because = "no rule covers it: nobody"
-    click.echo(f"{who} {'may' if answer['allowed'] else 'may not'} {operation} {event}: {because}")
+    may = {True: "may", "own": "may, if the record is the user's own,", False: "may not"}[answer["allowed"]]
+    click.echo(f"{who} {may} {operation} {event}: {because}")
     if not answer["allowed"]:
         sys.exit(1)
 
@@ -196,7 +204,7 @@ def rules_diff(file: Path, **options: Any) -> None:
 def rules_history(**options: Any) -> None:
     """List the versions of the rules: when, in which state, by whom, and the uuid."""
     with operator(**options) as ask:
-        versions = read_versions(ask)
+        versions = sorted(read_versions(ask), key=lambda version: version.time)
     current = in_force(versions)
     for version in versions:
         if version.cancelled:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from broker.rules.rules import OPERATIONS, Operation, Rule, Rules
+from broker.rules.file import RulesFile
+from broker.rules.rules import OPERATIONS, Operation, Rule, Rules, common
 from broker.rules.who import AnyUser, If, InRole, Named, Public, Term
 
 
@@ -30,7 +31,7 @@ def abilities(rules: Rules) -> Iterator[str]:
         if not name.startswith("@"):
             below |= can
         if not new:
-            yield f"{name:<{width}}  {'nothing' if name == 'a stranger' else 'no more'}"
+            yield f"{name:<{width}}  {'nothing' if name == 'a stranger' else 'nothing more than the above'}"
         for operation in OPERATIONS:
             patterns = sorted(shown for each, shown in new if each == operation)
             if patterns:
@@ -57,6 +58,22 @@ def _shown(rule: Rule, operation: Operation, holds: frozenset[Term], is_user: bo
     if operation == "cancel" and "cancel" not in rule.rights and is_user:
         return f"~{rule.pattern}"
     return found
+
+
+def doubtful(file: RulesFile) -> Iterator[str]:
+    """Yields what is permitted, and is more likely to be a slip of the pen."""
+    rules = file.rules
+    for rule in rules.rules:
+        terms = {term for who in rule.rights.values() for term in who.terms if isinstance(term, If)}
+        for term in sorted(terms, key=str):
+            if not any(common(term.segments, each.pattern.form) for each in rules.rules):
+                yield (
+                    f'line {rule.line}: "{term}": no rule covers this event, so only administrators can insert it; is '
+                    "the name right?"
+                )
+    for each in file.expectations:
+        if rules.find(each.event) is None:
+            yield f'line {each.line}: "{each.event}": no rule covers this event, so nobody can; is the name right?'
 
 
 def uncovered(rules: Rules, names: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from broker.live.reader import ClassTerms, ReaderClass, is_of_class
 from broker.live.snapshot import Snapshot
 from broker.names import RULES_EVENT, USER_EVENT, Filter
 from broker.rules.rights import Rights, Version, is_rights_event
-from broker.rules.rules import ANY, REST, Match, Operation, Rule, Rules
+from broker.rules.rules import ANY, REST, Match, Operation, Rule, Rules, common
 from broker.rules.who import ADMIN, If, InRole, Named, Person
 from broker.users import Actor
 
@@ -262,18 +262,9 @@ def _reads(rules: Rules) -> dict[tuple[str, ...], object]:
 
 def can_match(filter: Filter, form: tuple[str, ...]) -> bool:
     """Whether some name that the filter matches may also match the pattern with this form."""
-    return any(_matches(name.split("/"), form) for name in filter.names) or any(
+    return any(common(tuple(name.split("/")), form) for name in filter.names) or any(
         _may_begin(prefix.split("/"), form) for prefix in filter.prefixes
     )
-
-
-def _matches(segments: list[str], form: tuple[str, ...]) -> bool:
-    if form[-1] == REST:
-        if len(segments) < len(form):
-            return False
-    elif len(segments) != len(form):
-        return False
-    return all(each in (ANY, REST, segment) for each, segment in zip(form, segments, strict=False))
 
 
 def _may_begin(prefix: list[str], form: tuple[str, ...]) -> bool:

@@ -7,7 +7,7 @@ from itertools import compress
 from operator import itemgetter
 
 from broker.rules.rules import Rules
-from broker.rules.who import NOBODY, Exists, If, Named, Person, Who
+from broker.rules.who import NOBODY, Exists, Person, Who
 
 _EVENTS_MAX = 250_000  # events whose key is remembered, more than have state by default; some hundred bytes each
 _EVENT = itemgetter(1)  # of an entry of the snapshot's order
@@ -54,8 +54,7 @@ class ReadKeys(dict[str, ReadKey]):
         if match is None:
             return self._keys.setdefault(((), ()), ReadKey(NOBODY, {}))
         who = match.rule.who("read")
-        used = {term.capture for term in who.terms if isinstance(term, Named)}
-        used |= {segment[1:-1] for term in who.terms if isinstance(term, If) for segment in term.segments}
+        used = who.captures
         captures = {name: text for name, text in match.captures.items() if name in used}
         return self._keys.setdefault((match.rule.pattern.form, tuple(captures.values())), ReadKey(who, captures))
 

@@ -12,14 +12,18 @@ from typing import Any
 from broker.errors import BadRequest
 from broker.names import check_name
 from broker.rates import parse_rates
-from broker.rules.rules import OPERATIONS, REST, Operation, Pattern, Rule, Rules
-from broker.rules.who import ADMIN, ROLE, AnyUser, If, InRole, Named, Person, Public, Term, Who, parse_who
+from broker.rules.rules import OPERATIONS, REST, Operation, Pattern, Rule, Rules, common
+from broker.rules.who import ADMIN, ROLE, AnyUser, If, InRole, Person, Public, Term, Who, parse_who
 from broker.users import is_username
 
 FILE_BYTES_MAX = 256 * 1024
 _RULES_MAX = 1_000
 _EXPECTATIONS_MAX = 1_000
 _LATER = {"history", "expire", "schema", "names"}  # words of rules that this version does not know yet
+# What people write who know other systems.
+_MEANT = {
+    "write": "insert", "create": "insert", "update": "insert", "delete": "remove", "rule": "event", "rules": "event",
+}  # fmt: skip
 _OPTIONS = {"max_bytes", "rate", "once", "author", "open"}
 _EVENT_KEYS = {"name", *OPERATIONS, *_OPTIONS}
 _EXPECT_KEYS = {"who", "roles", "can", "cannot", "given"}
@@ -80,7 +84,7 @@ def parse_file(text: str) -> RulesFile:
     if unused := sorted(roles - used):
         raise _at(places.of("roles"), f'no rule names the role "@{unused[0]}"; use it, or take it out of the list')
     expectations = tuple(
-        _expectation(table, roles, places, number)
+        _expectation(table, rules, roles, places, number)
         for number, table in _tables(content, "expect", _EXPECTATIONS_MAX, places)
     )
     return RulesFile(Rules(rules, roles), expectations)
@@ -116,7 +120,9 @@ def _check_keys(table: Mapping[str, Any], known: Collection[str], line_of: Any) 
     for key in table.keys() - known:
         if key in _LATER:
             raise _at(line_of(key), f'"{key}" is not known yet; this version of Broker has no such rule')
-        near = get_close_matches(key, known, 1)
+        if key == "roles":
+            raise _at(line_of(key), '"roles" is for the whole file; write it above the first table')
+        near = [_MEANT[key]] if _MEANT.get(key) in known else get_close_matches(key, known, 1)
         hint = f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(sorted(known))}"
         raise _at(line_of(key), f'"{key}" has no meaning here{hint}')
 
@@ -165,9 +171,7 @@ def _rule(table: dict[str, Any], roles: frozenset[str], places: _Places, number:
             rights[operation] = _who(table[operation], operation, pattern, roles, line_of(operation))
     if "insert" in rights:
         rights.setdefault("remove", rights["insert"])
-    used = {each.capture for who in rights.values() for each in who.terms if isinstance(each, Named)}
-    used |= {part[1:-1] for who in rights.values() for each in who.terms for part in getattr(each, "segments", ())}
-    if unused := sorted(pattern.captures - used):
+    if unused := sorted(pattern.captures.difference(*(who.captures for who in rights.values()))):
         raise _at(line, f"name: nothing uses {{{unused[0]}}}; for any one segment, write {{_}}")
     rule = Rule(pattern, rights, line=line, **_options(table, line_of))
     _check_openness(rule, open_said=table.get("open", False) is True, line_of=line_of)
@@ -239,6 +243,10 @@ def _holds_for_strangers(terms: frozenset[Term]) -> bool:
     return all(isinstance(term, Public) or (isinstance(term, If) and not term.about_me) for term in terms)
 
 
+def _conditions(rules: tuple[Rule, ...]) -> list[If]:
+    return [term for rule in rules for who in rule.rights.values() for term in who.terms if isinstance(term, If)]
+
+
 def _check_forms(rules: tuple[Rule, ...]) -> None:
     first: dict[tuple[str, ...], Rule] = {}
     for rule in rules:
@@ -247,7 +255,9 @@ def _check_forms(rules: tuple[Rule, ...]) -> None:
             raise _at(rule.line, f'name: "{rule.pattern}" matches the same names as line {other.line}; join the two')
 
 
-def _expectation(table: dict[str, Any], roles: frozenset[str], places: _Places, number: int) -> Expectation:
+def _expectation(
+    table: dict[str, Any], rules: tuple[Rule, ...], roles: frozenset[str], places: _Places, number: int
+) -> Expectation:
     said = [key for key in ("can", "cannot") if isinstance(table.get(key), str)]
 
     def line_of(key: str) -> int:
@@ -256,8 +266,10 @@ def _expectation(table: dict[str, Any], roles: frozenset[str], places: _Places, 
     _check_keys(table, _EXPECT_KEYS, line_of)
     who, given, his_roles = table.get("who"), table.get("given", []), table.get("roles", [])
     line = line_of("who")
-    if not isinstance(who, str) or not (is_username(who)):
-        raise _at(line, 'who: expected a user name, or "public" for a stranger')
+    if not isinstance(who, str) or not is_username(who) or who in ("user", "nobody"):
+        raise _at(line, 'who: expected the name of one user, such as "bob", or "public" for a stranger')
+    if who.startswith("@"):
+        raise _at(line, f'who: "{who}" is a role; write who = "bob" and roles = ["{who[1:]}"]')
     if len(said) != 1:
         raise _at(line, 'write one line can = "read orders/1", or cannot = "read orders/1"')
     operation, _, event = table[said[0]].partition(" ")
@@ -268,10 +280,15 @@ def _expectation(table: dict[str, Any], roles: frozenset[str], places: _Places, 
             raise _at(line_of(key), f"{key}: expected a list of names")
     if unknown := sorted(set(his_roles) - roles - {ADMIN}):
         raise _at(line_of("roles"), f'roles: "{unknown[0]}" is not one of the roles of this file')
+    if "*" in event:
+        raise _at(line_of(said[0]), f"{said[0]}: name one event, such as orders/1")
     try:
         for name in (event, *given):
             check_name(name)
     except BadRequest as error:
         raise _at(line_of(said[0]), str(error)) from None
+    for name in given:
+        if not any(common(term.segments, tuple(name.split("/"))) for term in _conditions(rules)):
+            raise _at(line_of("given"), f'given: no rule has a condition ("if …") about "{name}"; is the name right?')
     person = Person(None if who == "public" else who, frozenset(his_roles))
     return Expectation(person, operation, event, said[0] == "can", frozenset(given), line)

@@ -129,7 +129,7 @@ def refuse(actor: Actor, operation: Operation) -> NoReturn:
             f"you have no right to {PHRASES[operation]} this event without a token: log in, then send the header "
             "Authorization: Bearer <jwt>"
         )
-    raise Forbidden(f"you have no right to {PHRASES[operation]} this event; an administrator can give it")
+    raise Forbidden(f"you have no right to {PHRASES[operation]} this event; the rules of this server say who has")
 
 
 def is_rights_event(event: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Literal
 
 from broker.errors import BadRequest
@@ -11,6 +12,7 @@ from broker.names import check_name
 from broker.rules.who import CAPTURE, NOBODY, AnyUser, Exists, If, Person, Public, Who
 
 Operation = Literal["read", "insert", "remove", "cancel", "log"]
+Right = bool | Literal["own"]  # to cancel is "own" for whoever may cancel only what they have inserted
 OPERATIONS: tuple[Operation, ...] = ("read", "insert", "remove", "cancel", "log")
 
 _WRITES: tuple[Operation, ...] = ("insert", "remove")
@@ -54,25 +56,38 @@ class Pattern:
 
     @property
     def captures(self) -> frozenset[str]:
-        return frozenset(segment[1:-1] for segment in self.segments if _is_capture(segment) and segment != ANY)
+        return frozenset(segment[1:-1] for segment in self.segments if is_capture(segment) and segment != ANY)
 
     @property
     def form(self) -> tuple[str, ...]:
         """The pattern without the names of its captures. Two patterns with the same form match the same names."""
-        return tuple(ANY if _is_capture(segment) else segment for segment in self.segments)
+        return tuple(ANY if is_capture(segment) else segment for segment in self.segments)
 
     def capture(self, event: str) -> dict[str, str]:
         """Returns the captured segments of an event that this pattern matches."""
         pairs = zip(self.segments, event.split("/"), strict=False)
-        return {pattern[1:-1]: segment for pattern, segment in pairs if _is_capture(pattern) and pattern != ANY}
+        return {pattern[1:-1]: segment for pattern, segment in pairs if is_capture(pattern) and pattern != ANY}
 
 
-def _is_capture(segment: str) -> bool:
+def is_capture(segment: str) -> bool:
     return CAPTURE.match(segment) is not None
 
 
+def common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the form of the names that match both patterns, whose segments these are; () if there are none."""
+    found: list[str] = []
+    for mine, its in zip_longest(one, other):
+        if REST in (mine, its):
+            rest = other[len(found) :] if mine == REST else one[len(found) :]
+            return (*found, *rest) if rest else ()
+        if mine is None or its is None or (mine != its and not (is_capture(mine) or is_capture(its))):
+            return ()
+        found.append(its if is_capture(mine) else mine)
+    return tuple(found)
+
+
 def _is_wild(segment: str) -> bool:
-    return segment == REST or _is_capture(segment)
+    return segment == REST or is_capture(segment)
 
 
 @dataclass(frozen=True, slots=True)

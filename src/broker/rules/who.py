@@ -121,6 +121,13 @@ class Who:
     def terms(self) -> frozenset[Term]:
         return frozenset().union(*self.alternatives)
 
+    @property
+    def captures(self) -> frozenset[str]:
+        """The names of the captures that it looks at."""
+        named = {term.capture for term in self.terms if isinstance(term, Named)}
+        segments = [segment for term in self.terms if isinstance(term, If) for segment in term.segments]
+        return frozenset(named | {match[1] for segment in segments if (match := CAPTURE.match(segment))})
+
     def allows(self, person: Person, captures: Mapping[str, str], exists: Exists) -> bool:
         if ADMIN in person.roles and person.username is not None:
             return True
@@ -159,6 +166,8 @@ def _parse_term(text: str, captures: frozenset[str], roles: frozenset[str]) -> T
         return Named(match[1])
     if text == "nobody":
         raise BadRequest('"nobody" stands alone, without "and"')
+    if " or " in text:
+        raise BadRequest(f'"{text[:60]}": for one or the other, write a list of texts, such as ["{{x}}", "@role"]')
     raise BadRequest(
         f'"{text[:60]}" is no one: write "nobody", "public", "user", "{{x}}" for a segment {{x}} of the name, "@role", '
         '"if NAME", or several of them with "and" between'

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from limits import RateLimitItem
 
 from broker.rates import parse_rates
-from broker.rules.rules import OPERATIONS, REST, Match, Operation, Rules
-from broker.rules.who import CAPTURE, ME, AnyUser, If, InRole, Named, Public, Term, Who
+from broker.rules.rules import OPERATIONS, REST, Match, Operation, Rules, common, is_capture
+from broker.rules.who import ME, AnyUser, If, InRole, Named, Public, Term, Who
 
 # What stands for a segment that may be any text. It occurs in no name, so no literal matches it.
 _FRESH = "\x00"
@@ -56,42 +55,24 @@ def _samples(old: Rules, new: Rules) -> Iterator[tuple[str, str]]:
     seen: set[tuple[str, ...]] = set()
     for rule in new.rules:
         for other in [rule.pattern.form, *(each.pattern.form for each in old.rules)]:
-            for form in _common(rule.pattern.form, other):
-                for segments in _without_rest(form, depth):
-                    if segments not in seen:
-                        seen.add(segments)
-                        yield _sample(segments), "/".join(form)
-
-
-def _common(one: tuple[str, ...], other: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yields the form of the names that match both, if there are any."""
-    found: list[str] = []
-    for mine, its in zip_longest(one, other):
-        if REST in (mine, its):
-            rest = other[len(found) :] if mine == REST else one[len(found) :]
-            if rest:
-                yield (*found, *rest)
-            return
-        if mine is None or its is None or (mine != its and not (_is_any(mine) or _is_any(its))):
-            return
-        found.append(its if _is_any(mine) else mine)
-    yield tuple(found)
-
-
-def _is_any(segment: str) -> bool:
-    return CAPTURE.match(segment) is not None
+            form = common(rule.pattern.form, other)
+            for segments in _without_rest(form, depth):
+                if segments not in seen:
+                    seen.add(segments)
+                    yield _sample(segments), "/".join(form)
 
 
 def _without_rest(form: tuple[str, ...], depth: int) -> Iterator[tuple[str, ...]]:
-    if form[-1] != REST:
-        yield form
+    if form[-1:] != (REST,):
+        if form:
+            yield form
         return
     for length in range(1, depth - len(form) + 3):
         yield (*form[:-1], *["{_}"] * length)
 
 
 def _sample(segments: tuple[str, ...]) -> str:
-    return "/".join(f"{_FRESH}{at}" if _is_any(segment) else segment for at, segment in enumerate(segments))
+    return "/".join(f"{_FRESH}{at}" if is_capture(segment) else segment for at, segment in enumerate(segments))
 
 
 def _described(match: Match | None, operation: Operation) -> str:

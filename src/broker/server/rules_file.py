@@ -35,6 +35,11 @@ def read_rules_file(file: Path) -> tuple[str, RulesFile]:
         raise SettingsError(f"rules: {file} is not UTF-8") from None
     except BadRequest as error:
         raise SettingsError(f"rules: {file}: {error}") from None
+    if not parsed.rules.rules:  # perhaps it is being written
+        raise SettingsError(
+            f"rules: {file}: without a table [[event]] only administrators could do anything; if that is meant, write "
+            'one with name = "*" and read = "nobody"'
+        )
     if failed := parsed.failed():
         raise SettingsError(f"rules: {file}: line {failed[0].line}: it is not as expected that {failed[0]}")
     return text, parsed
@@ -81,7 +86,10 @@ def _check_not_wider(text: str, parsed: RulesFile, file: Path) -> None:
         raise SettingsError(f"rules: this version of Broker cannot read the rules of this log: {error}") from None
     if wider:
         more = f", and {len(wider) - 1} more" if len(wider) > 1 else ""
-        raise SettingsError(f"rules: {file} would make something wider: {wider[0]}{more}; if that is meant, add --yes")
+        raise SettingsError(
+            f"rules: {file} would make something wider: {wider[0]}{more}; `broker rules diff {file}` shows all; if "
+            "that is meant, add --yes"
+        )
 
 
 async def _insert(broker: Broker, text: str, latest: UUID | None, file: Path) -> bool:

@@ -8,10 +8,8 @@ from starlette.types import Receive, Scope, Send
 from broker import raw_json
 from broker.broker import Broker
 from broker.errors import BadRequest
-from broker.names import check_name
-from broker.rules.rules import OPERATIONS, Operation
-from broker.rules.who import Person
-from broker.users import check_username
+from broker.rules.rules import OPERATIONS, Right
+from broker.users import STRANGER_ACTOR, Actor, check_username
 from broker.web.requests import NO_STORE, Bodies, Header, Parameters, caller, reader, respond_json
 
 _PARAMETERS = Parameters("event", mistaken={"event": ("events", "name", "topic", "channel")})
@@ -27,11 +25,13 @@ class CheckBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CheckView(msgspec.Struct):
-    """The answer, and the rule that decides; null if no rule covers the event."""
+    """The answer, and the rule that decides; null if no rule covers the event. A user who is disabled may do nothing,
+    whatever the rule says."""
 
-    allowed: bool
+    allowed: Right
     rule: str | None
     line: int | None
+    disabled: bool = False
 
 
 _check_decoder = msgspec.json.Decoder(CheckBody)
@@ -59,20 +59,11 @@ class Rights:
         operation = next((each for each in OPERATIONS if each == body.operation), None)
         if operation is None:
             raise BadRequest(f"operation: expected one of {', '.join(OPERATIONS)}")
-        check_name(body.event)
-        person = Person(None)
+        who, disabled = STRANGER_ACTOR, False
         if body.who != "public":
             user = await broker.administration.user(check_username(body.who), actor)
-            person = Person(user.username, frozenset(user.state.roles))
-        await respond_json(send, 200, msgspec.json.encode(self._answer(operation, body.event, person)), _HEADERS)
-
-    def _answer(self, operation: Operation, event: str, person: Person) -> CheckView:
-        self._broker.rights.check()
-        rules = self._broker.rights.rules
-        if rules is None:
-            return CheckView(True, None, None)
-        match = rules.find(event)
-        allowed = rules.allows(operation, event, person, self._broker.access.exists)
-        if match is None:
-            return CheckView(allowed, None, None)
-        return CheckView(allowed, str(match.rule.pattern), match.rule.line)
+            who, disabled = Actor(user.id, user.username), user.state.disabled
+        allowed = not disabled and broker.may(body.event, who)[operation]
+        match = None if broker.rights.rules is None else broker.rights.rules.find(body.event)
+        rule, line = (None, None) if match is None else (str(match.rule.pattern), match.rule.line)
+        await respond_json(send, 200, msgspec.json.encode(CheckView(allowed, rule, line, disabled)), _HEADERS)
