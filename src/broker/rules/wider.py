@@ -146,7 +146,7 @@ def _about(term: Term, me: str | None) -> Term:
 
 def _within(new: str, old: str) -> bool:
     """Whether the new rate lets nobody insert more than the old one, as far as that is easy to see."""
-    return all(any(_slower(each, other) for each in (parse_rates(new) if new else [])) for other in parse_rates(old))
+    return all(any(_slower(each, other) for each in (parse_rates(new) if new else ())) for other in parse_rates(old))
 
 
 def _slower(one: RateLimitItem, other: RateLimitItem) -> bool:
