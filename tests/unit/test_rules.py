@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker.errors import BadRequest
 from broker.rules.file import RulesFile, parse_file
-from broker.rules.rules import OPERATIONS, REST, Operation, Pattern, Rules
+from broker.rules.rules import OPERATIONS, REST, Operation, Pattern, Rules, is_capture
 from broker.rules.who import ADMIN, STRANGER, Person
 from broker.rules.wider import widenings
 from tests.support.rules import NAMES, PERSONS, random_rules
@@ -158,7 +158,7 @@ def covers(shown: str, event: str) -> bool:
 
 
 def covers_all(segments: tuple[str, ...], names: list[str]) -> bool:
-    return all(segment in ("{_}", name) for segment, name in zip(segments, names, strict=True))
+    return all(is_capture(segment) or segment == name for segment, name in zip(segments, names, strict=True))
 
 
 @given(random_rules())

@@ -59,7 +59,8 @@ def _samples(old: Rules, new: Rules) -> Iterator[tuple[str, str]]:
             for segments in _without_rest(form, depth):
                 if segments not in seen:
                     seen.add(segments)
-                    yield _sample(segments), "/".join(form)
+                    # With the names of its captures, of which some may be in what follows.
+                    yield _sample(segments), str(rule.pattern) if form == rule.pattern.form else "/".join(form)
 
 
 def _without_rest(form: tuple[str, ...], depth: int) -> Iterator[tuple[str, ...]]:
