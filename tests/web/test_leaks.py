@@ -127,6 +127,8 @@ ROWS = [
     Row("the types", ("GET /types.d.ts",), lambda s, w: s.get(w, "/types.d.ts"), READERS),
     Row("cancelling", ("POST /cancel/{uuid}", "GET /cancel/{uuid}"),
         lambda s, w: s.post(w, f"/cancel/{s.uuids['published']}"), set()),
+    Row("cancelling in a batch", ("POST /insert",),
+        lambda s, w: s.post(w, "/insert", [{"cancel": s.uuids["published"]}]), set()),
     Row("an insert with its uuid", ("POST /insert",), lambda s, w: s.post(
         w, "/insert", {"event": "public/1", "data": 1, "uuid": s.uuids["published"]}), set()),
     Row("an insert on a condition", ("POST /insert",), lambda s, w: s.post(
