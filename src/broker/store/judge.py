@@ -139,41 +139,42 @@ class Judge:
         """Returns the names of the events on whose state the rights of these inserts depend, so that their rows are
         read together."""
         who = person(actor, DEFAULT_STATE)
-        return self._conditions((item.event, item.data, who) for item in items)
+        return self._conditions((item, who) for item in items)
 
     def due_conditions(self, due: Iterable[Record]) -> set[str]:
         """Returns the same for the records that come due."""
-        return self._conditions((record.event, record.data, Person(record.user or None)) for record in due)
+        return self._conditions((record, Person(record.user or None)) for record in due)
 
-    def _conditions(self, writes: Iterable[tuple[str, bytes, Person]]) -> set[str]:
+    def _conditions(self, writes: Iterable[tuple[NewRecord | Record, Person]]) -> set[str]:
         names: set[str] = set()
         self._read_rules()
         if self._rules is not None and self._rules.conditional:
-            for event, data, who in writes:
-                match = self._rules.find(event)
+            for write, who in writes:
+                match = self._rules.find(write.event)
                 if match is not None and match.rule.conditional:
-                    names.update(match.conditions(_operation(data), who))
+                    for operation in _operations(write):
+                        names.update(match.conditions(operation, who))
         return names
 
     def check_insert(self, new: NewRecord, actor: Actor, who: Person, row: EventRow | None) -> None:
         """Raises Forbidden, or Unauthorized if a login could help; TooLarge; and Conflict."""
-        event = new.event
-        rules = None if event[0] == "$" else self.rules
-        match = None if rules is None else rules.find(event)
+        rules = None if new.event[0] == "$" else self.rules
+        match = None if rules is None else rules.find(new.event)
         # Most inserts need no more than this.
         if match is not None and match.rule.free and actor.username and new.if_latest is None:
             return
-        operation = _operation(new.data)
-        if rules is None:
-            if (event[0] == "$" and ADMIN not in who.roles) or not actor.username:
-                refuse(actor, operation)
-            return
-        if not rules.allows(operation, new.event, who, self.exists):
-            refuse(actor, operation)
-        if new.if_latest is not None and not rules.allows("read", new.event, who, self.exists):
-            refuse(actor, "read")
+        self.check_right(new, actor, who)
         if match is not None:
             _check_limits(match.rule.max_bytes, once=match.rule.once, new=new, row=row)
+
+    def check_right(self, new: NewRecord, actor: Actor, who: Person) -> None:
+        """Raises Forbidden, or Unauthorized if a login could help, if the actor has no right to this insert, whatever
+        the state of its event is."""
+        missing = self._missing(new, who)
+        if missing is not None:
+            refuse(actor, missing, "until: " if missing == "remove" and new.data != REMOVAL else "")
+        if new.if_latest is not None and not self._allows("read", new.event, who):
+            refuse(actor, "read")
 
     def check_cancel(self, record: Record, actor: Actor) -> None:
         """Raises NotFound, as if there were no such record, if the actor may not cancel it. A stranger never may: where
@@ -181,18 +182,26 @@ class Judge:
         who = self.person(actor)
         if not actor.username or (record.event[0] == "$" and not self._rules_over_http):
             raise_unknown(record)
-        if ADMIN in who.roles:
+        match = None if record.event[0] == "$" or self.rules is None else self.rules.find(record.event)
+        if match is not None and "cancel" not in match.rule.rights and actor.username == record.user:
             return
-        rules = None if record.event[0] == "$" else self.rules
-        match = None if rules is None else rules.find(record.event)
-        if rules is None and record.event[0] != "$":
-            return
-        if match is not None and "cancel" in match.rule.rights:
-            allowed = match.allows("cancel", who, self.exists)
-        else:
-            allowed = match is not None and actor.username == record.user
-        if not allowed:
+        if not self._allows("cancel", record.event, who):
             raise_unknown(record)
+
+    def _allows(self, operation: Operation, event: str, who: Person) -> bool:
+        """Whether somebody has this right now. Without rules, every user has every right. Only administrators have
+        rights to Broker's own events."""
+        if event[0] == "$":
+            return ADMIN in who.roles
+        rules = self.rules
+        return who.username is not None if rules is None else rules.allows(operation, event, who, self.exists)
+
+    def _missing(self, write: NewRecord | Record, who: Person) -> Operation | None:
+        """Returns a right without which the record must not be inserted, and which this person does not have."""
+        for operation in _operations(write):
+            if not self._allows(operation, write.event, who):
+                return operation
+        return None
 
     def check_change(self, user_id: str, actor: Actor) -> None:
         """Raises Forbidden, unless the actor is this user, an administrator or the operator; and Unauthorized."""
@@ -223,13 +232,13 @@ class Judge:
         rules = self.rules
         if rules is None:
             return ""
-        operation = _operation(record.data)
-        if not rules.allows(operation, record.event, who, self.exists):
-            return f"the user who inserted it has no right to {operation} this event any more"
+        if missing := self._missing(record, who):
+            needed = ", which until needs" if missing == "remove" and record.data != REMOVAL else ""
+            return f"the user who inserted it has no right to {missing} this event any more{needed}"
         match = rules.find(record.event)
         if match is not None:
             row = self._rows.get(record.event)
-            if match.rule.once and operation == "insert" and row is not None and row.has_state:
+            if match.rule.once and record.data != REMOVAL and row is not None and row.has_state:
                 return "the event has state already, and its rule permits only one insert (once)"
             if match.rule.max_bytes is not None and len(record.data) > match.rule.max_bytes:
                 return f"its data has more than {match.rule.max_bytes} bytes (max_bytes of its rule)"
@@ -259,8 +268,11 @@ def _parse(data: bytes) -> tuple[Rules, bool, str]:
         return Rules(), True, str(error)
 
 
-def _operation(data: bytes) -> Operation:
-    return "remove" if data == REMOVAL else "insert"
+def _operations(write: NewRecord | Record) -> tuple[Operation, ...]:
+    """Returns the rights that are needed to insert a record. One that ends by itself also removes its event."""
+    if write.data == REMOVAL:
+        return ("remove",)
+    return ("insert",) if write.until_us is None else ("insert", "remove")
 
 
 def _check_limits(max_bytes: int | None, *, once: bool, new: NewRecord, row: EventRow | None) -> None:
