@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from broker.errors import (
     BrokerError,
@@ -143,6 +144,36 @@ async def test_a_repeated_insert_is_answered_whatever_the_rights_are_now(people:
     await people.store.append([new], ADA)
     await people.set_rules('[[event]]\nname = "vote/*"\n')
     assert (await people.store.append([new], ADA))[0][1] is False
+
+
+class TestARepeatedInsertWithoutAUser:
+    async def test_whoever_has_no_right_to_it_learns_nothing_of_the_operators_record(self, people: People) -> None:
+        new = people.new("secret/1", '"salary 5000"', uuid_given=True)
+        await people.store.append([new])
+        guesses = [
+            new,
+            structs.replace(new, data=b'"salary 6000"'),
+            structs.replace(new, uuid=uuid4()),
+            structs.replace(new, event="none"),
+        ]
+        refusals: set[tuple[str, int | None]] = set()
+        for guess in guesses:
+            with pytest.raises(Unauthorized) as refusal:
+                await people.store.append([people.new("contact/1", uuid_given=True), guess], STRANGER_ACTOR)
+            refusals.add((str(refusal.value), refusal.value.index))
+        assert len(refusals) == 1
+        assert await people.log("contact/1") == []
+        assert (await people.store.append([new]))[0][1] is False
+
+    async def test_whoever_may_insert_it_gets_the_record_also_if_its_rule_permits_one_insert_only(
+        self, people: People
+    ) -> None:
+        await people.set_rules(ROOM.replace('remove = "nobody"', 'remove = "nobody"\nonce = true'))
+        new = people.new("contact/1", uuid_given=True)
+        for created in (True, False):
+            assert (await people.store.append([new], STRANGER_ACTOR))[0][1] is created
+        with pytest.raises(Conflict, match="belongs to another insert"):
+            await people.store.append([structs.replace(new, data=b"2")], STRANGER_ACTOR)
 
 
 class TestVersionsThatEnd:

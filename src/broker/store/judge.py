@@ -169,7 +169,11 @@ class Judge:
 
     def check_right(self, new: NewRecord, actor: Actor, who: Person) -> None:
         """Raises Forbidden, or Unauthorized if a login could help, if the actor has no right to this insert, whatever
-        the state of its event is."""
+        its event and its uuid hold already.
+
+        A user's repeated insert is not judged again, but a stranger's is. All strangers, and the operator, have the
+        user name "". So the uuid may be that of somebody else's record, and whoever has no right to insert it must not
+        learn whether its data was guessed."""
         missing = self._missing(new, who)
         if missing is not None:
             refuse(actor, missing, "until: " if missing == "remove" and new.data != REMOVAL else "")
