@@ -18,6 +18,10 @@ from broker.users import DEFAULT_STATE, Actor, UserState, username_key
 _INVALID = "the token is not valid any more; log in again"
 
 
+# The newest rules, or None if there are none; and why they cannot be used, or "" if they can.
+_Newest = tuple[Rules | None, str]
+
+
 class KnownRules:
     """The rules that were read from the store last, because the node's relay was not as far as the store.
 
@@ -25,7 +29,7 @@ class KnownRules:
 
     def __init__(self) -> None:
         self.version: Version | None = None
-        self.rules = Rules()
+        self.newest: _Newest = None, ""
 
 
 class Judge:
@@ -54,9 +58,7 @@ class Judge:
         self._known = known
         self._current = rights.version == version
         # What was read, or learned from what this transaction has published
-        self._rules: Rules | None = None
-        self._rules_known = False
-        self._broken = ""
+        self._newest: _Newest | None = None
         self._states: dict[str, UserState] = {}
         self._by_name: dict[str, UserState] = {}  # the states of users, by the keys of their names
         # Whether anything needs to be judged. In a log without rules, in which no user was ever disabled or logged out,
@@ -67,7 +69,7 @@ class Judge:
         """Takes a record into account that the transaction publishes, and that changes rights."""
         self.active = True
         if event == RULES_EVENT:
-            self._rules, self._rules_known, self._broken = _parse(data)
+            self._newest = _parse(data)
         elif event.startswith(USER_EVENT):
             self._states[event.removeprefix(USER_EVENT)] = read_state(data)
             self._by_name = {}  # they are read again
@@ -77,36 +79,33 @@ class Judge:
     @property
     def broken(self) -> str:
         """Why the newest rules cannot be used; "" if they can."""
-        self._read_rules()
-        return self._broken
+        return self._read_rules()[1]
 
     @property
     def rules(self) -> Rules | None:
         """Raises Unavailable if the newest rules cannot be used."""
-        self._read_rules()
-        if self._broken:
-            raise Unavailable(f"this version of Broker cannot use the rules of this log ({self._broken})")
-        return self._rules
+        rules, broken = self._newest or self._read_rules()
+        if broken:
+            raise Unavailable(f"this version of Broker cannot use the rules of this log ({broken})")
+        return rules
 
-    def _read_rules(self) -> None:
-        if self._rules_known:
-            return
-        if self._current:
-            self._rules, self._broken = self._rights.rules, self._rights.broken
-        else:
-            row = next(iter(self._tables.events([RULES_EVENT])), None)
-            position = None if row is None else row[1]
-            if position is not None:
-                version = Version(self._version.epoch, position)
-                if self._known.version != version:
-                    record = self._tables.record_at(position)
-                    assert record is not None
-                    rules, _, self._broken = _parse(record.data)
-                    if not self._broken:
-                        self._known.version, self._known.rules = version, rules
-                if not self._broken:
-                    self._rules = self._known.rules
-        self._rules_known = True
+    def _read_rules(self) -> _Newest:
+        if self._newest is None:
+            if self._current:
+                self._newest = self._rights.rules, self._rights.broken
+            else:
+                row = next(iter(self._tables.events([RULES_EVENT])), None)
+                position = None if row is None else row[1]
+                self._newest = (None, "") if position is None else self._read_rules_at(position)
+        return self._newest
+
+    def _read_rules_at(self, position: int) -> _Newest:
+        version = Version(self._version.epoch, position)
+        if self._known.version != version:
+            record = self._tables.record_at(position)
+            assert record is not None
+            self._known.version, self._known.newest = version, _parse(record.data)
+        return self._known.newest
 
     def state(self, user_id: str) -> UserState:
         if not user_id:
@@ -147,10 +146,10 @@ class Judge:
 
     def _conditions(self, writes: Iterable[tuple[NewRecord | Record, Person]]) -> set[str]:
         names: set[str] = set()
-        self._read_rules()
-        if self._rules is not None and self._rules.conditional:
+        rules, _ = self._read_rules()
+        if rules is not None and rules.conditional:
             for write, who in writes:
-                match = self._rules.find(write.event)
+                match = rules.find(write.event)
                 if match is not None and match.rule.conditional:
                     for operation in _operations(write):
                         names.update(match.conditions(operation, who))
@@ -158,8 +157,9 @@ class Judge:
 
     def check_insert(self, new: NewRecord, actor: Actor, who: Person, row: EventRow | None) -> None:
         """Raises Forbidden, or Unauthorized if a login could help; TooLarge; and Conflict."""
-        rules = None if new.event[0] == "$" else self.rules
-        match = None if rules is None else rules.find(new.event)
+        event = new.event
+        rules = None if event[0] == "$" else self.rules
+        match = None if rules is None else rules.find(event)
         # Most inserts need no more than this.
         if match is not None and match.rule.free and actor.username and new.if_latest is None:
             return
@@ -231,8 +231,7 @@ class Judge:
         if record.event == RULES_EVENT:
             if record.user and ADMIN not in who.roles:
                 return "the user who inserted it is no administrator any more"
-            _, _, broken = _parse(record.data)
-            return broken
+            return _parse(record.data)[1]
         rules = self.rules
         if rules is None:
             return ""
@@ -252,10 +251,10 @@ class Judge:
 
     def undo(self) -> Callable[[], None]:
         """Returns a function that forgets what is learned from now on."""
-        saved = self._rules, self._rules_known, self._broken, dict(self._states), dict(self._by_name), self.active
+        saved = self._newest, dict(self._states), dict(self._by_name), self.active
 
         def undo() -> None:
-            self._rules, self._rules_known, self._broken, self._states, self._by_name, self.active = saved
+            self._newest, self._states, self._by_name, self.active = saved
 
         return undo
 
@@ -264,12 +263,11 @@ def raise_unknown(record: Record) -> NoReturn:
     raise NotFound(f"no record has the uuid {record.uuid}")
 
 
-def _parse(data: bytes) -> tuple[Rules, bool, str]:
-    """Returns the rules, True, and why they cannot be used."""
+def _parse(data: bytes) -> _Newest:
     try:
-        return read_rules(data).rules, True, ""
+        return read_rules(data).rules, ""
     except BadRequest as error:
-        return Rules(), True, str(error)
+        return Rules(), str(error)
 
 
 def _operations(write: NewRecord | Record) -> tuple[Operation, ...]:
