@@ -148,8 +148,11 @@ def _describe_records(schemas: dict[str, Any]) -> None:
     for name in ("timestamp", "inserted_at"):
         record[name] = _SECONDS
     record["published_at"] = {"type": ["number", "null"], "description": "epoch seconds"}
-    record["data"] = {"description": "as it was sent; not there if `data=no` was asked for"}
-    record["user"] |= {"description": "who inserted it; null for a stranger; for readers with a token"}
+    cancelled = "not there either if the caller may cancel the record and not read the log"
+    record["data"] = {"description": f"as it was sent; not there if `data=no` was asked for; {cancelled}"}
+    record["user"] |= {
+        "description": f"who inserted it; null for a stranger; not there for readers without a token; {cancelled}"
+    }
     record["reason"] |= {"description": "why the server has cancelled it when its time came, if it has"}
     record["until"] = _SECONDS | {"description": "epoch seconds; when this version ends, if it does"}
     record["ends"] = UUID | {"description": "the version that this record ends, because its time `until` has come"}

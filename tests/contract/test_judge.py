@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import pairwise
+from uuid import uuid4
 
 import pytest
 
@@ -15,6 +16,8 @@ from broker.errors import BrokerError, Forbidden, NotFound, Unauthorized
 from broker.names import RULES_EVENT, USER_EVENT
 from broker.records import Cancel, Record
 from broker.rules.rights import Rights, Version, encode_rules, is_rights_event
+from broker.rules.rules import Pattern, Rule, Rules
+from broker.rules.who import If, Public, Term, Who
 from broker.store.base import Store
 from broker.users import STRANGER_ACTOR, Actor, UserState
 from tests.support.people import ADA, BOB, EVE, People, people_in
@@ -190,6 +193,22 @@ class TestCancelling:
         with pytest.raises(NotFound):
             await people.store.append([Cancel(pending.uuid, "")], STRANGER_ACTOR)
         assert (await people.store.cancel(pending.uuid, BOB)).cancelled
+
+    @pytest.mark.parametrize("term", [If(("gate", "x")), Public()])
+    async def test_a_stranger_finds_nothing_to_cancel_whatever_the_rules_say(
+        self, workbench: Workbench, term: Term
+    ) -> None:
+        rights = Rights()
+        async with people_in(workbench, OPEN, rights) as people:
+            await people.insert("gate/x", "true", None)
+            pending = await people.insert("a/1", "1", ADA, 1_000)
+            await advance(rights, people.store)
+            # The file of rules may refuse such a table, so the node's view has it without a file.
+            rights.rules = Rules((Rule(Pattern(("a", "*")), {"cancel": Who((frozenset({term}),))}),))
+            for uuid in (pending.uuid, uuid4()):
+                with pytest.raises(NotFound, match=f"no record has the uuid {uuid}"):
+                    await people.store.append([Cancel(uuid, "")], STRANGER_ACTOR)
+            assert (await people.store.cancel(pending.uuid, BOB)).cancelled
 
     async def test_whoever_has_no_right_to_it_finds_nothing_that_is_cancelled_or_log_only(self, people: People) -> None:
         cancelled = await people.insert("b", "1", ADA, 1_000)

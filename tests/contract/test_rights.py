@@ -6,9 +6,11 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from broker.errors import (
     BrokerError,
@@ -142,6 +144,95 @@ async def test_a_repeated_insert_is_answered_whatever_the_rights_are_now(people:
     await people.store.append([new], ADA)
     await people.set_rules('[[event]]\nname = "vote/*"\n')
     assert (await people.store.append([new], ADA))[0][1] is False
+
+
+class TestARepeatedInsertWithoutAUser:
+    async def test_whoever_has_no_right_to_it_learns_nothing_of_the_operators_record(self, people: People) -> None:
+        new = people.new("secret/1", '"salary 5000"', uuid_given=True)
+        await people.store.append([new])
+        guesses = [
+            new,
+            structs.replace(new, data=b'"salary 6000"'),
+            structs.replace(new, uuid=uuid4()),
+            structs.replace(new, event="none"),
+        ]
+        refusals: set[tuple[str, int | None]] = set()
+        for guess in guesses:
+            with pytest.raises(Unauthorized) as refusal:
+                await people.store.append([people.new("contact/1", uuid_given=True), guess], STRANGER_ACTOR)
+            refusals.add((str(refusal.value), refusal.value.index))
+        assert len(refusals) == 1
+        assert await people.log("contact/1") == []
+        assert (await people.store.append([new]))[0][1] is False
+
+    async def test_whoever_may_insert_it_gets_the_record_also_if_its_rule_permits_one_insert_only(
+        self, people: People
+    ) -> None:
+        await people.set_rules(ROOM.replace('remove = "nobody"', 'remove = "nobody"\nonce = true'))
+        new = people.new("contact/1", uuid_given=True)
+        for created in (True, False):
+            assert (await people.store.append([new], STRANGER_ACTOR))[0][1] is created
+        with pytest.raises(Conflict, match="belongs to another insert"):
+            await people.store.append([structs.replace(new, data=b"2")], STRANGER_ACTOR)
+
+
+class TestVersionsThatEnd:
+    """The end of a version removes its event, so it must not be a way around ``remove`` and ``once``."""
+
+    POSTS = """
+[[event]]
+name = "post/*"
+insert = "user"
+remove = "if moderator/{me}"
+[[event]]
+name = "poll/{who}"
+insert = "{who}"
+remove = "nobody"
+once = true
+[[event]]
+name = "note/*"
+insert = "user"
+"""
+
+    @pytest.fixture
+    async def people(self, workbench: Workbench) -> AsyncIterator[People]:
+        async with people_in(workbench, self.POSTS) as people:
+            yield people
+
+    @staticmethod
+    def end(people: People, us: int) -> dict[str, Any]:
+        until_us = people.bench.now_us + us
+        return {"until_us": until_us, "until": f"{until_us}e-6"}
+
+    async def test_whoever_may_not_remove_inserts_none(self, people: People) -> None:
+        await people.insert("post/1", "1", ADA)
+        for event, actor in (("post/1", BOB), ("post/none", BOB), ("poll/bob", BOB)):
+            with pytest.raises(Forbidden, match="until: you have no right to remove this event;"):
+                await people.insert(event, "2", actor, **self.end(people, 500))
+        with pytest.raises(Unauthorized, match="right to insert this event"):
+            await people.insert("post/1", "2", STRANGER_ACTOR, **self.end(people, 500))
+        await people.publish_due_after(1_000)
+        assert [record.data for record in await people.log("post/1")] == [b"1"]
+
+    async def test_whoever_may_remove_inserts_one(self, people: People) -> None:
+        await people.insert("moderator/bob", "true", None)
+        for event in ("post/1", "note/1"):
+            await people.insert(event, "1", BOB, **self.end(people, 500))
+        await people.publish_due_after(1_000)
+        for event in ("post/1", "note/1"):
+            assert [record.data for record in await people.log(event)] == [b"1", b"null"]
+
+    async def test_whoever_may_not_remove_any_more_when_it_comes_due_publishes_none(self, people: People) -> None:
+        await people.insert("moderator/bob", "true", None)
+        await people.insert("post/1", "1", BOB, 1_000, **self.end(people, 2_000))
+        await people.insert("post/2", "1", BOB, 1_000)
+        await people.insert("moderator/bob", "false", None)
+        await people.publish_due_after(3_000)
+        (ending,), (other,) = await people.log("post/1"), await people.log("post/2")
+        assert ending.reason == (
+            "the user who inserted it has no right to remove this event any more, which until needs"
+        )
+        assert (ending.position, other.cancelled) == (None, False)
 
 
 class TestCancelling:

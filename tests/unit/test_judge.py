@@ -82,9 +82,15 @@ def _with(user: User, roles: tuple[str, ...]) -> User:
     return User(user.id, user.username, user.info, user.password_hash, UserState(roles=roles))
 
 
-def new(event: str, data: str = "1", user: str = "", due_us: int | None = None) -> NewRecord:
+FAR_US = 10**15  # an end that no test waits for
+
+
+def new(event: str, data: str = "1", user: str = "", due_us: int | None = None, *, ends: bool = False) -> NewRecord:
     timestamp = None if due_us is None else f"{due_us}e-6"
-    return NewRecord(make_uuid(1), event, data.encode(), user, timestamp, due_us)
+    until_us, until = (FAR_US, f"{FAR_US}e-6") if ends and data != "null" else (None, None)
+    return NewRecord(
+        make_uuid(1), event, data.encode(), user, timestamp, due_us, until_us=until_us, until=until,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -101,12 +107,13 @@ class Model:
         self.rules: Rules = parse_file(toml).rules
         self.state: dict[str, str] = {}
 
-    def insert(self, event: str, data: str, name: str | None) -> str:
+    def insert(self, event: str, data: str, name: str | None, *, ends: bool = False) -> str:
         """Returns "" if this person may insert it, and inserts it; or the name of the error."""
         person = STRANGER if name is None else Person(name, frozenset(ROLES[name]))
-        operation: Operation = "remove" if data == "null" else "insert"
-        if not self.rules.allows(operation, event, person, lambda other: self.state.get(other, "false") != "false"):
-            return (Unauthorized if name is None else Forbidden).__name__
+        operations: set[Operation] = {"remove"} if data == "null" else {"insert", "remove"} if ends else {"insert"}
+        for operation in operations:
+            if not self.rules.allows(operation, event, person, lambda other: self.state.get(other, "false") != "false"):
+                return (Unauthorized if name is None else Forbidden).__name__
         self.put(event, data)
         return ""
 
@@ -117,11 +124,12 @@ class Model:
             self.state[event] = data
 
 
-Writes = list[tuple[str, str, str | None]]  # event, data, and who inserts it
+Writes = list[tuple[str, str, str | None, bool]]  # event, data, who inserts it, and whether it is to end by itself
 
 _data = st.sampled_from(DATA)
 _writes = st.lists(
-    st.tuples(st.sampled_from(NAMES + 9 * CONDITIONS), _data, st.sampled_from([*ROLES, None])), max_size=6
+    st.tuples(st.sampled_from(NAMES + 9 * CONDITIONS), _data, st.sampled_from([*ROLES, None]), st.booleans()),
+    max_size=6,
 )
 _states = st.lists(st.tuples(st.sampled_from(CONDITIONS), _data), max_size=6)
 
@@ -140,21 +148,24 @@ def test_a_transaction_permits_what_the_rules_say(
         for states, scheduled, arriving, as_far in transactions:
             if as_far:
                 log.advance()
-            due = [new(event, data, who or "", log.now_us + at) for at, (event, data, who) in enumerate(scheduled, 1)]
+            due = [
+                new(event, data, who or "", log.now_us + at, ends=ends)
+                for at, (event, data, who, ends) in enumerate(scheduled, 1)
+            ]
             log.append(*(Batch([new(event, data)], OPERATOR) for event, data in states), Batch(due, OPERATOR))
             for event, data in states:
                 model.put(event, data)
             log.now_us += 1_000
             results = log.append(
                 *(
-                    Batch([new(event, data, who or "")], ACTORS[who] if who else STRANGER_ACTOR)
-                    for event, data, who in arriving
+                    Batch([new(event, data, who or "", ends=ends)], ACTORS[who] if who else STRANGER_ACTOR)
+                    for event, data, who, ends in arriving
                 )
             )
             cancelled = {uuid for (uuid,) in log.rows("SELECT uuid FROM records JOIN cancellations USING (number)")}
-            refusals = [model.insert(*each) != "" for each in scheduled]
+            refusals = [model.insert(event, data, who, ends=ends) != "" for event, data, who, ends in scheduled]
             assert [each.uuid.bytes in cancelled for each in due] == refusals
-            assert results == [model.insert(*each) for each in arriving]
+            assert results == [model.insert(event, data, who, ends=ends) for event, data, who, ends in arriving]
         state = log.rows("""SELECT event, data FROM events JOIN publications USING (position)
             JOIN records USING (number, event) WHERE NOT removed AND event NOT GLOB '$*'""")
         assert dict(state) == model.state
@@ -182,30 +193,34 @@ roles = ["r"]
 [[event]]
 name = "m/{who}/*"
 insert = ["if vip/{who} and @r", "if other/{me}", "user and @r"]
+remove = ["if gone/{who} and @r", "user and @r"]
 max_bytes = 99
 """
 
 
 @pytest.mark.parametrize("scheduled", [False, True])
 @pytest.mark.parametrize("as_far", [False, True])
-def test_the_rows_that_rights_depend_on_are_read_together_and_once(log: Log, *, scheduled: bool, as_far: bool) -> None:
+@pytest.mark.parametrize("ends", [False, True])
+def test_the_rows_that_rights_depend_on_are_read_together_and_once(
+    log: Log, *, scheduled: bool, as_far: bool, ends: bool
+) -> None:
     """On PostgreSQL each query is a round trip, for which all nodes wait. None of these events has a row."""
     log.arrive(ABSENT)
     if as_far:
         log.advance()
     events, batches = [f"m/{number % 50}/{number}" for number in range(200)], []
     if scheduled:
-        log.append(Batch([new(event, "1", "ada", log.now_us + 1) for event in events], OPERATOR))
+        log.append(Batch([new(event, "1", "ada", log.now_us + 1, ends=ends) for event in events], OPERATOR))
         log.now_us += 1_000
     else:
-        batches = [Batch([new(event, "1", "ada") for event in events], ACTORS["ada"])]
+        batches = [Batch([new(event, "1", "ada", ends=ends) for event in events], ACTORS["ada"])]
     statements: list[str] = []
     log.db.set_trace_callback(statements.append)
     assert not any(log.append(*batches))
     log.db.set_trace_callback(None)
     assert log.rows("SELECT count(*) FROM events WHERE event GLOB 'm/*' AND position") == [(200,)]
-    # Of 251 names: portions of 128 rows, and the rest. And the row of the rules, if the node does not know them.
-    assert sum("FROM events\n" in each and "event IN" in each for each in statements) <= 2 + (not as_far)
+    # Of 251 or 301 names: portions of 128 rows, and the rest. And the row of the rules, if the node does not know them.
+    assert sum("FROM events\n" in each and "event IN" in each for each in statements) <= 2 + ends + (not as_far)
 
 
 def test_a_log_without_rights_is_asked_nothing_about_them(log: Log) -> None:

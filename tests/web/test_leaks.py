@@ -39,6 +39,29 @@ name = "public/*"
 read = "public"
 insert = "user"
 """
+OTHERS = """
+[[event]]
+name = "guest/*"
+read = "public"
+insert = ["user", "public"]
+max_bytes = 100
+rate = "999/minute"
+
+[[event]]
+name = "signed/*"
+read = "public"
+author = "public"
+insert = ["user", "public"]
+max_bytes = 100
+rate = "999/minute"
+
+[[event]]
+name = "drop/*"
+insert = "user"
+cancel = "user"
+read = "user"
+log = "@auditor"
+"""
 NAME, DATA, PENDING, OLD = (f"canary-{kind}-{uuid4().hex}" for kind in ("name", "data", "pending", "old"))
 SECRET = f"secret/ada/{NAME}"
 ALL = (NAME, DATA, PENDING, OLD)
@@ -127,6 +150,8 @@ ROWS = [
     Row("the types", ("GET /types.d.ts",), lambda s, w: s.get(w, "/types.d.ts"), READERS),
     Row("cancelling", ("POST /cancel/{uuid}", "GET /cancel/{uuid}"),
         lambda s, w: s.post(w, f"/cancel/{s.uuids['published']}"), set()),
+    Row("cancelling in a batch", ("POST /insert",),
+        lambda s, w: s.post(w, "/insert", [{"cancel": s.uuids["published"]}]), set()),
     Row("an insert with its uuid", ("POST /insert",), lambda s, w: s.post(
         w, "/insert", {"event": "public/1", "data": 1, "uuid": s.uuids["published"]}), set()),
     Row("an insert on a condition", ("POST /insert",), lambda s, w: s.post(
@@ -155,7 +180,7 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         scene = Scene(server, clients)
         # An administrator admits the member before there are rules against it.
         assert clients["carol"].post("/insert", json={"event": "club/member", "data": True}).status_code == 201
-        apply_rules(server, RULES)
+        apply_rules(server, RULES + OTHERS)
         give_roles(server, "admin", "admin")
         give_roles(server, "auditor", "auditor")
         carol = clients["carol"]
@@ -219,6 +244,46 @@ def test_only_whoever_may_read_the_log_learns_that_a_uuid_is_one_of_it(scene: Sc
         assert len({re.sub("[0-9a-f-]{36}", "", answer.text) for answer in answers}) == 1
     for who in ("ada", "carol", "auditor", "admin"):  # they may see it, or have inserted it
         assert scene.clients[who].get(f"/pending?after={scene.uuids['pending']}").status_code == 200
+
+
+@pytest.mark.parametrize(("who", "kind", "shown"), [
+    ("a stranger", "guest", False), ("a stranger", "signed", True), ("bob", "guest", True),
+])  # fmt: skip
+def test_a_condition_that_is_not_met_shows_strangers_an_author_only_if_the_rule_does(
+    scene: Scene, who: str, kind: str, *, shown: bool
+) -> None:
+    event = f"{kind}/{uuid4()}"
+    insert(scene.clients["carol"], event, 1)
+    body = {"event": event, "data": 2, "if_latest": "none"}
+    for sent, headers in ((body, {}), ([body], {}), (body, {"Prefer": "return=minimal"})):
+        answer = scene.clients[who].post("/insert", json=sent, headers=headers)
+        assert answer.status_code == 412
+        assert ("carol" in answer.text) == (shown and not headers)
+        assert answer.json()["latest"].get("data") == (None if headers else 1)
+
+
+@pytest.mark.parametrize(("who", "shown"), [("bob", False), ("carol", True), ("auditor", True), ("admin", True)])
+def test_the_right_to_cancel_is_no_right_to_read(scene: Scene, who: str, *, shown: bool) -> None:
+    client = scene.clients[who]
+    for by_batch in (True, False):
+        record = insert(scene.clients["carol"], "drop/1", 1, timestamp=3_900_000_000)
+        expected = record | {"published": True, "cancelled": True}
+        if not shown:
+            del expected["data"], expected["user"]
+        for _ in range(2):  # the second request repeats the first one
+            if by_batch:
+                assert client.post("/insert", json=[{"cancel": record["uuid"]}]).json() == [expected]
+            else:
+                assert client.post(f"/cancel/{record['uuid']}").json() == expected
+
+
+def test_a_stranger_cannot_try_out_the_data_of_what_the_operator_has_inserted(scene: Scene) -> None:
+    body = {"event": f"{SECRET}/op", "data": 5000, "uuid": str(uuid4())}
+    operate(scene.server, "POST", "/insert", body)
+    changes: list[dict[str, object]] = [{}, {"data": 6000}, {"uuid": str(uuid4())}]
+    refusals = [scene.clients["a stranger"].post("/insert", json=body | change) for change in changes]
+    assert {refusal.status_code for refusal in refusals} == {401}
+    assert len({refusal.text for refusal in refusals}) == 1
 
 
 def test_every_route_is_in_a_row() -> None:

@@ -121,15 +121,18 @@ PHRASES: dict[Operation, str] = {
 }  # fmt: skip
 
 
-def refuse(actor: Actor, operation: Operation) -> NoReturn:
+def refuse(actor: Actor, operation: Operation, field: str = "") -> NoReturn:
     """Raises the refusal of what an actor has no right to do: Forbidden, or Unauthorized, if a login could give the
-    right. The message is the same whether or not there is such an event."""
+    right. The message is the same whether or not there is such an event. It begins with ``field``, if that is why the
+    right is needed."""
     if not actor.username:
         raise Unauthorized(
-            f"you have no right to {PHRASES[operation]} this event without a token: log in, then send the header "
-            "Authorization: Bearer <jwt>"
+            f"{field}you have no right to {PHRASES[operation]} this event without a token: log in, then send the "
+            "header Authorization: Bearer <jwt>"
         )
-    raise Forbidden(f"you have no right to {PHRASES[operation]} this event; the rules of this server say who has")
+    raise Forbidden(
+        f"{field}you have no right to {PHRASES[operation]} this event; the rules of this server say who has"
+    )
 
 
 def is_rights_event(event: str) -> bool:

@@ -18,6 +18,10 @@ from broker.users import DEFAULT_STATE, Actor, UserState, username_key
 _INVALID = "the token is not valid any more; log in again"
 
 
+# The newest rules, or None if there are none; and why they cannot be used, or "" if they can.
+_Newest = tuple[Rules | None, str]
+
+
 class KnownRules:
     """The rules that were read from the store last, because the node's relay was not as far as the store.
 
@@ -25,7 +29,7 @@ class KnownRules:
 
     def __init__(self) -> None:
         self.version: Version | None = None
-        self.rules = Rules()
+        self.newest: _Newest = None, ""
 
 
 class Judge:
@@ -54,9 +58,7 @@ class Judge:
         self._known = known
         self._current = rights.version == version
         # What was read, or learned from what this transaction has published
-        self._rules: Rules | None = None
-        self._rules_known = False
-        self._broken = ""
+        self._newest: _Newest | None = None
         self._states: dict[str, UserState] = {}
         self._by_name: dict[str, UserState] = {}  # the states of users, by the keys of their names
         # Whether anything needs to be judged. In a log without rules, in which no user was ever disabled or logged out,
@@ -67,7 +69,7 @@ class Judge:
         """Takes a record into account that the transaction publishes, and that changes rights."""
         self.active = True
         if event == RULES_EVENT:
-            self._rules, self._rules_known, self._broken = _parse(data)
+            self._newest = _parse(data)
         elif event.startswith(USER_EVENT):
             self._states[event.removeprefix(USER_EVENT)] = read_state(data)
             self._by_name = {}  # they are read again
@@ -77,36 +79,33 @@ class Judge:
     @property
     def broken(self) -> str:
         """Why the newest rules cannot be used; "" if they can."""
-        self._read_rules()
-        return self._broken
+        return self._read_rules()[1]
 
     @property
     def rules(self) -> Rules | None:
         """Raises Unavailable if the newest rules cannot be used."""
-        self._read_rules()
-        if self._broken:
-            raise Unavailable(f"this version of Broker cannot use the rules of this log ({self._broken})")
-        return self._rules
+        rules, broken = self._newest or self._read_rules()
+        if broken:
+            raise Unavailable(f"this version of Broker cannot use the rules of this log ({broken})")
+        return rules
 
-    def _read_rules(self) -> None:
-        if self._rules_known:
-            return
-        if self._current:
-            self._rules, self._broken = self._rights.rules, self._rights.broken
-        else:
-            row = next(iter(self._tables.events([RULES_EVENT])), None)
-            position = None if row is None else row[1]
-            if position is not None:
-                version = Version(self._version.epoch, position)
-                if self._known.version != version:
-                    record = self._tables.record_at(position)
-                    assert record is not None
-                    rules, _, self._broken = _parse(record.data)
-                    if not self._broken:
-                        self._known.version, self._known.rules = version, rules
-                if not self._broken:
-                    self._rules = self._known.rules
-        self._rules_known = True
+    def _read_rules(self) -> _Newest:
+        if self._newest is None:
+            if self._current:
+                self._newest = self._rights.rules, self._rights.broken
+            else:
+                row = next(iter(self._tables.events([RULES_EVENT])), None)
+                position = None if row is None else row[1]
+                self._newest = (None, "") if position is None else self._read_rules_at(position)
+        return self._newest
+
+    def _read_rules_at(self, position: int) -> _Newest:
+        version = Version(self._version.epoch, position)
+        if self._known.version != version:
+            record = self._tables.record_at(position)
+            assert record is not None
+            self._known.version, self._known.newest = version, _parse(record.data)
+        return self._known.newest
 
     def state(self, user_id: str) -> UserState:
         if not user_id:
@@ -139,20 +138,21 @@ class Judge:
         """Returns the names of the events on whose state the rights of these inserts depend, so that their rows are
         read together."""
         who = person(actor, DEFAULT_STATE)
-        return self._conditions((item.event, item.data, who) for item in items)
+        return self._conditions((item, who) for item in items)
 
     def due_conditions(self, due: Iterable[Record]) -> set[str]:
         """Returns the same for the records that come due."""
-        return self._conditions((record.event, record.data, Person(record.user or None)) for record in due)
+        return self._conditions((record, Person(record.user or None)) for record in due)
 
-    def _conditions(self, writes: Iterable[tuple[str, bytes, Person]]) -> set[str]:
+    def _conditions(self, writes: Iterable[tuple[NewRecord | Record, Person]]) -> set[str]:
         names: set[str] = set()
-        self._read_rules()
-        if self._rules is not None and self._rules.conditional:
-            for event, data, who in writes:
-                match = self._rules.find(event)
+        rules, _ = self._read_rules()
+        if rules is not None and rules.conditional:
+            for write, who in writes:
+                match = rules.find(write.event)
                 if match is not None and match.rule.conditional:
-                    names.update(match.conditions(_operation(data), who))
+                    for operation in _operations(write):
+                        names.update(match.conditions(operation, who))
         return names
 
     def check_insert(self, new: NewRecord, actor: Actor, who: Person, row: EventRow | None) -> None:
@@ -163,35 +163,49 @@ class Judge:
         # Most inserts need no more than this.
         if match is not None and match.rule.free and actor.username and new.if_latest is None:
             return
-        operation = _operation(new.data)
-        if rules is None:
-            if (event[0] == "$" and ADMIN not in who.roles) or not actor.username:
-                refuse(actor, operation)
-            return
-        if not rules.allows(operation, new.event, who, self.exists):
-            refuse(actor, operation)
-        if new.if_latest is not None and not rules.allows("read", new.event, who, self.exists):
-            refuse(actor, "read")
+        self.check_right(new, actor, who)
         if match is not None:
             _check_limits(match.rule.max_bytes, once=match.rule.once, new=new, row=row)
 
+    def check_right(self, new: NewRecord, actor: Actor, who: Person) -> None:
+        """Raises Forbidden, or Unauthorized if a login could help, if the actor has no right to this insert, whatever
+        its event and its uuid hold already.
+
+        A user's repeated insert is not judged again, but a stranger's is. All strangers, and the operator, have the
+        user name "". So the uuid may be that of somebody else's record, and whoever has no right to insert it must not
+        learn whether its data was guessed."""
+        missing = self._missing(new, who)
+        if missing is not None:
+            refuse(actor, missing, "until: " if missing == "remove" and new.data != REMOVAL else "")
+        if new.if_latest is not None and not self._allows("read", new.event, who):
+            refuse(actor, "read")
+
     def check_cancel(self, record: Record, actor: Actor) -> None:
-        """Raises NotFound, as if there were no such record, if the actor may not cancel it."""
+        """Raises NotFound, as if there were no such record, if the actor may not cancel it. A stranger never may: where
+        only a condition decides (``if``), it could hold for strangers, too."""
         who = self.person(actor)
-        if record.event[0] == "$" and not self._rules_over_http:
+        if not actor.username or (record.event[0] == "$" and not self._rules_over_http):
             raise_unknown(record)
-        if ADMIN in who.roles:
+        match = None if record.event[0] == "$" or self.rules is None else self.rules.find(record.event)
+        if match is not None and "cancel" not in match.rule.rights and actor.username == record.user:
             return
-        rules = None if record.event[0] == "$" else self.rules
-        match = None if rules is None else rules.find(record.event)
-        if rules is None and record.event[0] != "$" and actor.username:
-            return
-        if match is not None and "cancel" in match.rule.rights:
-            allowed = match.allows("cancel", who, self.exists)
-        else:
-            allowed = match is not None and actor.username != "" and actor.username == record.user
-        if not allowed:
+        if not self._allows("cancel", record.event, who):
             raise_unknown(record)
+
+    def _allows(self, operation: Operation, event: str, who: Person) -> bool:
+        """Whether somebody has this right now. Without rules, every user has every right. Only administrators have
+        rights to Broker's own events."""
+        if event[0] == "$":
+            return ADMIN in who.roles
+        rules = self.rules
+        return who.username is not None if rules is None else rules.allows(operation, event, who, self.exists)
+
+    def _missing(self, write: NewRecord | Record, who: Person) -> Operation | None:
+        """Returns a right without which the record must not be inserted, and which this person does not have."""
+        for operation in _operations(write):
+            if not self._allows(operation, write.event, who):
+                return operation
+        return None
 
     def check_change(self, user_id: str, actor: Actor) -> None:
         """Raises Forbidden, unless the actor is this user, an administrator or the operator; and Unauthorized."""
@@ -217,18 +231,17 @@ class Judge:
         if record.event == RULES_EVENT:
             if record.user and ADMIN not in who.roles:
                 return "the user who inserted it is no administrator any more"
-            _, _, broken = _parse(record.data)
-            return broken
+            return _parse(record.data)[1]
         rules = self.rules
         if rules is None:
             return ""
-        operation = _operation(record.data)
-        if not rules.allows(operation, record.event, who, self.exists):
-            return f"the user who inserted it has no right to {operation} this event any more"
+        if missing := self._missing(record, who):
+            needed = ", which until needs" if missing == "remove" and record.data != REMOVAL else ""
+            return f"the user who inserted it has no right to {missing} this event any more{needed}"
         match = rules.find(record.event)
         if match is not None:
             row = self._rows.get(record.event)
-            if match.rule.once and operation == "insert" and row is not None and row.has_state:
+            if match.rule.once and record.data != REMOVAL and row is not None and row.has_state:
                 return "the event has state already, and its rule permits only one insert (once)"
             if match.rule.max_bytes is not None and len(record.data) > match.rule.max_bytes:
                 return f"its data has more than {match.rule.max_bytes} bytes (max_bytes of its rule)"
@@ -238,10 +251,10 @@ class Judge:
 
     def undo(self) -> Callable[[], None]:
         """Returns a function that forgets what is learned from now on."""
-        saved = self._rules, self._rules_known, self._broken, dict(self._states), dict(self._by_name), self.active
+        saved = self._newest, dict(self._states), dict(self._by_name), self.active
 
         def undo() -> None:
-            self._rules, self._rules_known, self._broken, self._states, self._by_name, self.active = saved
+            self._newest, self._states, self._by_name, self.active = saved
 
         return undo
 
@@ -250,16 +263,18 @@ def raise_unknown(record: Record) -> NoReturn:
     raise NotFound(f"no record has the uuid {record.uuid}")
 
 
-def _parse(data: bytes) -> tuple[Rules, bool, str]:
-    """Returns the rules, True, and why they cannot be used."""
+def _parse(data: bytes) -> _Newest:
     try:
-        return read_rules(data).rules, True, ""
+        return read_rules(data).rules, ""
     except BadRequest as error:
-        return Rules(), True, str(error)
+        return Rules(), str(error)
 
 
-def _operation(data: bytes) -> Operation:
-    return "remove" if data == REMOVAL else "insert"
+def _operations(write: NewRecord | Record) -> tuple[Operation, ...]:
+    """Returns the rights that are needed to insert a record. One that ends by itself also removes its event."""
+    if write.data == REMOVAL:
+        return ("remove",)
+    return ("insert",) if write.until_us is None else ("insert", "remove")
 
 
 def _check_limits(max_bytes: int | None, *, once: bool, new: NewRecord, row: EventRow | None) -> None:

@@ -64,7 +64,7 @@ class Transaction:
             tables, self._rows, Version(epoch, self._rights), rights, known, rules_over_http=settings.rules_over_http
         )
         self._next_due_passed = False  # whether something that was to come at ``next_due_us`` may not come any more
-        self._uuids: Uuids | None = None  # makes those of endings
+        self._uuids = Uuids()  # makes those of endings, and of changes to users
         self._own_events = False  # whether the items of this transaction are about Broker's own events
         self._uuids_given = False  # whether the items of this transaction have uuids that their clients chose
         self._unwritten = Unwritten(tables)
@@ -139,7 +139,6 @@ class Transaction:
 
     def _publish_ending(self, ending: Ending) -> None:
         self._last_number = number = self._last_number + 1
-        self._uuids = self._uuids or Uuids()
         uuid = self._uuids.make(self._now_us // 1_000)
         self._unwritten.records += (
             number, uuid, ending.event, ending.user, ending.until, ending.until_us, False, self._now_us,
@@ -190,11 +189,13 @@ class Transaction:
                         self._judge.check_cancel(found, actor)
                     if found and found.cancelled:
                         repeated_cancel = len(results)
-                        results.append((found, False))
                     else:
-                        results.append((self._cancel(item, by_uuid), False))
+                        found = self._cancel(item, by_uuid)
+                    results.append((found, False))
                     continue
                 if item.uuid_given and (first := by_uuid.get(item.uuid)):
+                    if judged and not actor.username:  # the first insert may be another stranger's, or the operator's
+                        self._judge.check_right(item, actor, who)
                     results.append((check_repeated(first, item), False))
                     continue
                 if check_inserts:
@@ -276,7 +277,6 @@ class Transaction:
         if changed.state != user.state:
             event, data = f"{USER_EVENT}{user_id}", msgspec.json.encode(changed.state)
             self._rows.load([event])
-            self._uuids = self._uuids or Uuids()
             self._append(NewRecord(self._uuids.make(self._now_us // 1_000), event, data, actor.username), {})
         return changed
 

@@ -26,7 +26,8 @@ from broker.records import (
     parse_uuid,
     read_time,
 )
-from broker.users import Actor
+from broker.users import STRANGER_ACTOR, Actor
+from broker.web.cancel import encode_cancelled
 from broker.web.requests import (
     JSON,
     NDJSON,
@@ -127,7 +128,8 @@ class Insert:
         media = media_type(scope, JSON, NDJSON)
         body = await self._bodies.read(scope, receive)
         make = partial(_new_record, actor.username, broker.clock() // 1_000)
-        encode = encode_receipt if prefers_minimal(scope) else encode_record
+        minimal = prefers_minimal(scope)
+        encode = encode_receipt if minimal else encode_record
         try:
             if media == JSON and body.lstrip()[:1] != b"[":
                 if body[:64].lstrip(b" \t\r\n{").startswith(b'"cancel"'):
@@ -138,10 +140,25 @@ class Insert:
             items = self._read_batch(media, body, make, actor.username)
             results = await broker.insert(items, actor, address(scope))
         except PreconditionFailed as error:
-            error.members["latest"] = b"null" if error.latest is None else encode(error.latest)
+            latest = error.latest
+            error.members["latest"] = b"null" if latest is None else self._latest(latest, actor, minimal=minimal)
             raise
-        array = b"[%b]" % b",".join([encode(record) for record, _ in results])
+        # Only a record that the batch cancels may be another user's.
+        shown = [
+            encode(record) if minimal or record.user == actor.username else encode_cancelled(record, actor, broker)
+            for record, _ in results
+        ]
+        array = b"[%b]" % b",".join(shown)
         await respond_json(send, 201 if any(created for _, created in results) else 200, array)
+
+    def _latest(self, record: Record, actor: Actor, *, minimal: bool) -> bytes:
+        """Returns the JSON of the latest record, which the actor may read. A stranger sees who has inserted it only if
+        the event's rule says so."""
+        if minimal:
+            return encode_receipt(record)
+        authors = self._broker.access.shows_author()
+        shown = actor != STRANGER_ACTOR or (authors is not None and authors(record.event))
+        return encode_record(record, user=shown)
 
     async def _insert_one(self, new: NewRecord, actor: Actor, address: str) -> tuple[Record, bool]:
         try:
