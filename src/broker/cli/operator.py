@@ -114,7 +114,7 @@ def operator(
             )
     with asyncio.Runner() as runner:
         broker = Broker(settings)
-        runner.run(broker.start())
+        runner.run(broker.start(also_unconfirmed=True))
         try:
             app = App(broker)
             yield Ask(lambda *request: runner.run(_ask_in_process(app, *request)), place)
