@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from broker.cli.client import ClientError
-from broker.cli.operator import Ask, config_option, data_option, operator, operator_options, settings_of
-from broker.cli.options import PathOption
+from broker.cli.operator import Ask, config_option, data_option, operator, operator_options
+from broker.cli.options import PathOption, settings_of
 from broker.cli.rules_report import abilities, doubtful, uncovered
 from broker.cli.rules_versions import Version, in_force, read_versions, shown_time
 from broker.cli.values import amount, read_moment
