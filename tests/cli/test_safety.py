@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -49,6 +50,12 @@ def file(tmp_path: Path) -> Path:
     file = tmp_path / "rules.toml"
     file.write_text(NARROW)
     return file
+
+
+@pytest.fixture(scope="module")
+def without_rules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("data")) as server:
+        yield server
 
 
 def refusal(data: Path, *options: object) -> str:
@@ -218,8 +225,69 @@ class TestWithoutRules:
             await host({**scope, "client": client}, receive, send)
 
         async with app.broker.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(of_client)) as browser:
-            assert (await browser.get("http://host/live/snapshot")).status_code == status
-            assert (await browser.get("http://host/live/healthz")).status_code == 200
+            assert (await browser.get("http://localhost/live/snapshot")).status_code == status
+            assert (await browser.get("http://localhost/live/healthz")).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({"X-Forwarded-For": "127.0.0.1"}, 200),
+            ({"X-Forwarded-For": "::ffff:127.0.0.1", "Via": "1.1 proxy"}, 200),
+            ({"X-Forwarded-For": "::1, 127.0.0.1", "X-Real-IP": "127.0.0.1"}, 200),
+            ({"X-Forwarded-For": "127.0.0.1, 203.0.113.7"}, 403),
+            ({"X-Forwarded-For": "203.0.113.7, 127.0.0.1"}, 403),
+            ({"X-Forwarded-For": "127.0.0.1", "X-Real-IP": "203.0.113.7"}, 403),
+            ({"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=203.0.113.7"}, 403),
+            ({"X-Forwarded-For": "unknown"}, 403),
+            ({"X-Real-IP": "203.0.113.7"}, 403),
+            ({"Forwarded": "for=203.0.113.7"}, 403),
+            ({"Via": "1.1 proxy"}, 403),
+        ],
+    )
+    def test_what_a_proxy_reports_decides_and_metrics_are_for_no_proxy(
+        self, without_rules: ServerProcess, headers: dict[str, str], status: int
+    ) -> None:
+        with without_rules.client("ada") as ada:
+            assert ada.get("/snapshot", headers=headers).status_code == status
+            assert ada.get("/metrics", headers=headers).status_code == 403
+
+    @pytest.mark.parametrize(
+        ("host", "status"),
+        [
+            ("localhost", 200), ("LocalHost:5173", 200), ("my-app.localhost:3000", 200), ("127.0.0.1:8080", 200),
+            ("127.1.2.3", 200), ("[::1]:8080", 200), ("evil.example:8000", 403), ("localhost.evil.example", 403),
+            ("evillocalhost", 403), ("127.0.0.1.evil.example:8080", 403), ("192.168.1.5:5173", 403), ("", 403),
+        ],
+    )  # fmt: skip
+    def test_a_page_cannot_make_its_own_name_mean_this_machine(
+        self, without_rules: ServerProcess, host: str, status: int
+    ) -> None:
+        """That is DNS rebinding: for the browser, such a page has the origin of the server."""
+        headers = {"Host": host, "Origin": f"http://{host}"}
+        with without_rules.client("ada") as ada:
+            answer = ada.get("/snapshot", headers=headers)
+            assert answer.status_code == status
+            assert ada.get("/healthz", headers=headers).status_code == 200
+            if status == 403:
+                assert f"not as {host} (Host)" in answer.json()["detail"]
+                assert "--open" in answer.json()["detail"]
+
+    def test_the_name_on_which_it_was_told_to_listen_is_its_own(self, tmp_path: Path) -> None:
+        with ServerProcess(tmp_path, "--host", "127.0.0.1") as server:
+            assert httpx.get(f"{server.url}/openapi.json", headers={"Host": "my-name:1"}).status_code == 403
+        app = App(Broker(Settings(data=tmp_path / "other", host="My-Name")))
+
+        async def status() -> int:
+            transport = httpx.ASGITransport(app)
+            async with app.broker.lifespan(), httpx.AsyncClient(transport=transport) as client:
+                return (await client.get("http://my-name:8080/openapi.json")).status_code
+
+        assert asyncio.run(status()) == 200
+
+    def test_any_name_will_do_with_rules_or_open(self, data: Path, file: Path) -> None:
+        for options in ("--open",), ("--rules", str(file)):
+            with ServerProcess(data, *options) as server, server.client("ada") as ada:
+                assert ada.get("/snapshot", headers={"Host": "live.example"}).status_code == 200
 
     def test_open_serves_other_machines(self, data: Path) -> None:
         with ServerProcess(data, "--open") as server, server.client() as client:
