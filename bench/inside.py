@@ -57,8 +57,8 @@ class Storeless(SQLiteStore):
 class Watched(broker.broker.Broker):
     """Broker with one more task."""
 
-    async def start(self) -> None:
-        await super().start()
+    async def start(self, *, also_unconfirmed: bool = False) -> None:
+        await super().start(also_unconfirmed=also_unconfirmed)
         watch = _count if tracemalloc.is_tracing() else _watch
         self._probe = asyncio.create_task(watch(self.settings.data), name="probe")
 

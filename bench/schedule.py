@@ -27,7 +27,7 @@ class Reader(threading.Thread):
     def __init__(self, port: int, event: str) -> None:
         super().__init__(daemon=True)
         self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.sendall(f"GET /events?event={event} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+        self._socket.sendall(f"GET /events?event={event} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self.late_us: list[int] = []
 
     def run(self) -> None:

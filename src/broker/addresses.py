@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 
 from broker.errors import SettingsError
@@ -11,6 +12,7 @@ from broker.errors import SettingsError
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_PORT = re.compile(r":[0-9]*\Z")
 
 
 def check_networks(setting: str, networks: tuple[str, ...]) -> None:
@@ -35,6 +37,14 @@ def is_loopback(address: str) -> bool:
     """Whether the address is this machine's own."""
     parsed = _parse(address)
     return parsed is not None and parsed.is_loopback
+
+
+def names_loopback(host: str, listens_on: str) -> bool:
+    """Whether the header ``Host`` names this machine as only programs on it do: as ``localhost``, by a name below that
+    (browsers resolve all of them to this machine), by a loopback address, or as ``listens_on``; with or without a
+    port."""
+    name = _PORT.sub("", host).lower().removeprefix("[").removesuffix("]")
+    return name in ("localhost", listens_on.lower()) or name.endswith(".localhost") or is_loopback(name)
 
 
 @lru_cache(maxsize=10_000)

@@ -89,8 +89,8 @@ class Broker:
         self._tasks: list[asyncio.Task[None]] = []
         self._inserting: Counter[str] = Counter()  # records of each user that wait for a commit
 
-    async def start(self) -> None:
-        """Returns when requests can be served. Raises SettingsError if the settings or the store do not allow it."""
+    async def start(self, *, also_unconfirmed: bool = False) -> None:
+        """Returns when requests can be served. Raises SettingsError if settings, store or rights do not allow it."""
         if self._started:
             raise RuntimeError("a Broker is started once; make another one (or another create_app) to start again")
         self._started = True
@@ -99,7 +99,7 @@ class Broker:
         try:
             await self.accounts.start()
             await self.relay.start()
-            self.rights.check_start()
+            self.rights.check_start(also_unconfirmed=also_unconfirmed)
         except BaseException as error:
             await self.store.stop()
             if isinstance(error, Unavailable):

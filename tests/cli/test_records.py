@@ -67,6 +67,14 @@ class TestReading:
         assert [each["event"] for each in printed(run("snapshot", "--search", "ER/A"))] == ["other/a"]
         assert printed(run("snapshot", "none")) == []
 
+    def test_control_characters_are_printed_as_escapes(self, run: Run) -> None:
+        """JSON permits these as they are, and a terminal would obey them."""
+        data = json.dumps(text := "\x9b31m\x7f", ensure_ascii=False)
+        for arguments in ("insert", data), ("snapshot",), ("log",), ("listen", "--count", "1"):
+            result = run(arguments[0], "controls", *arguments[1:])
+            assert r'"data":"\u009b31m\u007f"' in result.stdout
+            assert printed(result)[-1]["data"] == text
+
     def test_snapshot_prints_the_state_at_another_time(self, run: Run, own_ada: httpx.Client) -> None:
         before = insert(own_ada, "read/then", b"1").json()
         insert(own_ada, "read/then", b"2")

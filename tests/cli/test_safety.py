@@ -8,8 +8,11 @@ import pty
 import re
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -19,10 +22,13 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from broker.broker import Broker
-from broker.errors import Forbidden
+from broker.errors import Forbidden, SettingsError
 from broker.names import RULES_EVENT
+from broker.records import NewRecord, make_uuid
+from broker.rules.rights import encode_rules
 from broker.server.rules_file import apply_rules_file
 from broker.settings import Settings
+from broker.store.choice import wall_clock_us
 from broker.users import OPERATOR, STRANGER_ACTOR, Actor
 from broker.web.app import App
 from tests.support.commands import done
@@ -44,6 +50,12 @@ def file(tmp_path: Path) -> Path:
     file = tmp_path / "rules.toml"
     file.write_text(NARROW)
     return file
+
+
+@pytest.fixture(scope="module")
+def without_rules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("data")) as server:
+        yield server
 
 
 def refusal(data: Path, *options: object) -> str:
@@ -213,8 +225,69 @@ class TestWithoutRules:
             await host({**scope, "client": client}, receive, send)
 
         async with app.broker.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(of_client)) as browser:
-            assert (await browser.get("http://host/live/snapshot")).status_code == status
-            assert (await browser.get("http://host/live/healthz")).status_code == 200
+            assert (await browser.get("http://localhost/live/snapshot")).status_code == status
+            assert (await browser.get("http://localhost/live/healthz")).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({"X-Forwarded-For": "127.0.0.1"}, 200),
+            ({"X-Forwarded-For": "::ffff:127.0.0.1", "Via": "1.1 proxy"}, 200),
+            ({"X-Forwarded-For": "::1, 127.0.0.1", "X-Real-IP": "127.0.0.1"}, 200),
+            ({"X-Forwarded-For": "127.0.0.1, 203.0.113.7"}, 403),
+            ({"X-Forwarded-For": "203.0.113.7, 127.0.0.1"}, 403),
+            ({"X-Forwarded-For": "127.0.0.1", "X-Real-IP": "203.0.113.7"}, 403),
+            ({"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=203.0.113.7"}, 403),
+            ({"X-Forwarded-For": "unknown"}, 403),
+            ({"X-Real-IP": "203.0.113.7"}, 403),
+            ({"Forwarded": "for=203.0.113.7"}, 403),
+            ({"Via": "1.1 proxy"}, 403),
+        ],
+    )
+    def test_what_a_proxy_reports_decides_and_metrics_are_for_no_proxy(
+        self, without_rules: ServerProcess, headers: dict[str, str], status: int
+    ) -> None:
+        with without_rules.client("ada") as ada:
+            assert ada.get("/snapshot", headers=headers).status_code == status
+            assert ada.get("/metrics", headers=headers).status_code == 403
+
+    @pytest.mark.parametrize(
+        ("host", "status"),
+        [
+            ("localhost", 200), ("LocalHost:5173", 200), ("my-app.localhost:3000", 200), ("127.0.0.1:8080", 200),
+            ("127.1.2.3", 200), ("[::1]:8080", 200), ("evil.example:8000", 403), ("localhost.evil.example", 403),
+            ("evillocalhost", 403), ("127.0.0.1.evil.example:8080", 403), ("192.168.1.5:5173", 403), ("", 403),
+        ],
+    )  # fmt: skip
+    def test_a_page_cannot_make_its_own_name_mean_this_machine(
+        self, without_rules: ServerProcess, host: str, status: int
+    ) -> None:
+        """That is DNS rebinding: for the browser, such a page has the origin of the server."""
+        headers = {"Host": host, "Origin": f"http://{host}"}
+        with without_rules.client("ada") as ada:
+            answer = ada.get("/snapshot", headers=headers)
+            assert answer.status_code == status
+            assert ada.get("/healthz", headers=headers).status_code == 200
+            if status == 403:
+                assert f"not as {host} (Host)" in answer.json()["detail"]
+                assert "--open" in answer.json()["detail"]
+
+    def test_the_name_on_which_it_was_told_to_listen_is_its_own(self, tmp_path: Path) -> None:
+        with ServerProcess(tmp_path, "--host", "127.0.0.1") as server:
+            assert httpx.get(f"{server.url}/openapi.json", headers={"Host": "my-name:1"}).status_code == 403
+        app = App(Broker(Settings(data=tmp_path / "other", host="My-Name")))
+
+        async def status() -> int:
+            transport = httpx.ASGITransport(app)
+            async with app.broker.lifespan(), httpx.AsyncClient(transport=transport) as client:
+                return (await client.get("http://my-name:8080/openapi.json")).status_code
+
+        assert asyncio.run(status()) == 200
+
+    def test_any_name_will_do_with_rules_or_open(self, data: Path, file: Path) -> None:
+        for options in ("--open",), ("--rules", str(file)):
+            with ServerProcess(data, *options) as server, server.client("ada") as ada:
+                assert ada.get("/snapshot", headers={"Host": "live.example"}).status_code == 200
 
     def test_open_serves_other_machines(self, data: Path) -> None:
         with ServerProcess(data, "--open") as server, server.client() as client:
@@ -314,6 +387,40 @@ class TestRestore:
             assert client.get("/users/me", headers=headers).status_code == 401
             assert log_in_again(client).status_code == 200
 
+    @pytest.mark.anyio
+    async def test_what_is_due_waits_until_the_rules_are_confirmed(self, data: Path, file: Path) -> None:
+        """The rights of a backup may be too wide, so its operator narrows them before anything is published by them."""
+        restored = await restored_with_what_is_due(data, file)
+        with pytest.raises(SettingsError, match="was restored, with the rules of that time"):
+            await App(Broker(Settings(data=restored))).broker.start()
+        assert "was restored, with the rules of that time" in refusal(restored)
+        message = stderr_of(broker("move", "--from", restored, "--to", restored.with_name("moved")), 1)
+        assert "was restored, with the rules of that time" in message
+        (narrower := file.with_name("narrower.toml")).write_text(BOARD + CLOSED)
+        for arguments in (
+            ("rules", "show"), ("rules", "check", "ada", "insert", "board/1"), ("user", "list"),
+            ("user", "disable", "ada"), ("rules", "apply", narrower, "--replace"),
+        ):  # fmt: skip
+            stderr_of(broker(*arguments, "--data", restored))
+            assert states(restored) == DUE
+        assert "no faults" in stderr_of(broker("verify", "--data", restored))
+        stderr_of(broker("rules", "confirm", "--data", restored))
+        with ServerProcess(restored):
+            judged = ["board/1 of ada cancelled", "board/2 of bob published", "room/3 of bob cancelled"]
+            wait_for(lambda: states(restored) == [WITH_STATE, WITH_STATE, *judged], what="what was due")
+            assert in_force(restored) == BOARD + CLOSED
+            assert [line.split()[3] for line in history(restored)] == ["superseded", "cancelled", "in"]
+        assert "no faults" in stderr_of(broker("verify", "--data", restored))
+
+    @pytest.mark.anyio
+    async def test_what_is_due_is_published_by_the_rules_that_are_confirmed(self, data: Path, file: Path) -> None:
+        restored = await restored_with_what_is_due(data, file)
+        done("rules", "confirm", "--data", restored)
+        with ServerProcess(restored):
+            published = [WITH_STATE, *(state.replace("pending", "published") for state in DUE)]
+            wait_for(lambda: states(restored) == published, what="what was due")
+            assert in_force(restored) == LATER_RULES
+
     def test_a_secret_that_is_a_setting_has_to_be_replaced(
         self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -331,6 +438,56 @@ class TestRestore:
         stderr_of(broker("restore", tmp_path / "copy.db", "--data", tmp_path / "new"))
         with ServerProcess(tmp_path / "new") as server, server.client() as client:
             wait_for(lambda: log_in_again(client).status_code == 200, what="a login")
+
+
+BOARD = '[[event]]\nname = "board/*"\nread = "user"\ninsert = "user"\n'
+ROOM = '[[event]]\nname = "room/*"\nread = "user"\ninsert = "user"\n'
+CLOSED = ROOM.replace('"user"', '"nobody"')
+LATER_RULES = BOARD + ROOM + "# changed\n"
+WITH_STATE = "board/0 of ada published"  # and a second time after its end
+DUE = [WITH_STATE, "board/1 of ada pending", "board/2 of bob pending", "room/3 of bob pending"]
+HOUR_US = 3_600_000_000
+
+
+async def restored_with_what_is_due(data: Path, file: Path) -> Path:
+    """A folder into which a backup was restored. The backup is an hour old, and has records and rules that were
+    scheduled, and have become due since, and a version whose end has come since."""
+    file.write_text(BOARD + ROOM)
+    due_us = wall_clock_us() - HOUR_US // 2
+    async with (node := Broker(Settings(data=data, rules=file), lambda: wall_clock_us() - HOUR_US)).lifespan():
+        await apply_rules_file(node, node.settings)
+        ada, bob = [(await node.accounts.sign_up(name, "correct horse", b"null")).user for name in ("ada", "bob")]
+        ends = f"{due_us / 1e6:.6f}"
+        await node.insert(
+            [NewRecord(make_uuid(0), "board/0", b"0", "ada", until=ends, until_us=due_us)], Actor(ada.id, "ada")
+        )
+        for event, user in ("board/1", ada), ("board/2", bob), ("room/3", bob):
+            await node.insert([scheduled(event, b"1", due_us, user.username)], Actor(user.id, user.username))
+        await node.insert([scheduled(RULES_EVENT, encode_rules(LATER_RULES), due_us + 1_000_000, "")], OPERATOR)
+    stderr_of(broker("backup", copy := data.with_name("copy.db"), "--data", data))
+    stderr_of(broker("restore", copy, "--data", restored := data.with_name("restored")))
+    return restored
+
+
+def scheduled(event: str, content: bytes, due_us: int, username: str) -> NewRecord:
+    return NewRecord(make_uuid(due_us // 1_000), event, content, username, f"{due_us / 1e6:.6f}", due_us)
+
+
+def states(folder: Path) -> list[str]:
+    """The records, but for rules and users, and what became of them."""
+    with closing(sqlite3.connect(f"file:{folder / 'broker.db'}?mode=ro", uri=True)) as log:
+        rows = log.execute(
+            """SELECT event || ' of ' || user, number IN (SELECT number FROM publications),
+                      number IN (SELECT number FROM cancellations) FROM records WHERE event NOT LIKE '$%' ORDER BY 1"""
+        ).fetchall()
+    return [
+        f"{who} {'published' if published else 'cancelled' if cancelled else 'pending'}"
+        for who, published, cancelled in rows
+    ]
+
+
+def history(folder: Path) -> list[str]:
+    return done("rules", "history", "--data", folder).stdout.splitlines()
 
 
 def log_in_again(client: httpx.Client) -> httpx.Response:

@@ -229,7 +229,7 @@ def _snapshot(node: ServerProcess, last_id: str) -> View:
 
 
 def _request(*, records: bool, headers: bytes = b"") -> bytes:
-    return b"GET /events%b HTTP/1.0\r\nHost: x\r\n%b\r\n" % (b"?frames=record" if records else b"", headers)
+    return b"GET /events%b HTTP/1.0\r\nHost: localhost\r\n%b\r\n" % (b"?frames=record" if records else b"", headers)
 
 
 def _take(frame: bytes, view: View) -> bytes:

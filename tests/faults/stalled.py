@@ -45,7 +45,7 @@ class Reader:
         if tls is not None:
             sock = tls.wrap_socket(sock, server_hostname="localhost")
         resume = b"Last-Event-ID: %b\r\n" % self._last_id if self._last_id else b""
-        sock.sendall(b"GET /events HTTP/1.0\r\nHost: x\r\n%b\r\n" % resume)
+        sock.sendall(b"GET /events HTTP/1.0\r\nHost: localhost\r\n%b\r\n" % resume)
         sock.setblocking(False)
         self.sock, self._rest = sock, b""
         return sock

@@ -69,7 +69,7 @@ PIECES = st.sampled_from(
         b"GET ", b"POST ", b"HEAD ", b"OPTIONS ", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"/", b"/events", b"/insert",
         b"/login", b"/users", b"/collections/a", b"/cancel/0", b"/%00", b"/%ff", b"//", b"?", b"?event=*&event=a",
         b"?last_event_id=x", b" HTTP/1.1", b" HTTP/1.0", b" HTTP/9.9", b"\r\n", b"\n", b"\r", b"\r\n\r\n",
-        b"Host: x\r\n", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Content-Length: 99999999999\r\n",
+        b"Host: localhost\r\n", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Content-Length: 99999999999\r\n",
         b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: x\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n",
         b"fffffffff\r\n", b"Content-Type: application/json\r\n", b"Content-Type: application/x-ndjson\r\n",
         b"Authorization: Bearer x\r\n",

@@ -71,7 +71,7 @@ class Connection:
             self._streams = await asyncio.open_connection("127.0.0.1", self._node.port)
         reader, writer = self._streams
         writer.write(
-            b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer %b\r\n"
+            b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: Bearer %b\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (path.encode(), self._token, len(body), body)
         )
         return reader, writer

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.addresses import canonical, client_key, is_loopback, spellings, within
+from broker.addresses import canonical, client_key, is_loopback, names_loopback, spellings, within
 from broker.settings import Settings
 
 
@@ -28,6 +28,19 @@ def test_one_address_has_one_spelling(address: str, expected: str) -> None:
 )  # fmt: skip
 def test_this_machine_is_known_however_its_address_is_written(address: str, here: bool) -> None:
     assert is_loopback(address) is here
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost", True), ("LOCALHOST:80", True), ("a.b.localhost", True), ("127.0.0.1:80", True), ("[::1]", True),
+        ("[::1]:80", True), ("[::ffff:127.0.0.1]:80", True), ("My-Name:80", True),
+        ("localhost.example", False), ("notlocalhost", False), ("0.0.0.0:80", False), ("[2001:db8::1]:80", False),
+        ("203.0.113.9", False), ("other-name", False), ("localhost:80:80", False), (":80", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_host_names_this_machine_with_or_without_a_port(host: str, here: bool) -> None:
+    assert names_loopback(host, "my-name") is here
 
 
 @pytest.mark.parametrize("networks", [("10.0.0.0/8",), ("::ffff:10.0.0.0/104",), ("::ffff:a00:0/104", "192.0.2.1")])

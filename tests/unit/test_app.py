@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def _get(app: Any, path: str) -> httpx.Response:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         return await client.get(path)
 
 

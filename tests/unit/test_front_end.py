@@ -138,13 +138,17 @@ class TestSettings:
             with pytest.raises(SettingsError, match=r"has no index\.html; build your front-end first"):
                 create_app(Settings(static=wrong))
 
-    def test_a_folder_from_which_everybody_could_read_the_log_or_the_key_is_refused(self, folder: Path) -> None:
+    def test_a_folder_from_which_everybody_could_read_the_log_the_rules_or_the_key_is_refused(
+        self, folder: Path
+    ) -> None:
         with pytest.raises(SettingsError, match=r"contains .*/tmp, which is data \(argument\), and everybody"):
             create_app(Settings(static=folder, data=folder / "tmp"))
         (folder / "link").symlink_to(folder.parent)
         key = folder / "link" / "dist" / "key.pem"
         with pytest.raises(SettingsError, match=r"which is tls_key \(argument\), and everybody"):
             create_app(Settings(static=folder, data=folder.parent, tls_key=key, tls_certificate=key))
+        with pytest.raises(SettingsError, match=r"contains .*/rules.toml, which is rules \(argument\), and everybody"):
+            create_app(Settings(static=folder, data=folder.parent, rules=folder / "rules.toml"))
 
     def test_the_sources_of_a_front_end_are_served_with_a_warning(
         self, folder: Path, caplog: pytest.LogCaptureFixture

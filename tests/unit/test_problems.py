@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker import errors
 from broker.settings import Settings
-from broker.web.app import App, create_app
+from broker.web.app import create_app
+from broker.web.middleware import Problems
 from broker.web.problems import problem_of
 
 pytestmark = pytest.mark.anyio
 
 
-async def _call(app: App, path: str) -> tuple[int, dict[str, object]]:
+async def _call(app: ASGIApp, path: str) -> tuple[int, dict[str, object]]:
     """One GET within this process."""
     messages: list[dict[str, object]] = []
 
@@ -49,6 +52,16 @@ def test_every_error_has_a_code_a_status_and_a_title_of_its_own() -> None:
     sent = [each for each in errors.BrokerError.__subclasses__() if each is not errors.SettingsError]
     assert len({each.code for each in sent}) == len({each.status for each in sent}) == len(sent)
     assert len({each.title for each in sent}) == len(sent)
+
+
+async def test_the_log_gets_no_control_characters_of_a_path(caplog: pytest.LogCaptureFixture) -> None:
+    """A terminal that shows the log would obey them."""
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise KeyError
+
+    await _call(Problems(broken, Counter()), "/collections/\x9b31m\x7f")
+    assert r"GET '/collections/\x9b31m\x7f' failed" in caplog.messages
 
 
 def test_of_an_unknown_error_nothing_is_told() -> None:

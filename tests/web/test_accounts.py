@@ -547,7 +547,7 @@ def test_secrets_are_in_no_answer_and_in_no_log(tmp_path: Path) -> None:
         server.stop()
         wait_for(lambda: any("stopping" in line for line in server.log))
     written = "\n".join([*server.log, *(str(answer.headers) + answer.text for answer in answers)])
-    assert "POST /login failed" in written
+    assert "POST '/login' failed" in written
     for kept in ("pass word", token, secret, password_hash, "argon2id$"):
         assert kept not in written
     assert json.dumps(answers[0].json()) not in "".join(server.log)

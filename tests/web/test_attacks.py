@@ -113,7 +113,7 @@ def test_a_token_in_the_url_is_never_read_and_never_logged(server: ServerProcess
 
 @pytest.mark.parametrize("value", ["Bearer a\r\nX-Evil: 1", "Bearer \x00", "Basic YTpi", "Bearer", "bearer  x y"])
 def test_a_malformed_header_is_no_token_and_injects_nothing(server: ServerProcess, value: str) -> None:
-    raw = f"GET /users/me HTTP/1.1\r\nHost: x\r\nAuthorization: {value}\r\nConnection: close\r\n\r\n".encode()
+    raw = f"GET /users/me HTTP/1.1\r\nHost: localhost\r\nAuthorization: {value}\r\nConnection: close\r\n\r\n".encode()
     reader = socket.create_connection(("127.0.0.1", server.port), 10)
     with reader:
         reader.sendall(raw)
@@ -242,7 +242,7 @@ def test_wherever_a_request_carries_a_secret_no_log_no_metric_and_no_answer_has_
     with ServerProcess(tmp_path, "--verbose", login_attempts_per_user=often, login_attempts_per_name=often) as server:
         auth = f"Authorization: Bearer {server.token('ada')}\r\n" if who == "ada" else ""
         apply_rules(server, RULES)
-        rest = " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        rest = " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         made = [(f"GET {path}{rest}{auth}", "") for path in PATHS]
         made += [(f"GET /snapshot{rest}{line}\r\n", "") for line in HEADERS]
         made += [("%s\r\n", ""), ("GET / %s\r\n", ""), (f"%s /insert{rest}", "")]

@@ -66,7 +66,7 @@ async def visit(port: int, visitor: Visitor, tally: Tally, until: float) -> None
     """One connection, for a random while."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
     resume = b"Last-Event-ID: %b\r\n" % visitor.last_id if visitor.last_id else b""
-    writer.write(b"GET /events HTTP/1.0\r\nHost: x\r\n%b\r\n" % resume)
+    writer.write(b"GET /events HTTP/1.0\r\nHost: localhost\r\n%b\r\n" % resume)
     tally.connects += 1
     tally.resumes += bool(resume)
     rest = b""
@@ -100,7 +100,7 @@ async def publish(port: int, token: str, tally: Tally, end: float, pause_s: floa
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = b'{"event":"e","data":{"text":"some forty characters of an ordinary event"}}'
     request = (
-        b"POST /insert HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nPrefer: return=minimal\r\n"
+        b"POST /insert HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nPrefer: return=minimal\r\n"
         b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (token.encode(), len(body), body)
     )
     due = loop.time()

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.support.answers import exchange
-from tests.support.servers import ServerProcess, wait_for
+from tests.support.servers import ServerProcess
 
 ORIGIN = {"Origin": "http://localhost:3000"}
 CALLS = [
@@ -149,9 +149,12 @@ def test_the_log_says_once_which_page_was_refused(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server, server.client() as client:
         for origin in ("http://app.example", "http://app.example", server.url, "null"):
             client.get("/healthz", headers={"Origin": origin})
-        wait_for(lambda: any("origin is null" in line for line in server.log))
+        client.get("/healthz", headers={b"Origin": b"http://\x9b31m.example"})  # a terminal would turn red
+        server.wait_for_log("31m")
         assert server.stop() == 0
-        (page,) = [line for line in server.log if "restart with --origin http://app.example" in line]
+        (page,) = [line for line in server.log if "restart with --origin 'http://app.example'" in line]
         assert "from 'http://app.example'" in page
+        (colour,) = [line for line in server.log if "31m" in line]
+        assert colour.count(r"'http://\x9b31m.example'") == 2
         (null,) = [line for line in server.log if "origin is null" in line]
         assert "serve it over http" in null

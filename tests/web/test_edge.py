@@ -92,7 +92,7 @@ def test_a_byte_a_second_does_not_keep_a_head_alive(strict: ServerProcess) -> No
 
 
 def test_a_body_that_comes_too_slowly_is_given_up(strict: ServerProcess) -> None:
-    head = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    head = b"POST /users HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     with connection(strict, head) as sock:
         status, detail = problem(all_of(sock))
         assert (status, "body_rate_min" in detail) == (408, True)
@@ -101,7 +101,9 @@ def test_a_body_that_comes_too_slowly_is_given_up(strict: ServerProcess) -> None
 def test_a_large_body_that_keeps_coming_is_taken(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, head_timeout_s=SOON_S, body_rate_min=2_000) as server:
         body = json.dumps({"username": "ada", "password": "correct horse", "info": "x" * 20_000}).encode()
-        head = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        head = (
+            b"POST /users HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        )
         with connection(server, head % len(body)) as sock:
             started = time.monotonic()
             for start in range(0, len(body), 2_000):
@@ -113,7 +115,10 @@ def test_a_large_body_that_keeps_coming_is_taken(tmp_path: Path) -> None:
 
 def test_bodies_that_are_coming_are_bounded_together(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, body_bytes_max=100_000, bodies_bytes_max=150_000) as server, ExitStack() as stack:
-        head = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n"
+        head = (
+            b"POST /users HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 90000\r\n\r\n"
+        )
         first, second = (stack.enter_context(connection(server, head + b"[" * 80_000)) for _ in range(2))
         ready = select([first, second], [], [], BOUND_S)[0]
         assert len(ready) == 1
@@ -142,7 +147,10 @@ def test_a_tls_handshake_that_does_not_come_is_given_up(tmp_path: Path) -> None:
 
 
 def test_trailers_without_end_are_refused(strict: ServerProcess) -> None:
-    head = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /users HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     trailer = b"X-Trailer: " + b"x" * 10_000 + b"\r\n"
     with connection(strict, head + b"1\r\n{\r\n0\r\n") as sock, pytest.raises(ConnectionError):
         sock.sendall(trailer * 10_000)
@@ -151,7 +159,7 @@ def test_trailers_without_end_are_refused(strict: ServerProcess) -> None:
 def test_a_heap_of_requests_without_reading_is_refused(strict: ServerProcess) -> None:
     with connection(strict) as sock:
         with suppress(OSError):
-            sock.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000)
+            sock.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5_000)
         received = b""
         with suppress(OSError):
             received = all_of(sock)
@@ -160,7 +168,10 @@ def test_a_heap_of_requests_without_reading_is_refused(strict: ServerProcess) ->
 
 def test_a_body_does_not_live_on_what_came_early(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, head_timeout_s=SOON_S) as server:
-        head = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n"
+        head = (
+            b"POST /users HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 900000\r\n\r\n"
+        )
         with connection(server, head + b"[" * 800_000) as sock:  # by the rate on the whole, it might take 800 s
             assert problem(all_of(sock))[0] == 408
 
@@ -207,7 +218,7 @@ def test_an_answer_that_nobody_reads_is_cut_off(tmp_path: Path) -> None:
         with closing(socket.socket()) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             sock.connect(("127.0.0.1", server.port))
-            sock.sendall(b"GET /collections/big HTTP/1.1\r\nHost: x\r\nAuthorization: %b\r\n\r\n" % token)
+            sock.sendall(b"GET /collections/big HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\n\r\n" % token)
             sock.settimeout(BOUND_S)
             # The client reads nothing. For some time, its kernel accepts a few bytes more now and then.
             wait_for(lambda: files() == before + 1, what="the connection")
@@ -226,7 +237,8 @@ def test_a_client_that_reads_slowly_gets_all_of_an_answer(tmp_path: Path) -> Non
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
             sock.connect(("127.0.0.1", server.port))
             sock.sendall(
-                b"GET /collections/big HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: %b\r\n\r\n" % token
+                b"GET /collections/big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: %b\r\n\r\n"
+                % token
             )
             sock.settimeout(BOUND_S)
             begun = time.monotonic()
@@ -269,7 +281,7 @@ def _healthy(server: ServerProcess) -> bool:
 @pytest.mark.parametrize("path", ["/healthz", "/healthz?" + "x" * 40_000])
 def test_a_large_head_is_refused_in_one_segment_too(server: ServerProcess, offer: str, path: str) -> None:
     large = "" if "?" in path else f"X: {'y' * 40_000}\r\n"
-    head, body = exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n{offer}{large}\r\n".encode())
+    head, body = exchange(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{offer}{large}\r\n".encode())
     assert head.startswith("HTTP/1.1 431 ")
     assert "head_bytes_max" in body
 

@@ -218,7 +218,7 @@ class TestNever:
 def as_sent(client: httpx.Client, path: str, headers: str = "") -> bytes:
     """The answer to a path that httpx would change."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=20) as sock:
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n".encode())
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n".encode())
         return b"".join(iter(lambda: sock.recv(65_536), b""))
 
 
@@ -446,7 +446,7 @@ def open_stalled(server: ServerProcess, path: str) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
     sock.connect(("127.0.0.1", server.port))
     sock.settimeout(20)
-    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     return sock
 
 

@@ -95,7 +95,10 @@ def test_a_request_pipelined_behind_the_stream_is_dropped_and_the_stream_lives(h
 def test_a_stream_pipelined_behind_another_request_starts_after_its_answer(here: ThreadServer, behind: bytes) -> None:
     with socket.create_connection(("127.0.0.1", here.port)) as sock:
         sock.settimeout(20)
-        before, stream = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
+        before, stream = (
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        )
         sock.sendall(before + stream + behind)
         got = b""
         while b"$ready" not in got:
@@ -151,7 +154,10 @@ def test_handed_over_while_the_socket_is_full_it_is_behind_and_then_exact(here: 
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(("127.0.0.1", here.port))
     sock.settimeout(20)
-    sock.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 31 + b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    sock.sendall(
+        b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 31
+        + b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    )
     wait_for(lambda: any(each.paused for each in here.broker.hub.subscribers))
     here.publish("1", "2")
     got = bytearray()
@@ -174,7 +180,7 @@ def test_a_slow_subscriber_gets_every_record_or_is_told_what_it_skipped(tmp_path
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", server.port))
-        sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait_for(lambda: server.broker.statistics().live == 1)  # live
         for n in range(100):
             server.publish(json.dumps([n, "x" * 50_000]), event=f"e{n % 7}")
@@ -201,7 +207,7 @@ def test_a_reader_that_takes_nothing_is_cut_off(here: ThreadServer) -> None:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(("127.0.0.1", here.port))
-    sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    sock.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
     wait_for(lambda: len(here.broker.hub.subscribers) == 1)
     here.publish(*[json.dumps("x" * 900_000)] * 3)
     wait_for(lambda: gone(here))
@@ -230,7 +236,7 @@ def slow_stream(server: ThreadServer, wrap: Wrap) -> Iterator[StreamReader]:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(("127.0.0.1", server.port))
     sock = wrap(sock)
-    sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    sock.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
     wait_for(lambda: server.broker.statistics().live == live + 1)
     reader = StreamReader(sock)
     try:
@@ -432,7 +438,7 @@ def test_head_and_body_of_an_answer_come_in_one_piece(here: ThreadServer) -> Non
         sock.settimeout(20)
         for request, end in ((b"GET /healthz", b"}\n"), (b"HEAD /healthz", b"\r\n\r\n"), (b"GET /nothing", b"}\n")):
             for _ in range(30):  # in two pieces, some would come apart
-                sock.sendall(request + b" HTTP/1.1\r\nHost: here\r\n\r\n")
+                sock.sendall(request + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert sock.recv(65_536).endswith(end)
 
 
@@ -453,7 +459,7 @@ def test_a_client_that_is_gone_at_the_hand_over_leaves_no_trace(
     for _ in range(200):
         sock = socket.create_connection(("127.0.0.1", here.port))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
-        sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         sock.close()
     assert httpx.get(f"{here.url}/healthz").status_code == 200
     wait_for(lambda: gone(here) and not here.server.server_state.connections)
@@ -465,7 +471,9 @@ def test_a_long_content_type_is_answered_at_once(here: ThreadServer) -> None:
     with socket.create_connection(("127.0.0.1", here.port)) as sock:
         sock.settimeout(5)
         begun = time.process_time()
-        sock.sendall(b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Type: %b\r\n\r\n{}" % kind)
+        sock.sendall(
+            b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Type: %b\r\n\r\n{}" % kind
+        )
         assert sock.recv(65536).startswith(b"HTTP/1.1 400 ")  # JSON it is, but not a login
         assert time.process_time() - begun < 1
 
@@ -477,7 +485,7 @@ def test_a_slow_reader_that_keeps_reading_is_not_cut_off(tmp_path: Path) -> None
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", server.port))
         sock.settimeout(20)
-        sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait_for(lambda: server.broker.statistics().live)
         server.publish(*[json.dumps("x" * 900_000)] * 2)
         begun = time.monotonic()

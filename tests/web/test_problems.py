@@ -89,7 +89,7 @@ def test_what_nobody_foresaw_is_a_problem_too_and_told_to_the_log_alone(broken: 
         assert problem(answer, 500) == "something went wrong in the server; its log says what"
         assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
         wait_for(lambda: any("InvalidHash" in line for line in broken.log))
-        assert any("POST /login failed" in line for line in broken.log)
+        assert any("POST '/login' failed" in line for line in broken.log)
         assert client.get("/healthz").status_code == 200
 
 

@@ -23,7 +23,7 @@ def ids(ada: httpx.Client) -> list[str]:
 def resumed(server: ServerProcess, query: str = "", *header_lines: bytes) -> list[str]:
     """The data of what a stream of ``EVENT`` begins with."""
     with socket.create_connection(("127.0.0.1", server.port), BOUND_S) as sock:
-        lines = [f"GET /events?event={EVENT}{query} HTTP/1.1".encode(), b"Host: x", *header_lines, b"", b""]
+        lines = [f"GET /events?event={EVENT}{query} HTTP/1.1".encode(), b"Host: localhost", *header_lines, b"", b""]
         sock.sendall(b"\r\n".join(lines))
         reader = StreamReader(sock)
         reader.start()

@@ -42,7 +42,7 @@ def post(offer: str, form: str, token: str, event: str, version: str = "1.1", mo
     body = json.dumps({"event": event, "data": DATA}, ensure_ascii=False).encode()
     length = f"Content-Length: {len(body)}" if form == "whole" else "Transfer-Encoding: chunked"
     head = (
-        f"POST /insert HTTP/{version}\r\nHost: x\r\n{OFFERS[offer]}Content-Type: application/json\r\n"
+        f"POST /insert HTTP/{version}\r\nHost: localhost\r\n{OFFERS[offer]}Content-Type: application/json\r\n"
         f"Authorization: Bearer {token}\r\n{more}{length}\r\n\r\n"
     )
     if form != "whole":
@@ -54,7 +54,7 @@ def post(offer: str, form: str, token: str, event: str, version: str = "1.1", mo
 
 
 def get(offer: str, path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\n{OFFERS[offer]}\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{OFFERS[offer]}\r\n".encode()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from broker.cli.boundary import clear_errors
-from broker.cli.options import PathOption, Text, file_source
+from broker.cli.options import PathOption, Text, settings_of
 from broker.cli.values import amount
 from broker.errors import SettingsError
 from broker.operations.backup import backup, restore, rights_of
@@ -22,7 +22,6 @@ from broker.operations.content import AGAIN
 from broker.operations.export import export_file, export_log, import_log, read_head
 from broker.operations.move import move_log
 from broker.operations.verify import count, verify
-from broker.settings import Settings, read_settings
 
 _P = TypeVar("_P")
 _T = TypeVar("_T")
@@ -41,15 +40,9 @@ def _of_folder(command: Callable[..., None]) -> Callable[..., None]:
     return _OF_DATA(_OF_CONFIG(command))
 
 
-def _settings(data: Path | None, config: Path | None) -> Settings:
-    """The server's settings. Its folder is found as the server finds it: ``--data``, else ``BROKER_DATA``, else
-    ``data`` in the file of ``--config``, else the default. Raises SettingsError."""
-    return read_settings({"data": data}, file=config, file_source=file_source())
-
-
 def _log_file(data: Path | None, config: Path | None) -> Path:
     """The server's log. Raises SettingsError."""
-    return _settings(data, config).data / "broker.db"
+    return settings_of(data, config).data / "broker.db"
 
 
 def _owner(data: Path) -> str:
@@ -95,7 +88,7 @@ def backup_command(file: Path, data: Path | None, config: Path | None, moved: bo
 @_of_folder
 def restore_command(file: Path, data: Path | None, config: Path | None) -> None:
     """Put a backup's FILE in place of a log that is lost. The server must not run."""
-    settings = _settings(data, config)
+    settings = settings_of(data, config)
     target = settings.data / "broker.db"
     records = _steps("restore", restore, file, target)
     click.echo(f"{target}: {amount(records, 'record')}, in a new epoch; {_owner(target.parent)}", err=True)

@@ -19,10 +19,9 @@ import click
 from broker.broker import Broker
 from broker.cli.client import Client, ClientError, Unreachable
 from broker.cli.connection import certificate, client, token_file_option, token_option
-from broker.cli.options import PathOption, Text, file_source
+from broker.cli.options import PathOption, Text, settings_of
 from broker.cli.urls import parse_url
 from broker.server.control import NAME, reachable
-from broker.settings import Settings, read_settings
 from broker.web.app import App
 from broker.web.requests import OPERATOR_KEY, OPERATOR_MARK
 
@@ -98,9 +97,7 @@ def operator(
     if url is not None:
         yield Ask(partial(_ask_over_http, client(url, ca, token, token_file)), f"the server at {url}")
         return
-    settings = read_settings(
-        {"data": data, "database": database}, file=config, file_source=file_source() if config else ""
-    )
+    settings = settings_of(data, config, database)
     place = "the database"
     if not settings.database:
         if _is_served(settings.data):
@@ -114,7 +111,7 @@ def operator(
             )
     with asyncio.Runner() as runner:
         broker = Broker(settings)
-        runner.run(broker.start())
+        runner.run(broker.start(also_unconfirmed=True))
         try:
             app = App(broker)
             yield Ask(lambda *request: runner.run(_ask_in_process(app, *request)), place)
@@ -198,8 +195,3 @@ def _result(status: int, body: bytes) -> str:
     if status >= 400:
         raise ClientError(f"{json.loads(body)['detail']} ({status})", status)
     return body.decode()
-
-
-def settings_of(data: Path | None, config: Path | None) -> Settings:
-    """Returns the settings of the server with this folder. Raises SettingsError."""
-    return read_settings({"data": data}, file=config, file_source=file_source())

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from broker.cli.boundary import clear_errors
 from broker.setting_values import check_unquoted, to_path
+from broker.settings import Settings, read_settings
 
 _MARK = "\0"  # a character that no argument of a process can contain
 _NEGATIVE = re.compile(r"-[\d.]")
@@ -30,6 +31,14 @@ def file_source() -> str:
     """What named the current command's settings file, in the words in which ``read_settings`` names its sources."""
     source = given_by("config")
     return "argument" if source.startswith("-") else source
+
+
+def settings_of(data: Path | None, config: Path | None, database: str | None = None) -> Settings:
+    """The settings of the server that the current command is about. Its folder is found as the server finds it:
+    ``--data``, else ``BROKER_DATA``, else ``data`` in the file of ``--config``, else the default. Raises
+    SettingsError."""
+    given = {"data": data, "database": database}
+    return read_settings(given, file=config, file_source=file_source() if config else "")
 
 
 def _given_by(parameter: click.Parameter, context: click.Context) -> str:

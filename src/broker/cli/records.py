@@ -17,7 +17,7 @@ from broker.cli.batches import Item, Refused, Sender, batches_of, with_uuid
 from broker.cli.client import Client, ClientError, Unsure, check_id, query_of
 from broker.cli.connection import client, client_options, named
 from broker.cli.options import PathOption, WithNumbers
-from broker.cli.values import amount, check_json, new_uuid, read_moment, without_mark
+from broker.cli.values import amount, check_json, new_uuid, print_json, read_moment, without_mark
 
 _SHOWN = 20  # names of events that `broker remove` shows
 
@@ -62,7 +62,7 @@ def insert(
             fields[name] = json.dumps(value)
     body = "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in fields.items()) + "}"
     try:
-        click.echo(client(**options).post("/insert", body.encode()))
+        print_json(client(**options).post("/insert", body.encode()))
     except Unsure as error:
         raise ClientError(f"{error}; it may be stored: send it again with --uuid {fields['uuid'][1:-1]}") from None
 
@@ -114,7 +114,7 @@ def listen(events: tuple[str, ...], last_event_id: str, count: int | None, recor
         event_id, event = json.dumps(message.id), json.dumps(message.event, ensure_ascii=False)
         own = message.event.startswith("$")
         line = f'{{"id":{event_id},"event":{event},"data":{message.data}}}'
-        click.echo(message.data if records and not own else line)
+        print_json(message.data if records and not own else line)
         if count is not None and not own:
             count -= 1
             if count <= 0:
@@ -130,7 +130,7 @@ def log(event: str, limit: int | None, newest_first: bool, **options: Any) -> No
     """Print the log of an event, one record a line."""
     query = query_of((), limit=limit, order="desc" if newest_first else "asc")
     for line in client(**options).lines(f"/collections/{quote(event)}{query}"):
-        click.echo(line)
+        print_json(line)
 
 
 @click.command("snapshot")
@@ -147,7 +147,7 @@ def snapshot(
     order, moment = "newest" if newest_first else None, None if at is None else read_moment(at, "--at")
     query = query_of(events, limit=limit, order=order, search=search, at=moment)
     for line in client(**options, needs_token=False).lines(f"/snapshot{query}"):
-        click.echo(line)
+        print_json(line)
 
 
 @click.command("pending")
@@ -157,7 +157,7 @@ def snapshot(
 def pending(events: tuple[str, ...], limit: int | None, **options: Any) -> None:
     """Print what is pending, by due time, one record a line. EVENTS are names, or prefixes such as 'orders/*'."""
     for line in client(**options).lines(f"/pending{query_of(events, limit=limit)}"):
-        click.echo(line)
+        print_json(line)
 
 
 @click.command("cancel")
@@ -165,7 +165,7 @@ def pending(events: tuple[str, ...], limit: int | None, **options: Any) -> None:
 @client_options
 def cancel(uuid: str, **options: Any) -> None:
     """Cancel a pending record, and print it."""
-    click.echo(client(**options).post(f"/cancel/{quote(uuid, safe='')}"))
+    print_json(client(**options).post(f"/cancel/{quote(uuid, safe='')}"))
 
 
 @click.command("remove")
@@ -187,7 +187,7 @@ def remove(events: tuple[str, ...], yes: bool, **options: Any) -> None:
     sender = Sender(server, leave_out=True)
     for _, answer in sender.send(batches_of(_removal(each) for each in found)):
         for record in json.loads(answer):
-            click.echo(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
+            print_json(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
     if sender.left_out:
         raise ClientError(f"{sender.left_out} of {len(found)} events have changed meanwhile, and were not removed")
 

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from broker.cli.client import ClientError
-from broker.cli.operator import Ask, config_option, data_option, operator, operator_options, settings_of
-from broker.cli.options import PathOption
+from broker.cli.operator import Ask, config_option, data_option, operator, operator_options
+from broker.cli.options import PathOption, settings_of
 from broker.cli.rules_report import abilities, doubtful, uncovered
 from broker.cli.rules_versions import Version, in_force, read_versions, shown_time
 from broker.cli.values import amount, read_moment
@@ -22,7 +22,7 @@ from broker.rules.rights import FORMAT
 from broker.rules.rules import Rules
 from broker.rules.wider import widenings
 from broker.server.rules_file import read_rules_file
-from broker.server.safety import confirm
+from broker.store.confirmation import mark
 
 _LATE_MAX_S = 60  # a time that has passed this long ago was probably not meant
 _TEMPLATE = Path(__file__).with_name("rules.toml")
@@ -223,5 +223,5 @@ def rules_history(**options: Any) -> None:
 @config_option
 def rules_confirm(data: Path | None, config: Path | None) -> None:
     """Let a log that `broker restore` has brought back be served with its rules."""
-    confirm(settings_of(data, config).data)
+    mark(settings_of(data, config).data, unconfirmed=False)
     click.echo("the rules of the restored log are confirmed", err=True)

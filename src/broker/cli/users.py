@@ -16,7 +16,7 @@ from broker.cli.client import ClientError
 from broker.cli.connection import client, client_options
 from broker.cli.operator import Ask, config_option, data_option, database_option, operator, operator_options
 from broker.cli.options import Password
-from broker.cli.values import check_json, without_mark
+from broker.cli.values import check_json, print_json, without_mark
 from broker.errors import BadRequest
 from broker.users import UserView
 
@@ -58,10 +58,10 @@ def user_add(
     check_json(info, "--info")
     body = f'{{"username":{json.dumps(username)},"password":{json.dumps(password)},"info":{info}}}'.encode()
     if data is None and database is None and config is None:
-        click.echo(_user(client(**options, needs_token=False).post("/users", body)))
+        print_json(_user(client(**options, needs_token=False).post("/users", body)))
         return
     with operator(data, database, config, new=True) as ask:
-        click.echo(_user(ask.text("POST", "/users", body)))
+        print_json(_user(ask.text("POST", "/users", body)))
 
 
 def _user(answer: str) -> str:
@@ -82,7 +82,7 @@ def user_list(**options: Any) -> None:
         page = _decode(ask.text("GET", f"/users?limit={_PAGE}"))
         while page:
             for user in page:
-                click.echo(_encode(user))
+                print_json(_encode(user))
             page = _decode(ask.text("GET", f"/users?{urlencode({'limit': _PAGE, 'after': page[-1].username})}"))
 
 
@@ -92,7 +92,7 @@ def user_list(**options: Any) -> None:
 def user_show(username: str, **options: Any) -> None:
     """Print one user, as JSON."""
     with operator(**options) as ask:
-        click.echo(_encode(_find(ask, username)))
+        print_json(_encode(_find(ask, username)))
 
 
 @users.command("disable")

@@ -12,6 +12,7 @@ import click
 from broker.records import make_uuid, read_time_parameter
 
 _RELATIVE = re.compile(r"(?:now|([+-][0-9]{1,9})([smhd]))\Z")
+_CONTROLS = re.compile("[\x7f-\x9f]")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -39,6 +40,12 @@ def check_json(text: str, name: str) -> Any:
         raise click.ClickException(
             f"{name} is not JSON: {error}; a string needs its own quotes, as in '\"text\"'"
         ) from None
+
+
+def print_json(text: str) -> None:
+    """Prints JSON on standard output, with escapes for the control characters that JSON permits in a string as they are
+    (DEL and C1): in data that others have sent, a terminal would obey them."""
+    click.echo(_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def amount(number: int, what: str) -> str:

@@ -14,11 +14,11 @@ from broker.errors import BadRequest, SettingsError
 from broker.names import RULES_EVENT
 from broker.operations.verify import RESTORE, reading
 from broker.rules.rights import read_rules
+from broker.store.confirmation import mark
 from broker.store.outage import relocated_to
 from broker.store.sqlite.errors import Meaning, meaning_of, refusing
 from broker.store.sqlite.file import connect, locked, open_database
 
-UNCONFIRMED = "rules-unconfirmed"  # a file in the data folder: the server waits until the rules are confirmed
 _PAGES = 1_000  # pages of 4 KiB that are copied in one step; between two steps the server can write
 
 Progress = Callable[[int, int], None]  # is called with the number of pages that are done, and the number of all pages
@@ -55,10 +55,7 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
     may be restored, too. Raises SettingsError."""
     with reading(source):  # a file that is no log is refused before a folder is made for it
         pass
-    # Before the log has its name, so that no server can serve it without the mark.
-    unconfirmed = target.with_name(UNCONFIRMED)
     with locked(target), new_file(target) as part:
-        unconfirmed.unlink(missing_ok=True)
         records = _copy(source, part, progress, "nothing was restored; take an older backup")
         with contextlib.closing(open_database(part, also_moved=True)) as log:
             log.execute("BEGIN IMMEDIATE")
@@ -67,8 +64,8 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
             log.execute("COMMIT")
             (has_rules,) = log.execute("SELECT count(*) FROM events WHERE event = ?", (RULES_EVENT,)).fetchone()
             log.execute("PRAGMA journal_mode = DELETE")
-        if has_rules:
-            unconfirmed.touch(0o600)
+        # Before the log has its name, so that no server can serve it without the mark.
+        mark(target.parent, unconfirmed=bool(has_rules))
         # Tokens that were issued since the backup, and those of sessions that were ended since, must not be valid.
         target.with_name("token-secret").unlink(missing_ok=True)
     return records

@@ -13,6 +13,7 @@ from broker.errors import SettingsError
 from broker.operations.backup import new_file, sync
 from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
 from broker.operations.verify import reading
+from broker.store.confirmation import unconfirmed
 from broker.store.sqlite.errors import refusing
 from broker.store.sqlite.file import locked, open_database, roll_back
 from broker.store.sqlite.secret import keep_secret, read_secret
@@ -49,6 +50,8 @@ class SQLiteSource(_SQLiteLog):
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         with locked(self._file), contextlib.closing(open_database(self._file, also_moved=True)) as self._log:
+            if reason := unconfirmed(self._folder):
+                raise SettingsError(reason)
             with self._refusing():
                 self._log.execute("BEGIN IMMEDIATE")
             try:

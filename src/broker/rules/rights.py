@@ -70,6 +70,9 @@ class Rights:
         self.version = Version("", 0)
         self.rules: Rules | None = None  # None: there are no rules, so everything is open
         self.broken = ""  # why the newest rules cannot be used; "": they can
+        # Why nobody may rely on the rights yet, because a restore has brought them back; "": one may. The store sets it
+        # before its first transaction.
+        self.unconfirmed = ""
         self.users: dict[str, UserState] = {}
 
     def apply(self, event: str, data: bytes, version: Version) -> None:
@@ -90,8 +93,11 @@ class Rights:
                 f"this version of Broker cannot use the rules of this log ({self.broken}); its operator has to act"
             )
 
-    def check_start(self) -> None:
-        """Raises SettingsError if the newest rules cannot be used, so that a node does not even start."""
+    def check_start(self, *, also_unconfirmed: bool) -> None:
+        """Raises SettingsError if the newest rules cannot be used, or, unless ``also_unconfirmed`` is set, if they were
+        restored and not confirmed, so that a node does not even start."""
+        if self.unconfirmed and not also_unconfirmed:
+            raise SettingsError(self.unconfirmed)
         if self.broken:
             raise SettingsError(
                 f"this version of Broker cannot use the rules of this log: {self.broken}. A newer version has probably "

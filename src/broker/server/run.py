@@ -25,7 +25,7 @@ from broker.server.connection import Connection
 from broker.server.control import OperatorConnection, control_socket
 from broker.server.listeners import address_of, listening, raise_file_limit
 from broker.server.rules_file import apply_rules_file
-from broker.server.safety import check_confirmed, check_safety, invitation, remind
+from broker.server.safety import check_safety, invitation, remind
 from broker.server.signals import on_signals
 from broker.server.tls import server_context
 from broker.settings import Settings
@@ -65,7 +65,6 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
     called once connections are accepted, with the address of the server and the location of the data; without it, they
     are logged."""
     serving = serving or partial(log_address, static=settings.static)
-    check_confirmed(settings)
     raise_file_limit()
     broker = Broker(settings)
     config = uvicorn.Config(

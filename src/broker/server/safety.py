@@ -6,27 +6,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from ipaddress import ip_address
-from pathlib import Path
 from socket import socket
 
 from broker.broker import Broker
 from broker.errors import SettingsError
-from broker.operations.backup import UNCONFIRMED
 from broker.settings import Settings
 
 logger = logging.getLogger("broker.server")
 
 _DAY_S = 86_400.0
-
-
-def check_confirmed(settings: Settings) -> None:
-    """Raises SettingsError if the log was restored, and nobody has looked at the rights that came back with it. It is
-    called before the log is opened, because what is due is published then."""
-    if not settings.database and (settings.data / UNCONFIRMED).exists():
-        raise SettingsError(
-            f"the log in {settings.data} was restored, with the rules of that time; look at them with `broker rules "
-            "show` and at the administrators with `broker user list`, then say `broker rules confirm`"
-        )
 
 
 def check_safety(broker: Broker, settings: Settings, listeners: list[socket]) -> None:
@@ -70,8 +58,3 @@ def invitation(broker: Broker, url: str) -> str:
         f"There is no administrator yet. `broker user role NAME admin {where}` makes one; or log in, and send within "
         f'an hour: POST {url}/admin {{"code":"{code.code}"}}'
     )
-
-
-def confirm(folder: Path) -> None:
-    """Lets a restored log be served."""
-    (folder / UNCONFIRMED).unlink(missing_ok=True)

@@ -152,8 +152,9 @@ class Store(Protocol):
         ...
 
     async def publish_due(self) -> None:
-        """Commits a writing transaction that has no write of its own, and so only publishes what is due. It is never
-        refused because of a full queue."""
+        """Commits a writing transaction that has no write of its own, and so only publishes what is due. Every writing
+        transaction does that first, unless nobody can say by which rights (``Judge.holds_due``). It is never refused
+        because of a full queue."""
         ...
 
     async def next_due(self) -> int | None:

@@ -82,6 +82,11 @@ class Judge:
         return self._read_rules()[1]
 
     @property
+    def holds_due(self) -> bool:
+        """Whether nothing that is due may be published, because nobody can say by which rights."""
+        return bool(self._rights.unconfirmed or (self.active and self.broken))
+
+    @property
     def rules(self) -> Rules | None:
         """Raises Unavailable if the newest rules cannot be used."""
         rules, broken = self._newest or self._read_rules()

@@ -31,6 +31,7 @@ from broker.users import DEFAULT_STATE, Actor, User, username_key
 # more records, the hint has none of them, and the relay reads the records from the store, page by page.
 _PAGE_RECORDS_MAX = 1_000
 _PAGE_BYTES_MAX = 8 * MIB
+_WITHDRAWN = "the operator has withdrawn it before the rights of the restored log were confirmed"
 
 
 class Transaction:
@@ -82,9 +83,8 @@ class Transaction:
         if self.next_due_us is None or self.next_due_us > self._now_us:
             return
         judge = self._judge
-        if judge.active and judge.broken:
-            # Nobody can say who may publish what, so nothing is published. The scheduler asks again in a second.
-            self.next_due_us = self._now_us + 1_000_000
+        if judge.holds_due:
+            self.next_due_us = self._now_us + 1_000_000  # the scheduler asks again in a second
             return
         # All endings are read at once. Their number is limited by ``event_names_max``, because only the latest version
         # of an event can end.
@@ -249,10 +249,12 @@ class Transaction:
         """Cancels a pending record. If this raises NotFound or Conflict, nothing was changed."""
         record = check_cancellable(by_uuid.get(item.uuid), item.uuid)
         self._unwritten.unpending.append((record.due_us, record.number))
-        self._unwritten.cancellations += (record.number, item.user, self._now_us, None)
+        # A record that is due is still pending only if the rights hold it back, and then only the operator may cancel.
+        reason = _WITHDRAWN if record.due_us <= self._now_us else None
+        self._unwritten.cancellations += (record.number, item.user, self._now_us, reason)
         self._next_due_passed = True
         self._rows.remove_pending(record.event)
-        cancelled = by_uuid[item.uuid] = msgspec.structs.replace(record, cancelled=True)
+        cancelled = by_uuid[item.uuid] = msgspec.structs.replace(record, cancelled=True, reason=reason)
         return cancelled
 
     def add_user(self, user: User) -> None:

@@ -214,7 +214,10 @@ def _check(settings: Settings, folder: Path) -> None:
             "Give the folder of the build, such as %s", name, folder / "dist",
         )  # fmt: skip
     root = os.path.realpath(folder)
-    private = {settings.named("data"): settings.data, settings.named("tls_key"): settings.tls_key}
+    private = {
+        settings.named("data"): settings.data, settings.named("rules"): settings.rules,
+        settings.named("tls_key"): settings.tls_key,
+    }  # fmt: skip
     if settings.database and not (settings.data / "token-secret").exists():
         del private[settings.named("data")]  # it is only the default of a setting that is not used
     for source in settings.sources.values():

@@ -7,10 +7,9 @@ from collections import Counter
 
 from starlette.types import Receive, Scope, Send
 
-from broker.addresses import is_loopback
 from broker.broker import Broker
 from broker.errors import Forbidden
-from broker.web.requests import address, header, respond
+from broker.web.requests import header, is_from_here, respond
 
 _CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _REFUSALS = (429, 503, 507)  # statuses that say that a limit was reached
@@ -59,9 +58,7 @@ class Metrics:
         equal = hmac.compare_digest(sent.strip(" \t").encode("latin-1"), token.encode())
         if token and scheme.lower() == "bearer" and equal:
             return
-        # To a proxy on this machine every client would seem to be local, so a request that a proxy passed on is not.
-        forwarded = any(header(scope, name) for name in (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"))
-        if not forwarded and is_loopback(address(scope)):
+        if is_from_here(scope, through_proxy=False):
             return
         others = "others send Authorization: Bearer <metrics_token>"
         if not token:

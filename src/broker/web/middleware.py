@@ -8,12 +8,12 @@ from collections import Counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broker.addresses import is_loopback
+from broker.addresses import names_loopback
 from broker.broker import Broker
 from broker.errors import BadRequest, Forbidden, Unavailable
 from broker.origins import origins_matcher
 from broker.web.problems import problem_of, send_problem
-from broker.web.requests import Disconnected, Header, address, header, is_operator
+from broker.web.requests import Disconnected, Header, header, is_from_here, is_operator
 
 logger = logging.getLogger("broker.web")
 
@@ -22,6 +22,7 @@ _WARNINGS_MAX = 20  # origins; strangers choose what is in the header, so the lo
 _ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Prefer", "Cache-Control", "If-None-Match")
 _EXPOSED = b"Date, ETag, Last-Event-ID, Link, Retry-After"
 _FOR_EVERYBODY = ("/healthz", "/readyz", "/metrics")  # paths with nothing of the log; the last one has its own token
+_TWO_WAYS = "its operator gives it rules (broker rules init, docs/access.md), or starts it with --open"
 _MAX_AGE = b"7200"  # seconds; Chromium caches a preflight no longer than that
 
 
@@ -82,7 +83,7 @@ class CORS:
             )
         else:
             logger.warning(
-                "blocked a cross-origin request from %.100r; to allow it, restart with --origin %.100s", origin, origin
+                "blocked a cross-origin request from %.100r; to allow it, restart with --origin %.100r", origin, origin
             )
 
 
@@ -92,7 +93,7 @@ class Open:
     server are answered all the same.
 
     A request without an address is refused, too, unless it is the operator's: it came over a Unix socket, and mostly a
-    proxy has passed it on, for a client that may be anywhere."""
+    proxy has passed it on, for a client that may be anywhere. And the request must name this machine itself."""
 
     def __init__(self, app: ASGIApp, broker: Broker) -> None:
         self._app = app
@@ -100,15 +101,27 @@ class Open:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
-        if broker.running and broker.rights.rules is None and not broker.settings.open:
-            local = is_operator(scope) or is_loopback(address(scope))
+        if broker.running and broker.rights.rules is None and not broker.settings.open and not is_operator(scope):
             path = scope["path"].removeprefix(scope.get("root_path", ""))  # without that of a mount
-            if not local and path not in _FOR_EVERYBODY:
-                raise Forbidden(
-                    "this server has no rules yet, so it serves only its own machine; its operator gives it rules "
-                    "(broker rules init, docs/access.md), or starts it with --open"
-                )
+            if path not in _FOR_EVERYBODY:
+                self._check_local(scope)
         await self._app(scope, receive, send)
+
+    def _check_local(self, scope: Scope) -> None:
+        """Raises Forbidden.
+
+        The danger: a page from anywhere, open in a browser on this machine, could make the name of its own server mean
+        127.0.0.1 (DNS rebinding). For the browser, Broker would then be that server, and the page could read and change
+        everything. But the browser sends this name as ``Host``. Programs that send no ``Host`` are no browsers."""
+        if not is_from_here(scope, through_proxy=True):
+            raise Forbidden(f"this server has no rules yet, so it serves only its own machine; {_TWO_WAYS}")
+        host = header(scope, b"host")
+        # The address that the server listens on is of this machine: without rules, it would not start otherwise.
+        if host is not None and not names_loopback(host, self._broker.settings.host):
+            raise Forbidden(
+                "this server has no rules yet, so it serves only its own machine, as localhost or 127.0.0.1, and not "
+                f"as {host[:100]} (Host); {_TWO_WAYS}"
+            )
 
 
 class Problems:
@@ -143,7 +156,7 @@ class Problems:
             problem = problem_of(error)
             self._refusals[problem.status] += 1
             if problem.status == 500 and not started:
-                logger.exception("%s %s failed", scope["method"], scope["path"])
+                logger.exception("%s %.1000r failed", scope["method"], scope["path"])
             if started:
                 raise  # the server closes the connection, so that no client takes half a response for a whole one
             await send_problem(send, problem)

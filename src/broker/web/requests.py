@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from starlette.types import Receive, Scope, Send
 
 from broker.accounts.accounts import Credential
-from broker.addresses import canonical
+from broker.addresses import canonical, is_loopback
 from broker.broker import Broker
 from broker.errors import (
     BadRequest,
@@ -66,6 +66,22 @@ def address(scope: Scope) -> str:
     """Returns the client's address. If a trusted proxy passed the request on, it is the address that the proxy
     reports."""
     return canonical(scope["client"][0]) if scope.get("client") else ""
+
+
+def is_from_here(scope: Scope, *, through_proxy: bool) -> bool:
+    """Returns whether the client is on this machine. ``through_proxy``: whether that may also be what a proxy reports,
+    such as a development server on this machine.
+
+    To a proxy on this machine every client would seem to be local. So a request that a proxy has passed on counts only
+    if all the addresses that it reports are of this machine. ``Via`` reports none; and ``Forwarded``, which hardly any
+    proxy sends, is not read, so a request that has it does not count."""
+    sent = [header(scope, name) for name in (b"x-forwarded-for", b"x-real-ip")]
+    reported = [each.strip() for value in sent if value is not None for each in value.split(",")]
+    if header(scope, b"forwarded") is not None or (header(scope, b"via") is not None and not reported):
+        return False
+    if reported and not through_proxy:
+        return False
+    return all(map(is_loopback, [address(scope), *reported]))
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -19,6 +19,7 @@ from broker.rules.rights import Rights
 from broker.settings import Settings
 from broker.store.base import BEFORE_ALL, RECORD_BYTES, Commit, Head, LogPage, State, VersionRow
 from broker.store.common import CommonStore
+from broker.store.confirmation import unconfirmed
 from broker.store.sqlite.file import Identity, SQLiteOutage, connect, locked, open_database
 from broker.store.sqlite.secret import read_secret
 from broker.store.sqlite.session import SQLiteSession
@@ -67,6 +68,7 @@ class SQLiteStore(CommonStore):
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as lock:
             lock.enter_context(locked(self._file))
+            self._rights.unconfirmed = unconfirmed(self._file.parent)
             connection = await asyncio.to_thread(open_database, self._file)
             self._lock = lock.pop_all()
         # The readers' connections are opened together with the writer's connection. If they were opened later, the path
