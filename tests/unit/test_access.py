@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.live.access import Access, Change, can_match
+from broker.live.access import Access, Change
+from broker.live.forms import beginning, can_match, matches
 from broker.live.frames import Frame
 from broker.live.reader import ReaderClass
 from broker.live.snapshot import Snapshot
@@ -39,8 +40,8 @@ read = "if news-are-open"
 class Log:
     """The relay's part: it numbers records, and passes them to the snapshot and to ``Access``."""
 
-    def __init__(self, toml: str = "") -> None:
-        self.snapshot = Snapshot()
+    def __init__(self, toml: str = "", snapshot: Snapshot | None = None) -> None:
+        self.snapshot = Snapshot() if snapshot is None else snapshot
         self.access = Access(Rights())
         self.access.start("0a1b2c3d", self.snapshot, [])
         self.frames: list[Frame] = []
@@ -130,11 +131,60 @@ def test_an_administrator_sees_everything() -> None:
 
 class TestAChange:
     def test_a_membership_concerns_only_that_user_and_that_room(self) -> None:
-        change = Log(ROOM).put("room/7/member/ada")
-        assert change == Change("ada", None, (("room", "7", "member", "{_}"), ("room", "7", "message", "{_}", "*")))
-        assert change.concerns(Filter.parse(["room/7/*"], 9))
-        assert change.concerns(Filter())
-        assert not change.concerns(Filter.parse(["room/8/*", "news*", "room/7/other/x"], 9))
+        log = Log(ROOM)
+        log.put("room/7/message/bob/1")
+        change = log.put("room/7/member/ada")
+        unused = (("room", "7", "member", "{_}"),)
+        assert change == Change("ada", None, (("room", "7", "message", "{_}", "*"),), condition=True, unused=unused)
+        assert change.concerns(Filter.parse(["room/7/*"], 9), 2)
+        assert change.concerns(Filter(), 2)
+        assert not change.concerns(Filter.parse(["room/8/*", "news*", "room/7/other/x"], 9), 2)
+
+    @pytest.mark.parametrize("event", ["room/8/message/bob/1", "room/7/message/bob", "room/7", "room/7/member/ada/x"])
+    def test_a_membership_of_a_room_without_events_concerns_nobody(self, event: str) -> None:
+        log = Log(ROOM)
+        log.put(event)
+        change = log.put("room/7/member/ada")
+        assert change is not None
+        assert not change.concerns(Filter(), 0)
+        assert log.access.changed_at(ADA) == 1
+
+    def test_its_end_concerns_whoever_could_read_the_membership_itself(self) -> None:
+        log = Log(ROOM)
+        log.put("room/7/member/ada")
+        change = log.put("room/7/member/ada", b"null")
+        assert change is not None
+        assert change.concerns(Filter(), 2)
+        assert not change.concerns(Filter.parse(["room/7/message/*"], 9), 2)
+        assert log.access.changed_at(ADA) == 3
+
+    def test_a_removed_message_counts_because_a_client_may_not_have_come_to_its_removal(self) -> None:
+        log = Log(ROOM)
+        log.put("room/7/member/ada")
+        log.put("room/7/message/bob/1")
+        log.put("room/7/message/bob/1", b"null")
+        change = log.put("room/7/member/ada", b"false")
+        assert change is not None
+        assert change.concerns(Filter.parse(["room/7/message/*"], 9), 2)
+
+    def test_a_message_whose_removal_is_forgotten_counts_for_whoever_has_not_come_to_the_removal(self) -> None:
+        log = Log(ROOM, Snapshot(removals_max=0))
+        log.put("room/7/member/ada")
+        log.put("room/7/message/bob/1")
+        log.put("room/7/message/bob/1", b"null")
+        log.put("news/1")
+        change = log.put("room/7/member/ada", b"false")
+        assert change is not None
+        filter = Filter.parse(["room/7/message/*"], 9)
+        assert change.concerns(filter, 3)
+        assert not change.concerns(filter, 4)
+        assert log.access.changed_at(ADA) == 6, "the membership itself could be read"
+
+    def test_the_answers_about_the_past_depend_on_every_change(self) -> None:
+        log = Log(ROOM)
+        before = log.access.view_of(ADA)
+        log.put("room/7/member/ada")
+        assert log.access.view_of(ADA) != before
 
     @pytest.mark.parametrize("data", [b"null", b"false"])
     def test_the_end_of_a_membership_is_one_and_another_version_of_it_is_none(self, data: bytes) -> None:
@@ -145,7 +195,9 @@ class TestAChange:
         assert log.put("room/7/member/ada", b"false") is None
 
     def test_a_condition_about_nobody_concerns_everybody(self) -> None:
-        change = Log(ROOM).put("news-are-open")
+        log = Log(ROOM)
+        log.put("news/1")
+        change = log.put("news-are-open")
         assert change is not None
         assert change.username is None
         assert change.forms == (("news", "*"),)
@@ -159,14 +211,14 @@ class TestAChange:
         log = Log('[[event]]\nname = "a/*"\nread = "user"\n')
         change = log.put(RULES_EVENT, encode_rules('[[event]]\nname = "a/*"\nread = "user"\ninsert = "user"\n'))
         assert change is not None
-        assert not change.concerns(Filter())
+        assert not change.concerns(Filter(), 0)
 
     def test_rules_concern_the_streams_that_can_show_what_they_change(self) -> None:
         log = Log('[[event]]\nname = "a/*"\nread = "user"\n[[event]]\nname = "b/*"\nread = "user"\n')
         change = log.put(RULES_EVENT, encode_rules('[[event]]\nname = "a/*"\nread = "user"\n'))
         assert change is not None
-        assert change.concerns(Filter.parse(["b*"], 9))
-        assert not change.concerns(Filter.parse(["a/*"], 9))
+        assert change.concerns(Filter.parse(["b*"], 9), 0)
+        assert not change.concerns(Filter.parse(["a/*"], 9), 0)
 
     def test_rules_that_cannot_be_read_open_nothing(self) -> None:
         log = Log(ROOM)
@@ -191,16 +243,25 @@ def test_a_filter_that_matches_a_name_of_a_pattern_can_match_the_pattern(
         assert can_match(Filter(prefixes=(name[:end],)), pattern.form)
 
 
+@given(st.lists(st.sampled_from(["a", "b", "{_}"]), min_size=1, max_size=3), st.booleans(), st.sampled_from(NAMES))
+def test_a_name_has_the_form_of_the_pattern_that_matches_it(segments: list[str], rest: bool, name: str) -> None:
+    pattern = Pattern((*segments, *(["*"] if rest else [])))
+    assert matches(pattern.form, name) == (Rules((Rule(pattern, {}),)).find(name) is not None)
+    assert not matches(pattern.form, name) or name.startswith(beginning(pattern.form))
+
+
 def test_the_rights_of_a_reader_have_changed_where_they_did() -> None:
     log = Log(ROOM)
+    log.put("room/7/message/bob/1")
+    log.put("news/1")
     assert log.access.changed_at(ADA) == 1
     log.put("room/7/member/ada")
-    assert (log.access.changed_at(ADA), log.access.changed_at(BOB)) == (2, 1)
+    assert (log.access.changed_at(ADA), log.access.changed_at(BOB)) == (4, 1)
     log.put(f"{USER_EVENT}2", b'{"roles":["admin"]}')
-    assert (log.access.changed_at(ADA), log.access.changed_at(BOB)) == (2, 3)
+    assert (log.access.changed_at(ADA), log.access.changed_at(BOB)) == (4, 5)
     log.put("news-are-open")
     for access in (log.access, log.restarted()):
-        assert (access.changed_at(ADA), access.changed_at(BOB)) == (4, 4)
+        assert (access.changed_at(ADA), access.changed_at(BOB)) == (6, 6)
 
 
 def test_what_a_forgotten_removal_has_ended_counts_as_changed_for_everybody() -> None:

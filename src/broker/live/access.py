@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from broker.live.forms import NameForm, can_match
 from broker.live.frames import Authors, Frame
 from broker.live.members import Members
 from broker.live.read_keys import Reading, ReadKeys
@@ -12,7 +13,7 @@ from broker.live.reader import ClassTerms, ReaderClass, is_of_class
 from broker.live.snapshot import Snapshot
 from broker.names import RULES_EVENT, USER_EVENT, Filter
 from broker.rules.rights import Rights, Version, is_rights_event
-from broker.rules.rules import ANY, REST, Match, Operation, Rule, Rules, common
+from broker.rules.rules import REST, Match, Operation, Rule, Rules
 from broker.rules.who import ADMIN, If, InRole, Named, Person
 from broker.users import Actor
 
@@ -28,17 +29,29 @@ NO_AUDIENCE = Audience((), ())
 
 
 class Change(NamedTuple):
-    """Which streams a record concerns, because it changes rights."""
+    """Which streams a record concerns, because it changes rights.
+
+    A condition of a rule (``if``) decides on the events of certain forms. If the snapshot has no event of a form, there
+    is nothing that a stream would have to forget, and nothing that it lacks: whatever is published from now on is
+    judged by the new rights, and it comes after the change also for a client that resumes from before it. The snapshot
+    has removed events, too, because a client that has not come to the removal may hold the event, and would not be
+    shown the removal any more. Only removals up to ``removals_floor`` are forgotten. So a form of which there is no
+    event still concerns whoever is further back than that."""
 
     username: str | None = None  # only streams of this user; None: of everybody
     user_id: str | None = None  # only streams of this user; None: of everybody
-    # Only streams that can show an event that one of these patterns (``Pattern.form``) matches; None: all of them.
-    forms: tuple[tuple[str, ...], ...] | None = None
+    # Only streams that can show an event of one of these forms (``Pattern.form``); None: all of them.
+    forms: tuple[NameForm, ...] | None = None
+    condition: bool = False  # whether only a condition has changed; then nobody's class and nobody's token has
+    unused: tuple[NameForm, ...] = ()  # forms of which there is no event
+    floor: int = 0  # they concern streams whose position is lower
 
-    def concerns(self, filter: Filter) -> bool:
+    def concerns(self, filter: Filter, position: int) -> bool:
+        """Whether the change concerns a stream with this filter that has come to this position."""
         if self.forms is None:
             return True
-        return any(filter.everything or can_match(filter, form) for form in self.forms)
+        forms = self.forms + self.unused if position < self.floor else self.forms
+        return any(filter.everything or can_match(filter, form) for form in forms)
 
 
 class Access:
@@ -55,6 +68,8 @@ class Access:
         self._read_keys = ReadKeys(Rules())
         self._read_roles: frozenset[str] = frozenset()  # those that some rule about reading names
         self._authors = False  # whether some rule shows strangers who has inserted a record
+        self._open: dict[ReaderClass, bool] = {}  # whether the rules hide nothing from a class, where that is known
+        self._conditions_at = 0  # the position at which a condition has changed for anybody
         self._rules_at = 0  # the position at which something changed for everybody
         self._user_at: dict[str, int] = {}  # by the user's id: the position at which the user's roles changed
 
@@ -66,7 +81,7 @@ class Access:
         self._snapshot = snapshot
         self.rights.rules, self.rights.broken = None, ""
         self.rights.users.clear()
-        self._rules_at, self._user_at = 0, {}
+        self._rules_at, self._conditions_at, self._user_at = 0, 0, {}
         version = Version(epoch, 0)
         for frame in reserved:
             if is_rights_event(frame.event):
@@ -90,11 +105,19 @@ class Access:
         concerns."""
         if frame.reserved:
             return self._advance_rights(frame)
-        asked = self._members.asking_about(frame.event)
-        effect = self._members.put(asked, holds=_holds(frame), position=frame.position)
-        if effect.everybody:
-            self._rules_at = frame.position
-        return Change(username=None if effect.everybody else effect.username, forms=effect.forms)
+        asked, holds, snapshot = self._members.asking_about(frame.event), _holds(frame), self._snapshot
+        forms = tuple(dict.fromkeys(each.form for each in asked))
+        # Where the record gives a right, its own event is no reason to start again: whoever has the right from now on
+        # receives this record, which replaces every earlier one.
+        used = tuple(form for form in forms if snapshot.may_have(form, but=frame.event if holds else ""))
+        floor = snapshot.removals_floor
+        # A client with an older id starts with the state as it is now: see ``changed_at``.
+        since = frame.position if used else floor
+        username = self._members.put(asked, holds=holds, position=since)
+        if username is None:
+            self._rules_at = max(self._rules_at, since)
+        self._conditions_at = frame.position
+        return Change(username, None, used, True, tuple(form for form in forms if form not in used), floor)
 
     def _advance_rights(self, frame: Frame) -> Change:
         rights = self.rights
@@ -126,15 +149,17 @@ class Access:
         terms = [] if rules is None else [(rule, term) for rule in rules.rules for term in rule.who("read").terms]
         self._read_roles = frozenset(term.role for _, term in terms if isinstance(term, InRole))
         self._read_keys = ReadKeys(rules or Rules())
+        self._open = {}
         self._authors = rules is not None and any(rule.author_public for rule in rules.rules)
         self._members = Members([(rule.pattern.segments, term) for rule, term in terms if isinstance(term, If)])
         if self._members.asked:
             # What was removed up to there is forgotten. A removal may have ended somebody's rights.
             self._rules_at = max(self._rules_at, self._snapshot.removals_floor)
+            self._conditions_at = max(self._conditions_at, self._snapshot.removals_floor)
             for name, frame in self._snapshot.latest.items():
                 if asked := self._members.asking_about(name):
-                    effect = self._members.put(asked, holds=_holds(frame), position=frame.position)
-                    if effect.everybody:
+                    self._conditions_at = max(self._conditions_at, frame.position)
+                    if self._members.put(asked, holds=_holds(frame), position=frame.position) is None:
                         self._rules_at = max(self._rules_at, frame.position)
 
     # Answers
@@ -171,16 +196,20 @@ class Access:
         if ADMIN in roles:
             return None
         readers = ReaderClass(name is not None, roles & self._read_roles)
-        return None if _sees_everything(rules, readers) else readers
+        # It is asked for every stream when the rules change, and there may be many rules, but there are few classes.
+        if (sees_everything := self._open.get(readers)) is None:
+            sees_everything = self._open[readers] = _sees_everything(rules, readers)
+        return None if sees_everything else readers
 
     def view_of(self, actor: Actor) -> tuple[object, ...]:
         """Returns what a response depends on besides the state, because of the rights of its reader. It is empty
         without rules. A state of the past is shown by the rights of today, so the positions at which rights have
-        changed are a part of it."""
+        changed are a part of it, also if there is no event now whose reading that changes."""
         rules = self.rights.rules
         if rules is None:
             return ()
-        return (actor.username, sorted(self.person(actor).roles), self.rights.version.position, self.changed_at(actor))
+        version = self.rights.version.position
+        return actor.username, sorted(self.person(actor).roles), version, self.changed_at(actor), self._conditions_at
 
     def shows_author(self) -> Authors | None:
         """Returns a function that says whether strangers see who has inserted the records of an event, or None if they
@@ -258,22 +287,3 @@ def _changed_forms(old: Rules | None, new: Rules | None) -> tuple[tuple[str, ...
 
 def _reads(rules: Rules) -> dict[tuple[str, ...], object]:
     return {rule.pattern.form: (rule.pattern.segments, rule.who("read"), rule.author_public) for rule in rules.rules}
-
-
-def can_match(filter: Filter, form: tuple[str, ...]) -> bool:
-    """Whether some name that the filter matches may also match the pattern with this form."""
-    return any(common(tuple(name.split("/")), form) for name in filter.names) or any(
-        _may_begin(prefix.split("/"), form) for prefix in filter.prefixes
-    )
-
-
-def _may_begin(prefix: list[str], form: tuple[str, ...]) -> bool:
-    """Whether a name that begins with the prefix, which ends in the middle of its last segment, may match the form."""
-    *whole, last = prefix
-    for at, segment in enumerate(whole):
-        if at < len(form) and form[at] == REST:
-            return True
-        if at >= len(form) or form[at] not in (ANY, segment):
-            return False
-    at = len(whole)
-    return at < len(form) and (form[at] in (ANY, REST) or form[at].startswith(last))

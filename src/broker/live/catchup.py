@@ -90,7 +90,7 @@ class Catchup:
             elif position < self._access.changed_at(subscriber.reader.actor):
                 # What the client holds may be what its user may not read any more, and it may lack what the user may
                 # read since.
-                subscriber.rights_changed = True
+                self._hub.start_again(subscriber)
             else:
                 subscriber.advance(position)
                 if new is not None:
@@ -148,8 +148,9 @@ class Catchup:
         # Whether removals are written with the snapshot. The client of a first snapshot has no state from which an
         # event could be removed.
         removals = False
-        # It is made once and not for each page, because it remembers its answers. Whatever makes one of these answers
-        # wrong also sets ``rights_changed``, and from then on nothing is written until ``_start_again``.
+        # It is made once for all pages of a snapshot, because it remembers its answers. A change that makes one of them
+        # wrong sets ``rights_changed``, and from then on nothing is written until ``_start_again``; or the change is
+        # about events that get their first state after it, and so after this snapshot (see ``Change``).
         reading = self._access.reading(subscriber.reader.actor)
         while not subscriber.closed:
             await subscriber.drained(self._settings.subscriber_stall_s)
@@ -168,6 +169,7 @@ class Catchup:
                 subscriber.write(sse.reset("too-old"))
                 subscriber.advance(0)
                 snapshot_end, removals = self._relay.position, False
+                reading = self._access.reading(subscriber.reader.actor)
             elif snapshot_end is not None:
                 await self._send_snapshot(subscriber, snapshot_end, reading, removals=removals)
                 if subscriber.position == snapshot_end:
@@ -188,11 +190,12 @@ class Catchup:
             elif await self._ask_store(subscriber, lambda: self._too_far(subscriber)):
                 snapshot_end = self._relay.position
                 removals = subscriber.position > 0  # at position 0 a client has no state yet
+                reading = self._access.reading(subscriber.reader.actor)
                 if not (removals and self._lacks_removals(subscriber)):
                     restricted = self._access.class_of(subscriber.reader.actor) is not None
                     subscriber.write(sse.skipped(None if restricted else snapshot_end - subscriber.position))
             else:
-                await self._replay(subscriber, reading)
+                await self._replay(subscriber)
 
     async def _wait_for_reset(self, subscriber: Subscriber) -> None:
         """Waits until the stream may start again. Nothing is written to it meanwhile. Somebody may change rights again
@@ -210,7 +213,7 @@ class Catchup:
         There is no ``await`` from here to the next step of ``_run``, so a later change sets the mark again."""
         if subscriber.closed or subscriber.logged_out:
             return False
-        subscriber.rights_changed = False
+        self._hub.starts_again(subscriber)
         subscriber.reset_at = asyncio.get_running_loop().time()
         subscriber.write(sse.reset("rights"))
         subscriber.advance(0)
@@ -270,9 +273,9 @@ class Catchup:
             return False
         return await self._store.span_bytes(subscriber.position, upto) > self._settings.replay_bytes_max
 
-    async def _replay(self, subscriber: Subscriber, reading: Reading | None) -> None:
+    async def _replay(self, subscriber: Subscriber) -> None:
         """Writes one slice of the missed records. They are read from memory if they are recent enough, and otherwise
-        from the store."""
+        from the store. Each slice is judged by the rights as they are when it is put together."""
         after, upto = subscriber.position, self._relay.position  # no record after the relay's position is sent
         recent = self._relay.recent
         filter, form = subscriber.subscription.filter, subscriber.subscription.form
@@ -280,6 +283,7 @@ class Catchup:
         if recent.holds(after):
             records_max = None if form is Form.NAMED else _RECORDS_PER_SLICE
             frames, reached = recent.read(filter, after, upto, _SLICE, records_max)
+            reading = self._access.reading(subscriber.reader.actor)
             if reading is not None:
                 frames = [frame for frame in frames if reading(frame.event)]
             subscriber.advance(reached)
@@ -293,6 +297,7 @@ class Catchup:
             last = records[-1].position
             assert last is not None
             subscriber.advance(last)
+            reading = self._access.reading(subscriber.reader.actor)
             frames = [
                 self._relay.frame(record)
                 for record in records

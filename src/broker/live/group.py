@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from broker import sse
+from broker.live.access import Audience
 from broker.live.frames import Encoder, Frame
+from broker.live.reader import ReaderClass
 from broker.live.subscriber import Subscriber
 from broker.live.subscription import Subscription
 
@@ -78,3 +82,41 @@ class Group:
 
 def _position(frame: Frame) -> int:
     return frame.position
+
+
+def permitted(
+    frame: Frame,
+    groups: set[Group],
+    audience: Audience,
+    by_user: Mapping[str, Collection[Subscriber]],
+    personal: dict[Group, list[Personal]],
+) -> set[Group]:
+    """Returns those of the groups that receive the frame as a whole, and adds to ``personal`` the single members of the
+    other groups that receive it. ``by_user`` has the subscribers of each user. The cost depends on the number of
+    groups, and on the number of users who may read the frame, or of users with streams, whichever is smaller."""
+    whole: set[Group] = set()
+    others: list[tuple[Group, ReaderClass]] = []
+    for group in groups:
+        readers = group.subscription.readers
+        if readers is None or any(terms.fit(readers) for terms in audience.classes):
+            whole.add(group)
+        else:
+            others.append((group, readers))
+    found: dict[Group, list[Subscriber]] = {}
+    for terms, usernames in audience.persons:
+        # A room may have thousands of members, so the loop over them does as little as possible.
+        lists: dict[object, list[Subscriber]] = {
+            group: found.setdefault(group, []) for group, readers in others if terms.fit(readers)
+        }
+        names = usernames if len(usernames) <= len(by_user) else by_user.keys() & usernames
+        for name in names:
+            for subscriber in by_user.get(name, ()):
+                members = lists.get(subscriber.group)
+                if members is not None:
+                    members.append(subscriber)
+    for group, members in found.items():
+        if members:
+            # Several alternatives of the rule may have found the same stream.
+            once = members if len(audience.persons) == 1 else list(dict.fromkeys(members))
+            personal.setdefault(group, []).append((frame, once))
+    return whole

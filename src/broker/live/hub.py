@@ -12,10 +12,11 @@ from broker import sse
 from broker.addresses import client_key
 from broker.live.access import Access, Audience, Change
 from broker.live.expiries import Expiries
+from broker.live.filter_index import FilterIndex
+from broker.live.forms import beginning
 from broker.live.frames import Encoder, Frame
-from broker.live.group import Group, Personal
+from broker.live.group import Group, Personal, permitted
 from broker.live.pace import Pace
-from broker.live.reader import ReaderClass
 from broker.live.subscriber import Subscriber
 from broker.live.subscription import Subscription
 from broker.settings import Settings
@@ -50,11 +51,11 @@ class Hub:
         self.closing = False
         self.deliveries = 0  # the number of frames written to subscribers
         self._empty: asyncio.Future[None] | None = None
+        # The subscribers that are behind, without those that start again because of their rights anyway
+        self._behind: FilterIndex[Subscriber] = FilterIndex()
         # The live subscribers
         self.groups: dict[Subscription, Group] = {}
-        self._everything: set[Group] = set()
-        self._by_name: dict[str, set[Group]] = {}
-        self._by_prefix: dict[str, set[Group]] = {}
+        self._index: FilterIndex[Group] = FilterIndex()
         self._restricted = 0  # the number of groups whose readers may not read everything
         self._pending: set[Group] = set()  # the groups that asked for ``$pending``
         self._pending_at = 0.0  # when it was last sent, in seconds of the loop's clock
@@ -111,7 +112,7 @@ class Hub:
         """Adds the next frame to those that are not written yet. All frames of this iteration of the event loop are
         written together at its end, or under load some milliseconds later (see ``Pace``)."""
         self._turn.append(frame)
-        if self._restricted:
+        if self._restricted or self._audiences:
             # Who may read it is decided now, as of the frame's position, and not when the turn is written.
             self._audiences.append(self._access.audience(frame.event))
         self._turn_bytes += len(frame.named)
@@ -151,9 +152,9 @@ class Hub:
         parts: dict[Group, list[Frame]] = {}
         personal: dict[Group, list[Personal]] = {}
         for index, frame in enumerate(turn):
-            groups = self._matching(frame.event)
+            groups = self._index.matching(frame.event)
             if audiences:
-                groups = self._permitted(frame, groups, audiences[index], personal)
+                groups = permitted(frame, groups, audiences[index], self._by_user, personal)
             for group in groups:
                 parts.setdefault(group, []).append(frame)
                 group.announced = frame.position
@@ -166,39 +167,6 @@ class Hub:
         for group, own in personal.items():
             self.deliveries += group.deliver([], own, encoder)
         self._pace.written(began, time.monotonic(), frames=len(turn))
-
-    def _permitted(
-        self, frame: Frame, groups: set[Group], audience: Audience, personal: dict[Group, list[Personal]]
-    ) -> set[Group]:
-        """Returns those of the groups that receive the frame as a whole, and adds to ``personal`` the single members of
-        the other groups that receive it. The cost depends on the number of groups, and on the number of users who may
-        read the frame, or of users with streams, whichever is smaller."""
-        whole: set[Group] = set()
-        others: list[tuple[Group, ReaderClass]] = []
-        for group in groups:
-            readers = group.subscription.readers
-            if readers is None or any(terms.fit(readers) for terms in audience.classes):
-                whole.add(group)
-            else:
-                others.append((group, readers))
-        found: dict[Group, list[Subscriber]] = {}
-        for terms, usernames in audience.persons:
-            # A room may have thousands of members, so the loop over them does as little as possible.
-            lists: dict[object, list[Subscriber]] = {
-                group: found.setdefault(group, []) for group, readers in others if terms.fit(readers)
-            }
-            names = usernames if len(usernames) <= len(self._by_user) else self._by_user.keys() & usernames
-            for name in names:
-                for subscriber in self._by_user.get(name, ()):
-                    members = lists.get(subscriber.group)
-                    if members is not None:
-                        members.append(subscriber)
-        for group, members in found.items():
-            if members:
-                # Several alternatives of the rule may have found the same stream.
-                once = members if len(audience.persons) == 1 else list(dict.fromkeys(members))
-                personal.setdefault(group, []).append((frame, once))
-        return whole
 
     def pending_changed(self) -> None:
         """Called after each commit that has changed what is pending. The streams that asked for it receive
@@ -216,23 +184,13 @@ class Hub:
             group.written_at = self._pending_at
             group.write(sse.pending())
 
-    def _matching(self, event: str) -> set[Group]:
-        """Returns the groups that receive an event. The cost does not depend on the number of groups that do not
-        match."""
-        if not self._by_name and not self._by_prefix:
-            return self._everything
-        groups = self._everything | self._by_name.get(event, set())
-        if self._by_prefix:
-            for end in range(len(event) + 1):
-                groups |= self._by_prefix.get(event[:end], set())
-        return groups
-
     # Membership
 
     def add(self, subscriber: Subscriber) -> None:
         """Adds a new subscriber. It is behind until its catch-up is done."""
         self._set_readers(subscriber)
         self.subscribers.add(subscriber)
+        self._behind.add(subscriber.subscription.filter, subscriber)
         self.by_client[subscriber.client_key] += 1
         actor, expires_s = subscriber.reader
         if actor.username:
@@ -258,13 +216,13 @@ class Hub:
         group = self.groups.get(subscriber.subscription)
         if group is None:
             group = self.groups[subscriber.subscription] = Group(subscriber.subscription, self._loop.time())
-            for members in self._index(group):
-                members.add(group)
+            self._index.add(group.subscription.filter, group)
             if group.subscription.pending:
                 self._pending.add(group)
             if group.subscription.readers is not None:
                 self._restricted += 1
         group.members[subscriber] = None
+        self._behind.discard(subscriber.subscription.filter, subscriber)
         subscriber.go_live(group, group.subscription)
 
     # Called by subscribers: see ``subscriber.Owner``.
@@ -273,10 +231,13 @@ class Hub:
         """Takes the subscriber out of its group, and starts its catch-up from the hub's position."""
         self._detach(subscriber)
         subscriber.advance(self.position)
+        if not subscriber.rights_changed:
+            self._behind.add(subscriber.subscription.filter, subscriber)
         self._resume(subscriber)
 
     def closed(self, subscriber: Subscriber) -> None:
         self._detach(subscriber)
+        self._behind.discard(subscriber.subscription.filter, subscriber)
         self.subscribers.discard(subscriber)
         self.by_client[subscriber.client_key] -= 1
         if not self.by_client[subscriber.client_key]:
@@ -300,22 +261,7 @@ class Hub:
             self._pending.discard(group)
             if group.subscription.readers is not None:
                 self._restricted -= 1
-            filter = group.subscription.filter
-            for members in self._index(group):
-                members.discard(group)
-            for index, keys in ((self._by_name, filter.names), (self._by_prefix, filter.prefixes)):
-                for key in keys:
-                    if not index[key]:
-                        del index[key]
-
-    def _index(self, group: Group) -> list[set[Group]]:
-        """Returns the sets of the index that contain this group, or must contain it when it is added."""
-        filter = group.subscription.filter
-        if filter.everything:
-            return [self._everything]
-        return [self._by_name.setdefault(name, set()) for name in filter.names] + [
-            self._by_prefix.setdefault(prefix, set()) for prefix in filter.prefixes
-        ]
+            self._index.discard(group.subscription.filter, group)
 
     # Rights
 
@@ -325,25 +271,63 @@ class Hub:
 
         Streams whose token is not valid any more end. Streams that may show something else now leave their group at
         once, and start again with the state (see ``Catchup``). The others stay as they are, but their group may be
-        another one now."""
-        if change.username is not None:
-            concerned = tuple(self._by_user.get(change.username, ()))
-        else:
-            concerned = tuple(self.subscribers)
-        for subscriber in concerned:
+        another one now.
+
+        Every user may change conditions, so that must not cost a look at every stream. A condition changes nobody's
+        class, so all other streams stay in their groups."""
+        if change.condition:
+            for subscriber in self._concerned(change):
+                self.start_again(subscriber)
+            return
+        for subscriber in tuple(self.subscribers):
             actor = subscriber.reader.actor
             if change.user_id is not None and actor.user_id != change.user_id:
                 continue
             if not actor.is_valid_or_newer(self._access.rights.state(actor.user_id)):
                 self.log_out(subscriber, "disabled" if self._access.rights.state(actor.user_id).disabled else "ended")
-            elif self._set_readers(subscriber) and change.concerns(subscriber.subscription.filter):
-                subscriber.rights_changed = True
-                if subscriber.group is not None:
-                    self.fell_behind(subscriber)
-            elif subscriber.group is not None:
+                continue
+            before = subscriber.subscription.readers
+            hidden = self._set_readers(subscriber)
+            if subscriber.rights_changed:
+                continue
+            if hidden and change.concerns(subscriber.subscription.filter, self.position):
+                self.start_again(subscriber)
+            elif subscriber.group is not None and subscriber.subscription.readers != before:
                 self._detach(subscriber)
                 subscriber.advance(self.position)
                 self.join(subscriber)
+
+    def _concerned(self, change: Change) -> list[Subscriber]:
+        """Returns the streams that start again because a condition has changed, without those that do so anyway."""
+        if change.username is not None:
+            streams = self._by_user.get(change.username, set())
+            return [each for each in streams if self._is_concerned(each, change)]
+        forms = change.forms or ()
+        found: list[Subscriber] = []
+        for group in self._index.near(map(beginning, forms)):
+            if self._is_concerned(next(iter(group.members)), change):  # and so are all, or none
+                found += group.members
+        behind = self._behind.near(map(beginning, forms + change.unused if change.floor else forms))
+        return found + [each for each in behind if self._is_concerned(each, change)]
+
+    def _is_concerned(self, subscriber: Subscriber, change: Change) -> bool:
+        """Whether a condition that changes makes the subscriber start again, and it does not do so anyway."""
+        position, asked = self.position if subscriber.group else subscriber.position, subscriber.subscription
+        return not subscriber.rights_changed and asked.readers is not None and change.concerns(asked.filter, position)
+
+    def start_again(self, subscriber: Subscriber) -> None:
+        """Makes the subscriber start again with the state. It receives nothing of what is published from now on before
+        it has done so."""
+        subscriber.rights_changed = True
+        self._behind.discard(subscriber.subscription.filter, subscriber)
+        if subscriber.group is not None:
+            self.fell_behind(subscriber)
+
+    def starts_again(self, subscriber: Subscriber) -> None:
+        """Called by the catch-up when the subscriber has begun with the state as of now. A later change concerns it
+        again."""
+        subscriber.rights_changed = False
+        self._behind.add(subscriber.subscription.filter, subscriber)
 
     def _set_readers(self, subscriber: Subscriber) -> bool:
         """Sets the class of readers to which the subscriber belongs now. Returns whether the rules hide something from

@@ -24,14 +24,6 @@ class Asked(NamedTuple):
     form: tuple[str, ...]  # of the events on whose reading it decides
 
 
-class Effect(NamedTuple):
-    """What changes when an event gets or loses its state."""
-
-    everybody: bool
-    username: str
-    forms: tuple[tuple[str, ...], ...]
-
-
 class Members:
     """Holds the names of the users for whom the conditions about ``{me}`` hold. There are at most as many as there are
     events.
@@ -58,8 +50,9 @@ class Members:
                 found.append(Asked((condition.segments, _values(condition.segments, bound)), username, form))
         return found
 
-    def put(self, asked: list[Asked], *, holds: bool, position: int) -> Effect:
-        """Notes whether an event has state. ``asked`` is what ``asking_about`` has returned for it."""
+    def put(self, asked: list[Asked], *, holds: bool, position: int) -> str | None:
+        """Notes whether an event has state, and since which position that counts. ``asked`` is what ``asking_about``
+        has returned for the event. Returns the only user for whom that changes anything; None: it is for everybody."""
         usernames = {each.username for each in asked if each.username is not None}
         for each in asked:
             if each.username is None:
@@ -71,8 +64,7 @@ class Members:
                 _discard(self._users, each.key, each.username)
                 _discard(self._keys, each.username, each.key)
             self._changed_at[each.username] = max(position, self._changed_at.get(each.username, 0))
-        everybody = len(usernames) != 1 or any(each.username is None for each in asked)
-        return Effect(everybody, min(usernames, default=""), tuple(dict.fromkeys(each.form for each in asked)))
+        return None if len(usernames) != 1 or any(each.username is None for each in asked) else usernames.pop()
 
     def of(self, condition: tuple[str, ...], captures: Mapping[str, str]) -> Collection[str]:
         """Returns the users for whom a condition with these segments holds, for an event with these captures. The

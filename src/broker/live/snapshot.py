@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from broker import sse
+from broker.live.forms import NameForm, beginning, matches
 from broker.live.frames import Authors, Form, Frame, form_of
 from broker.live.read_keys import Reading
 from broker.names import EVERYTHING, Filter
@@ -20,6 +21,8 @@ _SCAN_MAX = 2_000
 _OTHER_FORMS_BYTES_MAX = 16 * MIB
 # New names that are not sorted in yet. To sort them in takes some milliseconds, if there are 100,000 names.
 _UNSORTED_MAX = 2_000
+# Names that are compared with a form in vain. This takes about half a millisecond, and a batch may ask 1,000 times.
+_COMPARED_MAX = 1_000
 
 
 class Page:
@@ -232,6 +235,20 @@ class Snapshot:
             self._names.sort()  # which only merges the two sorted parts
             self._unsorted = []
         return self._names
+
+    def may_have(self, form: NameForm, but: str = "") -> bool:
+        """Returns whether the name of some event, removed ones included, but not of the event ``but``, has this form.
+        Returns True, too, if more names would have to be compared than is good for the event loop."""
+        begins = beginning(form)
+        # The new names are not sorted in for this: somebody may insert a new name before each question.
+        found = [name for name in self._unsorted if name.startswith(begins)]
+        start = bisect_left(self._names, begins)
+        for compared, name in enumerate(found + self._names[start : start + _COMPARED_MAX + 1]):
+            if not name.startswith(begins):
+                return False
+            if compared >= _COMPARED_MAX or (name != but and matches(form, name)):
+                return True
+        return False
 
     def _latest_at(self, position: int, event: str) -> Frame | None:
         """Returns the latest record of the event if it has this position. Otherwise the entry of ``_order`` is stale,
