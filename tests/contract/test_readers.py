@@ -39,6 +39,7 @@ EXAMPLES = {"SQLite": 80, "PostgreSQL": 8}
 STEPS = 20
 USERS = {"": STRANGER_ACTOR, "ada": Actor("1", "ada"), "bob": Actor("2", "bob")}
 REPLAY_MAX = 8
+RESUMES = 60  # at the end of each history
 
 ROOMS = """
 [[event]]
@@ -125,9 +126,11 @@ class Client(StreamClient):
     def __init__(self, username: str, patterns: list[str], form: Form) -> None:
         super().__init__(USERS[username])
         self.username = username
+        self.patterns = patterns
         self.filter = Filter.parse(patterns, 10)
         self.form = form
         self.state: dict[str, str] = {}
+        self.states: dict[str, dict[str, str]] = {}  # after the frames with each id
         self.taken = 0
         self.position = 0  # of the last record that came on this connection
         self.last_id = ""
@@ -309,6 +312,20 @@ class History:
                 client.state.pop(event, None)
             else:
                 client.state[event] = data
+            client.states[client.last_id] = dict(client.state)
+
+    def resume_at_every_id(self) -> None:
+        """Clients that were cut off after some frame, at any time, resume with the state that they had then."""
+        self.judged_from = len(self.moments) - 1
+        met = [(client, last_id) for client in self.clients for last_id in client.states]
+        for client in self.clients:
+            client.close()
+        self.clients = []
+        for client, last_id in met[:: len(met) // RESUMES + 1]:
+            again = Client(client.username, client.patterns, client.form)
+            again.last_id, again.state = last_id, dict(client.states[last_id])
+            self.open_stream(again)
+        self.settle()
 
     def end(self) -> None:
         for broker in self.brokers:
@@ -334,6 +351,7 @@ def test_a_stream_shows_exactly_what_its_reader_may_read(
                 history.step("connect", username, [])
             for kind, *values in steps:
                 history.step(kind, *values)
+            history.resume_at_every_id()
         finally:
             history.end()
 

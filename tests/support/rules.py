@@ -36,7 +36,7 @@ def random_rules(draw: st.DrawFn) -> str:
         if len(set(captures)) < len(captures) or (form := Pattern(tuple(segments)).form) in forms:
             continue
         forms.add(form)
-        text += f'[[event]]\nname = "{"/".join(segments)}"\nmax_bytes = 10\nrate = "5/minute"\n'
+        text += f'[[event]]\nname = "{"/".join(segments)}"\nopen = true\nmax_bytes = 10\nrate = "5/minute"\n'
         usable = [who for who in WHO if all(x in captures for x in ("{x}", "{y}") if x in who)]
         lines = {
             operation: draw(st.lists(st.sampled_from(usable[1:]), min_size=1, max_size=2) | st.just(["nobody"]))
@@ -46,10 +46,10 @@ def random_rules(draw: st.DrawFn) -> str:
             lines["read"] = [*[who for who in lines.get("read", []) if who != "nobody"], unused]
         for operation, who in lines.items():
             if operation in ("cancel", "log"):
-                who = [each for each in who if each != "public"] or ["user"]
+                who = [f"user and {each}" if each == "if m/{x}" else each for each in who if each != "public"] or [
+                    "user"
+                ]
             text += f"{operation} = {who!r}\n".replace("'", '"')
-        if segments == ["*"]:
-            text += "open = true\n"
     return text
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker.errors import BadRequest
 from broker.rules.file import RulesFile, parse_file
-from broker.rules.rules import OPERATIONS, REST, Operation, Pattern, Rules
+from broker.rules.rules import OPERATIONS, REST, Operation, Pattern, Rules, is_capture
 from broker.rules.who import ADMIN, STRANGER, Person
 from broker.rules.wider import widenings
 from tests.support.rules import NAMES, PERSONS, random_rules
@@ -158,7 +158,7 @@ def covers(shown: str, event: str) -> bool:
 
 
 def covers_all(segments: tuple[str, ...], names: list[str]) -> bool:
-    return all(segment in ("{_}", name) for segment, name in zip(segments, names, strict=True))
+    return all(is_capture(segment) or segment == name for segment, name in zip(segments, names, strict=True))
 
 
 @given(random_rules())
@@ -245,7 +245,13 @@ EVENT = '# rules\n[[event]]\nname = "a/{x}"\nread = "{x}"\n'
         ('[[event]]\nname = "$user/*"', "line 2: name: "),
         ('[[event]]\nname = "a/../b"', "line 2: name: "),
         ('[[event]]\nname = "a/x{b}"', 'line 2: name: "a/x{b}": "x{b}" is no segment'),
-        ('[[event]]\nname = "*"\nread = "user"', "line 3: read: this is for every event that no other rule is about"),
+        (
+            '[[event]]\nname = "*"\nread = "user"',
+            "line 3: read: this is for events of any name that no other rule is about",
+        ),
+        ('[[event]]\nname = "*"\nread = "user and if a"', "line 3: read: this is for events of any name"),
+        ('[[event]]\nname = "{_}/*"\nread = "public"', "line 3: read: this is for events of any name"),
+        (EVENT + 'cancel = "if b"', "line 5: cancel: a stranger cannot do this"),
         ('roles = ["x"]', 'line 1: no rule names the role "@x"'),
         ('roles = ["admin"]', 'line 1: roles: "admin" is there already'),
         ('roles = ["A B"]', 'line 1: roles: "A B" is no name of a role'),

@@ -23,14 +23,12 @@ _COUNTS_MAX = 100_000  # open windows, some 40 MB
 class Rates:
     """Counts the inserts of each user, or of each address where strangers may insert, on this node.
 
-    Mutable state: the counts of the open windows, and the rates that were parsed. They are kept in memory, so a restart
-    forgets them."""
+    Mutable state: the counts of the open windows. They are kept in memory, so a restart forgets them."""
 
     def __init__(self, store: Store, allows: Callable[[Operation, str, Actor], bool]) -> None:
         """``allows`` says what an actor may do now."""
         self._store = store
         self._allows = allows
-        self._parsed: dict[str, list[RateLimitItem]] = {}
         self._start_counting()
 
     def _start_counting(self) -> None:
@@ -51,7 +49,7 @@ class Rates:
                 continue
             key = rule.rate, str(rule.pattern)
             wanted[key] += 1
-            for rate in self._rates(rule.rate):
+            for rate in parse_rates(rule.rate):
                 if not self._limiter.test(rate, *key, who, cost=wanted[key]):
                     if await self._is_repeated(records):
                         return
@@ -59,7 +57,7 @@ class Rates:
         if wanted and len(self._storage.storage) > _COUNTS_MAX:
             self._start_counting()  # only an attack from very many addresses gets here
         for key, cost in wanted.items():
-            for rate in self._rates(key[0]):
+            for rate in parse_rates(key[0]):
                 self._limiter.hit(rate, *key, who, cost=cost)
 
     def _limiting(self, rules: Rules, record: NewRecord | Cancel, actor: Actor) -> Rule | None:
@@ -79,12 +77,6 @@ class Rates:
             ):
                 return False
         return True
-
-    def _rates(self, text: str) -> list[RateLimitItem]:
-        rates = self._parsed.get(text)
-        if rates is None:
-            rates = self._parsed[text] = parse_rates(text)
-        return rates
 
     def _refuse(self, rate: RateLimitItem, key: tuple[str, str], who: str, index: int) -> None:
         wait_s = max(1, round(self._limiter.get_window_stats(rate, *key, who).reset_time - time.time()))

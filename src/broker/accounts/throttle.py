@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from limits import RateLimitItem
 from limits.storage import MemoryStorage
@@ -75,7 +76,7 @@ class Throttle:
         if not self._trusts(address):
             self._count(self._signups, "signup", client_key(address))
 
-    def _count(self, rates: list[RateLimitItem], *key: str) -> None:
+    def _count(self, rates: Iterable[RateLimitItem], *key: str) -> None:
         """Raises TooManyRequests if one of the windows of ``key`` is full."""
         # Only an attack from very many addresses gets here. All counts start again, because memory must stay bounded.
         if len(self._storage.storage) > _COUNTS_MAX:

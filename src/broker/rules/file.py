@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 from broker.errors import BadRequest
 from broker.names import check_name
 from broker.rates import parse_rates
-from broker.rules.rules import OPERATIONS, REST, Operation, Pattern, Rule, Rules, common
+from broker.rules.rules import OPERATIONS, REST, Operation, Pattern, Rule, Rules, is_capture
 from broker.rules.who import ADMIN, ROLE, AnyUser, If, InRole, Person, Public, Term, Who, parse_who
 from broker.users import is_username
 
@@ -27,6 +29,11 @@ _MEANT = {
 _OPTIONS = {"max_bytes", "rate", "once", "author", "open"}
 _EVENT_KEYS = {"name", *OPERATIONS, *_OPTIONS}
 _EXPECT_KEYS = {"who", "roles", "can", "cannot", "given"}
+
+
+_HEADER = re.compile(r"\s*\[")
+_TABLE = re.compile(r"\s*\[\[\s*(\w+)\s*\]\]")
+_KEY = re.compile(r'\s*(?:"([^"]*)"|([^\s"=]+))\s*=')
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,40 +90,60 @@ def parse_file(text: str) -> RulesFile:
     }
     if unused := sorted(roles - used):
         raise _at(places.of("roles"), f'no rule names the role "@{unused[0]}"; use it, or take it out of the list')
+    asked = Rules(
+        tuple(
+            Rule(Pattern(term.segments), {})
+            for rule in rules for who in rule.rights.values() for term in who.terms if isinstance(term, If)
+        )
+    )  # fmt: skip
     expectations = tuple(
-        _expectation(table, rules, roles, places, number)
+        _expectation(table, asked, roles, places, number)
         for number, table in _tables(content, "expect", _EXPECTATIONS_MAX, places)
     )
     return RulesFile(Rules(rules, roles), expectations)
 
 
 class _Places:
-    """Where the parts of the file are. ``tomllib`` does not say it, so the lines are searched for."""
+    """Where the parts of the file are. ``tomllib`` does not say it, so the lines are searched for. Each line is read
+    once, because every node reads the rules in its event loop."""
 
     def __init__(self, text: str) -> None:
         self._lines = text.split("\n")
+        self._tables: dict[
+            str, list[tuple[int, int]]
+        ] = {}  # by the name of a table: where each of them begins and ends
+        self._keys: dict[str, list[int]] = {}  # the lines of each key, in ascending order
+        headers = [at for at, line in enumerate(self._lines) if _HEADER.match(line)]
+        for start, end in pairwise([*headers, len(self._lines)]):
+            if match := _TABLE.match(self._lines[start]):
+                self._tables.setdefault(match[1], []).append((start, end))
+        for at, line in enumerate(self._lines):
+            if match := _KEY.match(line):
+                self._keys.setdefault(match[1] or match[2], []).append(at)
 
     def of(self, key: str, table: str = "", number: int = 0, value: str = "") -> int:
         """Returns the line of a key, of the table with this number among those with this name, if there are several.
         Where tables are written on one line each, it is the line that has the value."""
         start, end = 0, len(self._lines)
-        headers = (
-            [at for at, line in enumerate(self._lines) if re.match(rf"\s*\[\[\s*{table}\s*\]\]", line)] if table else []
-        )
-        if number < len(headers):
-            start = headers[number]
-            after = (at for at in range(start + 1, end) if re.match(r"\s*\[", self._lines[at]))
-            end = next(after, end)
-        found = (at for at in range(start, end) if re.match(rf'\s*"?{re.escape(key)}"?\s*=', self._lines[at]))
+        tables = self._tables.get(table, [])
+        if number < len(tables):
+            start, end = tables[number]
+        keys = self._keys.get(key, [])
+        first = bisect_left(keys, start)
+        if first < len(keys) and keys[first] < end:
+            return keys[first] + 1
         inline = (at for at in range(start, end) if value and value in self._lines[at])
-        return next(found, next(inline, start)) + 1
+        return next(inline, start) + 1
+
+
+_LineOf = Callable[[str], int]  # returns the line of a key of one table
 
 
 def _at(line: int, sentence: str) -> BadRequest:
     return BadRequest(f"line {line}: {sentence}")
 
 
-def _check_keys(table: Mapping[str, Any], known: Collection[str], line_of: Any) -> None:
+def _check_keys(table: Mapping[str, Any], known: Collection[str], line_of: _LineOf) -> None:
     for key in table.keys() - known:
         if key in _LATER:
             raise _at(line_of(key), f'"{key}" is not known yet; this version of Broker has no such rule')
@@ -168,7 +195,7 @@ def _rule(table: dict[str, Any], roles: frozenset[str], places: _Places, number:
     rights: dict[Operation, Who] = {}
     for operation in OPERATIONS:
         if operation in table:
-            rights[operation] = _who(table[operation], operation, pattern, roles, line_of(operation))
+            rights[operation] = _who(table[operation], operation, pattern, roles, line_of)
     if "insert" in rights:
         rights.setdefault("remove", rights["insert"])
     if unused := sorted(pattern.captures.difference(*(who.captures for who in rights.values()))):
@@ -178,20 +205,23 @@ def _rule(table: dict[str, Any], roles: frozenset[str], places: _Places, number:
     return rule
 
 
-def _who(value: Any, operation: Operation, pattern: Pattern, roles: frozenset[str], line: int) -> Who:
+def _who(value: Any, operation: Operation, pattern: Pattern, roles: frozenset[str], line_of: _LineOf) -> Who:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise _at(line, f'{operation}: expected "user", or a list such as ["{{owner}}", "@moderator"]')
+        raise _at(line_of(operation), f'{operation}: expected "user", or a list such as ["{{owner}}", "@moderator"]')
     try:
         who = parse_who(texts, pattern.captures, roles)
     except BadRequest as error:
-        raise _at(line, f"{operation}: {error}") from None
-    if operation in ("cancel", "log") and any(terms <= {Public()} for terms in who.alternatives):
-        raise _at(line, f'{operation}: a stranger cannot do this, because it needs a token; write "user"')
+        raise _at(line_of(operation), f"{operation}: {error}") from None
+    if operation in ("cancel", "log") and any(map(_holds_for_strangers, who.alternatives)):
+        raise _at(
+            line_of(operation), f'{operation}: a stranger cannot do this, because it needs a token; write "user", or '
+            '"user and if NAME"',
+        )  # fmt: skip
     return who
 
 
-def _options(table: dict[str, Any], line_of: Any) -> dict[str, Any]:
+def _options(table: dict[str, Any], line_of: _LineOf) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for key in ("once", "open"):
         if key in table and not isinstance(table[key], bool):
@@ -218,7 +248,7 @@ def _options(table: dict[str, Any], line_of: Any) -> dict[str, Any]:
     return options
 
 
-def _check_openness(rule: Rule, *, open_said: bool, line_of: Any) -> None:
+def _check_openness(rule: Rule, *, open_said: bool, line_of: _LineOf) -> None:
     """Refuses what is easily written, and opens more than was meant."""
     for operation in ("insert", "remove"):
         limited = rule.max_bytes is not None and rule.rate
@@ -228,23 +258,19 @@ def _check_openness(rule: Rule, *, open_said: bool, line_of: Any) -> None:
                 f"{operation}: strangers may do this, so the rule also needs limits, such as max_bytes = 4096 and "
                 'rate = "30/minute"',
             )
-    if rule.pattern.segments == (REST,) and not open_said:
+    if all(segment == REST or is_capture(segment) for segment in rule.pattern.segments) and not open_said:
         for operation, who in rule.rights.items():
-            if any(terms <= {Public(), AnyUser()} for terms in who.alternatives):
+            if any(_holds_for_strangers(terms - {AnyUser()}) for terms in who.alternatives):
                 raise _at(
                     line_of(operation),
-                    f"{operation}: this is for every event that no other rule is about, and for everybody; if that is "
-                    "meant, write open = true beside it",
+                    f"{operation}: this is for events of any name that no other rule is about, and for everybody; if "
+                    "that is meant, write open = true beside it",
                 )
 
 
 def _holds_for_strangers(terms: frozenset[Term]) -> bool:
     """A condition about another event can hold for strangers, too, unless it is about who asks."""
     return all(isinstance(term, Public) or (isinstance(term, If) and not term.about_me) for term in terms)
-
-
-def _conditions(rules: tuple[Rule, ...]) -> list[If]:
-    return [term for rule in rules for who in rule.rights.values() for term in who.terms if isinstance(term, If)]
 
 
 def _check_forms(rules: tuple[Rule, ...]) -> None:
@@ -256,7 +282,7 @@ def _check_forms(rules: tuple[Rule, ...]) -> None:
 
 
 def _expectation(
-    table: dict[str, Any], rules: tuple[Rule, ...], roles: frozenset[str], places: _Places, number: int
+    table: dict[str, Any], asked: Rules, roles: frozenset[str], places: _Places, number: int
 ) -> Expectation:
     said = [key for key in ("can", "cannot") if isinstance(table.get(key), str)]
 
@@ -288,7 +314,7 @@ def _expectation(
     except BadRequest as error:
         raise _at(line_of(said[0]), str(error)) from None
     for name in given:
-        if not any(common(term.segments, tuple(name.split("/"))) for term in _conditions(rules)):
+        if asked.find(name) is None:
             raise _at(line_of("given"), f'given: no rule has a condition ("if …") about "{name}"; is the name right?')
     person = Person(None if who == "public" else who, frozenset(his_roles))
     return Expectation(person, operation, event, said[0] == "can", frozenset(given), line)

@@ -59,7 +59,8 @@ def _samples(old: Rules, new: Rules) -> Iterator[tuple[str, str]]:
             for segments in _without_rest(form, depth):
                 if segments not in seen:
                     seen.add(segments)
-                    yield _sample(segments), "/".join(form)
+                    # With the names of its captures, of which some may be in what follows.
+                    yield _sample(segments), str(rule.pattern) if form == rule.pattern.form else "/".join(form)
 
 
 def _without_rest(form: tuple[str, ...], depth: int) -> Iterator[tuple[str, ...]]:
@@ -146,7 +147,7 @@ def _about(term: Term, me: str | None) -> Term:
 
 def _within(new: str, old: str) -> bool:
     """Whether the new rate lets nobody insert more than the old one, as far as that is easy to see."""
-    return all(any(_slower(each, other) for each in (parse_rates(new) if new else [])) for other in parse_rates(old))
+    return all(any(_slower(each, other) for each in (parse_rates(new) if new else ())) for other in parse_rates(old))
 
 
 def _slower(one: RateLimitItem, other: RateLimitItem) -> bool:
