@@ -23,6 +23,7 @@ from broker.live.history import History
 from broker.live.hub import Hub
 from broker.live.listing import Selection, select
 from broker.live.reader import ANONYMOUS, Reader
+from broker.live.reads import Reads
 from broker.live.relay import Relay
 from broker.live.scheduler import Scheduler
 from broker.live.subscriber import StreamTransport, Subscriber
@@ -30,19 +31,14 @@ from broker.live.subscription import Subscription
 from broker.live.types import Types
 from broker.names import RULES_EVENT, Filter, check_name
 from broker.records import Cancel, EventId, NewRecord, Record
-from broker.rules.rights import Rights, is_rights_event, read_rules, refuse
+from broker.rules.rights import Rights, read_rules, refuse
 from broker.rules.rules import OPERATIONS, Operation, Right
-from broker.settings import KIB, MIB, Settings
-from broker.store.base import Commit, Head, LogPage, Version
+from broker.settings import Settings
+from broker.store.base import Commit, Head, Version
 from broker.store.choice import make_store, naming_the_store, wall_clock_us
 from broker.users import Actor
 
 logger = logging.getLogger("broker")
-
-_LOG_PAGE_BYTES = 1 * MIB
-_PENDING_RECORDS = 500  # pending records that are read at a time
-_STATE_RECORDS, _STATE_BYTES = 250, 128 * KIB  # of a state of another time, that are read at a time
-_REACHED_S = 10.0  # how long a caller waits for the relay to reach an id; usually it takes milliseconds
 
 
 def _unknown(parameter: str) -> BadRequest:
@@ -77,8 +73,9 @@ class Broker:
         self.store = make_store(settings, clock, self.rights)
         self.hub = Hub(settings, self.access)
         self.relay = Relay(self.store, self.hub, self.access, settings)
-        self.history = History(self.store, self.relay, self.access, settings)
-        self.types = Types(self.store, self.relay, self.access, settings)
+        self.reads = Reads(self.store, self.relay, self.access)
+        self.history = History(self.store, self.relay, self.access, self.reads, settings)
+        self.types = Types(self.store, self.relay, self.access, self.reads, settings)
         self.scheduler = Scheduler(self.store, settings)
         self.catchup = Catchup(self.store, self.relay, self.hub, self.access, settings)
         self.accounts = Accounts(self.store, settings, self.clock, self.rights)
@@ -220,58 +217,6 @@ class Broker:
         also if the actor may not cancel it; Conflict, Unauthorized, Unavailable."""
         return await self.store.cancel(uuid, actor)
 
-    async def log_page(
-        self, event: str, after: UUID | None, records_max: int | None, descending: bool, actor: Actor
-    ) -> tuple[LogPage, AsyncIterator[list[Record]]]:
-        """Returns where the page ends, and the page's records in portions of about a mebibyte. ``after`` is the uuid of
-        the record that the page follows. Raises BadRequest if the event has no such record, and Forbidden, whether or
-        not there is such an event."""
-        check_name(event[1:] if is_rights_event(event) else event)
-        self.demand("log", event, actor)
-        start = None
-        if after is not None:
-            start = await self.store.number_of(event, after)
-            if start is None:
-                raise BadRequest(f"after: this event has no record with the uuid {after}")
-        page = await self.store.log_end(event, start, records_max, descending)
-        return page, self._portions(event, start, page.last, descending)
-
-    async def _portions(
-        self, event: str, after: int | None, last: int | None, descending: bool
-    ) -> AsyncIterator[list[Record]]:
-        while last is not None and after != last:
-            records = await self.store.log(event, after, last, _LOG_PAGE_BYTES, descending)
-            after = records[-1].number
-            yield records
-
-    # What is pending
-
-    async def pending(self, filter: Filter, after: UUID | None, actor: Actor) -> AsyncIterator[list[Record]]:
-        """Returns the pending records that match the filter, by due time, in portions of about a mebibyte: those of the
-        actor, and those of events whose log the actor may read. ``after`` is the uuid of the record that they follow;
-        it may have been published in the meantime. Raises BadRequest if there is no such record."""
-        start = None
-        if after is not None:
-            start = await self.store.due_of(after)
-            # Whoever may not see the record would learn from the page that there is one, and when it is due.
-            found = [] if start is None else await self.store.records([start[1]], 1)
-            if not any(self._shows_pending(record, actor) for record in found):
-                raise BadRequest(f"after: no record has the uuid {after}")
-        return self._pending_portions(filter, start, actor)
-
-    async def _pending_portions(
-        self, filter: Filter, after: tuple[int, int] | None, actor: Actor
-    ) -> AsyncIterator[list[Record]]:
-        while records := await self.store.pending(after, _PENDING_RECORDS, _LOG_PAGE_BYTES):
-            after = records[-1].due_us, records[-1].number
-            matching = [record for record in records if filter.matches(record.event)]
-            if shown := [record for record in matching if self._shows_pending(record, actor)]:
-                yield shown
-
-    def _shows_pending(self, record: Record, actor: Actor) -> bool:
-        mine = actor.username != "" and record.user == actor.username
-        return mine or self.access.allows("log", record.event, actor)
-
     # The state
 
     def state_id(self) -> EventId:
@@ -281,9 +226,12 @@ class Broker:
     async def state(self, selection: Selection, actor: Actor) -> tuple[list[Frame], bool]:
         """Returns the latest records of the selected events that the actor may read, as of ``state_id`` at the moment
         of the call, and whether there are more than the selection's limit. It does not read the store. Raises
-        Unavailable."""
-        self.rights.check()
-        return await select(self.relay.snapshot, selection, self.access.reading(actor))
+        Unauthorized if the actor's token is not valid any more, and Unavailable."""
+        self.reads.check(actor)
+        view = self.access.view_of(actor)
+        frames, more = await select(self.relay.snapshot, selection, self.access.reading(actor))
+        self.reads.check_again(actor, view, (frame.event for frame in frames))
+        return frames, more
 
     async def id_at(self, time_us: int, client: str = "") -> EventId | None:
         """Returns the id of the record that had been published last at a time, in microseconds since 1970. Returns None
@@ -299,23 +247,9 @@ class Broker:
         """Returns the selected versions of the state at a time, of the events that the actor may read now, and whether
         there are more than the selection's limit. ``event_id`` is what ``id_at`` has returned for this time. In a state
         of the future, what is pending counts if the actor has inserted it, or may read the event's log. Raises
-        Unavailable."""
-        self.rights.check()
+        Unauthorized if the actor's token is not valid any more, and Unavailable."""
         head = None if event_id is None else Head(event_id.epoch, event_id.position)
         return await self.history.state_at(head, time_us, selection, actor, client=client)
-
-    async def versions(self, versions: Sequence[Version]) -> AsyncIterator[list[Record]]:
-        """Returns the records of these versions in portions. Raises Unavailable if one of them does not exist any more,
-        because a fail-over has lost the end of the log in the meantime."""
-        start = 0
-        while start < len(versions):
-            asked = versions[start : start + _STATE_RECORDS]
-            records = await self.store.records([version.number for version in asked], _STATE_BYTES)
-            known = [(version.number, version.event) for version in asked[: len(records)]]
-            if not records or known != [(record.number, record.event) for record in records]:
-                raise Unavailable("the log has lost a part of this state meanwhile; ask again in a moment")
-            start += len(records)
-            yield records
 
     async def reached(self, last_id: EventId) -> None:
         """Returns when the state includes the record with this id, which the caller may have received in the response
@@ -327,11 +261,7 @@ class Broker:
         if position > self.relay.position:
             if position > (await self.store.head()).position:
                 raise _unknown("last_event_id")
-            try:
-                async with asyncio.timeout(_REACHED_S):
-                    await self.relay.reached(position)
-            except TimeoutError:
-                raise Unavailable("this node has not read the log up to this id yet; ask again in a moment") from None
+            await self.relay.caught_up(position)
 
     def position_of(self, event_id: EventId, parameter: str) -> int:
         """Returns the position that an id stands for, which may be ahead of this node. Raises BadRequest if the id

@@ -224,7 +224,7 @@ async def test_records_that_a_fail_over_has_lost_end_the_response(workbench: Wor
         await insert(broker.store, workbench, ("a", "1"), ("b", "2"), ("c", "3"))
         for lost in ([Version("a", 1, 1), Version("b", 2, 99), Version("c", 3, 3)], [Version("z", 1, 1)]):
             with pytest.raises(Unavailable, match="has lost a part"):
-                _ = [portion async for portion in broker.versions(lost)]
+                _ = [portion async for portion in broker.reads.versions(lost, OPERATOR, ())]
 
 
 async def test_a_client_has_few_requests_for_other_times_at_once(workbench: Workbench) -> None:

@@ -377,7 +377,7 @@ class Streams(RuleBasedStateMachine):
         async def look() -> list[tuple[int | None, str, str]]:
             event_id = await broker.id_at(time_us)
             versions, _ = await broker.state_at(time_us, event_id, Selection(), OPERATOR)
-            records = [record async for portion in broker.versions(versions) for record in portion]
+            records = [record async for portion in broker.reads.versions(versions, OPERATOR, ()) for record in portion]
             return [(record.position, record.event, record.data.decode()) for record in records]
 
         assert self.run(look()) == self.model.state_at(time_us)

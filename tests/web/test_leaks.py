@@ -209,6 +209,34 @@ def test_what_is_pending_is_for_its_author_and_who_may_read_the_log(scene: Scene
     assert PENDING not in (scene.stream(who, path[7:]) if path.startswith("/events") else scene.get(who, path))
 
 
+@pytest.fixture(scope="module", params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.postgres)])
+def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Users may read every event, and only staff may read the logs."""
+    with ServerProcess(tmp_path_factory.mktemp("board"), *options_of(request.param, request)) as server:
+        scene = Scene(server, {who: server.client(who) for who in ("ada", "bob", "staff", "admin")})
+        apply_rules(
+            server,
+            'roles = ["staff"]\n[[event]]\nname = "*"\nread = "user"\ninsert = "user"\nlog = "@staff"\nopen = true\n',
+        )
+        give_roles(server, "staff", "staff")
+        give_roles(server, "admin", "admin")
+        insert(scene.clients["ada"], "news/1", DATA)
+        insert(scene.clients["ada"], "news/1", PENDING, timestamp=3_900_000_000)
+        yield scene
+        for client in scene.clients.values():
+            client.close()
+
+
+@pytest.mark.parametrize("who", ["ada", "bob", "staff", "admin"])
+@pytest.mark.parametrize("path", ["/pending", "/snapshot?at=4000000000", "/snapshot", "/collections/news/1"])
+def test_whoever_may_read_every_event_may_not_see_every_pending_record(board: Scene, who: str, path: str) -> None:
+    shown = board.get(who, path)
+    log = path.startswith("/collections")
+    assert (PENDING in shown) == (path != "/snapshot" and (who in ("staff", "admin") or (who == "ada" and not log)))
+    if who == "bob" and not log and path != "/pending":  # the version that bob sees is not hidden by the pending one
+        assert DATA in shown
+
+
 @pytest.mark.parametrize("who", ["a stranger", "bob"])
 @pytest.mark.parametrize("path", ["/events?event={}", "/collections/{}", "/schema/{}", "/rights?event={}"])
 def test_a_refusal_is_the_same_whether_or_not_there_is_such_an_event(scene: Scene, who: str, path: str) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -10,8 +13,9 @@ import httpx
 import pytest
 
 from tests.support.answers import exchange, insert, problem, request_head
+from tests.support.rules import apply_rules, give_roles, operate
 from tests.support.samples import BAD_NAMES
-from tests.support.servers import ServerProcess
+from tests.support.servers import BOUND_S, ServerProcess
 
 Records = list[dict[str, Any]]
 
@@ -173,3 +177,34 @@ def test_a_line_break_at_the_end_is_not_passed_over(ada: httpx.Client, seven: Re
 def test_no_name_at_all_is_not_found_or_empty(ada: httpx.Client) -> None:
     problem(ada.get("/collections"), 404)
     assert "event: the name is empty" in problem(ada.get("/collections/"), 400)
+
+
+@pytest.mark.parametrize("ends", ["the role", "the user"])
+def test_a_client_that_reads_slowly_receives_little_behind_the_end_of_its_right(tmp_path: Path, ends: str) -> None:
+    rules = 'roles = ["staff"]\n[[event]]\nname = "log/*"\nread = "@staff"\nlog = "@staff"\ninsert = "user"\n'
+    with ServerProcess(tmp_path) as server, server.client("ada") as ada, server.client("bob") as bob:
+        apply_rules(server, rules)
+        give_roles(server, "bob", "staff")
+        for _ in range(20):
+            batch = [{"event": "log/1", "data": 10_000 * "x"}] * 100
+            assert ada.post("/insert", json=batch).status_code == 201
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            slow.settimeout(BOUND_S)
+            slow.connect(("127.0.0.1", server.port))
+            token = f"Authorization: {bob.headers['authorization']}"
+            slow.sendall(f"GET /collections/log/1 HTTP/1.1\r\nHost: x\r\n{token}\r\n\r\n".encode())
+            received = slow.recv(4_000)
+            assert received.startswith(b"HTTP/1.1 200")
+            if ends == "the role":
+                give_roles(server, "bob")
+            else:
+                (user,) = operate(server, "GET", "/users?name=bob")
+                operate(server, "POST", f"/users/{user['id']}/disable")
+            end = b""
+            with contextlib.suppress(ConnectionResetError):
+                while portion := slow.recv(1 << 20):
+                    received, end = received + portion, portion[-9:]
+        # What the system has accepted for the connection, and one portion, were on their way already.
+        assert len(received) < 12_000_000
+        assert not end.endswith(b"0\r\n\r\n"), "it looks like a complete response"

@@ -9,8 +9,10 @@ import time
 from broker.errors import BrokerError, Unavailable
 from broker.live.access import Access
 from broker.live.listing import Selection, select_versions
+from broker.live.reads import Reads
 from broker.live.relay import Relay
 from broker.live.turns import Turns
+from broker.rules.who import ADMIN
 from broker.settings import Settings
 from broker.store.base import Head, Store, Version, VersionRow
 from broker.users import Actor
@@ -42,10 +44,11 @@ class History:
 
     Mutable state: the versions that were read last, and as of which head; and where the next checkpoint is made."""
 
-    def __init__(self, store: Store, relay: Relay, access: Access, settings: Settings) -> None:
+    def __init__(self, store: Store, relay: Relay, access: Access, reads: Reads, settings: Settings) -> None:
         self._store = store
         self._relay = relay
         self._access = access
+        self._reads = reads
         self._turns = Turns("states of other times", settings)
         self._head: Head | None = None
         self._versions: list[VersionRow] = []
@@ -76,32 +79,49 @@ class History:
         """Returns the selected versions that were the state when this was the head, of the events that the actor may
         read now, and whether there are more than the selection's limit. Without a head, it is the state that will be at
         ``time_us``. What is pending counts in it if the actor has inserted it, or may read the event's log. Raises
-        Unavailable."""
+        Unauthorized if the actor's token is not valid any more, and Unavailable."""
         async with self._turns.turn(client):
-            reading = self._access.reading(actor)
             if head is None:
-                planned = await self._planned(time_us, actor)
-                return await asyncio.to_thread(select_versions, planned, selection, reading)
-            if self._head != head:
-                self._versions = await self._store.state_at(head.position)
-                self._head = head
-            return await asyncio.to_thread(select_versions, self._versions, selection, reading)
+                versions = await self._planned(time_us, actor)
+            else:
+                if self._head != head:
+                    self._versions = await self._store.state_at(head.position)
+                    self._head = head
+                versions = self._versions
+                await self._reads.settled(actor)
+            # The request may have waited for its turn for long, so nothing that was known before counts from here on.
+            view, reading = self._access.view_of(actor), self._access.reading(actor)
+            found, more = await asyncio.to_thread(select_versions, versions, selection, reading)
+            self._reads.check_again(actor, view, (version.event for version in found))
+            return found, more
 
     async def _planned(self, time_us: int, actor: Actor) -> list[VersionRow]:
-        """Returns the state that will be at a time in the future, as this actor may see it.
+        """Returns the state that will be at a time in the future, as this actor may see it, by the rights as of now.
 
         A pending record that the actor may not see must not hide the version that the actor sees until then. So for
         events whose log the actor may not read, the state is made of what the actor has inserted alone."""
         if not actor.username and not actor.operator:
-            return await self._store.planned(time_us, pending=False)
+            planned = await self._store.planned(time_us, pending=False)
+            await self._reads.settled(actor)
+            return planned
         everything = await self._store.planned(time_us, pending=True)
-        if self._access.class_of(actor) is None:
+        if self._reads_every_log(actor):
+            await self._reads.settled(actor)
+            if not self._reads_every_log(actor):
+                raise Unavailable("your rights have changed while the state was read; ask again in a moment")
             return everything
         own = await self._store.planned(time_us, pending=True, user=actor.username)
-        allows = self._access.allows
-        versions = [row for row in everything if allows("log", row[0], actor)]
-        versions += [row for row in own if not allows("log", row[0], actor)]
+        # The two agree on most events, and for those the right to the log makes no difference.
+        others = await asyncio.to_thread(lambda: {event for event, _, _ in {*everything} ^ {*own}})
+        await self._reads.settled(actor)
+        hidden = {event for event in others if not self._access.allows("log", event, actor)}
+        versions = [row for row in everything if row[0] not in hidden]
+        versions += [row for row in own if row[0] in hidden]
         return sorted(versions)
+
+    def _reads_every_log(self, actor: Actor) -> bool:
+        """Whether this actor may read the log of every event. Whoever may *read* every event may not, in general."""
+        return self._access.rights.rules is None or ADMIN in self._access.person(actor).roles
 
     # Checkpoints
 

@@ -36,7 +36,12 @@ async def select(snapshot: Snapshot, selection: Selection, reading: Reading | No
 
     All frames are of the moment at which this function is called, although records may be published while it runs. A
     coroutine runs synchronously until its first ``await``, so nothing can be published before the snapshot is copied.
-    The copy is only made if there are many entries to examine."""
+    The copy is only made if there are many entries to examine.
+
+    Rights may change while this function runs. ``reading`` then has decided on some events before the change, and may
+    decide on others by the old rules and the new state of an event that they ask about. No answer is older than the
+    frames, so nothing is shown that was inserted after a right had ended. But the two together may permit what neither
+    the old rights nor the new ones do, so the caller checks what was found once more (``Reads.check_again``)."""
     walk = _Walk(snapshot, selection, reading)
     if more := walk.step():
         walk.latest = dict(walk.latest)

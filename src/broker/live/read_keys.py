@@ -61,7 +61,7 @@ class ReadKeys(dict[str, ReadKey]):
 
 class Reading:
     """What one reader may read. An answer is remembered, so an object of this class must not be used any more when
-    the rights of its reader have changed."""
+    the rights of its reader have changed. Whoever cannot exclude that checks the result with ``Reads.check_again``."""
 
     __slots__ = ("_decided", "_keys")
 

@@ -22,6 +22,7 @@ logger = logging.getLogger("broker.relay")
 PAGE_RECORDS_MAX = 500
 PAGE_BYTES_MAX = 1 * MIB
 _RETRY_S = 1.0
+_CAUGHT_UP_S = 10.0  # how long a request waits for the relay to reach a position; usually it takes milliseconds
 
 
 class Relay:
@@ -107,6 +108,15 @@ class Relay:
             future = asyncio.get_running_loop().create_future()
             self._awaited.append((position, future))
             await future
+
+    async def caught_up(self, position: int) -> None:
+        """Does the same for a request, which cannot wait for long. Raises Unavailable."""
+        if position > self.position:
+            try:
+                async with asyncio.timeout(_CAUGHT_UP_S):
+                    await self.reached(position)
+            except TimeoutError:
+                raise Unavailable("this node has not read the log up to here yet; ask again in a moment") from None
 
     async def _read_tail(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from broker.errors import NotFound
 from broker.live.access import Access
 from broker.live.frames import Frame
 from broker.live.listing import Selection, select
+from broker.live.reads import Reads
 from broker.live.relay import Relay
 from broker.live.turns import Turns
 from broker.names import Filter
@@ -36,10 +37,11 @@ class Types:
     Mutable state: the newest declarations of those who may read everything, with the id as of which they are; and
     whether the node stops."""
 
-    def __init__(self, store: Store, relay: Relay, access: Access, settings: Settings) -> None:
+    def __init__(self, store: Store, relay: Relay, access: Access, reads: Reads, settings: Settings) -> None:
         self._store = store
         self._relay = relay
         self._access = access
+        self._reads = reads
         self._turns = Turns("types", settings)
         self._declarations: tuple[EventId, bytes] | None = None
         self._stopped = False
@@ -54,11 +56,15 @@ class Types:
         """Returns the schema, as JSON, that the latest records of the selected events have in common, and the id as of
         which they are the latest. Only events that the actor may read, and only the newest of these records, count; and
         if it is one event with several ``versions``, so do its versions before the latest. ``client`` is who asks, for
-        ``Turns``. Raises NotFound if no such event has state, and Unavailable."""
+        ``Turns``. Raises NotFound if no such event has state, Unauthorized if the actor's token is not valid any more,
+        and Unavailable."""
         async with self._turns.turn(client):
-            event_id = self._state_id()
+            # The request may have waited for long, so nothing that was known before counts from here on. What is read
+            # from the store below is older than this, so the rights as of now decide on it, too.
+            event_id, view = self._state_id(), self._access.view_of(actor)
             selection = Selection(filter, newest_first=True, limit=SAMPLES_MAX)
             frames, _ = await select(self._relay.snapshot, selection, self._access.reading(actor))
+            self._reads.check_again(actor, view, (frame.event for frame in frames))
             if not frames:
                 raise NotFound("no event of this name has state: nothing was inserted yet, or it is removed")
             older = await self._older(frames[0], versions - 1) if versions > 1 else []
@@ -68,15 +74,17 @@ class Types:
     async def declarations(self, actor: Actor, client: str = "") -> tuple[EventId, bytes]:
         """Returns TypeScript that declares the types of the latest records of all events that the actor may read, and
         the id as of which they are the latest. For those who may read everything, it is made once for each id. Raises
-        Unavailable."""
+        Unauthorized if the actor's token is not valid any more, and Unavailable."""
         asked = self._state_id()
         async with self._turns.turn(client):
-            reading = self._access.reading(actor)
+            self._reads.check(actor)
+            view, reading = self._access.view_of(actor), self._access.reading(actor)
             known = self._declarations if reading is None else None
             # While this caller waited, they may have been made for another one.
             if known is None or known[0].epoch != asked.epoch or known[0].position < asked.position:
                 event_id = self._state_id()
                 frames, _ = await select(self._relay.snapshot, Selection(), reading)
+                self._reads.check_again(actor, view, (frame.event for frame in frames))
                 text = await asyncio.to_thread(declarations, frames, self._out_of_time())
                 known = event_id, text.encode()
                 if reading is None:

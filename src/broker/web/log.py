@@ -40,7 +40,7 @@ class Log:
         credential = await caller(scope, self._broker)
         event = event_of(scope)
         query = _parse(_PARAMETERS.read(scope))
-        page, portions = await self._broker.log_page(
+        page, portions = await self._broker.reads.log_page(
             event, query.after, query.limit, query.descending, credential.actor
         )
         headers: list[Header] = [*NO_STORE]

@@ -42,7 +42,8 @@ async def respond_array(
     If the client takes longer than ``stall_s`` for one portion, its connection is closed.
 
     The first portion is read before the response begins. So if the store is unreachable, the response can still be a
-    503."""
+    503. Every other portion is read when the connection has accepted the one before it, because the reader's right may
+    end while the client reads slowly."""
     portion = await anext(portions, None)
     media = array_type(scope)
     start_headers = [*headers, (b"content-type", media)]
@@ -56,6 +57,8 @@ async def respond_array(
         try:
             async with asyncio.timeout(stall_s):
                 await send({"type": "http.response.body", "body": body, "more_body": True})
+                # The server waits before each piece, and so before this one, until it has passed on the earlier ones.
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
         except TimeoutError:
             raise Unavailable("the client does not read the response") from None  # this closes the connection
         before = between

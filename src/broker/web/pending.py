@@ -43,7 +43,7 @@ class Pending:
             else:
                 after = parse_uuid(value, "after")
         filter = Filter.parse(patterns, self._broker.settings.filters_max)
-        portions = await self._broker.pending(filter, after, credential.actor)
+        portions = await self._broker.reads.pending(filter, after, credential.actor)
         headers: list[Header] = [*NO_STORE]
         if limit is not None:
             records, more = await _page(portions, limit)

@@ -16,6 +16,7 @@ from broker.names import Filter
 from broker.records import EventId
 from broker.schema import SAMPLES_MAX
 from broker.settings import KIB
+from broker.users import Actor
 from broker.web.requests import Header, Parameters, address, event_of, is_known, reader
 
 _SCHEMA = b"application/schema+json"
@@ -45,14 +46,14 @@ class Types:
         if await self._unchanged(scope, send, view):
             return
         event_id, schema = await self._broker.types.schema(filter, name, actor, versions, self._client(scope))
-        await self._respond(send, _headers(event_id, view), _SCHEMA, schema)
+        await self._respond(send, _headers(event_id, view), _SCHEMA, schema, actor)
 
     async def declarations(self, scope: Scope, receive: Receive, send: Send) -> None:
         actor = (await reader(scope, self._broker)).actor
         view = self._broker.access.view_of(actor)
         if not await self._unchanged(scope, send, view):
             event_id, text = await self._broker.types.declarations(actor, self._client(scope))
-            await self._respond(send, _headers(event_id, view), _TEXT, text)
+            await self._respond(send, _headers(event_id, view), _TEXT, text, actor)
 
     def _client(self, scope: Scope) -> str:
         return "" if self._broker.settings.trusts(address(scope)) else client_key(address(scope))
@@ -66,12 +67,14 @@ class Types:
         await send({"type": "http.response.body"})
         return True
 
-    async def _respond(self, send: Send, headers: list[Header], media: bytes, body: bytes) -> None:
-        """Sends the body in portions, so that a slow client does not keep all of it in memory."""
+    async def _respond(self, send: Send, headers: list[Header], media: bytes, body: bytes, actor: Actor) -> None:
+        """Sends the body in portions, so that a slow client does not keep all of it in memory. Raises Unauthorized if
+        the reader's token becomes invalid meanwhile."""
         headers = [*headers, (b"content-type", media), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         for start in range(0, len(body), _PORTION_BYTES):
             portion = body[start : start + _PORTION_BYTES]
+            self._broker.reads.check(actor)
             try:
                 async with asyncio.timeout(self._broker.settings.subscriber_stall_s):
                     await send({"type": "http.response.body", "body": portion, "more_body": True})

@@ -87,6 +87,7 @@ class Snapshot:
             client = "" if broker.settings.trusts(address(scope)) else client_key(address(scope))
             if query.at_us is not None:
                 event_id = await broker.id_at(query.at_us, client)
+            broker.reads.check(actor)  # the request may have waited for long
             if event_id is None and query.selection.newest_first:
                 raise BadRequest("order: what is published in the future has no position yet; leave order=newest out")
             if event_id is not None and is_known(scope, _tag(event_id, query)):
@@ -101,11 +102,11 @@ class Snapshot:
                     # Nothing awaits between the two calls, so ``event_id`` is the id of the frames.
                     event_id = broker.state_id()
                     frames, more = await broker.state(query.selection, actor)
-                last, portions = frames[-1] if frames else None, self._encode(frames, query)
+                last, portions = frames[-1] if frames else None, self._encode(frames, query, actor)
             else:
                 versions, more = await broker.state_at(query.at_us, event_id, query.selection, actor, client=client)
                 place.enter_context(self._place(scope))  # requests that wait for their turn do not hold a place
-                last, portions = versions[-1] if versions else None, self._encode_versions(versions, query)
+                last, portions = versions[-1] if versions else None, self._encode_versions(versions, query, actor)
             headers = _state_headers(event_id, query)
             if more and last is not None:
                 headers.append(_next(pairs, last, event_id if query.selection.newest_first else None))
@@ -159,8 +160,9 @@ class Snapshot:
             actor != STRANGER_ACTOR, media, self._broker.access.view_of(actor), self._broker.access.shows_author(),
         )  # fmt: skip
 
-    async def _encode(self, frames: list[Frame], query: _Query) -> AsyncIterator[list[bytes]]:
-        """Returns the JSON of the records in portions."""
+    async def _encode(self, frames: list[Frame], query: _Query, actor: Actor) -> AsyncIterator[list[bytes]]:
+        """Returns the JSON of the records in portions. The client may read them slowly. So it raises Unauthorized, or
+        Unavailable, if the reader may not see the next portion any more."""
         start = 0
         while start < len(frames):
             async with self._listing:
@@ -172,12 +174,16 @@ class Snapshot:
                         break
                     portion.append(encode_record(frame.record(), data=query.data, user=query.shows_user(frame.event)))
                 await asyncio.sleep(0)  # if the connection accepts all bytes at once, writing them gives nobody a turn
-            start += len(portion)
+            end = start + len(portion)
+            self._broker.reads.check_again(actor, query.view, (frame.event for frame in frames[start:end]))
+            start = end
             yield portion
 
-    async def _encode_versions(self, versions: list[Version], query: _Query) -> AsyncIterator[list[bytes]]:
+    async def _encode_versions(
+        self, versions: list[Version], query: _Query, actor: Actor
+    ) -> AsyncIterator[list[bytes]]:
         """Does the same for the versions of another time, which are read from the store."""
-        async for records in self._broker.versions(versions):
+        async for records in self._broker.reads.versions(versions, actor, query.view):
             async with self._listing:
                 encoded = [
                     encode_record(record, data=query.data, user=query.shows_user(record.event)) for record in records
