@@ -38,7 +38,7 @@ docs: $(VENV)/.runs
 	$(BIN)/python docs/make_page.py < $(ASSETS)/openapi.json > $(ASSETS)/docs.new && mv $(ASSETS)/docs.new $(ASSETS)/docs.html
 
 # Broker beside its peers, on this machine: docs/performance.md. About 20 minutes; `make bench ARGS=--quick` tries
-# it in three, and leaves the page alone.
+# it in three, and leaves the page alone. ARGS=--rights measures what rights cost, and nothing else.
 bench: $(VENV)/.bench
 	@$(BIN)/python -m bench $(ARGS)
 

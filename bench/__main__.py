@@ -14,8 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import fanout, inserts, nodes, schedule, states, streams
-from bench.against import compare
+from bench import against, fanout, inserts, nodes, rights, schedule, states, streams
 from bench.bench import Bench
 from bench.errors import BenchError
 from bench.load import compile_programs
@@ -49,7 +48,8 @@ WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog='make bench ARGS="..."',
-        usage='make bench ARGS="[--quick] [--only PART,PART] [--against FOLDER] [--work F] [--out F] [--page]"',
+        usage='make bench ARGS="[--quick] [--only PART,PART] [--against FOLDER] [--rights] [--work F] '
+        '[--out F] [--page]"',
         description="Broker and its peers, measured on this machine. Peers that are not installed are left out: nginx "
         "and libnginx-mod-nchan are Debian packages. Needs a C compiler (cc).",
         epilog="parts:\n" + "\n".join(f"  {name:12} {title}" for name, (title, _) in WORKS.items()),
@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument(
         "--against", type=Path, metavar="FOLDER", help="another checkout: both in turn, and nothing else"
     )
+    parser.add_argument("--rights", action="store_true", help="what rights cost, and nothing else")
     parser.add_argument("--page", action="store_true", help="measure nothing: make the page of the last run again")
     options = parser.parse_args()
     whole = not options.quick and not options.only
@@ -69,10 +70,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that every server is ended
     results = options.out / "performance" / "results.json"
     try:
-        if options.against:
+        if options.against or options.rights:
             options.work.mkdir(parents=True, exist_ok=True)
             bench = Bench(options.quick, options.work, compile_programs(options.work / "programs"), {})
-            print(compare(bench, options.against))
+            print(rights.compare(bench) if options.rights else against.compare(bench, options.against))
             return
         if not options.page:
             measure(options, results)

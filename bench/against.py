@@ -1,7 +1,6 @@
 """Two versions of Broker in turn on one machine: ``make bench ARGS="--against FOLDER"``, FOLDER being another checkout.
 
-The speed of a machine drifts by more than what is looked for, so both servers run at the same time, a round of the one
-follows a round of the other, in alternating order, and what counts is the median of the rounds' ratios."""
+Both servers run at the same time, and ``pairs.py`` says how they are compared."""
 
 from __future__ import annotations
 
@@ -11,49 +10,43 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.bench import ALL_CPUS, LOAD_CPU, SERVER_CPU, Bench, check, median, publisher, target
+from bench.bench import ALL_CPUS, LOAD_CPU, SERVER_CPU, Bench, check, publisher, target
 from bench.load import Subscribers
+from bench.pairs import Pairs, Round
 from bench.servers import Server, broker, broker_token
 
 COUNT = 1_000  # subscribers
 EVENTS = 10_000  # in the snapshot of the storm
 WAIT_S = 120.0
 
-Round = Callable[[], dict[str, float]]  # of each figure, the less the better
+Setup = Callable[[Path], None]  # prepares a server that runs, whose files are in this folder
 
 
 def compare(bench: Bench, other: Path) -> str:
     """A table: each figure of this version and of the other one, and their ratio."""
-    rows: dict[str, list[tuple[float, float]]] = {}
-    for title, setting in (("fan-out", _fan_out), ("inserts", _inserts), ("streams", _streams)):
+    pairs = Pairs("this", "other")
+    for title, setting in (("fan-out", fan_out), ("inserts", inserts), ("streams", _streams)):
         bench.tell(f"{title}: this version and {other}, in turn")
-        with ExitStack() as stack:
-            rounds = [stack.enter_context(setting(bench, source)) for source in (None, other / "src")]
-            for number in range(bench.times(15, 3) + 1):
-                order = (0, 1) if number % 2 else (1, 0)
-                found = {which: rounds[which]() for which in order}
-                for name, value in found[0].items() if number else ():  # the first warms up
-                    rows.setdefault(name, []).append((value, found[1][name]))
-                bench.tell(f"  round {number}: " + ", ".join(f"{name} {value:.4g}" for name, value in found[0].items()))
-    lines = [f"{'':36} {'this':>9} {'other':>9} {'ratio':>7}  lowest and highest"]
-    for name, pairs in rows.items():
-        ratios = sorted(this / that for this, that in pairs)
-        this, that = (median([pair[which] for pair in pairs]) for which in (0, 1))
-        lines.append(f"{name:36} {this:9.4g} {that:9.4g} {median(ratios):7.3f}  {ratios[0]:.3f} {ratios[-1]:.3f}")
-    return "\n".join(lines)
+        with setting(bench) as this, setting(bench, other / "src") as that:
+            pairs.measure(bench, this, that, bench.times(15, 3))
+    return pairs.table()
 
 
 @contextmanager
-def _server(bench: Bench, source: Path | None, cpus: set[int] | None) -> Iterator[Server]:
+def _server(
+    bench: Bench, source: Path | None, setup: Setup | None = None, *, cpus: set[int] | None = None
+) -> Iterator[Server]:
     with bench.data() as folder, broker(folder, cpus=cpus, source=source) as server:
+        if setup is not None:
+            setup(folder)
         yield server
 
 
 @contextmanager
-def _fan_out(bench: Bench, source: Path | None) -> Iterator[Round]:
+def fan_out(bench: Bench, source: Path | None = None, setup: Setup | None = None) -> Iterator[Round]:
     os.sched_setaffinity(0, {LOAD_CPU})
     with ExitStack() as stack:
-        server = stack.enter_context(_server(bench, source, {SERVER_CPU}))
+        server = stack.enter_context(_server(bench, source, setup, cpus={SERVER_CPU}))
         each = target(bench, stack, server, COUNT, clients=1)
         burst = stack.enter_context(publisher(bench, server, batch=100, token=broker_token(server, new=False)))
 
@@ -76,10 +69,10 @@ def _fan_out(bench: Bench, source: Path | None) -> Iterator[Round]:
 
 
 @contextmanager
-def _inserts(bench: Bench, source: Path | None) -> Iterator[Round]:
+def inserts(bench: Bench, source: Path | None = None, setup: Setup | None = None) -> Iterator[Round]:
     os.sched_setaffinity(0, ALL_CPUS)
     with ExitStack() as stack:
-        server = stack.enter_context(_server(bench, source, None))
+        server = stack.enter_context(_server(bench, source, setup))
         token = broker_token(server)
         works = [("single inserts", stack.enter_context(publisher(bench, server, clients=64, token=token)), 1)]
         for records in (64, 1_000):
@@ -110,10 +103,10 @@ def _finish(server: Server) -> None:
 
 
 @contextmanager
-def _streams(bench: Bench, source: Path | None) -> Iterator[Round]:
+def _streams(bench: Bench, source: Path | None = None) -> Iterator[Round]:
     os.sched_setaffinity(0, {LOAD_CPU})
     with ExitStack() as stack:
-        server = stack.enter_context(_server(bench, source, {SERVER_CPU}))
+        server = stack.enter_context(_server(bench, source, cpus={SERVER_CPU}))
         token = broker_token(server)
         fill = stack.enter_context(publisher(bench, server, batch=500, token=token, event="e@E@", events=EVENTS))
         check(fill.burst(EVENTS // 500))

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import BenchError
+from broker.cli.operator import operator
+from broker.names import RULES_EVENT
 
 START_S, STOP_S, CALL_S = 15.0, 10.0, 10.0
 PEERS = Path(__file__).parent / "peers"
@@ -182,11 +184,17 @@ def broker(
     return _run("broker", command, port, folder, cpus, **environment)
 
 
-def broker_token(server: Server, new: bool = True) -> str:
+def broker_token(server: Server, new: bool = True, user: str = USER) -> str:
     """Log in; a ``new`` user, once for each folder, signs up first."""
     if new:
-        _call(server, "POST", "/users", {"username": USER, "password": PASSWORD})
-    return str(_call(server, "POST", "/login", {"username": USER, "password": PASSWORD})["jwt"])
+        _call(server, "POST", "/users", {"username": user, "password": PASSWORD})
+    return str(_call(server, "POST", "/login", {"username": user, "password": PASSWORD})["jwt"])
+
+
+def apply_rules(folder: Path, toml: str) -> None:
+    """Rules for the server that runs in this folder, over its operator's socket."""
+    with operator(folder / "data", None, None) as ask:
+        ask.json("POST", "/insert", {"event": RULES_EVENT, "data": {"format": 1, "toml": toml}})
 
 
 def insert_all(server: Server, token: str, records: list[str]) -> None:
