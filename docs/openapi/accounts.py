@@ -63,7 +63,7 @@ def _administration() -> dict[str, Any]:
 
 
 def _administer(summary: str, answer: str) -> dict[str, Any]:
-    return call(f"{summary}, for administrators", answer, 401, 403, 404, 503, parameters=[_USER_ID])
+    return call(f"{summary}, for administrators", answer, 400, 401, 403, 404, 503, parameters=[_USER_ID])
 
 
 def _rights() -> dict[str, Any]:
