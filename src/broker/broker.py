@@ -180,7 +180,7 @@ class Broker:
                     error.index = index
                     raise
         user = actor.username or f":{client_key(address)}"  # no user name has a colon
-        if self.rights.rules is not None:
+        if self.rights.rules is not None and self.rights.rules.limits_rates:
             await self._rates.count(self.rights.rules, records, actor, user)
         waiting = self._inserting[user] + len(records)
         if waiting > self.settings.inserts_waiting_per_user_max:

@@ -161,6 +161,7 @@ class Rules:
         self.rules = rules
         self.roles = roles
         self.conditional = any(rule.conditional for rule in rules)
+        self.limits_rates = any(rule.rate for rule in rules)
         self._root = _Node()
         self._found: dict[str, Match | None] = {}
         for rule in rules:
