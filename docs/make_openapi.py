@@ -8,7 +8,7 @@ from typing import Any
 from broker import __version__
 from openapi.accounts import account_routes
 from openapi.events import event_routes
-from openapi.operations import plain
+from openapi.operations import parameter, plain
 from openapi.schemas import schemas
 
 
@@ -36,8 +36,21 @@ def _server_routes() -> dict[str, Any]:
         "/healthz": {"get": plain("the process runs")},
         "/readyz": {"get": plain("the store is in reach", 503)},
         "/metrics": {"get": plain("figures in Prometheus' text format, for this machine or with a token", 403)},
+        "/broker.js": {"get": plain("the client for pages, as a JavaScript module")},
+        "/broker/{version}/{file}": {"get": _module()},
+        "/broker.d.ts": {"get": plain("the types of the client, for TypeScript")},
         "/openapi.json": {"get": plain("this document")},
         "/docs": {"get": plain("this document, to read")},
+    }
+
+
+def _module() -> dict[str, Any]:
+    text = {"type": "string"}
+    return plain("a part of the client, which never changes", 404) | {
+        "parameters": [
+            parameter("version", "path", text, "a hash of all parts; `/broker.js` has the current one"),
+            parameter("file", "path", text, "the name of the part"),
+        ]
     }
 
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from broker import Settings, create_app
 from broker.errors import SettingsError
 from broker.settings import read_settings
-from broker.web.front_end import _codings, _find, _media_type, _weights, navigates
+from broker.web.front_end import _find, _media_type, _weights, codings, navigates
 
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 
@@ -71,7 +71,7 @@ def test_of_a_long_header_only_the_beginning_is_read() -> None:
     ],
 )
 def test_the_codings_are_those_that_the_client_accepts(accepted: str, expected: list[str]) -> None:
-    assert _codings(asks(accept_encoding=accepted)) == expected
+    assert codings(asks(accept_encoding=accepted)) == expected
 
 
 @pytest.mark.parametrize(

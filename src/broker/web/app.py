@@ -14,6 +14,7 @@ from broker.errors import Unavailable
 from broker.settings import Settings, read_settings
 from broker.web.accounts import Accounts
 from broker.web.cancel import Cancel
+from broker.web.client import Client
 from broker.web.front_end import FrontEnd, navigates
 from broker.web.health import Health
 from broker.web.insert import Insert
@@ -38,6 +39,7 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
     rights = Rights(broker, bodies)
     stream = Stream(broker, bodies)
     types = Types(broker)
+    client = Client()
     log, cancel = Methods(GET=Log(broker).read), Cancel(broker).cancel
     return [
         Route("/insert", Methods(POST=Insert(broker, bodies).insert)),
@@ -63,6 +65,9 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
         Route("/types.d.ts", Methods(GET=types.declarations)),
         Route("/cancel/{uuid:path}", Methods(GET=cancel, POST=cancel, head=False)),
         Route("/cancel", Methods(GET=cancel, POST=cancel, head=False)),
+        Route("/broker.js", Methods(GET=client.entry)),
+        Route("/broker/{version}/{file}", Methods(GET=client.module)),
+        Route("/broker.d.ts", Methods(GET=client.types)),
         Route("/openapi.json", Methods(GET=Asset("openapi.json").get)),
         Route("/docs", Methods(GET=Asset("docs.html", HTML).get)),
         Route("/healthz", Methods(GET=Health(broker).alive)),

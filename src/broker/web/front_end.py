@@ -162,7 +162,7 @@ class FrontEnd:
         # Browsers may keep each file, but have to ask each time whether it is still the same: the address of a page is
         # the same after the next build, and a page of the last build names files that are there no more.
         headers = {"cache-control": "no-cache", "vary": vary, "x-content-type-options": "nosniff"}
-        for coding in _codings(scope):
+        for coding in codings(scope):
             smaller = _find(root, name + _SUFFIXES[coding])
             if smaller and os.path.getmtime(smaller) >= os.path.getmtime(path) - _OLDER_MAX_S:
                 path, headers["content-encoding"] = smaller, coding
@@ -192,7 +192,7 @@ def _with_slash(scope: Scope) -> Response:
     return RedirectResponse(f"./{last}/{query and '?'}{query}")
 
 
-def _codings(scope: Scope) -> list[str]:
+def codings(scope: Scope) -> list[str]:
     """Returns the codings of compressed files that the client accepts, the best first."""
     weights = _weights(header(scope, b"accept-encoding") or "")
     accepted = {coding: weights.get(coding, weights.get("*", 0)) for coding in _SUFFIXES}

@@ -66,7 +66,10 @@ class CORS:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *headers]
+                own = message.get("headers", ())
+                # What is for pages of every origin says so itself (the files of the client).
+                if not any(name == b"access-control-allow-origin" for name, _ in own):
+                    message["headers"] = [*own, *headers]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,92 @@
+// The client of Broker: `createBroker` puts its parts together.
+
+import { Connection, covers } from "./connection.js";
+import { Outbox } from "./outbox.js";
+import { BrokerError, Server } from "./server.js";
+import { Session } from "./session.js";
+import { Values } from "./values.js";
+
+/** @typedef {import("./types.js").Broker} Broker */
+/** @typedef {import("./types.js").LogInOptions} LogInOptions */
+/** @typedef {import("./types.js").LogOutOptions} LogOutOptions */
+/** @typedef {import("./types.js").Options} Options */
+
+export { BrokerError };
+
+/** See types.d.ts. @param {string | URL} [url] @param {Options} [options] @returns {Broker} */
+export function createBroker(url = globalThis.location?.origin, options = {}) {
+  if (!url) throw new TypeError("createBroker needs the address of the server, such as http://localhost:8080");
+  const address = new URL(url, globalThis.location?.href).href.replace(/\/?$/, "/");
+  // `fetch` of a page must be called as a function of the window.
+  const server = new Server(address, options.fetch ?? ((...parts) => globalThis.fetch(...parts)));
+  const session = new Session(server, options, (how) => {
+    values.keep = session.expired;
+    if (how === "user") values.forget();
+    outbox.changed();
+    // Silently with another token of the same user; otherwise, position and state belong to another reader.
+    connection.restart({ forget: how !== "token" || kept !== session.name });
+    kept = session.expired ? null : session.name;
+  });
+  /** As whom the stream was opened: after an expired session, it was opened as a stranger. */
+  let kept = session.name;
+  /** @type {Connection} */
+  const connection = new Connection(address, server.fetch, session, {
+    opened: (filters, fresh) => values.opened(filters, fresh),
+    record: (record) => values.take(record),
+    reset: (reason) => values.reset(reason),
+    skipped: () => (values.inOrder = false),
+    ready(filters, denied, time) {
+      session.synchronize(time);
+      values.ready(filters, denied);
+      outbox.wake();
+    },
+    moved: () => outbox.settle(false),
+    denied: (error) => values.refused(error),
+  }, options.log);
+  const outbox = new Outbox(server, session, connection);
+  /** @type {Values} */
+  const values = new Values(connection, outbox, covers);
+  outbox.values = values;
+
+  /** @param {"users" | "login"} path @param {object} body @param {LogInOptions} options */
+  async function enter(path, body, { adopt } = {}) {
+    const user = await session.enter(path, body);
+    if (adopt) outbox.adopt();
+    outbox.changed();
+    return user;
+  }
+
+  return /** @type {Broker} */ ({
+    url: address,
+    event: (/** @type {string} */ name) => values.event(name),
+    events: (/** @type {string} */ prefix, { deep = true } = {}) => values.events(prefix, deep),
+    batch: (write) => outbox.batch(write),
+    status: { get: connection.status.get, subscribe: connection.status.subscribe },
+    get position() {
+      return connection.position;
+    },
+    outbox: {
+      get: outbox.list.get,
+      subscribe: outbox.list.subscribe,
+      retry: (uuid) => outbox.retry(uuid),
+      discard: (uuid) => outbox.discard(uuid),
+    },
+    user: { get: session.user.get, subscribe: session.user.subscribe },
+    signUp: (username, password, { info, ...rest } = {}) => enter("users", { username, password, info }, rest),
+    logIn: (username, password, rest) => enter("login", { username, password }, rest),
+    async logOut(/** @type {LogOutOptions} */ { discard, keep } = {}) {
+      const unsent = outbox.unsent().length;
+      if (unsent && !discard && !keep)
+        throw new BrokerError(`${unsent} writes are not sent yet; wait for them, or give {discard: true} or {keep: true}`);
+      if (discard) outbox.clear();
+      session.leave();
+    },
+    now: () => session.now(),
+    close() {
+      connection.close();
+      outbox.close();
+      session.close();
+      values.close();
+    },
+  });
+}

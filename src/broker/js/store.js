@@ -1,0 +1,74 @@
+// The parts of which everything that can be watched is made.
+
+/** @import { Store } from "./types.js" */
+
+/** Those who watch a value. @template {unknown[]} T */
+export class Watchers {
+  /** @type {Set<{run: (...values: T) => void}>} */
+  #all = new Set();
+
+  /** @param {(...values: T) => void} run @returns {() => void} */
+  add(run) {
+    const each = { run };
+    this.#all.add(each);
+    return () => void this.#all.delete(each);
+  }
+
+  get size() {
+    return this.#all.size;
+  }
+
+  /** @param {T} values */
+  notify(...values) {
+    for (const { run } of [...this.#all]) call(() => run(...values));
+  }
+}
+
+/** Calls a function of the page. Its errors are reported, and disturb nobody else. @param {() => void} run */
+export function call(run) {
+  try {
+    run();
+  } catch (error) {
+    if (typeof reportError === "function") reportError(error);
+    else console.error(error);
+  }
+}
+
+/** A single value that can be watched. @template T @implements {Store<T>} */
+export class Cell {
+  #value;
+  /** @type {Watchers<[T]>} */
+  #watchers = new Watchers();
+
+  /** @param {T} value */
+  constructor(value) {
+    this.#value = value;
+  }
+
+  get = () => this.#value;
+
+  /** @param {(value: T) => void} run */
+  subscribe = (run) => {
+    const end = this.#watchers.add(run);
+    call(() => run(this.#value));
+    return end;
+  };
+
+  /** @param {T} value */
+  set(value) {
+    if (Object.is(value, this.#value)) return;
+    this.#value = value;
+    this.#watchers.notify(value);
+  }
+}
+
+/** A promise that may stay unhandled. */
+export function deferred() {
+  /** @type {(value: any) => void} */
+  let resolve = () => {};
+  /** @type {(error: any) => void} */
+  let reject = () => {};
+  const promise = new Promise((yes, no) => ([resolve, reject] = [yes, no]));
+  promise.catch(() => {});
+  return { promise, resolve, reject };
+}

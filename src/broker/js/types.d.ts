@@ -1,0 +1,206 @@
+// The contract of Broker's client, written by hand. The sources refer to it, and `tsc --checkJs` holds them to it.
+
+declare global {
+  /** The types of your events: `GET /types.d.ts` of a server declares them, and this declaration merges with it. */
+  interface BrokerEvents {}
+}
+
+/** The type of an event's data: unknown, unless `BrokerEvents` has the event. */
+export type Data<Name extends string> = Name extends keyof BrokerEvents ? BrokerEvents[Name] : unknown;
+
+/** The type of the data of the events that begin with a prefix. */
+export type DataOf<Prefix extends string> = `${Prefix}${string}` extends keyof BrokerEvents
+  ? BrokerEvents[`${Prefix}${string}`]
+  : unknown;
+
+/** Milliseconds since 1970, a `Date`, or a text of RFC 3339 with a zone (`2030-01-01T12:00:00Z`). */
+export type Time = number | Date | string;
+
+/** A value that can be watched. This is the contract of Svelte's stores, and what React's `useSyncExternalStore` needs:
+ * both functions may be passed on without their object. */
+export interface Store<T> {
+  get(): T;
+  /** Calls `run` at once, and after each change; returns a function that ends this. */
+  subscribe(run: (value: T) => void): () => void;
+}
+
+/** A published version of an event, as it comes on the stream. Times are in seconds, as everywhere in Broker's HTTP. */
+export interface EventRecord<T = unknown> {
+  id: string | null;
+  uuid: string;
+  event: string;
+  data: T;
+  user?: string | null;
+  timestamp: number;
+  until?: number;
+  published_at: number | null;
+}
+
+export interface EventState {
+  /** `loading`: nothing is known yet. `live`: it is what the server has. `stale`: it was so once, and the connection is
+   * interrupted. `denied`: this user may not read it (`error`). */
+  status: "loading" | "live" | "stale" | "denied";
+  exists: boolean;
+  /** How many writes of this client are shown that the stream has not confirmed yet. */
+  pending: number;
+  /** The id of the version that the stream has brought, when it was published (in milliseconds), and by whom. */
+  id?: string | null;
+  at?: number;
+  by?: string | null;
+  error?: BrokerError;
+}
+
+export interface CollectionState {
+  status: EventState["status"];
+  pending: number;
+  error?: BrokerError;
+}
+
+/** An error with the status and the type of the server's response (docs/http.md); a status of 0 means that there was no
+ * response of Broker's. */
+export interface BrokerError extends Error {
+  status: number;
+  type: string;
+  latest?: EventRecord | null;
+}
+
+export interface WriteOptions {
+  /** When it is to be published. */
+  at?: Time;
+  /** When this version ends. */
+  until?: Time;
+  /** With `at`: whether the server publishes it all the same if it receives it too late. */
+  ifLate?: "publish" | "refuse";
+  /** The version that must be the latest one, by its id or uuid, or `none`. */
+  ifLatest?: string;
+}
+
+/** A write on its way. It is rejected if the server refuses the write, or if the write is discarded; to leave it
+ * unhandled is no error, because the outbox has every refused write. */
+export interface Sent<T = unknown> extends Promise<EventRecord<T>> {
+  readonly uuid: string;
+  /** The name of the event; for `add`, it was made here. */
+  readonly event: string;
+  /** Withdraws it: from the outbox, if it was never sent; otherwise on the server, which can cancel what is pending. */
+  cancel(): Promise<void>;
+}
+
+export type Changes<T> = T extends readonly unknown[]
+  ? T
+  : T extends object
+    ? { [Key in keyof T]?: Changes<T[Key]> | null }
+    : T;
+
+export interface Event<T = unknown> extends Store<T | undefined> {
+  readonly name: string;
+  readonly state: Store<EventState>;
+  /** Settles on the first state; rejected if the user may not read the event. */
+  readonly ready: Promise<T | undefined>;
+  /** Replaces the value, whatever it is meanwhile. */
+  set(data: T, options?: WriteOptions): Sent<T>;
+  /** Changes fields (a JSON Merge Patch, RFC 7396: `null` takes a field out, and arrays are replaced). If somebody else
+   * was faster, the changes are applied to the newer version. */
+  patch(changes: Changes<T>): Sent<T>;
+  /** Computes the new value from the one that is shown; computed again if somebody else was faster. */
+  update(change: (data: T | undefined) => T): Sent<T>;
+  /** Removes the event; its log stays. */
+  remove(options?: WriteOptions): Sent<null>;
+}
+
+/** The events whose names begin with a prefix. The keys are the rest of their names. */
+export interface Collection<T = unknown> extends Store<ReadonlyMap<string, T>> {
+  readonly prefix: string;
+  readonly state: Store<CollectionState>;
+  readonly ready: Promise<ReadonlyMap<string, T>>;
+  /** Calls `run` at once with all keys, and then with those that have changed. The map is the live one: read it, and do
+   * not keep it. */
+  changes(run: (keys: ReadonlySet<string>, all: ReadonlyMap<string, T>) => void): () => void;
+  list(options?: { sort?: (a: [string, T], b: [string, T]) => number; limit?: number }): Store<[string, T][]>;
+  /** Inserts an event under a new key, which is a uuid ordered by time. */
+  add(data: T, options?: WriteOptions): Sent<T> & { readonly key: string };
+  set(key: string, data: T, options?: WriteOptions): Sent<T>;
+  patch(key: string, changes: Changes<T>): Sent<T>;
+  update(key: string, change: (data: T | undefined) => T): Sent<T>;
+  remove(key: string, options?: WriteOptions): Sent<null>;
+}
+
+/** A write in the outbox. */
+export interface Outgoing {
+  readonly uuid: string;
+  readonly event: string;
+  readonly data: unknown;
+  /** When it is to be published, in milliseconds; only if a time was given. */
+  readonly at?: number;
+  readonly user: string | null;
+  readonly state: "queued" | "sending" | "refused";
+  readonly tries: number;
+  readonly error?: BrokerError;
+}
+
+export interface Outbox extends Store<readonly Outgoing[]> {
+  /** Sends a refused write again, under a new uuid. */
+  retry(uuid: string): void;
+  /** Forgets a write that was refused, or that is not sent yet. */
+  discard(uuid: string): void;
+}
+
+export interface User {
+  readonly username: string;
+  /** The session has ended: what is public is still live, and writes wait until this user logs in again. */
+  readonly expired?: true;
+}
+
+export interface LogInOptions {
+  /** Gives what was written before the login, without a user, to this user. */
+  adopt?: boolean;
+}
+
+export interface LogOutOptions {
+  /** What happens to writes that are not sent yet: without either, `logOut` is rejected if there are any. */
+  discard?: boolean;
+  keep?: boolean;
+}
+
+/** `connecting` only at first; `reconnecting` after an interruption of a second, `offline` after ten. */
+export type Status = "idle" | "connecting" | "live" | "reconnecting" | "offline" | "denied";
+
+export interface StorageLike {
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
+
+export interface Options {
+  /** A token, or a function that returns the current one, for pages with a login of their own. */
+  token?: string | (() => string | null | Promise<string | null>);
+  /** Where the token of a login is kept; `local` is the default. */
+  storage?: "local" | "session" | "memory" | StorageLike;
+  fetch?: typeof fetch;
+  /** Prints every frame of the stream with `log.debug`. */
+  log?: Pick<Console, "debug">;
+}
+
+export interface Broker {
+  readonly url: string;
+  /** The same name gives the same object. */
+  event<Name extends string>(name: Name): Event<Data<Name>>;
+  event<T>(name: string): Event<T>;
+  events<Prefix extends string>(prefix: Prefix, options?: { deep?: boolean }): Collection<DataOf<Prefix>>;
+  events<T>(prefix: string, options?: { deep?: boolean }): Collection<T>;
+  /** Stores all writes that `write` makes, or none of them. */
+  batch(write: () => void): Promise<EventRecord[]>;
+  readonly status: Store<Status>;
+  /** The id up to which the state is complete; empty as long as there is none. */
+  readonly position: string;
+  readonly outbox: Outbox;
+  readonly user: Store<User | null>;
+  signUp(username: string, password: string, options?: LogInOptions & { info?: unknown }): Promise<User>;
+  logIn(username: string, password: string, options?: LogInOptions): Promise<User>;
+  logOut(options?: LogOutOptions): Promise<void>;
+  /** The server's clock, in milliseconds. */
+  now(): number;
+  close(): void;
+}
+
+/** `url` is where the server is; by default, it is the one that served `/broker.js`, or the one of the page. */
+export function createBroker(url?: string | URL, options?: Options): Broker;

@@ -1,0 +1,230 @@
+// The values: the state that the stream brings, overlaid by this client's own writes.
+
+import { Collection, Event } from "./handles.js";
+
+/** @import { BrokerError, EventRecord, EventState } from "./types.js" */
+/** @import { Connection } from "./connection.js" */
+/** @import { Handle } from "./handles.js" */
+/** @import { Outbox } from "./outbox.js" */
+
+const HIDDEN_MS = 1_000; // between two notifications of a page that nobody sees
+
+/** The state of all events that are watched. */
+export class Values {
+  /** The newest version of each event that has state, as the stream has brought it. @type {Map<string, EventRecord>} */
+  #base = new Map();
+  /** While the whole state is sent anew, it is collected here, and replaces the old one in one step.
+   * @type {Map<string, EventRecord> | undefined} */
+  #staging;
+  /** The filters of which `#base` is the state. @type {readonly string[]} */
+  #known = [];
+  /** @type {Set<string>} */
+  #denied = new Set();
+  /** @type {BrokerError | undefined} */
+  #refusal;
+  /** What is shown of events that have writes under way. @type {Map<string, unknown>} */
+  #overlaid = new Map();
+  /** Whether versions come in the order of their ids: not between `$skipped` or `$reset` and `$ready`. */
+  inOrder = false;
+  /** The session has expired: what only its user may read stays, as stale. */
+  keep = false;
+
+  /** Handles live as long as somebody holds or watches them. @type {Map<string, WeakRef<Handle>>} */
+  #events = new Map();
+  /** @type {Map<string, WeakRef<Handle>>} */
+  #collections = new Map();
+  /** @type {Set<Handle>} */
+  #active = new Set();
+  /** @type {Set<Handle>} */
+  #dirty = new Set();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+
+  /** @param {Connection} connection @param {Outbox} outbox @param {(filters: readonly string[], name: string) => boolean} covers */
+  constructor(connection, outbox, covers) {
+    this.connection = connection;
+    this.outbox = outbox;
+    this.covers = covers;
+    connection.status.subscribe(() => this.#refresh());
+  }
+
+  /** @param {string} name @returns {Event} */
+  event(name) {
+    return held(this.#events, name, () => new Event(this, name));
+  }
+
+  /** @param {string} prefix @param {boolean} deep @returns {Collection} */
+  events(prefix, deep) {
+    return held(this.#collections, `${deep}${prefix}`, () => new Collection(this, prefix, deep));
+  }
+
+  /** @param {string} name @returns {any} */
+  view(name) {
+    return (this.#overlaid.has(name) ? this.#overlaid.get(name) : this.#base.get(name)?.data) ?? undefined;
+  }
+
+  /** @param {string} name */
+  record(name) {
+    return this.#base.get(name);
+  }
+
+  /** The names that are shown and begin with a prefix. @param {string} prefix */
+  names(prefix) {
+    return [...new Set([...this.#base.keys(), ...this.#overlaid.keys()])].filter((name) => name.startsWith(prefix));
+  }
+
+  /** @param {string} filter @returns {{status: EventState["status"], error?: BrokerError}} */
+  status(filter) {
+    const error = this.#denied.has(filter) ? this.#refusal : undefined;
+    if (error && !(this.keep && this.covers(this.#known, filter))) return { status: "denied", error };
+    if (!this.covers(this.#known, filter)) return { status: "loading" };
+    const live = !error && !this.#staging && this.connection.status.get() === "live" && this.connection.complete(filter);
+    return { status: live ? "live" : "stale", ...(error && { error }) };
+  }
+
+  // What the connection reports.
+
+  /** @param {readonly string[]} filters @param {boolean} fresh */
+  opened(filters, fresh) {
+    if (fresh) {
+      this.#staging = new Map(this.keep ? this.#base : []);
+      this.inOrder = false;
+      return;
+    }
+    if (this.#known.every((each) => this.covers(filters, each))) return;
+    this.#known = filters.filter((each) => this.covers(this.#known, each));
+    for (const name of [...this.#base.keys()])
+      if (!this.covers(filters, name)) {
+        this.#base.delete(name);
+        this.touch(name);
+      }
+  }
+
+  /** @param {EventRecord} record */
+  take(record) {
+    const target = this.#staging ?? this.#base;
+    if (record.data === null) target.delete(record.event);
+    else target.set(record.event, record);
+    this.outbox.landed(record);
+    if (!this.#staging) this.touch(record.event);
+  }
+
+  /** @param {string} reason */
+  reset(reason) {
+    this.inOrder = false;
+    if (reason === "rights" || reason === "erased") this.forget();
+    this.#staging = new Map();
+    this.#refresh();
+  }
+
+  /** Shows nothing any more: what was shown belongs to somebody else, or to nobody. */
+  forget() {
+    const names = [...this.#base.keys()];
+    this.#base.clear();
+    this.#staging = undefined;
+    this.#known = [];
+    this.#denied.clear();
+    this.inOrder = false;
+    for (const name of names) this.touch(name);
+    this.flush();
+    this.#refresh();
+  }
+
+  /** @param {readonly string[]} filters @param {readonly string[]} denied @param {BrokerError} [refusal] */
+  ready(filters, denied, refusal) {
+    const staging = this.#staging;
+    this.#staging = undefined;
+    if (staging) {
+      const old = this.#base;
+      this.#base = staging;
+      for (const name of new Set([...old.keys(), ...staging.keys()])) {
+        const before = old.get(name);
+        if (before?.uuid !== staging.get(name)?.uuid) this.touch(name);
+        else if (before) staging.set(name, before); // so that the value stays the same object
+      }
+    }
+    this.#known = filters;
+    this.#denied = new Set(denied);
+    this.#refusal = refusal;
+    this.inOrder = true;
+    this.outbox.settle(true);
+    this.flush();
+    this.#refresh();
+  }
+
+  /** @param {BrokerError} error */
+  refused(error, wanted = [...this.#active].map((each) => each.filter)) {
+    this.#denied = new Set(wanted);
+    this.#refusal = error;
+    this.#refresh();
+  }
+
+  // Notifications.
+
+  /** Something about this event has changed. @param {string} name */
+  touch(name) {
+    const rows = this.outbox.overlays(name);
+    if (rows.length)
+      this.#overlaid.set(name, rows.reduce((data, row) => row.apply(data), /** @type {any} */ (this.#base.get(name)?.data)));
+    else this.#overlaid.delete(name);
+    for (const reference of [this.#events.get(name), ...this.#collections.values()]) {
+      const handle = reference?.deref();
+      if (handle?.concerns(name)) {
+        handle.change(name);
+        if (this.#active.has(handle)) this.#dirty.add(handle);
+      }
+    }
+    if (this.#dirty.size) this.#schedule();
+  }
+
+  /** Notifies those who watch what has changed, at once. */
+  flush() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const dirty = [...this.#dirty];
+    this.#dirty.clear();
+    for (const handle of dirty) handle.refresh();
+  }
+
+  /** Changes that the stream brings are shown with the next frame of the screen, all of them in one step. */
+  #schedule() {
+    if (this.#timer !== undefined) return;
+    const page = globalThis.document;
+    const timer = (this.#timer = setTimeout(() => this.flush(), page ? HIDDEN_MS : 0));
+    // A hidden page has no frames, and a page that is hidden meanwhile does not get the one that was promised.
+    if (page?.visibilityState === "visible")
+      requestAnimationFrame(() => this.#timer === timer && this.flush());
+  }
+
+  /** The state of every handle may have changed. */
+  #refresh() {
+    for (const handle of [...this.#active]) handle.refresh();
+  }
+
+  /** @param {Handle} handle @returns {() => void} */
+  watch(handle) {
+    this.#active.add(handle);
+    const release = this.connection.want(handle.filter);
+    return () => {
+      release();
+      if (!handle.watched) this.#active.delete(handle);
+    };
+  }
+
+  close() {
+    clearTimeout(this.#timer);
+    this.#active.clear();
+  }
+}
+
+/** Returns the handle that is there already, because the same name gives the same object, or makes it.
+ * @template {Handle} T @param {Map<string, WeakRef<Handle>>} all @param {string} key @param {() => T} make @returns {T} */
+function held(all, key, make) {
+  let handle = /** @type {T | undefined} */ (all.get(key)?.deref());
+  if (!handle) {
+    handle = make();
+    all.set(key, new WeakRef(handle));
+    if (all.size % 1_000 === 0) for (const [other, reference] of all) if (!reference.deref()) all.delete(other);
+  }
+  return handle;
+}

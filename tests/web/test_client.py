@@ -1,0 +1,97 @@
+"""The files of the client, as the server sends them. What the client does is tested in tests/js and tests/browser."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.documents import ROOT
+from tests.support.servers import ServerProcess
+
+SOURCES = ROOT / "src" / "broker" / "js"
+MODULES = sorted(file.name for file in SOURCES.glob("*.js"))
+SERVED_BYTES_MAX = 23_000  # of all modules together, as a browser receives them
+
+
+def version(client: httpx.Client) -> str:
+    return str(re.findall(r'"\./broker/(\w+)/broker\.js"', client.get("/broker.js").text)[0])
+
+
+def test_the_entry_names_the_modules_and_is_asked_for_again_after_a_minute(ada: httpx.Client) -> None:
+    answer = ada.get("/broker.js")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert answer.headers["cache-control"] == "public, max-age=60, stale-while-revalidate=2592000"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "import.meta.url" in answer.text
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_kept_forever_and_imports_only_what_is_beside_it(ada: httpx.Client, name: str) -> None:
+    answer = ada.get(f"/broker/{version(ada)}/{name}")
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert answer.text == (SOURCES / name).read_text()
+    imported = re.findall(r'^(?:import|export) .* from "(.*)";$', answer.text, re.MULTILINE)
+    assert [each for each in imported if each.removeprefix("./") not in MODULES] == []
+
+
+@pytest.mark.parametrize("path", ["/broker/0123456789abcdef/broker.js", "/broker/{}/none.js", "/broker/{}/..%2fapp.py"])
+def test_another_version_and_another_file_are_not_there(ada: httpx.Client, path: str) -> None:
+    answer = ada.get(path.format(version(ada)))
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("origin", [None, "http://localhost:3000", "https://elsewhere.example"])
+def test_pages_of_every_origin_may_load_it(ada: httpx.Client, origin: str | None) -> None:
+    headers = {} if origin is None else {"Origin": origin}
+    for path in ("/broker.js", f"/broker/{version(ada)}/broker.js", "/broker.d.ts"):
+        answer = ada.get(path, headers=headers)
+        assert answer.headers.get_list("access-control-allow-origin") == ["*"]
+        assert answer.headers["vary"] == "Accept-Encoding"
+
+
+def test_it_is_compressed_for_those_who_accept_it(ada: httpx.Client) -> None:
+    plain = ada.get("/broker.js", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    packed = ada.get("/broker.js", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.text == plain.text
+
+
+def test_all_modules_together_are_small() -> None:
+    sizes = {name: len(gzip.compress((SOURCES / name).read_bytes())) for name in MODULES}
+    assert sum(sizes.values()) <= SERVED_BYTES_MAX, sizes
+
+
+def test_the_types_are_those_of_the_package(server: ServerProcess) -> None:
+    with server.client() as nobody:
+        answer = nobody.get("/broker.d.ts")
+    assert answer.text == (SOURCES / "types.d.ts").read_text()
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_the_package_of_npm_has_the_version_of_the_server() -> None:
+    from broker import __version__
+
+    assert f'"version": "{__version__}"' in (SOURCES / "package.json").read_text()
+
+
+def test_the_files_are_in_the_wheel_and_in_the_source_distribution(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    expected = {f"broker/js/{name}" for name in [*MODULES, "types.d.ts", "package.json"]}
+    (wheel,) = tmp_path.glob("*.whl")
+    assert expected <= set(zipfile.ZipFile(wheel).namelist())
+    (sources,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sources) as archive:
+        assert expected <= {name.partition("/src/")[2] for name in archive.getnames()}
