@@ -1,18 +1,19 @@
 # Two commands: `make` serves, `make test` tests. Both set up what they need in .venv the first time.
 .DEFAULT_GOAL := serve
-.PHONY: serve test quick check format docs bench soak clean
+.PHONY: serve test quick test-js check format docs bench soak clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JS := tests/clients/js
 PAGE := tests/browser/vite
+CLIENT := tests/js
 ASSETS := src/broker/web/assets
 
 serve: $(VENV)/.runs
 	@$(BIN)/broker serve --data ./tmp
 
-test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.installed
+test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.installed $(CLIENT)/node_modules/.installed
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
@@ -22,11 +23,16 @@ test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.install
 quick: $(VENV)/.tests
 	@$(BIN)/pytest tests/unit tests/contract -m "not postgres and not slow" -p no:schemathesis
 
+# The client for pages alone: its modules in Node.js, and its pages in a browser.
+test-js: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed
+	@$(BIN)/pytest tests/js tests/browser/test_client.py tests/web/test_client.py
+
 check: $(VENV)/.tests $(JS)/node_modules/.installed
 	$(BIN)/ruff check src tests docs bench
 	$(BIN)/ruff format --check src tests docs bench
 	$(BIN)/mypy src tests docs bench
-	@if [ -d $(JS)/node_modules/typescript ]; then echo "tsc $(JS)" && node $(JS)/node_modules/typescript/bin/tsc --project $(JS); fi
+	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT); do \
+	  echo "tsc $$each" && node $(JS)/node_modules/typescript/bin/tsc --project $$each || exit 1; done; fi
 
 format: $(VENV)/.tests
 	$(BIN)/ruff check --fix src tests docs bench
@@ -50,7 +56,7 @@ soak: $(VENV)/.tests $(JS)/node_modules/.installed
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
-	rm -rf $(JS)/node_modules $(PAGE)/node_modules tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
+	rm -rf $(JS)/node_modules $(PAGE)/node_modules $(CLIENT)/node_modules tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -74,6 +80,12 @@ $(VENV)/.tests: pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) for tests (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.runs
+
+# These packages are named by their versions alone. Without npm's registry, what needs them is left out, which pytest says.
+$(CLIENT)/node_modules/.installed: $(CLIENT)/package.json
+	@mkdir -p $(@D)
+	@if npm --prefix $(CLIENT) install --silent --no-audit --no-fund --no-package-lock; then touch $@; \
+	else echo "THE CLIENT IS NOT MEASURED: npm could not install the packages of $(CLIENT)" >&2; [ -z "$$CI" ]; fi
 
 # Without Node.js nothing of JavaScript's is tested or checked, which `make test` says; with CI set that is an error.
 %/node_modules/.installed: %/package-lock.json

@@ -37,7 +37,7 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
     skipped: () => (values.inOrder = false),
     ready(filters, denied, time) {
       session.synchronize(time);
-      values.ready(filters, denied);
+      values.ready(filters, denied, new BrokerError("the rules do not permit you to read this event", 403, "forbidden"));
       outbox.wake();
     },
     moved: () => outbox.settle(false),

@@ -11,8 +11,8 @@ const WIDEN_MS = 50; // parts of a page that are mounted one after the other sha
 const NARROW_MS = 30_000; // so a change of route, or a component that is mounted twice, costs nothing
 const RECONNECTING_MS = 1_000; // shorter interruptions are not shown
 const OFFLINE_MS = 10_000;
-const RETRY_MS = 2_000; // until the server has named its own
-const BACK_OFF_MAX_MS = 30_000;
+const RETRY_MS = 1_000; // until the server has named its own
+const BACK_OFF_MAX_MS = 15_000;
 const GRACE_MS = 5_000; // a stream is dead when two heartbeats are missing, and this has passed
 const FILTERS_MAX = 100; // `filters_max` of the server
 /** The reason for which a stream was ended that has never brought anything. */

@@ -45,6 +45,7 @@ export class Handle {
     },
     subscribe: (run) => {
       const end = this.watch(this.#stateWatchers, run);
+      this.#notified ??= this.state.get();
       call(() => run(this.state.get()));
       return end;
     },
@@ -67,7 +68,7 @@ export class Handle {
   /** @param {Watchers<any>} watchers @param {(...values: any[]) => void} run */
   watch(watchers, run) {
     const end = watchers.add(run);
-    this.#count++;
+    if (this.#count++ === 0) this.forget();
     const release = this.values.watch(this);
     let ended = false;
     return () => {
@@ -87,6 +88,11 @@ export class Handle {
   /** @param {string} _name */
   change(_name) {
     this.#changed = true;
+  }
+
+  /** Who begins to watch has seen what there is. */
+  forget() {
+    this.#changed = false;
   }
 
   /** @returns {any} */
@@ -197,7 +203,6 @@ export class Collection extends Handle {
     /** @type {boolean} */
     this.deep = deep;
     for (const name of values.names(prefix)) if (this.concerns(name)) this.change(name);
-    this.#keys.clear();
   }
 
   /** A copy, because a map that changes under the hands of a page cannot be compared with the one before. */
@@ -243,6 +248,11 @@ export class Collection extends Handle {
     this.#copy = undefined;
     this.#keys.add(key);
     super.change(name);
+  }
+
+  forget() {
+    this.#keys = new Set();
+    super.forget();
   }
 
   /** @param {Watchers<[any]>} watchers */

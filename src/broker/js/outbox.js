@@ -13,7 +13,7 @@ import { Cell, deferred } from "./store.js";
 const ROWS_MAX = 1_000; // of one request: `batch_records_max`
 const CHARACTERS_MAX = 256 << 10; // of one request: at most a mebibyte of UTF-8, `body_bytes_max`
 const BACK_OFF_MS = 1_000;
-const BACK_OFF_MAX_MS = 30_000;
+const BACK_OFF_MAX_MS = 15_000;
 
 /** A write. Until the server has stored it, nothing but a 412 may change it, because only then it is certain that the
  * server has not stored it under this uuid.
@@ -33,7 +33,7 @@ const BACK_OFF_MAX_MS = 30_000;
  * @property {boolean} [landed]  the stream has brought it
  * @property {object} [batch]  rows of one batch are stored together, or none of them
  * @property {(data: any) => any} apply  what it makes of the data that is shown without it
- * @property {(data: any) => any} [rebase]  computes `data` from a newer version
+ * @property {(data: any) => Pick<Row, "data" | "apply">} [rebase]  makes the write anew, from a newer version
  * @property {(record: EventRecord) => void} resolve
  * @property {(error: BrokerError) => void} reject */
 
@@ -48,6 +48,7 @@ export class Outbox {
   #running = false;
   #limit = ROWS_MAX;
   #failures = 0;
+  #ticks = 0; // of the last uuid, 4,096 in a millisecond
   #closed = false;
   #resume = () => {};
   /** @type {Set<ReturnType<typeof setTimeout>>} */
@@ -77,22 +78,21 @@ export class Outbox {
   patch(event, changes) {
     const frozen = copied(changes);
     const apply = (/** @type {any} */ data) => merge(data, frozen);
-    return this.#change(event, apply, apply);
+    return this.#change(event, (data) => ({ data: apply(data), apply }));
   }
 
   /** @param {string} event @param {(data: any) => any} change */
   update(event, change) {
-    const run = (/** @type {any} */ data) => copied(change(data ?? undefined));
-    const before = this.values.view(event);
-    const after = run(before);
-    const changes = difference(before, after);
-    return this.#change(event, changes ? (data) => merge(data, changes) : () => after, run);
+    return this.#change(event, (before) => {
+      const data = copied(change(before ?? undefined));
+      const changes = difference(before, data);
+      return { data, apply: changes ? (shown) => merge(shown, changes) : () => data };
+    });
   }
 
-  /** Changes the version that is shown. @param {string} event @param {Row["apply"]} apply @param {Row["apply"]} rebase */
-  #change(event, apply, rebase) {
-    const data = rebase(this.values.view(event));
-    return this.#add(event, { ifLatest: this.#shown(event) }, { data, apply, rebase });
+  /** Changes the version that is shown. @param {string} event @param {NonNullable<Row["rebase"]>} rebase */
+  #change(event, rebase) {
+    return this.#add(event, { ifLatest: this.#shown(event) }, { ...rebase(this.values.view(event)), rebase });
   }
 
   /** The version that is shown. If nothing is known yet, the server says so (412), and sends it along.
@@ -263,7 +263,7 @@ export class Outbox {
     const timer = setTimeout(() => {
       this.#endings.delete(timer);
       this.values.touch(event);
-    }, Math.min(time - this.#session.now(), 2 ** 31 - 1));
+    }, Math.min(time - this.#session.now() + 2, 2 ** 31 - 1));
     this.#endings.add(timer);
   }
 
@@ -396,19 +396,22 @@ export class Outbox {
 
   /** @param {Row} row @param {Pick<EventRecord, "uuid" | "data"> | undefined} before */
   #place(row, before) {
-    row.data = /** @type {(data: any) => any} */ (row.rebase)(before?.data);
+    Object.assign(row, row.rebase?.(before?.data));
     row.options = { ...row.options, ifLatest: before?.uuid ?? "none" };
     compose(row);
   }
 
-  /** A uuid of version 7, which is ordered by time. `crypto.randomUUID` does not exist on plain http. */
+  /** A uuid of version 7 (RFC 9562), later than the one before. `crypto.randomUUID` does not exist on plain http. */
   uuid() {
+    this.#ticks = Math.max(this.#ticks + 1, Math.floor(4_096 * this.#session.now()));
     const bytes = crypto.getRandomValues(new Uint8Array(16));
-    new DataView(bytes.buffer).setBigUint64(0, (BigInt(Math.round(this.#session.now())) << 16n) | BigInt((bytes[6] << 8) | bytes[7]));
-    bytes[6] = (bytes[6] & 15) | 112;
-    bytes[8] = (bytes[8] & 63) | 128;
-    const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
+    const view = new DataView(bytes.buffer);
+    view.setUint32(0, this.#ticks / 2 ** 28);
+    view.setUint16(4, (this.#ticks / 4_096) % 65_536);
+    view.setUint16(6, 0x7000 | this.#ticks % 4_096);
+    view.setUint8(8, 0x80 | (bytes[8] & 0x3f));
+    const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    return hex.replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
   }
 }
 

@@ -130,7 +130,7 @@ export class Values {
     this.#refresh();
   }
 
-  /** @param {readonly string[]} filters @param {readonly string[]} denied @param {BrokerError} [refusal] */
+  /** @param {readonly string[]} filters @param {readonly string[]} denied @param {BrokerError} refusal */
   ready(filters, denied, refusal) {
     const staging = this.#staging;
     this.#staging = undefined;

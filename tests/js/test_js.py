@@ -1,0 +1,51 @@
+"""Runs the tests of the client in Node.js, each file against server processes of its own; and measures the client."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.documents import ROOT
+from tests.support.typescript import TYPESCRIPT, needs_typescript
+
+HERE = Path(__file__).parent
+SOURCES = ROOT / "src" / "broker" / "js"
+ESBUILD = HERE / "node_modules" / "esbuild" / "bin" / "esbuild"
+CORE_BYTES_MAX = 9_000  # minified and gzipped
+
+needs_node = pytest.mark.skipif(
+    shutil.which("node") is None and not os.environ.get("CI"),
+    reason="THE CLIENT WAS NOT TESTED: install Node.js (Debian: apt install nodejs npm)",
+)
+
+
+@needs_node
+@pytest.mark.parametrize("file", sorted(HERE.glob("*.test.js")), ids=lambda file: str(file.name))
+def test_the_client_does_what_its_tests_say(file: Path) -> None:
+    run = subprocess.run(
+        ["node", "--test", "--test-reporter=spec", str(file)],
+        env={**os.environ, "PYTHON": sys.executable}, cwd=HERE, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@needs_typescript
+def test_the_sources_have_the_types_that_the_contract_says() -> None:
+    command = ["node", str(TYPESCRIPT), "--project", str(HERE)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.skipif(
+    not ESBUILD.exists() and not os.environ.get("CI"), reason="THE CLIENT WAS NOT MEASURED: type make test, with npm"
+)
+def test_the_core_is_small() -> None:
+    command = [str(ESBUILD), str(SOURCES / "broker.js"), "--bundle", "--minify", "--format=esm", "--target=es2022"]
+    minified = subprocess.run(command, capture_output=True, check=True).stdout
+    assert len(gzip.compress(minified)) <= CORE_BYTES_MAX
