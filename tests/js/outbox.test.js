@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import { difference, merge } from "../../src/broker/js/outbox.js";
+import { difference, merge } from "../../src/broker/js/patch.js";
 import { Server, printed, seen, until, watched } from "./support.js";
 
 const server = new Server();
@@ -211,6 +211,24 @@ test("a value is not changed by what the page does with its own object", async (
   value.set(data);
   data.list.push(2);
   assert.deepEqual(value.get(), { list: [1] });
+});
+
+test("a value with a number beyond JavaScript's is shown, and never written again in part", async (t) => {
+  const token = await server.token("ada");
+  const body = '{"event":"exact","data":{"n":12345678901234567890,"text":"a"}}';
+  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+  await fetch(`${server.url}/insert`, { method: "POST", headers, body });
+  const ada = await server.user(t, "ada");
+  /** @type {any} */
+  const value = ada.event("exact");
+  const unseen = value.patch({ text: "b" }); // nothing is known yet, and the server sends the value along with its 412
+  await assert.rejects(unseen, { status: 412 });
+  await value.ready;
+  assert.throws(() => value.patch({ text: "b" }), /more digits/);
+  assert.throws(() => value.update((/** @type {any} */ data) => ({ ...data, text: "b" })), /more digits/);
+  await value.set({ n: 1, text: "b" });
+  await value.patch({ text: "c" });
+  assert.equal((await server.versions("exact")).length, 3);
 });
 
 test("T19: uuids are of version 7 and ordered, and need no crypto.randomUUID, which plain http does not have", async (t) => {

@@ -183,3 +183,14 @@ test("a page with a login of its own gives the token, which is asked for at each
   await page.event("private/ada/own").ready;
   assert.ok(asked >= 2);
 });
+
+test("a token of the page's own that is refused causes no storm of requests", async (t) => {
+  const watch = watched();
+  const page = server.client(t, { token: "eyJhbGciOiJIUzI1NiJ9.e30.x", fetch: watch.fetch });
+  page.event("public/x").set(1);
+  seen(page.event("public/x"));
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  assert.ok(watch.streams.length + watch.inserts.length <= 4);
+  assert.equal(page.status.get(), "denied");
+  assert.equal(page.outbox.get()[0].state, "queued");
+});

@@ -32,7 +32,7 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
   /** @type {Connection} */
   const connection = new Connection(address, server.fetch, session, {
     opened: (filters, fresh) => values.opened(filters, fresh),
-    record: (record) => values.take(record),
+    record: (record, exact) => values.take(record, exact),
     reset: (reason) => values.reset(reason),
     skipped: () => (values.inOrder = false),
     ready(filters, denied, time) {

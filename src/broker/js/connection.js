@@ -1,6 +1,6 @@
 // The connection: one stream for all that a client watches. It reconnects, resumes by id, and widens its filter.
 
-import { BrokerError } from "./server.js";
+import { BrokerError, Pause, isExact } from "./server.js";
 import { Cell } from "./store.js";
 
 /** @import { Options, Status } from "./types.js" */
@@ -12,7 +12,6 @@ const NARROW_MS = 30_000; // so a change of route, or a component that is mounte
 const RECONNECTING_MS = 1_000; // shorter interruptions are not shown
 const OFFLINE_MS = 10_000;
 const RETRY_MS = 1_000; // until the server has named its own
-const BACK_OFF_MAX_MS = 15_000;
 const GRACE_MS = 5_000; // a stream is dead when two heartbeats are missing, and this has passed
 const FILTERS_MAX = 100; // `filters_max` of the server
 /** The reason for which a stream was ended that has never brought anything. */
@@ -71,7 +70,7 @@ export function split(id) {
  * @typedef {object} Listener
  * @property {(filters: readonly string[], fresh: boolean) => void} opened  before the first frame; `fresh`: without an
  *   id, so the whole state follows
- * @property {(record: any) => void} record
+ * @property {(record: any, exact: boolean) => void} record
  * @property {(reason: string) => void} reset
  * @property {() => void} skipped
  * @property {(filters: readonly string[], denied: readonly string[], time: number) => void} ready
@@ -81,7 +80,7 @@ export function split(id) {
 /** What the connection needs of a session.
  * @typedef {object} Tokens
  * @property {() => Promise<string | null>} fresh
- * @property {(token: string | null) => void} reject */
+ * @property {(token: string | null) => boolean} reject  returns whether to try again with another one */
 
 export class Connection {
   /** @type {Cell<Status>} */
@@ -104,7 +103,7 @@ export class Connection {
   /** The filters whose state is complete up to the position. @type {readonly string[]} */
   #established = [];
   #retry = RETRY_MS;
-  #failures = 0;
+  #pause = new Pause();
   #warned = false;
   #met = false; // whether a stream was ever ready
   #hidden = false; // the page is kept for the back button
@@ -112,8 +111,6 @@ export class Connection {
   #widening;
   /** @type {ReturnType<typeof setTimeout>[]} */
   #worsening = [];
-  /** Ends the pause between two attempts. */
-  #resume = () => {};
   /** @type {(() => void)[]} */
   #unlisten = [];
 
@@ -182,23 +179,21 @@ export class Connection {
       this.#established = [];
       this.#live = false;
     }
-    this.#failures = 0;
     this.#control.abort();
-    this.#resume();
+    this.#pause.forgive();
   }
 
   /** The device has woken up, or has a network again, or the page is shown again: a hint that is worth a look. */
   wake() {
     this.#hidden = false;
     if (this.#live && this.#silence() > 1_000 * this.#heartbeat) this.#control.abort();
-    this.#failures = 0;
-    this.#resume();
+    this.#pause.forgive();
   }
 
   close() {
     this.#closed = true;
     this.#control.abort();
-    this.#resume();
+    this.#pause.end();
     this.#better("idle");
     clearTimeout(this.#widening);
     clearTimeout(this.#watchdog);
@@ -219,7 +214,7 @@ export class Connection {
     if (!this.#looping) this.#loop();
     else if (!this.#union().every((each) => covers(this.#filters, each))) {
       this.#control.abort();
-      this.#resume();
+      this.#pause.end();
     }
   }
 
@@ -247,20 +242,8 @@ export class Connection {
       const wait = filters.length && !this.#hidden ? await this.#attempt(filters) : Infinity;
       if (!filters.length) this.#better("idle");
       // What was wanted meanwhile does not wait.
-      if (wait > 0 && !this.#closed) await this.#pause(wait);
+      if (wait > 0 && !this.#closed) await this.#pause.wait(wait);
     }
-  }
-
-  /** @param {number} milliseconds */
-  async #pause(milliseconds) {
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    let timer;
-    await new Promise((resolve) => {
-      this.#resume = () => resolve(undefined);
-      if (milliseconds < Infinity) timer = setTimeout(resolve, milliseconds);
-    });
-    clearTimeout(timer);
-    this.#resume = () => {};
   }
 
   /** Opens one stream and reads it to its end. Returns after how many milliseconds to open the next one; Infinity if
@@ -308,10 +291,10 @@ export class Connection {
       // A full or a stopping server ends a stream at once, and has named a time to come back.
       return control.signal.aborted ? 0 : this.#retry;
     } catch (error) {
-      if (control.signal.aborted) return control.signal.reason === SILENT ? this.#later() : 0;
+      if (control.signal.aborted) return control.signal.reason === SILENT ? this.#pause.longer(this.#retry) : 0;
       // A restart of the server is no reason for a message, but what goes wrong at first is, and what goes on.
-      if (!this.#met || this.#failures) this.#warn("the server cannot be reached. Is it running? Is the origin of this page allowed (--origin)?", error);
-      return this.#later();
+      if (!this.#met || this.#pause.failures) this.#warn("the server cannot be reached. Is it running? Is the origin of this page allowed (--origin)?", error);
+      return this.#pause.longer(this.#retry);
     } finally {
       clearTimeout(this.#watchdog);
       control.abort();
@@ -324,7 +307,7 @@ export class Connection {
   #take({ id, event, data }, filters, control, token) {
     this.#log?.debug("Broker", id, event ?? "", data ?? "");
     const value = data === undefined ? undefined : JSON.parse(data);
-    if (event === undefined && value) this.#listener.record(value);
+    if (event === undefined && value) this.#listener.record(value, isExact(/** @type {string} */ (data), value));
     else if (event === "$reset") {
       this.position = "";
       this.#established = [];
@@ -338,7 +321,7 @@ export class Connection {
     if (event === "$ready") {
       this.#established = filters;
       this.#heartbeat = value.heartbeat;
-      this.#failures = 0;
+      this.#pause.failures = 0;
       this.#live = this.#met = true;
       this.#warned = false;
       this.#better("live");
@@ -350,10 +333,7 @@ export class Connection {
   async #refused(response, token, control) {
     const error = await BrokerError.of(response);
     if (control.signal.aborted) return 0;
-    if (error.type && error.status === 401 && token) {
-      this.#tokens.reject(token);
-      return 0;
-    }
+    if (error.type && error.status === 401 && this.#tokens.reject(token)) return 0;
     if (error.type && [400, 401, 403].includes(error.status)) {
       if (error.status === 400) this.#warn(error.message);
       this.#better("denied");
@@ -362,7 +342,7 @@ export class Connection {
     }
     // Whatever it is that responds here, it is not Broker: a proxy while Broker restarts, or a development server.
     if (!error.type) this.#warn(`the response has the status ${response.status}, and is not Broker's. Does a proxy pass the request on?`);
-    return Math.max(this.#later(), 1_000 * Number(response.headers.get("Retry-After") ?? 0) || 0);
+    return Math.max(this.#pause.longer(this.#retry), 1_000 * Number(response.headers.get("Retry-After") ?? 0) || 0);
   }
 
   #heard() {
@@ -384,11 +364,6 @@ export class Connection {
       if (!this.#live) this.#warn("the stream was opened, but nothing came. Does a proxy hold the bytes back?");
       control.abort(this.#live ? undefined : SILENT);
     }
-  }
-
-  #later() {
-    const times = 2 ** Math.min(this.#failures++, 6);
-    return Math.min(this.#retry * times, BACK_OFF_MAX_MS) * (0.75 + Math.random() / 2);
   }
 
   /** The status follows an interruption only after a while, so that it does not flicker. */

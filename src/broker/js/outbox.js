@@ -1,10 +1,11 @@
 // The outbox: the writes of this client, in their order, until the server has stored or refused each of them.
 
 import { reached, split } from "./connection.js";
-import { BrokerError } from "./server.js";
-import { Cell, deferred } from "./store.js";
+import { copied, difference, merge } from "./patch.js";
+import { BrokerError, Pause } from "./server.js";
+import { Watchers, call, deferred } from "./store.js";
 
-/** @import { EventRecord, Outgoing, Sent, Time, WriteOptions } from "./types.js" */
+/** @import { EventRecord, Outgoing, Sent, Store, Time, WriteOptions } from "./types.js" */
 /** @import { Server } from "./server.js" */
 /** @import { Session } from "./session.js" */
 /** @import { Values } from "./values.js" */
@@ -13,7 +14,7 @@ import { Cell, deferred } from "./store.js";
 const ROWS_MAX = 1_000; // of one request: `batch_records_max`
 const CHARACTERS_MAX = 256 << 10; // of one request: at most a mebibyte of UTF-8, `body_bytes_max`
 const BACK_OFF_MS = 1_000;
-const BACK_OFF_MAX_MS = 15_000;
+const INEXACT = "the value has a number with more digits than JavaScript can express; set the whole value instead";
 
 /** A write. Until the server has stored it, nothing but a 412 may change it, because only then it is certain that the
  * server has not stored it under this uuid.
@@ -38,19 +39,34 @@ const BACK_OFF_MAX_MS = 15_000;
  * @property {(error: BrokerError) => void} reject */
 
 export class Outbox {
-  /** What the page can see of it. @type {Cell<readonly Outgoing[]>} */
-  list = new Cell(/** @type {readonly Outgoing[]} */ ([]));
+  /** What the page can see of it. @type {Store<readonly Outgoing[]>} */
+  list = {
+    get: () => (this.#list ??= [...this.#rows].filter((row) => row.state !== "stored").map(shown)),
+    subscribe: (run) => {
+      const end = this.#watchers.add(run);
+      call(() => run(this.list.get()));
+      return end;
+    },
+  };
 
-  /** In the order in which they were written. A stored row stays until the stream has brought it. @type {Row[]} */
-  #rows = [];
+  /** In the order in which they were written. A stored row stays until the stream has brought it. @type {Set<Row>} */
+  #rows = new Set();
+  /** The same by event. @type {Map<string, Set<Row>>} */
+  #events = new Map();
+  /** Those that are stored, and that the stream has not brought yet. @type {Set<Row>} */
+  #stored = new Set();
+  /** @type {readonly Outgoing[] | undefined} */
+  #list;
+  /** @type {Watchers<[readonly Outgoing[]]>} */
+  #watchers = new Watchers();
+  #notifying = false;
   /** @type {object | undefined} */
   #batch;
   #running = false;
-  #limit = ROWS_MAX;
-  #failures = 0;
-  #ticks = 0; // of the last uuid, 4,096 in a millisecond
   #closed = false;
-  #resume = () => {};
+  #limit = ROWS_MAX;
+  #pause = new Pause();
+  #ticks = 0; // of the last uuid, 4,096 in a millisecond
   /** @type {Set<ReturnType<typeof setTimeout>>} */
   #endings = new Set();
   /** Set by the client, because the two need each other. @type {Values} */
@@ -92,6 +108,7 @@ export class Outbox {
 
   /** Changes the version that is shown. @param {string} event @param {NonNullable<Row["rebase"]>} rebase */
   #change(event, rebase) {
+    if (!this.overlays(event).length && !this.values.exact(event)) throw new BrokerError(INEXACT);
     return this.#add(event, { ifLatest: this.#shown(event) }, { ...rebase(this.values.view(event)), rebase });
   }
 
@@ -117,12 +134,29 @@ export class Outbox {
       this.#touchAt(until, event);
     }
     compose(row);
-    this.#rows.push(row);
+    this.#enqueue(row);
     this.#touch([row]);
     // What a page writes in one go is one request.
     queueMicrotask(() => this.#run());
     const sent = Object.assign(promise, { event, cancel: () => this.#cancel(row, promise) });
     return /** @type {any} */ (Object.defineProperty(sent, "uuid", { get: () => row.uuid }));
+  }
+
+  /** @param {Row} row */
+  #enqueue(row) {
+    this.#rows.add(row);
+    const rows = this.#events.get(row.event);
+    if (rows) rows.add(row);
+    else this.#events.set(row.event, new Set([row]));
+  }
+
+  /** @param {Row} row */
+  #remove(row) {
+    this.#rows.delete(row);
+    this.#stored.delete(row);
+    const rows = this.#events.get(row.event);
+    rows?.delete(row);
+    if (!rows?.size) this.#events.delete(row.event);
   }
 
   /** @param {() => void} write @returns {Promise<EventRecord[]>} */
@@ -134,11 +168,11 @@ export class Outbox {
       write();
     } catch (error) {
       // A batch that was not written to its end is not sent.
-      for (const row of this.#rows.filter((each) => each.batch === batch)) this.#drop(row);
+      for (const row of this.#rows) if (row.batch === batch) this.#drop(row);
       throw error;
     } finally {
       this.#batch = undefined;
-      all = this.#rows.filter((each) => each.batch === batch).map(once);
+      all = [...this.#rows].filter((each) => each.batch === batch).map(once);
     }
     const promise = Promise.all(all);
     promise.catch(() => {});
@@ -154,15 +188,16 @@ export class Outbox {
 
   /** @param {string} uuid */
   discard(uuid) {
-    const row = this.#rows.find((each) => each.uuid === uuid);
+    const row = this.#find(uuid);
     if (row && row.state !== "sending") this.#drop(row);
   }
 
   /** @param {string} uuid */
   retry(uuid) {
-    const row = this.#rows.find((each) => each.uuid === uuid && each.state === "refused");
-    if (!row) return;
-    this.#rows = [...this.#rows.filter((each) => each !== row), row];
+    const row = this.#find(uuid);
+    if (row?.state !== "refused") return;
+    this.#remove(row);
+    this.#enqueue(row);
     Object.assign(row, { uuid: this.uuid(), state: "queued", tries: 0, error: undefined, batch: undefined });
     if (row.rebase) this.#place(row, this.values.record(row.event));
     else compose(row);
@@ -170,9 +205,14 @@ export class Outbox {
     this.#run();
   }
 
+  /** @param {string} uuid */
+  #find(uuid) {
+    return [...this.#rows].find((row) => row.uuid === uuid);
+  }
+
   /** @param {Row} row */
   #drop(row) {
-    this.#rows = this.#rows.filter((each) => each !== row);
+    this.#remove(row);
     row.reject(new BrokerError("the write was withdrawn"));
     this.#touch([row]);
   }
@@ -185,45 +225,48 @@ export class Outbox {
   /** Gives what was written without a user to the one who has logged in. */
   adopt() {
     for (const row of this.#rows) row.user ??= this.#session.name;
-    this.#list();
+    this.#note();
   }
 
   /** The writes of this user that the server has not stored. */
   unsent() {
-    return this.#rows.filter((row) => row.user === this.#session.name && (row.state === "queued" || row.state === "sending"));
+    return [...this.#rows].filter((row) => row.user === this.#session.name && (row.state === "queued" || row.state === "sending"));
   }
 
   // What is shown.
 
   /** The writes to lay over the value that the stream has brought, in their order. @param {string} event */
   overlays(event) {
+    const rows = this.#events.get(event);
+    if (!rows) return [];
     const user = this.#session.name;
-    return this.#rows.filter(
-      (row) => row.event === event && row.user === user && row.state !== "refused" && !row.landed && !(row.at && row.at > this.#session.now()),
-    );
+    const now = this.#session.now();
+    return [...rows].filter((row) => row.user === user && row.state !== "refused" && !row.landed && !(row.at && row.at > now));
   }
 
   /** @param {string} prefix */
   pending(prefix) {
-    return this.#rows.filter((row) => row.event.startsWith(prefix) && row.state !== "refused" && !row.landed).length;
+    let count = 0;
+    for (const event of this.#events.keys()) if (event.startsWith(prefix)) count += this.overlays(event).length;
+    return count;
   }
 
   /** The stream has brought a record. @param {EventRecord} record */
   landed(record) {
-    const row = this.#rows.length && this.#rows.find((each) => each.uuid === record.uuid);
-    if (!row) return;
-    Object.assign(row, { landed: true, id: record.id });
-    record.data = row.data; // the same, and so the object that is shown stays the same
+    for (const row of this.#events.get(record.event) ?? []) {
+      if (row.uuid !== record.uuid) continue;
+      Object.assign(row, { landed: true, id: record.id });
+      record.data = row.data; // the same, and so the object that is shown stays the same
+    }
   }
 
   /** Takes overlays away that the stream has confirmed: the position has reached the id of the stored record, so that
    * the stream has brought it, or something newer. While a state is sent in another order, the position says nothing.
    * @param {boolean} ready */
   settle(ready) {
-    if (!this.#rows.length || !this.values.inOrder) return;
+    if (!this.#stored.size || !this.values.inOrder) return;
     const { position } = this.#connection;
-    const done = this.#rows.filter((row) => {
-      if (row.state !== "stored") return false;
+    const done = [...this.#stored].filter((row) => {
       const id = row.id ?? "";
       const watched = this.#connection.watches(row.event);
       if (row.landed || !watched) return true;
@@ -231,7 +274,7 @@ export class Outbox {
       return here && this.#connection.complete(row.event);
     });
     if (!done.length) return;
-    this.#rows = this.#rows.filter((row) => !done.includes(row));
+    for (const row of done) this.#remove(row);
     this.#touch(done, false);
   }
 
@@ -239,23 +282,24 @@ export class Outbox {
   #touch(rows, atOnce = true) {
     for (const event of new Set(rows.map((row) => row.event))) this.values.touch(event);
     if (atOnce) this.values.flush();
-    this.#list();
+    this.#note();
   }
 
   /** Another user sees other writes. */
   changed() {
-    this.#touch(this.#rows);
+    this.#touch([...this.#rows]);
     this.wake();
   }
 
-  #list() {
-    const rows = this.#rows.filter((row) => row.state !== "stored");
-    if (!rows.length && !this.list.get().length) return;
-    this.list.set(
-      rows.map(({ uuid, event, data, at, user, state, tries, error }) => ({
-        uuid, event, data, at, user, state: /** @type {Outgoing["state"]} */ (state), tries, error,
-      })),
-    );
+  /** The list has changed; whoever watches it is notified once in a turn. */
+  #note() {
+    this.#list = undefined;
+    if (this.#notifying || !this.#watchers.size) return;
+    this.#notifying = true;
+    queueMicrotask(() => {
+      this.#notifying = false;
+      this.#watchers.notify(this.list.get());
+    });
   }
 
   /** A version ends by itself. @param {number} time @param {string} event */
@@ -271,14 +315,13 @@ export class Outbox {
 
   /** The server can be reached again, or somebody has logged in. */
   wake() {
-    this.#failures = 0;
-    this.#resume();
+    this.#pause.forgive();
     this.#run();
   }
 
   close() {
     this.#closed = true;
-    this.#resume();
+    this.#pause.end();
     this.#endings.forEach(clearTimeout);
   }
 
@@ -288,27 +331,15 @@ export class Outbox {
     this.#running = true;
     for (let rows; (rows = this.#next()).length; ) {
       const wait = await this.#send(rows);
-      if (wait && !this.#closed) await this.#pause(wait);
+      if (wait && !this.#closed) await this.#pause.wait(wait);
     }
     this.#running = false;
-  }
-
-  /** @param {number} milliseconds */
-  async #pause(milliseconds) {
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    let timer;
-    await new Promise((resolve) => {
-      this.#resume = () => resolve(undefined);
-      if (milliseconds < Infinity) timer = setTimeout(resolve, milliseconds);
-    });
-    clearTimeout(timer);
-    this.#resume = () => {};
   }
 
   /** The rows of the next request. A batch goes alone. */
   #next() {
     if (this.#closed || this.#session.expired) return [];
-    const queued = this.#rows.filter((row) => row.state === "queued" && row.user === this.#session.name);
+    const queued = [...this.#rows].filter((row) => row.state === "queued" && row.user === this.#session.name);
     const batch = queued[0]?.batch;
     if (batch) return queued.filter((row) => row.batch === batch);
     const end = queued.findIndex((row) => row.batch);
@@ -320,31 +351,32 @@ export class Outbox {
   /** Returns after how many milliseconds to send the next ones. @param {Row[]} rows */
   async #send(rows) {
     const token = await this.#session.fresh();
-    if (this.#closed || rows.some((row) => row.user !== this.#session.name || row.state !== "queued" || !this.#rows.includes(row))) return 0;
+    if (this.#closed || rows.some((row) => row.user !== this.#session.name || row.state !== "queued" || !this.#rows.has(row))) return 0;
     for (const row of rows) Object.assign(row, { state: "sending", tries: row.tries + 1 });
-    this.#list();
+    this.#note();
     try {
       const records = await this.#server.call("insert", token, `[${rows.map((row) => row.json).join()}]`);
-      this.#failures = 0;
+      this.#pause.failures = 0;
       this.#limit = Math.min(2 * this.#limit, ROWS_MAX);
-      rows.forEach((row, index) => this.#stored(row, records[index]));
+      rows.forEach((row, index) => this.#accept(row, records[index]));
       this.settle(false);
-      this.#list();
+      this.#note();
       return 0;
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
       for (const row of rows) row.state = "queued";
       const wait = this.#refused(rows, error, token);
-      this.#list();
+      this.#note();
       return wait;
     }
   }
 
   /** @param {Row} row @param {EventRecord} record */
-  #stored(row, record) {
+  #accept(row, record) {
     row.state = "stored";
     row.id = record.id;
-    if (record.id === null) this.#rows = this.#rows.filter((each) => each !== row); // it is pending
+    if (record.id === null) this.#remove(row); // it is pending
+    else this.#stored.add(row);
     row.resolve(record);
   }
 
@@ -352,20 +384,18 @@ export class Outbox {
   #refused(rows, error, token) {
     const { status, type } = error;
     if (type && status === 401) {
-      if (!token) return Infinity; // until somebody logs in
-      this.#session.reject(token);
-      return 0;
+      if (this.#session.reject(token)) return 0;
+      return token ? this.#pause.longer(BACK_OFF_MS) : Infinity; // until somebody logs in
     }
     if (!type || status === 408 || status === 429 || status >= 500) {
       if (status === 429 && !rows[0].batch) this.#limit = error.allowed || Math.max(1, rows.length >> 1);
-      const times = 2 ** Math.min(this.#failures++, 5);
-      return Math.max(error.wait, Math.min(BACK_OFF_MS * times, BACK_OFF_MAX_MS) * (0.75 + Math.random() / 2));
+      return Math.max(error.wait, this.#pause.longer(BACK_OFF_MS));
     }
     const { index = rows.length > 1 ? -1 : 0 } = error;
     const bad = rows[index];
     if (!bad && !rows[0].batch) {
       this.#limit = Math.max(1, rows.length >> 1); // too large together; or it shows which one it is
-    } else if (status === 412 && bad?.rebase && (!bad.batch || rows.every((row) => row.rebase))) {
+    } else if (status === 412 && error.exact && bad?.rebase && (!bad.batch || rows.every((row) => row.rebase))) {
       this.#rebase(bad, error.latest ?? undefined);
     } else {
       const all = rows[0].batch ? rows : [bad];
@@ -381,8 +411,8 @@ export class Outbox {
   /** Somebody else was faster: applies the change to the newer version, and so those that were built upon it. None of
    * them was stored, because each one names the one before. @param {Row} bad @param {EventRecord} [latest] */
   #rebase(bad, latest) {
-    const user = bad.user;
-    const chain = this.#rows.slice(this.#rows.indexOf(bad)).filter((row) => row.event === bad.event && row.user === user && row.state === "queued" && !row.at);
+    const rows = [...(this.#events.get(bad.event) ?? [])];
+    const chain = rows.slice(rows.indexOf(bad)).filter((row) => row.user === bad.user && row.state === "queued" && !row.at);
     const end = chain.findIndex((row) => !row.rebase);
     /** @type {Pick<EventRecord, "uuid" | "data"> | undefined} */
     let before = latest;
@@ -415,6 +445,11 @@ export class Outbox {
   }
 }
 
+/** @param {Row} row @returns {Outgoing} */
+function shown({ uuid, event, data, at, user, state, tries, error }) {
+  return { uuid, event, data, at, user, state: /** @type {Outgoing["state"]} */ (state), tries, error };
+}
+
 /** @param {Row} row @returns {Promise<EventRecord>} */
 function once(row) {
   const { resolve, reject } = row;
@@ -444,44 +479,3 @@ function milliseconds(time) {
   if (Number.isNaN(value)) throw new TypeError(`${time} is no time: give milliseconds, a Date, or a text such as 2030-01-01T12:00:00Z`);
   return value;
 }
-
-/** The data as the server will have them, whatever the page does with its own object. @param {any} data */
-function copied(data) {
-  const json = JSON.stringify(data);
-  if (json === undefined) throw new TypeError(`${typeof data} cannot be stored, because JSON has no such value; null removes an event`);
-  return JSON.parse(json);
-}
-
-/** @param {any} value */
-const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-
-/** Applies a JSON Merge Patch (RFC 7396). @param {any} data @param {any} changes @returns {any} */
-export function merge(data, changes) {
-  if (!isObject(changes)) return changes;
-  const merged = new Map(Object.entries(isObject(data) ? data : {}));
-  for (const [key, value] of Object.entries(changes))
-    if (value === null) merged.delete(key);
-    else merged.set(key, merge(merged.get(key), value));
-  return Object.fromEntries(merged);
-}
-
-/** The merge patch that leads from one value to another; undefined if there is none, because one of them is no object, or
- * a field becomes `null`. @param {any} before @param {any} after @returns {any} */
-export function difference(before, after) {
-  if (!isObject(before) || !isObject(after)) return undefined;
-  /** @type {[string, any][]} */
-  const changes = [];
-  for (const key of Object.keys(before)) if (!Object.hasOwn(after, key)) changes.push([key, null]);
-  for (const [key, value] of Object.entries(after)) {
-    const old = Object.hasOwn(before, key) ? before[key] : undefined;
-    if (JSON.stringify(old) === JSON.stringify(value)) continue;
-    if (hasNull(value)) return undefined;
-    const inner = isObject(old) && isObject(value) ? difference(old, value) : value;
-    if (inner === undefined) return undefined;
-    changes.push([key, inner]);
-  }
-  return Object.fromEntries(changes);
-}
-
-/** @param {any} value @returns {boolean} */
-const hasNull = (value) => value === null || (isObject(value) && Object.values(value).some(hasNull));

@@ -1,8 +1,46 @@
-// The server: its address, its calls, and its errors.
+// The server: its address, its calls, its errors, and the pauses between attempts to reach it.
 
 /** @import { BrokerError as Contract, EventRecord } from "./types.js" */
 
 const TIMEOUT_MS = 60_000; // of a call: a network that has changed drops a request without an error
+
+const BACK_OFF_MAX_MS = 15_000;
+
+/** The pause between two attempts: longer after each failure, and ended early if something has changed. */
+export class Pause {
+  failures = 0;
+  end = () => {};
+
+  /** How long to wait after one more failure. @param {number} first  milliseconds after the first one */
+  longer(first) {
+    // Clients that have lost the same server do not come back at the same moment.
+    return Math.min(first * 2 ** Math.min(this.failures++, 6), BACK_OFF_MAX_MS) * (0.75 + Math.random() / 2);
+  }
+
+  /** @param {number} milliseconds  or Infinity */
+  async wait(milliseconds) {
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    await new Promise((resolve) => {
+      this.end = () => resolve(undefined);
+      if (milliseconds < Infinity) timer = setTimeout(resolve, milliseconds);
+    });
+    clearTimeout(timer);
+    this.end = () => {};
+  }
+
+  /** Ends the pause, and begins with short ones again. */
+  forgive() {
+    this.failures = 0;
+    this.end();
+  }
+}
+
+/** Whether a text of JSON comes out as it was. A number of more digits than JavaScript has does not, and to write such data
+ * again would change what nobody has touched. @param {string} text @param {any} value  what `JSON.parse` has made of it */
+export function isExact(text, value) {
+  return !/[\d.]{16}/.test(text) || JSON.stringify(value) === text;
+}
 
 /** What a call is refused with (docs/http.md). @implements {Contract} */
 export class BrokerError extends Error {
@@ -14,6 +52,8 @@ export class BrokerError extends Error {
   allowed;
   /** Milliseconds that the server asks to wait. */
   wait = 0;
+  /** Whether `latest` has only numbers that JavaScript can express. */
+  exact = true;
 
   /** @param {string} message @param {number} [status]  0: there was no response of Broker's @param {string} [type] */
   constructor(message, status = 0, type = "") {
@@ -26,15 +66,15 @@ export class BrokerError extends Error {
   /** The error that a response has. If it is not one of Broker's, but of a proxy, `type` is empty.
    * @param {Response} response */
   static async of(response) {
-    /** @type {any} */
-    let problem = {};
-    if (response.headers.get("Content-Type")?.startsWith("application/problem+json"))
-      problem = await response.json().catch(() => ({}));
+    const isProblem = response.headers.get("Content-Type")?.startsWith("application/problem+json");
+    const text = isProblem ? await response.text() : "{}";
+    const problem = JSON.parse(text);
     const type = String(problem.type ?? "").replace("urn:broker:problem:", "");
     const error = new BrokerError(problem.detail ?? `status ${response.status}`, response.status, type);
     error.latest = problem.latest;
     error.index = problem.index;
     error.allowed = problem.allowed;
+    error.exact = isExact(text.trim(), problem);
     error.wait = 1_000 * Number(response.headers.get("Retry-After")) || 0;
     return error;
   }

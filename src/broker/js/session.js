@@ -89,13 +89,16 @@ export class Session {
     }
   }
 
-  /** The server does not accept this token any more. @param {string | null} jwt */
+  /** The server does not accept this token any more. Returns whether to try again, with another one or without.
+   * @param {string | null} jwt */
   reject(jwt) {
-    if (!this.#kept || this.#kept.jwt !== jwt) return; // there is another one meanwhile
+    if (jwt === null || this.#token !== undefined) return false;
+    if (this.#kept?.jwt !== jwt) return true; // there is another one meanwhile
     const { username } = this.#kept;
     this.#keep(null);
     this.user.set({ username, expired: true });
     this.#changed("expired");
+    return true;
   }
 
   /** @param {"users" | "login"} path @param {object} body @returns {Promise<User>} */

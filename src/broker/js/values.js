@@ -22,6 +22,8 @@ export class Values {
   #denied = new Set();
   /** @type {BrokerError | undefined} */
   #refusal;
+  /** @type {WeakSet<EventRecord>} */
+  #inexact = new WeakSet();
   /** What is shown of events that have writes under way. @type {Map<string, unknown>} */
   #overlaid = new Map();
   /** Whether versions come in the order of their ids: not between `$skipped` or `$reset` and `$ready`. */
@@ -100,13 +102,21 @@ export class Values {
       }
   }
 
-  /** @param {EventRecord} record */
-  take(record) {
+  /** Whether the value that is shown can be written again as it is. @param {string} name */
+  exact(name) {
+    const record = this.#base.get(name);
+    return !record || !this.#inexact.has(record);
+  }
+
+  /** @param {EventRecord} record @param {boolean} exact */
+  take(record, exact) {
     const target = this.#staging ?? this.#base;
+    if (!exact) this.#inexact.add(record);
     if (record.data === null) target.delete(record.event);
     else target.set(record.event, record);
+    if (this.#staging) return;
     this.outbox.landed(record);
-    if (!this.#staging) this.touch(record.event);
+    this.touch(record.event);
   }
 
   /** @param {string} reason */
