@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.server
+import json
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,4 +112,62 @@ def test_a_page_that_the_server_itself_serves_needs_no_address(browser: Browser,
         waits(page, "document.body.dataset.status === 'live'")
         assert ada.post("/insert", json={"event": "sale", "data": {"percent": 7}}).status_code == 201
         waits(page, "document.all.sale.textContent === '7 % off'")
+        page.close()
+
+
+def address_of_this_machine() -> str:
+    """One that is not of the loopback interface; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def test_a_page_on_plain_http_of_another_machine_works(browser: Browser, tmp_path: Path) -> None:
+    """T19: there, browsers have no crypto.randomUUID and no locks."""
+    address = address_of_this_machine()
+    if address.startswith("127."):
+        pytest.skip("NOT TESTED ON PLAIN HTTP: this machine has no address but the loopback interface's")
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "index.html").write_text(PAGE % {"url": ""})
+    with ServerProcess(tmp_path / "data", "--host", "0.0.0.0", "--open", "--static", str(folder)) as server:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"http://{address}:{server.port}")
+        assert page.evaluate("[isSecureContext, typeof crypto.randomUUID]") == [False, "undefined"]
+        page.evaluate("broker.signUp('ada', 'correct horse')")
+        waits(page, "broker.user.get()?.username === 'ada'")
+        page.evaluate("document.all.tea.click()")
+        waits(page, "document.all.count.textContent === '1' && broker.outbox.get().length === 0")
+        context.close()
+
+
+HOSTILE: list[Any] = [
+    '<img src=x onerror="window.hacked = 1">', "__proto__", "constructor", "\u2028", "😀" * 50,
+    {"__proto__": {"admin": True}, "constructor": 1, "toString": None}, "line\n\nid: x\ndata: y", [[[]]], 0, False, "",
+]  # fmt: skip
+PATCH = """broker.events('hostile/').patch('constructor', JSON.parse('{"__proto__":{"y":1}}')).then(() => ({}).y)"""
+
+
+def test_hostile_names_and_values_are_only_data(browser: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "index.html").write_text(PAGE % {"url": ""})
+    with ServerProcess(tmp_path / "data", "--static", str(folder)) as server, server.client("ada") as ada:
+        page = browser.new_page()
+        page.goto(server.url)
+        page.evaluate("broker.signUp('eve', 'correct horse').then(() => broker.events('hostile/').ready)")
+        names = [*HOSTILE[:5], "$", " ", "%2f..", "a?b#c&d"]
+        for number, name in enumerate(names):
+            data = HOSTILE[number % len(HOSTILE)]
+            assert ada.post("/insert", json={"event": f"hostile/{name}", "data": data}).status_code == 201, name
+        waits(page, f"broker.events('hostile/').get().size === {len(names)}")
+        shown = page.evaluate("JSON.stringify([...broker.events('hostile/').get()])")
+        expected = [[name, HOSTILE[number % len(HOSTILE)]] for number, name in enumerate(names)]
+        assert json.loads(shown) == expected
+        assert page.evaluate("[window.hacked, {}.admin, Object.prototype.admin]") == [None, None, None]
+        assert page.evaluate(PATCH) is None
         page.close()

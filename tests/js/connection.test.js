@@ -191,7 +191,7 @@ test("$reset with the reason rights: what may not be read any more is gone at on
   const bob = await own.user(t, "bob");
   const [secret, open] = [bob.event("secret"), bob.event("public/a")];
   const values = seen(secret);
-  seen(open);
+  const states = seen(open.state);
   await secret.ready;
   const rules = join(own.data, "rules.toml");
   writeFileSync(rules, '[[event]]\nname = "public/*"\nread = "public"\ninsert = "user"\n');
@@ -200,6 +200,8 @@ test("$reset with the reason rights: what may not be read any more is gone at on
   assert.equal(secret.get(), undefined);
   assert.deepEqual(values, [undefined, 1, undefined]);
   await until(() => open.state.get().status === "live" && open.get() === 2);
+  // Everything is gone meanwhile, because which part of it may be read is known only at `$ready`.
+  assert.deepEqual([...new Set(states.map(({ status }) => status))], ["loading", "live"]);
   await assert.rejects(bob.event("secret/other").ready, { status: 403 });
   assert.equal(open.state.get().status, "live");
 });
@@ -208,4 +210,103 @@ test("a client can be imported without a page, and a process ends after close (T
   const broker = createBroker("http://127.0.0.1:1", { storage: "local" }); // Node has no localStorage
   assert.equal(broker.user.get(), null);
   broker.close();
+});
+
+test("what is not watched any more is forgotten with the next stream, and is right when it is watched again", async (t) => {
+  const own = await new Server().start();
+  const ada = await own.user(t, "ada");
+  await ada.event("left").set(1);
+  await ada.event("kept").set(1);
+  const watch = watched();
+  const reader = own.client(t, { fetch: watch.fetch });
+  const [left, kept] = [reader.event("left"), reader.event("kept")];
+  seen(kept);
+  const end = left.subscribe(() => {});
+  await kept.ready;
+  await until(() => left.get() === 1);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  end();
+  t.mock.timers.tick(30_000);
+  t.mock.timers.reset();
+  assert.equal(watch.streams.length, 1); // a stream that shows more than is wanted costs less than another one
+  await own.stop("SIGKILL");
+  await own.start();
+  await until(() => watch.streams.length > 1 && reader.status.get() === "live" && watch.open === 1);
+  assert.deepEqual(watch.streams.at(-1).event, ["kept"]);
+  await until(() => left.get() === undefined);
+  await ada.event("left").remove();
+  await ada.event("kept").set(2);
+  await until(() => kept.get() === 2);
+  seen(left);
+  await until(() => left.state.get().status === "live");
+  assert.equal(left.get(), undefined);
+  assert.deepEqual(watch.streams.at(-1).new, ["left"]);
+});
+
+test("a stream that ends before it is ready asks for what is new again", async (t) => {
+  const ada = await server.user(t, "ada");
+  await ada.event("again/a").set(1);
+  await ada.event("again/b").set(2);
+  let cut = false;
+  const watch = watched();
+  const reader = server.client(t, {
+    fetch: /** @type {any} */ (
+      async (/** @type {string} */ url, /** @type {RequestInit} */ options) => {
+        const response = await watch.fetch(url, options);
+        if (!cut || watch.streams.length > 3) return response;
+        response.body.cancel();
+        return new Response("retry: 50\n", { headers: response.headers });
+      }
+    ),
+  });
+  seen(reader.event("again/a"));
+  await until(() => reader.event("again/a").get() === 1);
+  cut = true;
+  seen(reader.event("again/b"));
+  await until(() => reader.event("again/b").get() === 2);
+  assert.deepEqual(watch.streams.slice(1).map((each) => each.new), [["again/b"], ["again/b"], ["again/b"]]);
+});
+
+test("more names than a server takes are watched by their folders", async (t) => {
+  const ada = await server.user(t, "ada");
+  const names = Array.from({ length: 150 }, (_, n) => `many/${n}`);
+  await ada.batch(() => names.forEach((name, n) => void ada.event(name).set(n)));
+  const reader = server.client(t);
+  names.forEach((name) => void seen(reader.event(name)));
+  await until(() => names.every((name, n) => reader.event(name).get() === n));
+});
+
+test("the same name gives the same object, and a prefix may leave out what lies deeper", async (t) => {
+  const ada = await server.user(t, "ada");
+  assert.equal(ada.event("same"), ada.event("same"));
+  assert.equal(ada.events("same/"), ada.events("same/"));
+  assert.notEqual(ada.events("same/"), ada.events("same/", { deep: false }));
+  await ada.batch(() => {
+    ada.event("same/a").set(1);
+    ada.event("same/a/b").set(2);
+  });
+  assert.deepEqual([...(await ada.events("same/").ready).keys()], ["a", "a/b"]);
+  assert.deepEqual([...(await ada.events("same/", { deep: false }).ready).keys()], ["a"]);
+  const sorted = ada.events("same/").list({ sort: (a, b) => Number(b[1]) - Number(a[1]), limit: 1 });
+  assert.deepEqual(sorted.get(), [["a/b", 2]]);
+  assert.equal(sorted.get(), sorted.get()); // React compares
+  assert.equal(ada.events("same/").get(), ada.events("same/").get());
+  assert.equal(ada.events("same/").state.get(), ada.events("same/").state.get());
+});
+
+test("T43: a subscriber is notified once for all that comes in one go, and its error disturbs nobody", async (t) => {
+  const ada = await server.user(t, "ada");
+  const reader = server.client(t);
+  const burst = reader.event("burst");
+  t.mock.method(console, "error", () => {});
+  burst.subscribe(() => {
+    throw new Error("of the page");
+  });
+  const values = seen(burst);
+  await burst.ready;
+  await ada.batch(() => {
+    for (let n = 1; n <= 500; n++) ada.event("burst").set(n);
+  });
+  await until(() => burst.get() === 500 && values.at(-1) === 500);
+  assert.ok(values.length < 50, `${values.length} notifications`);
 });

@@ -11,8 +11,22 @@ before(() => server.start());
 /** @param {number} milliseconds */
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** A network on which every request and every response takes another time. */
-const slow = () => watched(() => sleep(15 * Math.random()));
+/** A network on which every request takes another time, and the stream comes later than the responses. */
+function slow() {
+  const watch = watched(() => sleep(15 * Math.random()));
+  const fetch = async (/** @type {string} */ url, /** @type {RequestInit} */ options) => {
+    const response = await watch.fetch(url, options);
+    if (!url.endsWith("/events")) return response;
+    const late = new TransformStream({
+      async transform(part, control) {
+        await sleep(10 + 30 * Math.random());
+        control.enqueue(part);
+      },
+    });
+    return new Response(response.body.pipeThrough(late), { headers: response.headers });
+  };
+  return { ...watch, fetch: /** @type {any} */ (fetch) };
+}
 
 test("a write is shown at once, and the promise has the record", async (t) => {
   const ada = await server.user(t, "ada");

@@ -194,3 +194,13 @@ test("a token of the page's own that is refused causes no storm of requests", as
   assert.equal(page.status.get(), "denied");
   assert.equal(page.outbox.get()[0].state, "queued");
 });
+
+test("what nobody may write without a login waits for one, and the console says so", async (t) => {
+  const lines = printed(t);
+  const page = server.client(t);
+  const sent = page.event("public/waits").set(1);
+  await until(() => lines.length === 1);
+  assert.match(lines[0], /writes wait until somebody logs in/);
+  await page.signUp("late", PASSWORD, { adopt: true });
+  assert.equal((await sent).user, "late");
+});

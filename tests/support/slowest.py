@@ -13,6 +13,7 @@ SLOWEST = [
     "faults/test_kills.py",
     "docs/test_openapi.py",
     "web/test_compiler.py",
+    "js/test_js.py",
     "web/test_throttle.py",
     "web/test_accounts.py",
     "nodes/test_postgres_neighbours.py",

@@ -385,7 +385,9 @@ export class Outbox {
     const { status, type } = error;
     if (type && status === 401) {
       if (this.#session.reject(token)) return 0;
-      return token ? this.#pause.longer(BACK_OFF_MS) : Infinity; // until somebody logs in
+      if (token) return this.#pause.longer(BACK_OFF_MS);
+      console.warn("Broker: writes wait until somebody logs in (signUp, logIn), because the server wants to know who writes");
+      return Infinity;
     }
     if (!type || status === 408 || status === 429 || status >= 500) {
       if (status === 429 && !rows[0].batch) this.#limit = error.allowed || Math.max(1, rows.length >> 1);
