@@ -46,7 +46,7 @@ def _server_routes() -> dict[str, Any]:
 
 def _module() -> dict[str, Any]:
     text = {"type": "string"}
-    return plain("a part of the client, which never changes", 404) | {
+    return plain("a part of the client, which never changes", 400, 404) | {
         "parameters": [
             parameter("version", "path", text, "a hash of all parts; `/broker.js` has the current one"),
             parameter("file", "path", text, "the name of the part"),
