@@ -27,12 +27,12 @@ quick: $(VENV)/.tests
 test-js: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed
 	@$(BIN)/pytest tests/js tests/browser/test_client.py tests/web/test_client.py
 
-check: $(VENV)/.tests $(JS)/node_modules/.installed
+check: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed
 	$(BIN)/ruff check src tests docs bench
 	$(BIN)/ruff format --check src tests docs bench
 	$(BIN)/mypy src tests docs bench
-	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT); do \
-	  echo "tsc $$each" && node $(JS)/node_modules/typescript/bin/tsc --project $$each || exit 1; done; fi
+	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT); do if [ -e $$each/node_modules/.installed ]; then \
+	  echo "tsc $$each" && node $(JS)/node_modules/typescript/bin/tsc --project $$each || exit 1; fi; done; fi
 
 format: $(VENV)/.tests
 	$(BIN)/ruff check --fix src tests docs bench

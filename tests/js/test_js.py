@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import shutil
 import subprocess
@@ -12,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.documents import ROOT
+from tests.support.esbuild import bundle_bytes, needs_esbuild
 from tests.support.typescript import TYPESCRIPT, needs_typescript
 
 HERE = Path(__file__).parent
 SOURCES = ROOT / "src" / "broker" / "js"
-ESBUILD = HERE / "node_modules" / "esbuild" / "bin" / "esbuild"
 CORE_BYTES_MAX = 9_300  # minified and gzipped
 
 needs_node = pytest.mark.skipif(
@@ -42,10 +41,6 @@ def test_the_sources_have_the_types_that_the_contract_says() -> None:
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.skipif(
-    not ESBUILD.exists() and not os.environ.get("CI"), reason="THE CLIENT WAS NOT MEASURED: type make test, with npm"
-)
+@needs_esbuild
 def test_the_core_is_small() -> None:
-    command = [str(ESBUILD), str(SOURCES / "broker.js"), "--bundle", "--minify", "--format=esm", "--target=es2022"]
-    minified = subprocess.run(command, capture_output=True, check=True).stdout
-    assert len(gzip.compress(minified)) <= CORE_BYTES_MAX
+    assert bundle_bytes(SOURCES / "broker.js") <= CORE_BYTES_MAX

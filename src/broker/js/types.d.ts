@@ -50,6 +50,35 @@ export interface EventState {
   error?: BrokerError;
 }
 
+/** A version in the log of an event, in whatever state it is: published, pending, cancelled, or only in the log. */
+export interface Version<T = unknown> extends EventRecord<T> {
+  published: boolean;
+  cancelled: boolean;
+  inserted_at: number;
+}
+
+/** A write that is stored, and whose time has not come yet. */
+export interface Pending<T = unknown> {
+  readonly uuid: string;
+  readonly event: string;
+  readonly data: T;
+  /** When it is due, in milliseconds. */
+  readonly at: number;
+  readonly until?: number;
+  readonly user: string | null;
+}
+
+/** What is pending, by due time. It follows the server as long as somebody watches it; this needs a login. What this
+ * client has written and not sent yet is in it, too. */
+export interface Schedule extends Store<readonly Pending[]> {
+  readonly state: Store<CollectionState>;
+  readonly ready: Promise<readonly Pending[]>;
+  /** Withdraws a pending write. */
+  cancel(uuid: string): Promise<void>;
+  /** Gives a pending write another time, in one step: nobody finds both of them, or neither. */
+  move(uuid: string, at: Time): Promise<EventRecord>;
+}
+
 export interface CollectionState {
   status: EventState["status"];
   pending: number;
@@ -105,6 +134,22 @@ export interface Event<T = unknown> extends Store<T | undefined> {
   update(change: (data: T | undefined) => T): Sent<T>;
   /** Removes the event; its log stays. */
   remove(options?: WriteOptions): Sent<null>;
+  /** The versions, the newest first. They are read in pages, as far as the loop goes on. This needs a login. */
+  log(options?: LogOptions): AsyncIterable<Version<T | null>>;
+  /** The value as it was at a time, or as it will be by what is pending now. */
+  at(time: Time): Promise<T | undefined>;
+  /** Takes this client's last write of the event back: the former value is written, unless somebody else has changed it
+   * since (412); a write that is pending is cancelled. Undefined if there is nothing to take back. */
+  undo(): Sent<T | null> | undefined;
+  /** Writes again what the last `undo` has taken back. A new write forgets it. */
+  redo(): Sent<T | null> | undefined;
+}
+
+export interface LogOptions {
+  /** How many versions are read in one page; 50 is the default. */
+  limit?: number;
+  /** The uuid of the version at which to go on, with those before it. */
+  before?: string;
 }
 
 /** The events whose names begin with a prefix. The keys are the rest of their names. */
@@ -116,12 +161,21 @@ export interface Collection<T = unknown> extends Store<ReadonlyMap<string, T>> {
    * not keep it. */
   changes(run: (keys: ReadonlySet<string>, all: ReadonlyMap<string, T>) => void): () => void;
   list(options?: { sort?: (a: [string, T], b: [string, T]) => number; limit?: number }): Store<[string, T][]>;
+  /** With `last`: loads older events. Returns whether there are more. */
+  more(): Promise<boolean>;
   /** Inserts an event under a new key, which is a uuid ordered by time. */
   add(data: T, options?: WriteOptions): Sent<T> & { readonly key: string };
   set(key: string, data: T, options?: WriteOptions): Sent<T>;
   patch(key: string, changes: Changes<T>): Sent<T>;
   update(key: string, change: (data: T | undefined) => T): Sent<T>;
   remove(key: string, options?: WriteOptions): Sent<null>;
+}
+
+export interface CollectionOptions {
+  /** With `false`, names that have a slash behind the prefix are ignored. */
+  deep?: boolean;
+  /** Begins with so many of the newest events, for long lists; `more` adds as many of the next older ones. */
+  last?: number;
 }
 
 /** A write in the outbox. */
@@ -164,6 +218,18 @@ export interface LogOutOptions {
 /** `connecting` only at first; `reconnecting` after an interruption of a second, `offline` after ten. */
 export type Status = "idle" | "connecting" | "live" | "reconnecting" | "offline" | "denied";
 
+/** A validator of zod, valibot, arktype or others, as they all offer it (https://standardschema.dev). */
+export interface StandardSchema {
+  readonly "~standard": {
+    readonly version: 1;
+    readonly vendor: string;
+    readonly validate: (value: unknown) => StandardResult | Promise<StandardResult>;
+  };
+}
+export type StandardResult =
+  | { readonly value: unknown; readonly issues?: undefined }
+  | { readonly issues: readonly { readonly message: string; readonly path?: readonly unknown[] | undefined }[] };
+
 export interface StorageLike {
   getItem(key: string): string | null;
   setItem(key: string, value: string): void;
@@ -176,6 +242,9 @@ export interface Options {
   /** Where the token of a login is kept; `local` is the default. */
   storage?: "local" | "session" | "memory" | StorageLike;
   fetch?: typeof fetch;
+  /** Validators by the name of the event, or by a prefix that ends with `*`. What they refuse is not written; on
+   * `localhost`, what comes is validated too, and the console says what they refuse. */
+  validate?: { [filter: string]: StandardSchema };
   /** Prints every frame of the stream with `log.debug`. */
   log?: Pick<Console, "debug">;
 }
@@ -185,14 +254,15 @@ export interface Broker {
   /** The same name gives the same object. */
   event<Name extends string>(name: Name): Event<Data<Name>>;
   event<T>(name: string): Event<T>;
-  events<Prefix extends string>(prefix: Prefix, options?: { deep?: boolean }): Collection<DataOf<Prefix>>;
-  events<T>(prefix: string, options?: { deep?: boolean }): Collection<T>;
+  events<Prefix extends string>(prefix: Prefix, options?: CollectionOptions): Collection<DataOf<Prefix>>;
+  events<T>(prefix: string, options?: CollectionOptions): Collection<T>;
   /** Stores all writes that `write` makes, or none of them. */
   batch(write: () => void): Promise<EventRecord[]>;
   readonly status: Store<Status>;
   /** The id up to which the state is complete; empty as long as there is none. */
   readonly position: string;
   readonly outbox: Outbox;
+  readonly schedule: Schedule;
   readonly user: Store<User | null>;
   signUp(username: string, password: string, options?: LogInOptions & { info?: unknown }): Promise<User>;
   logIn(username: string, password: string, options?: LogInOptions): Promise<User>;
