@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from limits import RateLimitItem, parse_many
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 
 @lru_cache(1_000)  # the rates of a rule are asked for with each insert
 def parse_rates(text: str) -> tuple[RateLimitItem, ...]:
     """The rates; all of them hold at the same time. Raises ValueError with a sentence that does not repeat the text."""
+    from limits import parse_many  # takes long, and most commands read no rate
+
     try:
         rates = tuple(parse_many(text))
     except ValueError:

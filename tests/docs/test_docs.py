@@ -83,8 +83,9 @@ class TestComplete:
                 context: click.Context | None = None
                 command: click.Command = main
                 while isinstance(command, click.Group):
-                    name = words.pop(0)
-                    command, context = command.commands[name], click.Context(command, context)
+                    found = command.get_command(click.Context(command), words.pop(0))
+                    assert found is not None, line
+                    command, context = found, click.Context(command, context)
                 # Raises for an option that does not exist, and for one argument too many.
                 command.make_parser(click.Context(command, context)).parse_args(words)
                 taken.add(command)
@@ -93,7 +94,11 @@ class TestComplete:
 
 def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
-        for name, each in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            each = command.get_command(context, name)
+            assert each is not None
+            assert each.name == name
             yield from _commands(f"{path} {name}", each)
     else:
         yield path, command

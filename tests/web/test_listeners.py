@@ -167,13 +167,13 @@ def test_a_hang_up_at_any_time_of_the_start_does_not_end_the_server(tmp_path: Pa
     """From the first line of the command on: in the middle of its start it is a shell that hangs up."""
     script = (
         "import os, signal\n"
-        "from broker.cli import main as cli\n"
+        "from broker.cli import serve as cli\n"
         "read = cli.read_settings\n"
         "def hang_up(*given, **more):\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "    return read(*given, **more)\n"
         "cli.read_settings = hang_up\n"
-        "cli.main(['serve', '--port', '0'])\n"
+        "cli.serve(['--port', '0'])\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None

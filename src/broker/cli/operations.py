@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import click
 
@@ -175,8 +175,3 @@ def move_command(source: str, target: str) -> None:
     stored = f"{amount(moved.records, 'record')} and {amount(moved.users, 'user')}"
     more = "" if moved.address.startswith("postgresql:") else f"; {_owner(Path(moved.address))}"
     click.echo(f"{moved.address}: {stored}, in the same epoch{more}", err=True)
-
-
-COMMANDS: tuple[Any, ...] = (
-    backup_command, restore_command, verify_command, export_command, import_command, move_command,
-)  # fmt: skip

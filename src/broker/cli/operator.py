@@ -3,7 +3,6 @@ process, if no server runs there, or the log is in PostgreSQL; or over HTTP, as 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -12,18 +11,14 @@ from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import click
 
-from broker.broker import Broker
 from broker.cli.client import Client, ClientError, Unreachable
 from broker.cli.connection import certificate, client, token_file_option, token_option
 from broker.cli.options import PathOption, Text, settings_of
 from broker.cli.urls import parse_url
 from broker.server.control import NAME, reachable
-from broker.web.app import App
-from broker.web.requests import OPERATOR_KEY, OPERATOR_MARK
 
 _TIMEOUT_S = 30.0
 
@@ -109,14 +104,10 @@ def operator(
             raise ClientError(
                 f"{settings.data}: there is no log here; give the server's folder as --data, or its --database"
             )
-    with asyncio.Runner() as runner:
-        broker = Broker(settings)
-        runner.run(broker.start(also_unconfirmed=True))
-        try:
-            app = App(broker)
-            yield Ask(lambda *request: runner.run(_ask_in_process(app, *request)), place)
-        finally:
-            runner.run(broker.stop())
+    from broker.cli.in_process import asked_in_process  # imports the whole server, which the other ways do not need
+
+    with asked_in_process(settings) as send:
+        yield Ask(lambda *request: _result(*send(*request)), place)
 
 
 def _is_served(folder: Path) -> bool:
@@ -163,32 +154,6 @@ def _ask_over_socket(folder: Path, method: str, path: str, body: bytes | None) -
         raise Unreachable(f"the server in {folder} did not respond: {str(error) or type(error).__name__}") from None
     finally:
         connection.close()
-
-
-async def _ask_in_process(app: App, method: str, path: str, body: bytes | None) -> str:
-    content = body or b""
-    encoded, _, query = path.partition("?")
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
-        "path": unquote(encoded), "raw_path": encoded.encode(), "root_path": "", "query_string": query.encode(),
-        "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))],
-        "client": None, "server": None, "state": {OPERATOR_KEY: OPERATOR_MARK},
-    }  # fmt: skip
-    parts: list[bytes] = []
-    status = 0
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": content, "more_body": False}
-
-    async def send(message: Any) -> None:
-        nonlocal status
-        if message["type"] == "http.response.start":
-            status = message["status"]
-        else:
-            parts.append(message.get("body", b""))
-
-    await app(scope, receive, send)
-    return _result(status, b"".join(parts))
 
 
 def _result(status: int, body: bytes) -> str:

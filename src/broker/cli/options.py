@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,12 +105,21 @@ class Commands(click.Group):
     # Old names of commands, which still work. They are in no list, and in no documentation.
     renamed: ClassVar[dict[str, str]] = {"copy": "move"}
 
+    def __init__(self, *arguments: Any, places: Mapping[str, str], **options: Any) -> None:
+        """``places`` has the commands by their names: each is ``package.module.function``, which is imported when the
+        command is called."""
+        super().__init__(*arguments, **options)
+        self._places = places
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._places)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         new_name = self.renamed.get(cmd_name)
-        if new_name is None or new_name not in self.commands:
-            return super().get_command(ctx, cmd_name)
-        click.echo(f"`broker {cmd_name}` is called `broker {new_name}` now; the old name still works", err=True)
-        return super().get_command(ctx, new_name)
+        if new_name is not None:
+            click.echo(f"`broker {cmd_name}` is called `broker {new_name}` now; the old name still works", err=True)
+        module, _, function = self._places.get(new_name or cmd_name, "").rpartition(".")
+        return getattr(import_module(module), function) if module else None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -202,6 +202,3 @@ def _removal(latest: dict[str, Any]) -> Item:
     """With the condition that what is removed is still the latest, so that nobody loses what he has inserted since."""
     body = {"event": latest["event"], "data": None, "if_latest": latest["id"], "uuid": new_uuid()}
     return Item(latest["event"], json.dumps(body).encode())
-
-
-RECORD_COMMANDS = (insert, listen, log, snapshot, pending, cancel, remove)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from broker.errors import SettingsError
-from broker.server.connection import Connection
 
 NAME = "control.sock"
 _PATH_BYTES_MAX = 100  # the kernel's limit is 108 on Linux, and 104 on macOS
@@ -55,11 +54,3 @@ def control_socket(folder: Path) -> Iterator[socket.socket]:
             yield listener
         finally:
             path.unlink(missing_ok=True)
-
-
-class OperatorConnection(Connection):
-    """A connection over the operator's socket. It counts for no limit: when the server is full, its operator must be
-    able to act."""
-
-    def enter(self, address: str) -> bool:
-        return True

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
-from broker.broker import Broker
 from broker.errors import BadRequest, BrokerError, PreconditionFailed, SettingsError
 from broker.names import RULES_EVENT
 from broker.records import NewRecord, Record, make_uuid
@@ -17,6 +17,9 @@ from broker.rules.rights import RulesData, encode_rules
 from broker.rules.wider import widenings
 from broker.settings import MIB, Settings
 from broker.users import OPERATOR
+
+if TYPE_CHECKING:  # the commands need no more of this module than what reads the file
+    from broker.broker import Broker
 
 logger = logging.getLogger("broker.server")
 

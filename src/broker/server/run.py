@@ -21,8 +21,8 @@ from broker.broker import Broker
 from broker.errors import BrokerError, SettingsError
 from broker.server.acceptor import accept
 from broker.server.admission import Admission
-from broker.server.connection import Connection
-from broker.server.control import OperatorConnection, control_socket
+from broker.server.connection import Connection, OperatorConnection
+from broker.server.control import control_socket
 from broker.server.listeners import address_of, listening, raise_file_limit
 from broker.server.rules_file import apply_rules_file
 from broker.server.safety import check_safety, invitation, remind
