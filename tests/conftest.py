@@ -6,6 +6,7 @@ import http.server
 import os
 import shutil
 import signal
+import sysconfig
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -35,6 +36,8 @@ def pytest_configure() -> None:
     # that, and not end by Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Node.js comes with the packages of the tests (see the Makefile); the one of the machine is the fallback.
+    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

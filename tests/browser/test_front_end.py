@@ -40,7 +40,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `vite build` makes of the page in ``tests/browser/vite``."""
     program = VITE / "node_modules" / "vite" / "bin" / "vite.js"
     if not (shutil.which("node") and program.exists()) and not os.environ.get("CI"):
-        pytest.skip("NO PAGE OF VITE WAS TESTED: install Node.js and npm, and type: make test")
+        pytest.skip("NO PAGE OF VITE WAS TESTED: type make test where npm's registry can be reached")
     folder = tmp_path_factory.mktemp("vite") / "dist"
     subprocess.run(["node", program, "build", "--outDir", folder], cwd=VITE, check=True, capture_output=True)
     return folder

@@ -18,8 +18,10 @@ def _lacks(library: Library) -> str:
     """What is missing on this machine, so that it cannot be tried."""
     if library.program == "chromium" and not browser():
         return "Chromium (Debian: apt install chromium)"
-    if library.language == "js" and not (shutil.which("node") and (HERE / "js" / "node_modules").exists()):
-        return "Node.js and npm (Debian: apt install nodejs npm), and type: make test"
+    if library.language == "js" and not (
+        shutil.which("node") and (HERE / "js" / "node_modules" / ".installed").exists()
+    ):
+        return "its package: type make test where npm's registry can be reached"
     return ""
 
 

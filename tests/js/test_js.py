@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,16 +11,12 @@ import pytest
 
 from tests.support.documents import ROOT
 from tests.support.esbuild import bundle_bytes, needs_esbuild
+from tests.support.node import needs_node
 from tests.support.typescript import TYPESCRIPT, needs_typescript
 
 HERE = Path(__file__).parent
 SOURCES = ROOT / "src" / "broker" / "js"
 CORE_BYTES_MAX = 9_300  # minified and gzipped
-
-needs_node = pytest.mark.skipif(
-    shutil.which("node") is None and not os.environ.get("CI"),
-    reason="THE CLIENT WAS NOT TESTED: install Node.js (Debian: apt install nodejs npm)",
-)
 
 
 @needs_node

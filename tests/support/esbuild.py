@@ -16,7 +16,7 @@ _OPTIONS = ("--minify", "--format=esm", "--target=es2022")
 
 needs_esbuild = pytest.mark.skipif(
     not ESBUILD.exists() and not os.environ.get("CI"),
-    reason="THE CLIENT WAS NOT MEASURED: type make test, with Node.js and npm installed",
+    reason="THE CLIENT WAS NOT MEASURED: type make test where npm's registry can be reached",
 )
 
 

@@ -14,7 +14,7 @@ TYPESCRIPT = ROOT / "tests" / "clients" / "js" / "node_modules" / "typescript" /
 
 needs_typescript = pytest.mark.skipif(
     not TYPESCRIPT.exists() and not os.environ.get("CI"),
-    reason="NOTHING WAS COMPILED BY TYPESCRIPT: type make test, with Node.js and npm installed",
+    reason="NOTHING WAS COMPILED BY TYPESCRIPT: type make test where npm's registry can be reached",
 )
 
 
