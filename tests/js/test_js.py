@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,12 @@ def test_the_sources_have_the_types_that_the_contract_says() -> None:
     command = ["node", str(TYPESCRIPT), "--project", str(HERE)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
+
+
+def test_wrong_uses_of_the_types_are_refused_and_each_says_what_is_wrong() -> None:
+    """The compiler complains of an expected error that does not come."""
+    wrong = re.findall(r"^// @ts-expect-error (.*)$", (HERE / "use.ts").read_text(), re.MULTILINE)
+    assert len(set(wrong)) == len(wrong) >= 8
 
 
 @needs_esbuild
