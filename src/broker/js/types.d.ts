@@ -87,7 +87,7 @@ export interface CollectionState {
 
 /** An error with the status and the type of the server's response (docs/http.md); a status of 0 means that there was no
  * response of Broker's. */
-export interface BrokerError extends Error {
+export class BrokerError extends Error {
   status: number;
   type: string;
   latest?: EventRecord | null;
