@@ -43,6 +43,8 @@ async def until(condition: Callable[[], Any], bound_s: float = BOUND_S) -> None:
 class ServerProcess:
     """`broker serve` in a process of its own, on a free port of the loopback interface."""
 
+    python = sys.executable  # that runs it
+
     def __init__(self, data: Path, *options: str, port: int = 0, scheme: str = "http", **settings: object) -> None:
         self.data = data
         self.port = port
@@ -62,7 +64,7 @@ class ServerProcess:
 
     def start(self) -> Self:
         """Returns once it serves. Started again, it has the same port and data."""
-        command = [sys.executable, "-m", "broker", "serve", "--data", str(self.data), "--port", str(self.port)]
+        command = [self.python, "-m", "broker", "serve", "--data", str(self.data), "--port", str(self.port)]
         self._process = subprocess.Popen(
             [*command, *self.options],
             stderr=subprocess.PIPE,
