@@ -17,7 +17,7 @@ export class Handle {
   #state;
   /** @type {any} */
   #notified;
-  /** @type {{promise: Promise<any>, resolve: (value: any) => void, reject: (error: any) => void, end: () => void} | undefined} */
+  /** @type {{promise: Promise<any>, resolve: (value: any) => void, reject: (error: any) => void, end?: () => void} | undefined} */
   #ready;
 
   /** @param {Values} values @param {string} filter */
@@ -58,7 +58,7 @@ export class Handle {
   get ready() {
     if (!this.#ready) {
       const { promise, resolve, reject } = deferred();
-      this.#ready = { promise, resolve, reject, end: () => {} };
+      this.#ready = { promise, resolve, reject };
       this.#ready.end = this.watch(new Watchers(), () => {});
       this.#settle();
     }
@@ -121,10 +121,12 @@ export class Handle {
 
   #settle() {
     const { status, error } = this.values.status(this.filter);
-    if (!this.#ready || status === "loading") return;
+    // Once it is settled, no value must be made for it, which can be a large copy.
+    if (!this.#ready?.end || status === "loading") return;
     if (status === "denied") this.#ready.reject(error);
     else this.#ready.resolve(this.get());
     this.#ready.end();
+    this.#ready.end = undefined;
   }
 }
 
