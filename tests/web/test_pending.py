@@ -188,3 +188,24 @@ def test_the_hint_needs_a_token(server: ServerProcess, ada: httpx.Client) -> Non
         problem(anyone.get("/events?pending=yes"), 401)
         problem(anyone.post("/events", json={"pending": "yes"}), 401)
     assert "pending: the only possible value is yes" in problem(ada.get("/events?pending=no"), 400)
+
+
+def test_a_stream_of_the_hint_alone_has_no_records(server: ServerProcess, ada: httpx.Client) -> None:
+    with (
+        streaming(server, "/events?event=$pending", headers=bearer(ada)) as alone,
+        streaming(server, "/events?event=$pending&event=hinted", headers=bearer(ada)) as both,
+    ):
+        ready = alone.wait("$ready")[-1]
+        assert "denied" not in ready.data
+        both.wait("$ready")
+        insert(ada, "hinted")
+        insert(ada, "another", b"1", b',"timestamp":9e9')
+        alone.wait("$pending")
+        both.wait("hinted")
+        both.wait("$pending")
+        assert [frame.event for frame in alone.frames if frame.data] == ["$ready", "$pending"]
+    body = {"event": ["$pending", "hinted"], "new": ["$pending", "hinted"], "last_event_id": ready.id}
+    with ada.stream("POST", "/events", json=body) as answer:
+        assert next(line for line in answer.iter_lines() if line == "event: hinted")
+    with server.client() as anyone:
+        problem(anyone.get("/events?event=$pending"), 401)

@@ -1,7 +1,9 @@
 // The client of Broker: `createBroker` puts its parts together.
 
 import { Connection, covers } from "./connection.js";
+import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
+import { Schedule } from "./schedule.js";
 import { BrokerError, Server } from "./server.js";
 import { Session } from "./session.js";
 import { Values } from "./values.js";
@@ -21,11 +23,15 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
   const server = new Server(address, options.fetch ?? ((...parts) => globalThis.fetch(...parts)));
   const session = new Session(server, options, (how) => {
     values.keep = session.expired;
-    if (how === "user") values.forget();
+    if (how === "user") {
+      values.forget();
+      outbox.history.forget();
+    }
     outbox.changed();
     // Silently with another token of the same user; otherwise, position and state belong to another reader.
     connection.restart({ forget: how !== "token" || kept !== session.name });
     kept = session.expired ? null : session.name;
+    if (how !== "token") schedule.reset();
   });
   /** As whom the stream was opened: after an expired session, it was opened as a stranger. */
   let kept = session.name;
@@ -38,15 +44,18 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
     ready(filters, denied, time) {
       session.synchronize(time);
       values.ready(filters, denied, new BrokerError("the rules do not permit you to read this event", 403, "forbidden"));
-      outbox.wake();
+      outbox.sender.wake();
+      schedule.read();
     },
+    pending: () => schedule.read(),
     moved: () => outbox.settle(false),
     denied: (error) => values.refused(error),
   }, options.log);
   const outbox = new Outbox(server, session, connection);
   /** @type {Values} */
-  const values = new Values(connection, outbox, covers);
-  outbox.values = values;
+  const values = new Values(session, connection, outbox, covers);
+  const schedule = new Schedule(values);
+  Object.assign(outbox, { values, schedule, history: new History(outbox) });
 
   /** @param {"users" | "login"} path @param {object} body @param {LogInOptions} options */
   async function enter(path, body, { adopt } = {}) {
@@ -71,6 +80,16 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
       retry: (uuid) => outbox.retry(uuid),
       discard: (uuid) => outbox.discard(uuid),
     },
+    schedule: {
+      get: schedule.get,
+      subscribe: schedule.subscribe,
+      state: schedule.state,
+      get ready() {
+        return schedule.ready;
+      },
+      cancel: (uuid) => schedule.cancel(uuid),
+      move: (uuid, at) => schedule.move(uuid, at),
+    },
     user: { get: session.user.get, subscribe: session.user.subscribe },
     signUp: (username, password, { info, ...rest } = {}) => enter("users", { username, password, info }, rest),
     logIn: (username, password, rest) => enter("login", { username, password }, rest),
@@ -87,6 +106,7 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
       outbox.close();
       session.close();
       values.close();
+      schedule.close();
     },
   });
 }

@@ -13,6 +13,7 @@ const RECONNECTING_MS = 1_000; // shorter interruptions are not shown
 const OFFLINE_MS = 10_000;
 const RETRY_MS = 1_000; // until the server has named its own
 const GRACE_MS = 5_000; // a stream is dead when two heartbeats are missing, and this has passed
+const PENDING = "$pending"; // an event of the server's own, which needs a token
 const FILTERS_MAX = 100; // `filters_max` of the server
 /** The reason for which a stream was ended that has never brought anything. */
 const SILENT = "silent";
@@ -47,9 +48,10 @@ export function createParser(dispatch, retry) {
   };
 }
 
-/** @param {readonly string[]} filters @param {string} name  an event, or a filter: then whether all of it is covered */
+/** Prefixes match no event of the server's own, which begins with `$`.
+ * @param {readonly string[]} filters @param {string} name  an event, or a filter: then whether all of it is covered */
 export function covers(filters, name) {
-  return filters.some((each) => (each.endsWith("*") ? name.startsWith(each.slice(0, -1)) : each === name));
+  return filters.some((each) => each === name || (each.endsWith("*") && name[0] !== "$" && name.startsWith(each.slice(0, -1))));
 }
 
 /** Of two ids of one log, the larger number is the later one; ids of different logs cannot be compared.
@@ -74,6 +76,7 @@ export function split(id) {
  * @property {(reason: string) => void} reset
  * @property {() => void} skipped
  * @property {(filters: readonly string[], denied: readonly string[], time: number) => void} ready
+ * @property {() => void} pending  what is pending may have changed
  * @property {() => void} moved  the position has changed
  * @property {(error: BrokerError) => void} denied  the whole stream is refused */
 
@@ -258,13 +261,18 @@ export class Connection {
     try {
       token = await this.#tokens.fresh();
       if (control.signal.aborted) return 0;
+      const events = token ? filters : filters.filter((each) => each !== PENDING);
+      if (!events.length) {
+        this.#better("idle");
+        return Infinity;
+      }
       const fresh = this.position === "";
-      const added = filters.filter((each) => !covers(this.#established, each));
+      const added = events.filter((each) => !covers(this.#established, each));
       // What is not wanted any more is forgotten, because it is not kept up to date from here on.
       this.#established = filters.filter((each) => covers(this.#established, each));
       this.#listener.opened(filters, fresh);
       /** @type {Record<string, unknown>} */
-      const body = { event: filters, frames: "record" };
+      const body = { event: events, frames: "record" };
       if (!fresh) Object.assign(body, { last_event_id: this.position, new: added });
       this.#watch(control);
       const response = await this.#fetch(`${this.#url}events`, {
@@ -308,6 +316,7 @@ export class Connection {
     this.#log?.debug("Broker", id, event ?? "", data ?? "");
     const value = data === undefined ? undefined : JSON.parse(data);
     if (event === undefined && value) this.#listener.record(value, isExact(/** @type {string} */ (data), value));
+    else if (event === PENDING) this.#listener.pending();
     else if (event === "$reset") {
       this.position = "";
       this.#established = [];

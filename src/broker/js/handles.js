@@ -1,8 +1,9 @@
 // What a page holds: an event, or the events of a prefix. Each handle is a store.
 
 import { Watchers, call, deferred } from "./store.js";
+import { seconds } from "./write.js";
 
-/** @import { Collection as CollectionContract, Event as EventContract, Store, WriteOptions } from "./types.js" */
+/** @import { Collection as CollectionContract, Event as EventContract, LogOptions, Store, Time, WriteOptions } from "./types.js" */
 /** @import { Values } from "./values.js" */
 
 /** What an event and a collection have in common. @abstract */
@@ -120,9 +121,10 @@ export class Handle {
   }
 
   #settle() {
-    const { status, error } = this.values.status(this.filter);
     // Once it is settled, no value must be made for it, which can be a large copy.
-    if (!this.#ready?.end || status === "loading") return;
+    if (!this.#ready?.end) return;
+    const { status, error } = this.describe();
+    if (status === "loading") return;
     if (status === "denied") this.#ready.reject(error);
     else this.#ready.resolve(this.get());
     this.#ready.end();
@@ -183,6 +185,27 @@ export class Event extends Handle {
   /** @param {WriteOptions} [options] @returns {any} */
   remove(options) {
     return this.values.outbox.set(this.name, null, options);
+  }
+
+  /** @param {LogOptions} [options] */
+  log({ limit = 50, before } = {}) {
+    const path = `collections/${encodeURIComponent(this.name)}?order=desc&limit=${limit}`;
+    return this.values.session.pages(before ? `${path}&after=${before}` : path);
+  }
+
+  /** @param {Time} time */
+  async at(time) {
+    const query = new URLSearchParams({ event: this.name, at: String(seconds(time)) });
+    const { records } = await this.values.session.read(`snapshot?${query}`);
+    return records[0]?.data;
+  }
+
+  undo() {
+    return this.values.outbox.history.undo(this.name);
+  }
+
+  redo() {
+    return this.values.outbox.history.redo(this.name);
   }
 }
 
@@ -267,6 +290,11 @@ export class Collection extends Handle {
 
   describe() {
     return { ...this.values.status(this.filter), pending: this.values.outbox.pending(this.prefix) };
+  }
+
+  /** Without `last`, all events are here. */
+  async more() {
+    return false;
   }
 
   /** @param {any} data @param {WriteOptions} [options] */

@@ -2,41 +2,21 @@
 
 import { reached, split } from "./connection.js";
 import { copied, difference, merge } from "./patch.js";
-import { BrokerError, Pause } from "./server.js";
+import { Sender } from "./sender.js";
+import { BrokerError } from "./server.js";
 import { Watchers, call, deferred } from "./store.js";
+import { compose, createUuids, milliseconds, place, shown } from "./write.js";
 
 /** @import { EventRecord, Outgoing, Sent, Store, Time, WriteOptions } from "./types.js" */
+/** @import { Connection } from "./connection.js" */
+/** @import { History } from "./history.js" */
+/** @import { Schedule } from "./schedule.js" */
 /** @import { Server } from "./server.js" */
 /** @import { Session } from "./session.js" */
 /** @import { Values } from "./values.js" */
-/** @import { Connection } from "./connection.js" */
+/** @import { Row } from "./write.js" */
 
-const ROWS_MAX = 1_000; // of one request: `batch_records_max`
-const CHARACTERS_MAX = 256 << 10; // of one request: at most a mebibyte of UTF-8, `body_bytes_max`
-const BACK_OFF_MS = 1_000;
 const INEXACT = "the value has a number with more digits than JavaScript can express; set the whole value instead";
-
-/** A write. Until the server has stored it, nothing but a 412 may change it, because only then it is certain that the
- * server has not stored it under this uuid.
- * @typedef {object} Row
- * @property {string} uuid
- * @property {string} event
- * @property {any} data
- * @property {string} json  the record as it is sent
- * @property {WriteOptions} options
- * @property {string | null} user
- * @property {"queued" | "sending" | "stored" | "refused"} state
- * @property {number} tries
- * @property {BrokerError} [error]
- * @property {number} [at]  in milliseconds; then the value that is shown does not change
- * @property {number} [until]
- * @property {string | null} [id]  of the stored record
- * @property {boolean} [landed]  the stream has brought it
- * @property {object} [batch]  rows of one batch are stored together, or none of them
- * @property {(data: any) => any} apply  what it makes of the data that is shown without it
- * @property {(data: any) => Pick<Row, "data" | "apply">} [rebase]  makes the write anew, from a newer version
- * @property {(record: EventRecord) => void} resolve
- * @property {(error: BrokerError) => void} reject */
 
 export class Outbox {
   /** What the page can see of it. @type {Store<readonly Outgoing[]>} */
@@ -62,21 +42,20 @@ export class Outbox {
   #notifying = false;
   /** @type {object | undefined} */
   #batch;
-  #running = false;
-  #closed = false;
-  #limit = ROWS_MAX;
-  #pause = new Pause();
-  #ticks = 0; // of the last uuid, 4,096 in a millisecond
   /** @type {Set<ReturnType<typeof setTimeout>>} */
   #endings = new Set();
-  /** Set by the client, because the two need each other. @type {Values} */
-  values = /** @type {any} */ (undefined);
+  // Set by the client, because they need the outbox, too.
+  values = /** @type {Values} */ (/** @type {unknown} */ (undefined));
+  schedule = /** @type {Schedule} */ (/** @type {unknown} */ (undefined));
+  history = /** @type {History} */ (/** @type {unknown} */ (undefined));
 
   /** @param {Server} server @param {Session} session @param {Connection} connection */
   constructor(server, session, connection) {
     this.#server = server;
     this.#session = session;
     this.#connection = connection;
+    this.uuid = createUuids(() => session.now());
+    this.sender = new Sender(server, session, this);
   }
   #server;
   #session;
@@ -112,20 +91,40 @@ export class Outbox {
     return this.#add(event, { ifLatest: this.#shown(event) }, { ...rebase(this.values.view(event)), rebase });
   }
 
+  /** A step of `undo` or `redo`, upon a write of this client that must be the latest version. What it writes may still
+   * change with that write. @param {Row} head @param {() => any} make @param {WriteOptions} [options] */
+  step(head, make, options) {
+    const rebase = () => {
+      const data = make();
+      return { data, apply: () => data };
+    };
+    return this.#add(head.event, { ...options, ifLatest: head.uuid }, { ...rebase(), rebase, step: true });
+  }
+
+  /** Writes for a time, again, what was withdrawn. @param {Row} row */
+  again({ event, options, data, apply }) {
+    return this.#add(event, options, { data, apply, step: true });
+  }
+
+  /** Gives a pending write another time. @param {{uuid: string, event: string, data: any, until?: number}} item @param {Time} at */
+  move({ uuid, event, data, until }, at) {
+    return this.#add(event, { at, until }, { data, apply: () => data, cancels: uuid, batch: {} });
+  }
+
   /** The version that is shown. If nothing is known yet, the server says so (412), and sends it along.
    * @param {string} event */
   #shown(event) {
     return this.overlays(event).at(-1)?.uuid ?? this.values.record(event)?.uuid ?? "none";
   }
 
-  /** @param {string} event @param {WriteOptions} options @param {Pick<Row, "data" | "apply" | "rebase">} what
-   * @returns {Sent<any>} */
+  /** @param {string} event @param {WriteOptions} options
+   * @param {Pick<Row, "data" | "apply" | "rebase" | "step" | "cancels" | "batch">} what @returns {Sent<any>} */
   #add(event, options, what) {
-    const { promise, resolve, reject } = deferred();
     const { name: user } = this.#session;
+    const before = this.values.knows(event) || this.overlays(event).length ? this.values.view(event) ?? null : undefined;
     /** @type {Row} */
     const row = {
-      ...what, uuid: this.uuid(), event, json: "", options, user, state: "queued", tries: 0, batch: this.#batch, resolve, reject,
+      batch: this.#batch, ...what, ...deferred(), uuid: this.uuid(), event, json: "", options, user, state: "queued", tries: 0, before,
     };
     if (options.at !== undefined) row.at = milliseconds(options.at);
     if (options.until !== undefined) {
@@ -135,11 +134,17 @@ export class Outbox {
     }
     compose(row);
     this.#enqueue(row);
-    this.#touch([row]);
+    this.history.add(row);
+    this.touch([row]);
     // What a page writes in one go is one request.
-    queueMicrotask(() => this.#run());
-    const sent = Object.assign(promise, { event, cancel: () => this.#cancel(row, promise) });
-    return /** @type {any} */ (Object.defineProperty(sent, "uuid", { get: () => row.uuid }));
+    queueMicrotask(() => this.sender.run());
+    return this.sent(row, row.promise, () => this.cancel(row.uuid));
+  }
+
+  /** @param {Row} row @param {Promise<any>} promise @param {() => Promise<any>} cancel @returns {any} */
+  sent(row, promise, cancel) {
+    const sent = Object.assign(promise, { event: row.event, cancel });
+    return Object.defineProperty(sent, "uuid", { get: () => row.uuid });
   }
 
   /** @param {Row} row */
@@ -162,28 +167,32 @@ export class Outbox {
   /** @param {() => void} write @returns {Promise<EventRecord[]>} */
   batch(write) {
     const batch = (this.#batch = {});
-    /** @type {Promise<EventRecord>[]} */
-    let all;
+    const rows = () => [...this.#rows].filter((row) => row.batch === batch);
     try {
       write();
     } catch (error) {
       // A batch that was not written to its end is not sent.
-      for (const row of this.#rows) if (row.batch === batch) this.#drop(row);
+      rows().forEach((row) => this.#drop(row));
       throw error;
     } finally {
       this.#batch = undefined;
-      all = [...this.#rows].filter((each) => each.batch === batch).map(once);
     }
-    const promise = Promise.all(all);
+    const promise = Promise.all(rows().map((row) => row.promise));
     promise.catch(() => {});
     return promise;
   }
 
-  /** @param {Row} row @param {Promise<EventRecord>} stored */
-  async #cancel(row, stored) {
-    if (row.state === "queued" && row.tries === 0) return this.#drop(row);
-    const { uuid } = await stored;
-    await this.#server.call(`cancel/${uuid}`, await this.#session.fresh());
+  /** Withdraws a write of this client, or what else is pending. @param {string} uuid @returns {Promise<any>} */
+  async cancel(uuid) {
+    const row = this.#find(uuid);
+    if (row?.state === "queued" && row.tries === 0) {
+      this.#drop(row);
+      return row.cancels ? this.cancel(row.cancels) : { id: null, published_at: null, ...JSON.parse(row.json) };
+    }
+    const { uuid: stored } = (await row?.promise) ?? { uuid };
+    const record = await this.#server.call(`cancel/${stored}`, await this.#session.fresh());
+    this.schedule.cancelled(stored);
+    return record;
   }
 
   /** @param {string} uuid */
@@ -199,10 +208,10 @@ export class Outbox {
     this.#remove(row);
     this.#enqueue(row);
     Object.assign(row, { uuid: this.uuid(), state: "queued", tries: 0, error: undefined, batch: undefined });
-    if (row.rebase) this.#place(row, this.values.record(row.event));
+    if (row.rebase) place(row, this.values.record(row.event));
     else compose(row);
-    this.#touch([row]);
-    this.#run();
+    this.touch([row]);
+    this.sender.run();
   }
 
   /** @param {string} uuid */
@@ -213,8 +222,42 @@ export class Outbox {
   /** @param {Row} row */
   #drop(row) {
     this.#remove(row);
-    row.reject(new BrokerError("the write was withdrawn"));
-    this.#touch([row]);
+    this.#reject(row, new BrokerError("the write was withdrawn"));
+    this.touch([row]);
+  }
+
+  /** @param {Row} row @param {BrokerError} error */
+  #reject(row, error) {
+    row.state = "refused";
+    row.reject(error);
+    this.history.refused(row);
+  }
+
+  /** The server refuses a row, and so all rows of its batch. @param {Row} bad @param {BrokerError} error */
+  refuse(bad, error) {
+    const rows = bad.batch ? [...this.#rows].filter((row) => row.batch === bad.batch) : [bad];
+    for (const row of rows) {
+      row.error = error;
+      this.#reject(row, error);
+    }
+    this.touch(rows);
+  }
+
+  /** The server has stored rows. @param {Row[]} rows @param {EventRecord[]} records */
+  accept(rows, records) {
+    rows.forEach((row, index) => {
+      const record = records[index];
+      row.state = "stored";
+      row.id = record.id;
+      if (row.at === undefined) this.#stored.add(row);
+      else {
+        this.#remove(row);
+        this.schedule.stored(row);
+      }
+      row.resolve(record);
+    });
+    this.settle(false);
+    this.note();
   }
 
   /** Forgets what this user has not sent yet. */
@@ -225,7 +268,7 @@ export class Outbox {
   /** Gives what was written without a user to the one who has logged in. */
   adopt() {
     for (const row of this.#rows) row.user ??= this.#session.name;
-    this.#note();
+    this.note();
   }
 
   /** The writes of this user that the server has not stored. */
@@ -235,13 +278,21 @@ export class Outbox {
 
   // What is shown.
 
-  /** The writes to lay over the value that the stream has brought, in their order. @param {string} event */
+  /** The writes of an event, in their order. @param {string} event */
+  of(event) {
+    return [...(this.#events.get(event) ?? [])];
+  }
+
+  /** The writes to lay over the value that the stream has brought. @param {string} event */
   overlays(event) {
-    const rows = this.#events.get(event);
-    if (!rows) return [];
+    if (!this.#events.has(event)) return [];
     const user = this.#session.name;
-    const now = this.#session.now();
-    return [...rows].filter((row) => row.user === user && row.state !== "refused" && !row.landed && !(row.at && row.at > now));
+    return this.of(event).filter((row) => row.user === user && row.state !== "refused" && !row.landed && row.at === undefined);
+  }
+
+  /** The writes for a time that this user's client has not sent yet. */
+  scheduled() {
+    return this.unsent().filter((row) => row.at !== undefined);
   }
 
   /** @param {string} prefix */
@@ -275,24 +326,25 @@ export class Outbox {
     });
     if (!done.length) return;
     for (const row of done) this.#remove(row);
-    this.#touch(done, false);
+    this.touch(done, false);
   }
 
   /** @param {Row[]} rows @param {boolean} [atOnce]  own writes are shown at once */
-  #touch(rows, atOnce = true) {
+  touch(rows, atOnce = true) {
     for (const event of new Set(rows.map((row) => row.event))) this.values.touch(event);
     if (atOnce) this.values.flush();
-    this.#note();
+    if (rows.some((row) => row.at !== undefined)) this.schedule.touch();
+    this.note();
   }
 
   /** Another user sees other writes. */
   changed() {
-    this.#touch([...this.#rows]);
-    this.wake();
+    this.touch([...this.#rows]);
+    this.sender.wake();
   }
 
   /** The list has changed; whoever watches it is notified once in a turn. */
-  #note() {
+  note() {
     this.#list = undefined;
     if (this.#notifying || !this.#watchers.size) return;
     this.#notifying = true;
@@ -311,173 +363,8 @@ export class Outbox {
     this.#endings.add(timer);
   }
 
-  // Sending.
-
-  /** The server can be reached again, or somebody has logged in. */
-  wake() {
-    this.#pause.forgive();
-    this.#run();
-  }
-
   close() {
-    this.#closed = true;
-    this.#pause.end();
+    this.sender.close();
     this.#endings.forEach(clearTimeout);
   }
-
-  /** One request at a time, because what a user may do can depend on what was stored before. */
-  async #run() {
-    if (this.#running) return;
-    this.#running = true;
-    for (let rows; (rows = this.#next()).length; ) {
-      const wait = await this.#send(rows);
-      if (wait && !this.#closed) await this.#pause.wait(wait);
-    }
-    this.#running = false;
-  }
-
-  /** The rows of the next request. A batch goes alone. */
-  #next() {
-    if (this.#closed || this.#session.expired) return [];
-    const queued = [...this.#rows].filter((row) => row.state === "queued" && row.user === this.#session.name);
-    const batch = queued[0]?.batch;
-    if (batch) return queued.filter((row) => row.batch === batch);
-    const end = queued.findIndex((row) => row.batch);
-    const rows = queued.slice(0, end < 0 ? this.#limit : Math.min(end, this.#limit));
-    let size = 0;
-    return rows.filter((row, index) => (size += row.json.length) <= CHARACTERS_MAX || index === 0);
-  }
-
-  /** Returns after how many milliseconds to send the next ones. @param {Row[]} rows */
-  async #send(rows) {
-    const token = await this.#session.fresh();
-    if (this.#closed || rows.some((row) => row.user !== this.#session.name || row.state !== "queued" || !this.#rows.has(row))) return 0;
-    for (const row of rows) Object.assign(row, { state: "sending", tries: row.tries + 1 });
-    this.#note();
-    try {
-      const records = await this.#server.call("insert", token, `[${rows.map((row) => row.json).join()}]`);
-      this.#pause.failures = 0;
-      this.#limit = Math.min(2 * this.#limit, ROWS_MAX);
-      rows.forEach((row, index) => this.#accept(row, records[index]));
-      this.settle(false);
-      this.#note();
-      return 0;
-    } catch (error) {
-      if (!(error instanceof BrokerError)) throw error;
-      for (const row of rows) row.state = "queued";
-      const wait = this.#refused(rows, error, token);
-      this.#note();
-      return wait;
-    }
-  }
-
-  /** @param {Row} row @param {EventRecord} record */
-  #accept(row, record) {
-    row.state = "stored";
-    row.id = record.id;
-    if (record.id === null) this.#remove(row); // it is pending
-    else this.#stored.add(row);
-    row.resolve(record);
-  }
-
-  /** @param {Row[]} rows @param {BrokerError} error @param {string | null} token @returns {number} */
-  #refused(rows, error, token) {
-    const { status, type } = error;
-    if (type && status === 401) {
-      if (this.#session.reject(token)) return 0;
-      if (token) return this.#pause.longer(BACK_OFF_MS);
-      console.warn("Broker: writes wait until somebody logs in (signUp, logIn), because the server wants to know who writes");
-      return Infinity;
-    }
-    if (!type || status === 408 || status === 429 || status >= 500) {
-      if (status === 429 && !rows[0].batch) this.#limit = error.allowed || Math.max(1, rows.length >> 1);
-      return Math.max(error.wait, this.#pause.longer(BACK_OFF_MS));
-    }
-    const { index = rows.length > 1 ? -1 : 0 } = error;
-    const bad = rows[index];
-    if (!bad && !rows[0].batch) {
-      this.#limit = Math.max(1, rows.length >> 1); // too large together; or it shows which one it is
-    } else if (status === 412 && error.exact && bad?.rebase && (!bad.batch || rows.every((row) => row.rebase))) {
-      this.#rebase(bad, error.latest ?? undefined);
-    } else {
-      const all = rows[0].batch ? rows : [bad];
-      for (const row of all) {
-        Object.assign(row, { state: "refused", error });
-        row.reject(error);
-      }
-      this.#touch(all);
-    }
-    return 0;
-  }
-
-  /** Somebody else was faster: applies the change to the newer version, and so those that were built upon it. None of
-   * them was stored, because each one names the one before. @param {Row} bad @param {EventRecord} [latest] */
-  #rebase(bad, latest) {
-    const rows = [...(this.#events.get(bad.event) ?? [])];
-    const chain = rows.slice(rows.indexOf(bad)).filter((row) => row.user === bad.user && row.state === "queued" && !row.at);
-    const end = chain.findIndex((row) => !row.rebase);
-    /** @type {Pick<EventRecord, "uuid" | "data"> | undefined} */
-    let before = latest;
-    for (const row of end < 0 ? chain : chain.slice(0, end)) {
-      row.uuid = this.uuid();
-      this.#place(row, before);
-      before = row;
-    }
-    this.#touch([bad]);
-  }
-
-  /** @param {Row} row @param {Pick<EventRecord, "uuid" | "data"> | undefined} before */
-  #place(row, before) {
-    Object.assign(row, row.rebase?.(before?.data));
-    row.options = { ...row.options, ifLatest: before?.uuid ?? "none" };
-    compose(row);
-  }
-
-  /** A uuid of version 7 (RFC 9562), later than the one before. `crypto.randomUUID` does not exist on plain http. */
-  uuid() {
-    this.#ticks = Math.max(this.#ticks + 1, Math.floor(4_096 * this.#session.now()));
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    const view = new DataView(bytes.buffer);
-    view.setUint32(0, this.#ticks / 2 ** 28);
-    view.setUint16(4, (this.#ticks / 4_096) % 65_536);
-    view.setUint16(6, 0x7000 | this.#ticks % 4_096);
-    view.setUint8(8, 0x80 | (bytes[8] & 0x3f));
-    const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    return hex.replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-  }
-}
-
-/** @param {Row} row @returns {Outgoing} */
-function shown({ uuid, event, data, at, user, state, tries, error }) {
-  return { uuid, event, data, at, user, state: /** @type {Outgoing["state"]} */ (state), tries, error };
-}
-
-/** @param {Row} row @returns {Promise<EventRecord>} */
-function once(row) {
-  const { resolve, reject } = row;
-  return new Promise((yes, no) => {
-    row.resolve = (record) => (resolve(record), yes(record));
-    row.reject = (error) => (reject(error), no(error));
-  });
-}
-
-/** Fixes what is sent. @param {Row} row */
-function compose(row) {
-  const { at, until, ifLate, ifLatest } = row.options;
-  row.json = JSON.stringify({
-    event: row.event, data: row.data, uuid: row.uuid, timestamp: seconds(at), until: seconds(until), late: ifLate, if_latest: ifLatest,
-  });
-}
-
-/** @param {Time | undefined} time */
-function seconds(time) {
-  if (time === undefined || typeof time === "string") return time;
-  return Number(time) / 1_000;
-}
-
-/** @param {Time} time */
-function milliseconds(time) {
-  const value = typeof time === "string" ? Date.parse(time) : Number(time);
-  if (Number.isNaN(value)) throw new TypeError(`${time} is no time: give milliseconds, a Date, or a text such as 2030-01-01T12:00:00Z`);
-  return value;
 }

@@ -73,6 +73,27 @@ export class Session {
     return this.#kept?.jwt ?? null;
   }
 
+  /** Reads a page of records as this user. @param {string} path */
+  async read(path) {
+    for (;;) {
+      const token = await this.fresh();
+      try {
+        return await this.#server.read(path, token);
+      } catch (error) {
+        if (!(error instanceof BrokerError && error.type && error.status === 401 && this.reject(token))) throw error;
+      }
+    }
+  }
+
+  /** Reads records, one page after the other, as far as they are asked for. @param {string} path */
+  async *pages(path) {
+    for (let next = path; next; ) {
+      const page = await this.read(next);
+      yield* page.records;
+      next = page.next;
+    }
+  }
+
   async #renew() {
     const { jwt } = /** @type {Kept} */ (this.#kept);
     try {

@@ -6,6 +6,7 @@ import { Collection, Event } from "./handles.js";
 /** @import { Connection } from "./connection.js" */
 /** @import { Handle } from "./handles.js" */
 /** @import { Outbox } from "./outbox.js" */
+/** @import { Session } from "./session.js" */
 
 const HIDDEN_MS = 1_000; // between two notifications of a page that nobody sees
 
@@ -42,8 +43,10 @@ export class Values {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
-  /** @param {Connection} connection @param {Outbox} outbox @param {(filters: readonly string[], name: string) => boolean} covers */
-  constructor(connection, outbox, covers) {
+  /** @param {Session} session @param {Connection} connection @param {Outbox} outbox
+   * @param {(filters: readonly string[], name: string) => boolean} covers */
+  constructor(session, connection, outbox, covers) {
+    this.session = session;
     this.connection = connection;
     this.outbox = outbox;
     this.covers = covers;
@@ -68,6 +71,11 @@ export class Values {
   /** @param {string} name */
   record(name) {
     return this.#base.get(name);
+  }
+
+  /** Whether it is known what the event is, or that there is none. @param {string} name */
+  knows(name) {
+    return this.#base.has(name) || ["live", "stale"].includes(this.status(name).status);
   }
 
   /** The names that are shown and begin with a prefix. @param {string} prefix */

@@ -65,6 +65,7 @@ class StreamBody(msgspec.Struct, forbid_unknown_fields=True):
     user: str | None = None
 
 
+_HINT = "$pending"  # as a name that is asked for, like any other event
 _decoder = msgspec.json.Decoder(StreamBody)
 _BODY_MAX = 256 * KIB  # to decode a larger one would keep the event loop busy, although no stream needs it
 
@@ -118,6 +119,7 @@ class Stream:
         refused = broker.full(address(scope))
         records = _only(asked.frames, "frames", "record", "sends every record whole, as a message without a name")
         pending = _only(asked.pending, "pending", "yes", "sends $pending when the list of pending records has changed")
+        pending |= _HINT in asked.event
         credential = Credential()
         try:
             credential = await (caller if pending else reader)(scope, broker)
@@ -129,7 +131,7 @@ class Stream:
         form = Form.NAMED
         if records:
             form = Form.RECORD if actor == STRANGER_ACTOR else Form.RECORD_WITH_USER
-        filter = Filter.parse(asked.event, broker.settings.filters_max)
+        filter = _filter(asked.event, broker.settings.filters_max)
         if not refused:
             _check_readable(broker, filter, actor)
         heartbeat_events = _only(
@@ -160,6 +162,13 @@ class Stream:
             await transport.run(receive, send)
 
 
+def _filter(patterns: list[str], patterns_max: int) -> Filter:
+    """Returns the filter of the records. The hint is no record, so a stream of the hint alone has none: no name begins
+    with it. Raises BadRequest."""
+    records = [pattern for pattern in patterns if pattern != _HINT]
+    return Filter.parse(records, patterns_max) if records or not patterns else Filter(prefixes=(_HINT,))
+
+
 def _check_user(names: list[str], actor: Actor) -> None:
     """Raises Unauthorized if the client wants to be another user than the token says. A page that has lost its token
     would otherwise go on as a stranger, and nobody would notice."""
@@ -183,7 +192,7 @@ def _new(asked: _Asked, last_id: str, patterns_max: int) -> Filter | None:
         return None
     if not last_id:
         raise BadRequest("new: it needs the id from which the stream resumes; without an id all events are sent anyway")
-    new = Filter.parse(asked.new, patterns_max)  # this limits their number
+    new = _filter(asked.new, patterns_max)  # this limits their number
     if missing := next((name for name in asked.new if name not in asked.event), None):
         raise BadRequest(f"new: {missing} is not among the values of event; give it there, too")
     return new

@@ -1,0 +1,151 @@
+// The schedule: what is pending, by due time.
+
+import { Handle } from "./handles.js";
+import { BrokerError, Pause } from "./server.js";
+
+/** @import { EventRecord, Pending, Schedule as ScheduleContract, Time } from "./types.js" */
+/** @import { Values } from "./values.js" */
+/** @import { Row } from "./write.js" */
+
+const BACK_OFF_MS = 1_000;
+
+/** @implements {ScheduleContract} */
+export class Schedule extends Handle {
+  /** What the server had when it was read last. @type {Map<string, Pending> | undefined} */
+  #list;
+  /** What this client has changed since that reading was begun; undefined is what it has taken away.
+   * @type {Map<string, Pending | undefined>} */
+  #since = new Map();
+  /** @type {readonly Pending[] | undefined} */
+  #shown;
+  /** @type {BrokerError | undefined} */
+  #error;
+  #pause = new Pause();
+  #reading = false;
+  #again = false;
+  #closed = false;
+
+  /** @param {Values} values */
+  constructor(values) {
+    super(values, "$pending");
+  }
+
+  get = () => (this.#shown ??= this.#collect());
+
+  #collect() {
+    const all = new Map(this.#list);
+    for (const [uuid, item] of this.#since)
+      if (item) all.set(uuid, item);
+      else all.delete(uuid);
+    for (const row of this.values.outbox.scheduled()) {
+      all.delete(row.cancels ?? "");
+      all.set(row.uuid, itemOf(row));
+    }
+    return [...all.values()].sort((a, b) => a.at - b.at);
+  }
+
+  describe() {
+    const { status, error = this.#error } = this.values.status(this.filter);
+    const pending = this.values.outbox.scheduled().length;
+    return error ? { status: "denied", pending, error } : { status: this.#list ? status : "loading", pending };
+  }
+
+  /** @param {any} watchers @param {(...values: any[]) => void} run */
+  watch(watchers, run) {
+    const begins = !this.watched;
+    const end = super.watch(watchers, run);
+    if (begins) this.read();
+    return end;
+  }
+
+  /** Reads the list, as long as somebody watches it: when the stream is ready, and when it says that the list may have
+   * changed. What has changed while it was read is read again. */
+  async read() {
+    this.#again = true;
+    this.#pause.end();
+    if (this.#reading) return;
+    this.#reading = true;
+    while (this.#again && this.watched && !this.#closed) {
+      this.#again = false;
+      const since = this.#since;
+      const before = [...since.keys()];
+      /** @type {BrokerError | undefined} */
+      let failed;
+      try {
+        const list = new Map();
+        for await (const record of this.values.session.pages("pending?limit=1000")) list.set(record.uuid, itemOf(record));
+        if (since !== this.#since) continue; // of another user
+        this.#list = list;
+        for (const uuid of before) since.delete(uuid);
+      } catch (error) {
+        if (!(error instanceof BrokerError)) throw error;
+        failed = error;
+      }
+      if (since !== this.#since) continue;
+      const denied = failed?.type && [401, 403].includes(failed.status);
+      this.#error = denied ? failed : undefined;
+      this.touch();
+      if (!failed) this.#pause.failures = 0;
+      else if (!denied) {
+        this.#again = true;
+        await this.#pause.wait(Math.max(failed.wait, this.#pause.longer(BACK_OFF_MS)));
+      }
+    }
+    this.#reading = false;
+  }
+
+  /** What is shown has changed. */
+  touch() {
+    this.#shown = undefined;
+    this.change("");
+    this.refresh();
+  }
+
+  /** The server has stored a write, and this is known before the list has it. @param {Row} row */
+  stored(row) {
+    this.#since.set(row.cancels ?? "", undefined);
+    if (row.id === null) this.#since.set(row.uuid, itemOf(row));
+    this.touch();
+  }
+
+  /** @param {string} uuid */
+  cancelled(uuid) {
+    this.#since.set(uuid, undefined);
+    this.touch();
+  }
+
+  /** What was shown is another user's. */
+  reset() {
+    this.#list = this.#error = undefined;
+    this.#since = new Map();
+    this.touch();
+    this.read();
+  }
+
+  /** @param {string} uuid */
+  async cancel(uuid) {
+    await this.values.outbox.cancel(uuid);
+  }
+
+  /** @param {string} uuid @param {Time} at @returns {Promise<EventRecord>} */
+  move(uuid, at) {
+    const item = this.get().find((each) => each.uuid === uuid);
+    if (!item) throw new BrokerError(`nothing is pending with the uuid ${uuid}`);
+    return this.values.outbox.move(item, at);
+  }
+
+  close() {
+    this.#closed = true;
+    this.#pause.end();
+  }
+}
+
+/** @param {Row | EventRecord} source @returns {Pending} */
+function itemOf(source) {
+  const { uuid, event, data, user = null } = source;
+  if ("json" in source) return { uuid, event, data, at: source.at ?? 0, until: source.until, user };
+  return { uuid, event, data, at: milliseconds(source.timestamp), until: source.until && milliseconds(source.until), user };
+}
+
+/** @param {number} seconds */
+const milliseconds = (seconds) => Math.round(1_000 * seconds);

@@ -1,0 +1,126 @@
+// The sender: it sends the writes of the outbox, one request at a time, and decides what a refusal means.
+
+import { BrokerError, Pause } from "./server.js";
+import { place } from "./write.js";
+
+/** @import { EventRecord } from "./types.js" */
+/** @import { Outbox } from "./outbox.js" */
+/** @import { Server } from "./server.js" */
+/** @import { Session } from "./session.js" */
+/** @import { Row } from "./write.js" */
+
+const ROWS_MAX = 1_000; // of one request: `batch_records_max`
+const CHARACTERS_MAX = 256 << 10; // of one request: at most a mebibyte of UTF-8, `body_bytes_max`
+const BACK_OFF_MS = 1_000;
+
+export class Sender {
+  #running = false;
+  #closed = false;
+  #limit = ROWS_MAX;
+  #pause = new Pause();
+
+  /** @param {Server} server @param {Session} session @param {Outbox} outbox */
+  constructor(server, session, outbox) {
+    this.#server = server;
+    this.#session = session;
+    this.#outbox = outbox;
+  }
+  #server;
+  #session;
+  #outbox;
+
+  /** The server can be reached again, or somebody has logged in. */
+  wake() {
+    this.#pause.forgive();
+    this.run();
+  }
+
+  close() {
+    this.#closed = true;
+    this.#pause.end();
+  }
+
+  /** One request at a time, because what a user may do can depend on what was stored before. */
+  async run() {
+    if (this.#running) return;
+    this.#running = true;
+    for (let rows; (rows = this.#next()).length; ) {
+      const wait = await this.#send(rows);
+      if (wait && !this.#closed) await this.#pause.wait(wait);
+    }
+    this.#running = false;
+  }
+
+  /** The rows of the next request. A batch goes alone. */
+  #next() {
+    if (this.#closed || this.#session.expired) return [];
+    const queued = this.#outbox.unsent();
+    const batch = queued[0]?.batch;
+    if (batch) return queued.filter((row) => row.batch === batch);
+    const end = queued.findIndex((row) => row.batch);
+    const rows = queued.slice(0, end < 0 ? this.#limit : Math.min(end, this.#limit));
+    let size = 0;
+    return rows.filter((row, index) => (size += row.json.length) <= CHARACTERS_MAX || index === 0);
+  }
+
+  /** Returns after how many milliseconds to send the next ones. @param {Row[]} rows */
+  async #send(rows) {
+    const token = await this.#session.fresh();
+    if (this.#closed || rows.some((row) => row.user !== this.#session.name || row.state !== "queued")) return 0;
+    for (const row of rows) Object.assign(row, { state: "sending", tries: row.tries + 1 });
+    this.#outbox.note();
+    try {
+      const records = await this.#server.call("insert", token, `[${rows.map((row) => row.json).join()}]`);
+      this.#pause.failures = 0;
+      this.#limit = Math.min(2 * this.#limit, ROWS_MAX);
+      // A write that comes in the place of another one is two items, of which the second one is the write.
+      this.#outbox.accept(rows, records.slice(-rows.length));
+      return 0;
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      for (const row of rows) row.state = "queued";
+      const wait = this.#refused(rows, error, token);
+      this.#outbox.note();
+      return wait;
+    }
+  }
+
+  /** @param {Row[]} rows @param {BrokerError} error @param {string | null} token @returns {number} */
+  #refused(rows, error, token) {
+    const { status, type } = error;
+    if (type && status === 401) {
+      if (this.#session.reject(token)) return 0;
+      if (token) return this.#pause.longer(BACK_OFF_MS);
+      console.warn("Broker: writes wait until somebody logs in (signUp, logIn), because the server wants to know who writes");
+      return Infinity;
+    }
+    if (!type || status === 408 || status === 429 || status >= 500) {
+      if (status === 429 && !rows[0].batch) this.#limit = error.allowed || Math.max(1, rows.length >> 1);
+      return Math.max(error.wait, this.#pause.longer(BACK_OFF_MS));
+    }
+    const { index = rows.length > 1 ? -1 : 0 } = error;
+    const bad = rows[index];
+    if (!bad && !rows[0].batch) {
+      this.#limit = Math.max(1, rows.length >> 1); // too large together; or it shows which one it is
+    } else if (status === 412 && error.exact && bad?.rebase && !bad.step && (!bad.batch || rows.every((row) => row.rebase))) {
+      this.#rebase(bad, error.latest ?? undefined);
+    } else this.#outbox.refuse(bad ?? rows[0], error);
+    return 0;
+  }
+
+  /** Somebody else was faster: applies the change to the newer version, and so those that were built upon it. None of
+   * them was stored, because each one names the one before. @param {Row} bad @param {EventRecord} [latest] */
+  #rebase(bad, latest) {
+    const rows = this.#outbox.of(bad.event);
+    const chain = rows.slice(rows.indexOf(bad)).filter((row) => row.user === bad.user && row.state === "queued" && !row.at);
+    const end = chain.findIndex((row) => !row.rebase);
+    /** @type {Pick<EventRecord, "uuid" | "data"> | undefined} */
+    let before = latest;
+    for (const row of end < 0 ? chain : chain.slice(0, end)) {
+      row.uuid = this.#outbox.uuid();
+      place(row, before);
+      before = row;
+    }
+    this.#outbox.touch([bad]);
+  }
+}
