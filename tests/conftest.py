@@ -47,10 +47,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
+# Coverage costs a process a third of its time. The processes of these tests run what other tests cover, too.
+_WITHOUT_COVERAGE = {"browser", "clients", "docs", "faults", "js", "nodes", "proxies"}
+# The environment variable in which a process that is started finds the configuration of coverage.
+_COVERAGE = "COVERAGE_PROCESS_CONFIG"
+_configuration = os.environ.get(_COVERAGE)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if item.path.relative_to(TESTS).parts[0] in _WITHOUT_COVERAGE:
+            patch.delenv(_COVERAGE, raising=False)
+        return (yield)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server process that all tests share: use event and user names of your own."""
-    with ServerProcess(tmp_path_factory.mktemp("server"), "--origin", "http://localhost:3000") as running:
+    running = ServerProcess(tmp_path_factory.mktemp("server"), "--origin", "http://localhost:3000")
+    with pytest.MonkeyPatch.context() as patch:
+        if _configuration is not None:  # whichever test is the first to need it
+            patch.setenv(_COVERAGE, _configuration)
+        running.start()
+    with running:
         yield running
 
 

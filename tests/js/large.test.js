@@ -7,16 +7,16 @@ import { Server, until } from "./support.js";
 test("whoever watches the changes of a collection causes no copy of it", async (t) => {
   const server = await new Server().start();
   const ada = await server.user(t, "ada");
-  const orders = /** @type {any} */ (ada.events("orders/"));
+  const rows = /** @type {any} */ (ada.events("rows/"));
   let copies = 0;
-  const { get } = orders;
-  orders.get = () => (copies++, get());
+  const { get } = rows;
+  rows.get = () => (copies++, get());
   /** @type {Set<string>} */
   const changed = new Set();
-  orders.changes((/** @type {Set<string>} */ keys) => keys.forEach((key) => changed.add(key)));
-  await orders.ready;
+  rows.changes((/** @type {Set<string>} */ keys) => keys.forEach((key) => changed.add(key)));
+  await rows.ready;
   const before = copies;
-  for (let number = 0; number < 20; number++) await ada.event(`orders/${number}`).set(number);
-  await until(() => changed.size === 20 && orders.state.get().pending === 0);
+  for (let number = 0; number < 20; number++) await ada.event(`rows/${number}`).set(number);
+  await until(() => changed.size === 20 && rows.state.get().pending === 0);
   assert.equal(copies, before);
 });
