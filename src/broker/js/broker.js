@@ -1,6 +1,6 @@
 // The client of Broker: `createBroker` puts its parts together.
 
-import { Connection, covers } from "./connection.js";
+import { Connection } from "./connection.js";
 import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
 import { Schedule } from "./schedule.js";
@@ -38,6 +38,7 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
   /** @type {Connection} */
   const connection = new Connection(address, server.fetch, session, {
     opened: (filters, fresh) => values.opened(filters, fresh),
+    begin: (filters) => values.begin(filters),
     record: (record, exact) => values.take(record, exact),
     reset: (reason) => values.reset(reason),
     skipped: () => (values.inOrder = false),
@@ -53,7 +54,7 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
   }, options.log);
   const outbox = new Outbox(server, session, connection);
   /** @type {Values} */
-  const values = new Values(session, connection, outbox, covers);
+  const values = new Values(session, connection, outbox);
   const schedule = new Schedule(values);
   Object.assign(outbox, { values, schedule, history: new History(outbox) });
 
@@ -68,7 +69,7 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
   return /** @type {Broker} */ ({
     url: address,
     event: (/** @type {string} */ name) => values.event(name),
-    events: (/** @type {string} */ prefix, { deep = true } = {}) => values.events(prefix, deep),
+    events: (/** @type {string} */ prefix, { deep = true, last = 0 } = {}) => values.events(prefix, deep, last),
     batch: (write) => outbox.batch(write),
     status: { get: connection.status.get, subscribe: connection.status.subscribe },
     get position() {

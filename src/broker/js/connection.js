@@ -54,6 +54,16 @@ export function covers(filters, name) {
   return filters.some((each) => each === name || (each.endsWith("*") && name[0] !== "$" && name.startsWith(each.slice(0, -1))));
 }
 
+/** @param {string} filter */
+const isList = (filter) => /^\$\d/.test(filter);
+
+/** What the server is to be asked for. A long list has a filter of its own (recent.js): `$`, a number, a space, and what to
+ * ask for. @param {readonly string[]} filters */
+const asked = (filters) => [...new Set(filters.map((each) => each.replace(/^\$\d\S* /, "")))];
+
+/** Whether the stream brings an event, although perhaps not its state. @param {readonly string[]} filters @param {string} name */
+export const brings = (filters, name) => covers(filters, name) || covers(asked(filters), name);
+
 /** Of two ids of one log, the larger number is the later one; ids of different logs cannot be compared.
  * @param {string} position @param {string} id */
 export function reached(position, id) {
@@ -72,6 +82,7 @@ export function split(id) {
  * @typedef {object} Listener
  * @property {(filters: readonly string[], fresh: boolean) => void} opened  before the first frame; `fresh`: without an
  *   id, so the whole state follows
+ * @property {(filters: readonly string[]) => Promise<string>} begin  reads the first pages of long lists, and returns their id
  * @property {(record: any, exact: boolean) => void} record
  * @property {(reason: string) => void} reset
  * @property {() => void} skipped
@@ -167,12 +178,12 @@ export class Connection {
 
   /** Whether the state of this event is complete. @param {string} name */
   complete(name) {
-    return covers(this.#established, name);
+    return brings(this.#established, name);
   }
 
   /** Whether somebody watches this event. @param {string} name */
   watches(name) {
-    return covers([...this.#wanted.keys()], name);
+    return brings([...this.#wanted.keys()], name);
   }
 
   /** Opens the stream again, with another token. @param {{forget: boolean}} options  `forget`: it is another user's */
@@ -233,7 +244,7 @@ export class Connection {
   #union() {
     let all = [...this.#wanted.keys()];
     // A server accepts so many. Beyond that, a folder is watched in place of its events.
-    if (all.length > FILTERS_MAX) all = all.map((each) => each.replace(/^([^/*]*\/).*/, "$1*"));
+    if (all.length > FILTERS_MAX) all = all.map((each) => each.replace(/^([^/*$]*\/).*/, "$1*"));
     return [...new Set(all)].filter((each) => !covers(all.filter((other) => other !== each), each));
   }
 
@@ -271,9 +282,13 @@ export class Connection {
       // What is not wanted any more is forgotten, because it is not kept up to date from here on.
       this.#established = filters.filter((each) => covers(this.#established, each));
       this.#listener.opened(filters, fresh);
+      const lists = added.filter(isList);
+      const first = lists.length ? await this.#listener.begin(lists) : "";
+      if (control.signal.aborted) return 0;
       /** @type {Record<string, unknown>} */
-      const body = { event: events, frames: "record" };
-      if (!fresh) Object.assign(body, { last_event_id: this.position, new: added });
+      const body = { event: asked(events), frames: "record" };
+      const from = this.position || first;
+      if (from) Object.assign(body, { last_event_id: from, new: added.filter((each) => !lists.includes(each)) });
       this.#watch(control);
       const response = await this.#fetch(`${this.#url}events`, {
         method: "POST",
@@ -283,7 +298,7 @@ export class Connection {
         signal: control.signal,
       });
       const media = response.headers.get("Content-Type") ?? "";
-      if (!response.ok || !media.startsWith("text/event-stream")) return await this.#refused(response, token, control);
+      if (!response.ok || !media.startsWith("text/event-stream")) throw await BrokerError.of(response);
       const reader = response.body?.getReader();
       if (!reader) throw new Error("this platform cannot read a response in pieces; give createBroker a fetch that can");
       const decoder = new TextDecoder();
@@ -300,6 +315,7 @@ export class Connection {
       return control.signal.aborted ? 0 : this.#retry;
     } catch (error) {
       if (control.signal.aborted) return control.signal.reason === SILENT ? this.#pause.longer(this.#retry) : 0;
+      if (error instanceof BrokerError && error.status) return this.#refused(error, token);
       // A restart of the server is no reason for a message, but what goes wrong at first is, and what goes on.
       if (!this.#met || this.#pause.failures) this.#warn("the server cannot be reached. Is it running? Is the origin of this page allowed (--origin)?", error);
       return this.#pause.longer(this.#retry);
@@ -321,6 +337,8 @@ export class Connection {
       this.position = "";
       this.#established = [];
       this.#listener.reset(value.reason);
+      // The server would send the whole of a long list now.
+      if (filters.some(isList)) return control.abort();
     } else if (event === "$skipped") this.#listener.skipped();
     else if (event === "$login") {
       this.#tokens.reject(token);
@@ -338,10 +356,8 @@ export class Connection {
     } else if (id !== undefined) this.#listener.moved();
   }
 
-  /** @param {Response} response @param {string | null} token @param {AbortController} control */
-  async #refused(response, token, control) {
-    const error = await BrokerError.of(response);
-    if (control.signal.aborted) return 0;
+  /** @param {BrokerError} error @param {string | null} token */
+  #refused(error, token) {
     if (error.type && error.status === 401 && this.#tokens.reject(token)) return 0;
     if (error.type && [400, 401, 403].includes(error.status)) {
       if (error.status === 400) this.#warn(error.message);
@@ -350,8 +366,8 @@ export class Connection {
       return Infinity;
     }
     // Whatever it is that responds here, it is not Broker: a proxy while Broker restarts, or a development server.
-    if (!error.type) this.#warn(`the response has the status ${response.status}, and is not Broker's. Does a proxy pass the request on?`);
-    return Math.max(this.#pause.longer(this.#retry), 1_000 * Number(response.headers.get("Retry-After") ?? 0) || 0);
+    if (!error.type) this.#warn(`the response has the status ${error.status}, and is not Broker's. Does a proxy pass the request on?`);
+    return Math.max(this.#pause.longer(this.#retry), error.wait);
   }
 
   #heard() {

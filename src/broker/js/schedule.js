@@ -1,6 +1,6 @@
 // The schedule: what is pending, by due time.
 
-import { Handle } from "./handles.js";
+import { Handle } from "./handle.js";
 import { BrokerError, Pause } from "./server.js";
 
 /** @import { EventRecord, Pending, Schedule as ScheduleContract, Time } from "./types.js" */

@@ -90,30 +90,35 @@ export class Server {
   /** Calls the server, and returns what it responds. @param {string} path @param {string | null} token
    * @param {string} [body]  JSON @returns {Promise<any>} @throws {BrokerError} */
   async call(path, token, body) {
-    return (await this.#request("POST", path, token, body)).json;
+    return JSON.parse((await this.#request("POST", path, token, body)).text);
   }
 
   /** Reads a page of records. Returns also the path of the next one, if there is one, and the id as of which they are.
    * @param {string} path @param {string | null} token */
   async read(path, token) {
-    const { json, headers } = await this.#request("GET", path, token);
+    const { text, headers } = await this.#request("GET", path, token);
+    const lines = text.split("\n").filter(Boolean);
     const next = /<(\?.*?)>/.exec(headers.get("Link") ?? "")?.[1]; // relative to the address of this page
-    return { records: json, next: next ? path.split("?")[0] + next : "", id: headers.get("Last-Event-ID") };
+    return {
+      lines,
+      records: lines.map((/** @type {string} */ line) => JSON.parse(line)),
+      next: next ? path.split("?")[0] + next : "",
+      id: headers.get("Last-Event-ID"),
+    };
   }
 
   /** @param {string} method @param {string} path @param {string | null} token @param {string} [body]
-   * @returns {Promise<{json: any, headers: Headers}>} */
+   * @returns {Promise<{text: string, headers: Headers}>} */
   async #request(method, path, token, body) {
     const control = new AbortController();
     const timer = setTimeout(() => control.abort(), TIMEOUT_MS);
     /** @type {Record<string, string>} */
-    const headers = {};
-    if (body !== undefined) headers["Content-Type"] = "application/json";
+    const headers = body === undefined ? { Accept: "application/x-ndjson" } : { "Content-Type": "application/json" };
     if (token) headers.Authorization = `Bearer ${token}`;
     try {
       const response = await this.fetch(this.url + path, { method, headers, body, signal: control.signal });
       if (!response.ok) throw await BrokerError.of(response);
-      return { json: await response.json(), headers: response.headers };
+      return { text: await response.text(), headers: response.headers };
     } catch (error) {
       if (error instanceof BrokerError) throw error;
       throw new BrokerError(`the server cannot be reached: ${error}`);

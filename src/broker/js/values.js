@@ -1,10 +1,14 @@
 // The values: the state that the stream brings, overlaid by this client's own writes.
 
-import { Collection, Event } from "./handles.js";
+import { Collection } from "./collection.js";
+import { brings, covers, reached } from "./connection.js";
+import { Event } from "./event.js";
+import { Recent } from "./recent.js";
+import { BrokerError, isExact } from "./server.js";
 
-/** @import { BrokerError, EventRecord, EventState } from "./types.js" */
+/** @import { EventRecord, EventState } from "./types.js" */
 /** @import { Connection } from "./connection.js" */
-/** @import { Handle } from "./handles.js" */
+/** @import { Handle } from "./handle.js" */
 /** @import { Outbox } from "./outbox.js" */
 /** @import { Session } from "./session.js" */
 
@@ -25,6 +29,8 @@ export class Values {
   #refusal;
   /** @type {WeakSet<EventRecord>} */
   #inexact = new WeakSet();
+  /** What was removed while pages of long lists are read. @type {Set<Set<string>>} */
+  #pages = new Set();
   /** What is shown of events that have writes under way. @type {Map<string, unknown>} */
   #overlaid = new Map();
   /** Whether versions come in the order of their ids: not between `$skipped` or `$reset` and `$ready`. */
@@ -43,13 +49,11 @@ export class Values {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
-  /** @param {Session} session @param {Connection} connection @param {Outbox} outbox
-   * @param {(filters: readonly string[], name: string) => boolean} covers */
-  constructor(session, connection, outbox, covers) {
+  /** @param {Session} session @param {Connection} connection @param {Outbox} outbox */
+  constructor(session, connection, outbox) {
     this.session = session;
     this.connection = connection;
     this.outbox = outbox;
-    this.covers = covers;
     connection.status.subscribe(() => this.#refresh());
   }
 
@@ -58,9 +62,9 @@ export class Values {
     return held(this.#events, name, () => new Event(this, name));
   }
 
-  /** @param {string} prefix @param {boolean} deep @returns {Collection} */
-  events(prefix, deep) {
-    return held(this.#collections, `${deep}${prefix}`, () => new Collection(this, prefix, deep));
+  /** @param {string} prefix @param {boolean} deep @param {number} [last] @returns {Collection} */
+  events(prefix, deep, last) {
+    return held(this.#collections, `${deep} ${last} ${prefix}`, () => (last ? new Recent(this, prefix, deep, last) : new Collection(this, prefix, deep)));
   }
 
   /** @param {string} name @returns {any} */
@@ -86,8 +90,8 @@ export class Values {
   /** @param {string} filter @returns {{status: EventState["status"], error?: BrokerError}} */
   status(filter) {
     const error = this.#denied.has(filter) ? this.#refusal : undefined;
-    if (error && !(this.keep && this.covers(this.#known, filter))) return { status: "denied", error };
-    if (!this.covers(this.#known, filter)) return { status: "loading" };
+    if (error && !(this.keep && covers(this.#known, filter))) return { status: "denied", error };
+    if (!covers(this.#known, filter)) return { status: "loading" };
     const live = !error && !this.#staging && this.connection.status.get() === "live" && this.connection.complete(filter);
     return { status: live ? "live" : "stale", ...(error && { error }) };
   }
@@ -101,10 +105,10 @@ export class Values {
       this.inOrder = false;
       return;
     }
-    if (this.#known.every((each) => this.covers(filters, each))) return;
-    this.#known = filters.filter((each) => this.covers(this.#known, each));
+    if (this.#known.every((each) => covers(filters, each))) return;
+    this.#known = filters.filter((each) => covers(this.#known, each));
     for (const name of [...this.#base.keys()])
-      if (!this.covers(filters, name)) {
+      if (!brings(filters, name)) {
         this.#base.delete(name);
         this.touch(name);
       }
@@ -119,12 +123,42 @@ export class Values {
   /** @param {EventRecord} record @param {boolean} exact */
   take(record, exact) {
     const target = this.#staging ?? this.#base;
+    const { id } = target.get(record.event) ?? {};
+    if (id && record.id && id !== record.id && reached(id, record.id)) return; // a page of a long list had a newer version
+    if (record.data === null) for (const names of this.#pages) names.add(record.event);
     if (!exact) this.#inexact.add(record);
     if (record.data === null) target.delete(record.event);
     else target.set(record.event, record);
     if (this.#staging) return;
     this.outbox.landed(record);
     this.touch(record.event);
+  }
+
+  /** Reads the first pages of long lists, before the stream is opened. Returns the id as of which they are.
+   * @param {readonly string[]} filters */
+  async begin(filters) {
+    let first = "";
+    for (const reference of this.#collections.values()) {
+      const handle = reference.deref();
+      if (!(handle instanceof Recent && filters.includes(handle.filter))) continue;
+      const id = await handle.begin();
+      first ||= id ?? "";
+    }
+    return first;
+  }
+
+  /** Reads a page of a long list. What the stream has removed meanwhile does not come back. @param {string} path */
+  async page(path) {
+    const removed = new Set();
+    this.#pages.add(removed);
+    try {
+      const page = await this.session.read(path);
+      if (!this.#pages.has(removed)) throw new BrokerError("another user has logged in meanwhile");
+      page.records.forEach((record, index) => removed.has(record.event) || this.take(record, isExact(page.lines[index], record)));
+      return page;
+    } finally {
+      this.#pages.delete(removed);
+    }
   }
 
   /** @param {string} reason */
@@ -139,6 +173,7 @@ export class Values {
   forget() {
     const names = [...this.#base.keys()];
     this.#base.clear();
+    this.#pages.clear();
     this.#staging = undefined;
     this.#known = [];
     this.#denied.clear();
@@ -165,6 +200,10 @@ export class Values {
     this.#denied = new Set(denied);
     this.#refusal = refusal;
     this.inOrder = true;
+    for (const reference of this.#collections.values()) {
+      const handle = reference.deref();
+      if (handle instanceof Recent) handle.renew();
+    }
     this.outbox.settle(true);
     this.flush();
     this.#refresh();
