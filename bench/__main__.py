@@ -45,11 +45,14 @@ WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
 }
 
 
+CLIENT = ("sizes", "loading", "frames", "memory")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog='make bench ARGS="..."',
-        usage='make bench ARGS="[--quick] [--only PART,PART] [--against FOLDER] [--rights] [--work F] '
-        '[--out F] [--page]"',
+        usage='make bench ARGS="[--quick] [--only PART,PART] [--against FOLDER] [--rights] [--client] '
+        '[--work F] [--out F] [--page]"',
         description="Broker and its peers, measured on this machine. Peers that are not installed are left out: nginx "
         "and libnginx-mod-nchan are Debian packages. Needs a C compiler (cc).",
         epilog="parts:\n" + "\n".join(f"  {name:12} {title}" for name, (title, _) in WORKS.items()),
@@ -63,6 +66,11 @@ def main() -> None:
         "--against", type=Path, metavar="FOLDER", help="another checkout: both in turn, and nothing else"
     )
     parser.add_argument("--rights", action="store_true", help="what rights cost, and nothing else")
+    parser.add_argument(
+        "--client",
+        action="store_true",
+        help=f"what the client for pages costs, and nothing else; its parts: {', '.join(CLIENT)}",
+    )
     parser.add_argument("--page", action="store_true", help="measure nothing: make the page of the last run again")
     options = parser.parse_args()
     whole = not options.quick and not options.only
@@ -74,6 +82,9 @@ def main() -> None:
             options.work.mkdir(parents=True, exist_ok=True)
             bench = Bench(options.quick, options.work, compile_programs(options.work / "programs"), {})
             print(rights.compare(bench) if options.rights else against.compare(bench, options.against))
+            return
+        if options.client:
+            _client(options)
             return
         if not options.page:
             measure(options, results)
@@ -89,6 +100,17 @@ def main() -> None:
         raise SystemExit(f"bench: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit("bench: interrupted; every server is ended") from None
+
+
+def _client(options: argparse.Namespace) -> None:
+    from bench import client  # needs a driver of browsers, which nothing else does
+
+    options.work.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options.quick, options.work, compile_programs(options.work / "programs"), {})
+    page = client.measure(bench, options.only.split(",") if options.only else [], _machine())
+    (options.out / "client-performance.md").write_text(page)
+    print(page, options.out / "client-performance.md", sep="\n")
 
 
 def measure(options: argparse.Namespace, results: Path) -> None:

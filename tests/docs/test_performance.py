@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from bench.goals import goals_of
 from bench.page import page_of
+from bench.sizes import PEERS
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
+TEMPLATE = DOCS.parent / "bench" / "client.md"
 RESULTS: dict[str, Any] = json.loads((DOCS / "performance" / "results.json").read_text())
 
 
@@ -36,3 +39,10 @@ def test_the_plots_are_there() -> None:
     page = (DOCS / "performance.md").read_text()
     for plot in (DOCS / "performance").glob("*.svg"):
         assert f"(performance/{plot.name})" in page
+
+
+def test_the_page_about_the_client_is_made_from_its_template_and_has_every_peer() -> None:
+    page = (DOCS / "client-performance.md").read_text()
+    pattern = re.sub(r"\\\{\w+(\\\[\w+\\\])?\\\}", "(.+)", re.escape(TEMPLATE.read_text()))
+    assert re.fullmatch(pattern, page, re.DOTALL), "make bench ARGS=--client"
+    assert [name for name in PEERS if f"| {name} |" not in page] == []
