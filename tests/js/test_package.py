@@ -24,6 +24,8 @@ declare global {
 const sent: Sent = createBroker().event("sale").set({ percent: 20 });
 sent.catch((error) => error instanceof BrokerError && error.status);
 createBroker("/").event("sale").get()?.percent.toFixed();
+// @ts-expect-error it is a number
+createBroker("/").event("sale").get()?.percent.trim();
 """
 
 needs_checkers = pytest.mark.skipif(
@@ -75,10 +77,7 @@ def make_app(package: Path, tmp_path: Path) -> Path:
 def test_an_app_has_its_types_by_its_name(app: Path, module: tuple[str, str]) -> None:
     (app / "package.json").write_text('{"type": "module"}')
     (app / "app.ts").write_text(APP)
-    options = ("--module", module[0], "--moduleResolution", module[1], "app.ts")
-    assert compiled(app, *options) == ""
-    (app / "app.ts").write_text(APP.replace("toFixed", "trim"))
-    assert "Property 'trim' does not exist on type 'number'" in compiled(app, *options)
+    assert compiled(app, "--module", module[0], "--moduleResolution", module[1], "app.ts") == ""
 
 
 @needs_node
