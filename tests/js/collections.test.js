@@ -45,6 +45,30 @@ test("a list that is kept up to date is what sorting anew gives, whatever change
   }
 });
 
+test("a list has every entry once, also in an order that contradicts itself", () => {
+  /** @type {Record<string, (a: any, b: any) => any>} */
+  const orders = {
+    "a field is missing": (a, b) => a[1].rank - b[1].rank,
+    "a boolean": (a, b) => a[1].rank > b[1].rank,
+    "by chance": (a, b) => (a[0].length * 7 + b[0].charCodeAt(1)) % 3 - 1,
+  };
+  for (const [name, sort] of Object.entries(orders)) {
+    const below = random(7);
+    const list = new List(sort, Infinity);
+    /** @type {Map<string, any>} */
+    const live = new Map(Array.from({ length: 200 }, (_, n) => [`k${n}`, below(5) ? { rank: below(20) } : {}]));
+    list.update(live);
+    for (let turn = 0; turn < 200; turn++) {
+      const key = `k${below(250)}`;
+      if (below(3)) live.set(key, below(5) ? { rank: below(20) } : {});
+      else live.delete(key);
+      list.update(live, new Set([key]));
+      assert.deepEqual(new Map(list.shown), live, name);
+      assert.equal(list.shown.length, live.size, name);
+    }
+  }
+});
+
 test("a list of a collection follows it, and is the same array as long as nothing of it has changed", async (t) => {
   const [ada, bob] = [await server.user(t, "ada"), await server.user(t, "bob")];
   const scores = ada.events("scores/");

@@ -39,7 +39,9 @@ export class List {
     const old = this.#entries.get(key);
     if (old) {
       this.#entries.delete(key);
-      this.#all.splice(this.#find(old, compare), 1);
+      // An order that contradicts itself (`a.n - b.n` where a field is missing) does not lead to the entry.
+      const at = this.#find(old, compare);
+      this.#all.splice(this.#all[at] === old ? at : this.#all.indexOf(old), 1);
     }
     if (!live.has(key)) return;
     /** @type {Entry} */
