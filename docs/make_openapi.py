@@ -39,6 +39,8 @@ def _server_routes() -> dict[str, Any]:
         "/broker.js": {"get": plain("the client for pages, as a JavaScript module")},
         "/broker/{version}/{file}": {"get": _module()},
         "/broker.d.ts": {"get": plain("the types of the client, for TypeScript")},
+        "/broker.tgz": {"get": plain("the client as a package, for npm")},
+        "/llms.txt": {"get": plain("how to build a page with the client, for coding agents")},
         "/openapi.json": {"get": plain("this document")},
         "/docs": {"get": plain("this document, to read")},
     }

@@ -61,7 +61,7 @@ def test_every_resolution_of_modules_finds_the_types(package: Path) -> None:
 def test_the_package_has_every_module_and_nothing_else(package: Path) -> None:
     (packed,) = json.loads(run(package, "npm", "pack", "--dry-run", "--json"))
     modules = {file.name for file in SOURCES.iterdir() if file.suffix in (".js", ".ts")}
-    assert {file["path"] for file in packed["files"]} == modules | {"package.json"}
+    assert {file["path"] for file in packed["files"]} == modules | {"package.json", "llms.txt"}
 
 
 @pytest.fixture(name="app")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -111,9 +114,45 @@ def test_the_package_of_npm_has_the_version_of_the_server() -> None:
 def test_the_files_are_in_the_wheel_and_in_the_source_distribution(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    expected = {f"broker/js/{name}" for name in [*MODULES, "types.d.ts", "package.json"]}
+    expected = {f"broker/js/{name}" for name in [*MODULES, "types.d.ts", "package.json", "llms.txt"]}
     (wheel,) = tmp_path.glob("*.whl")
     assert expected <= set(zipfile.ZipFile(wheel).namelist())
     (sources,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(sources) as archive:
         assert expected <= {name.partition("/src/")[2] for name in archive.getnames()}
+
+
+def test_the_guide_for_coding_agents_is_short_and_names_all_that_the_client_has(server: ServerProcess) -> None:
+    with server.client() as nobody:
+        answer = nobody.get("/llms.txt")
+    assert answer.text == (SOURCES / "llms.txt").read_text()
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert len(answer.text.splitlines()) <= 90
+    contract = re.sub(r"/\*\*.*?\*/", "", (SOURCES / "types.d.ts").read_text(), flags=re.DOTALL)
+    for name in ("Event", "Collection", "Schedule", "Outbox", "Broker", "Options", "WriteOptions"):
+        (body,) = re.findall(rf"^export interface {name}\b[^{{]*\{{\n(.*?)^\}}", contract, re.MULTILINE | re.DOTALL)
+        for member in re.findall(r"^  (?:readonly )?(\w+)[?(<:]", body, re.MULTILINE):
+            if member not in ("name", "prefix", "url", "position"):
+                assert re.search(rf"\b{member}\b", answer.text), f"{name}.{member}"
+
+
+def test_the_package_is_the_one_that_npm_would_make(server: ServerProcess, tmp_path: Path) -> None:
+    with server.client() as nobody:
+        answer = nobody.get("/broker.tgz")
+        assert nobody.get("/broker.tgz").content == answer.content
+    assert answer.headers["content-type"] == "application/gzip"
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        members = archive.getmembers()
+        files = {each.name.removeprefix("package/"): archive.extractfile(each) for each in members}
+        assert {name: file.read() for name, file in files.items() if file} == {
+            each.name: each.read_bytes() for each in SOURCES.iterdir()
+        }
+    assert [each.name for each in members] == sorted(each.name for each in members)
+    assert {(each.mtime, each.mode, each.uname) for each in members} == {(0, 0o644, "")}
+    assert answer.content[4:8] == b"\0\0\0\0"  # the time in the header of gzip
+    if npm := shutil.which("npm"):
+        listed = subprocess.run(
+            [npm, "pack", "--dry-run", "--json", str(SOURCES)], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        (packed,) = json.loads(listed.stdout)
+        assert {each["path"] for each in packed["files"]} == files.keys()

@@ -68,6 +68,8 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
         Route("/broker.js", Methods(GET=client.entry)),
         Route("/broker/{version}/{file}", Methods(GET=client.module)),
         Route("/broker.d.ts", Methods(GET=client.types)),
+        Route("/broker.tgz", Methods(GET=client.package)),
+        Route("/llms.txt", Methods(GET=client.guide)),
         Route("/openapi.json", Methods(GET=Asset("openapi.json").get)),
         Route("/docs", Methods(GET=Asset("docs.html", HTML).get)),
         Route("/healthz", Methods(GET=Health(broker).alive)),

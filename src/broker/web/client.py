@@ -1,4 +1,5 @@
-"""The client for pages: ``/broker.js``, its modules under ``/broker/<hash>/``, and its types.
+"""The client for pages: ``/broker.js``, its modules under ``/broker/<hash>/``, its types, the package, and what coding
+agents read about it.
 
 The hash is one of all modules, which import each other by relative paths. So a page never has modules of two versions,
 and each of them may be kept forever. ``/broker.js`` alone is asked for again after each release. It names all modules
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import re
+import tarfile
 from importlib import resources
 
 from starlette.exceptions import HTTPException
@@ -19,6 +22,7 @@ from broker.web.requests import Header, respond
 
 _JAVASCRIPT = b"text/javascript; charset=utf-8"
 _TEXT = b"text/plain; charset=utf-8"  # so that a browser shows it
+_ARCHIVE = b"application/gzip"
 # Every page may load the client, as from any other host of scripts; whether it may call the API is another matter.
 _HEADERS: tuple[Header, ...] = (
     (b"access-control-allow-origin", b"*"), (b"x-content-type-options", b"nosniff"), (b"vary", b"Accept-Encoding"),
@@ -26,11 +30,14 @@ _HEADERS: tuple[Header, ...] = (
 _IMMUTABLE = b"public, max-age=31536000, immutable"
 # A page that is reloaded without a network still finds the client, and with a network it has the newest a minute later.
 _ENTRY_AGE = b"public, max-age=60, stale-while-revalidate=2592000"
+_PACKAGE_AGE = b"no-cache"  # whoever installs it wants the one that fits the server
 
 # Comments that have lines of their own are not sent, because they are a third of the bytes; the source distribution and
 # the package for npm have them. Their lines stay, as empty ones, so that the numbers of lines in errors are right.
 _COMMENT = re.compile(r"^[ \t]*(?://.*|/\*\*(?:(?!\*/)[^\0])*\*/)$", re.MULTILINE)
 _IMPORT = re.compile(r'^(?:import|export) .* from "\./(.*)";$', re.MULTILINE)
+
+_PACKED = (".js", ".d.ts", "package.json", "llms.txt")  # as `files` in package.json says
 
 # ``import.meta.url`` is where this file came from, also behind a proxy and a mount, and in a page of another origin.
 _ENTRY = """\
@@ -43,18 +50,19 @@ export const createBroker = (url = here, options = undefined) => create(url, opt
 
 
 class Client:
-    """The three endpoints. The files are read and compressed once, and kept in memory."""
+    """The five endpoints. The files are read and compressed once, and kept in memory."""
 
     def __init__(self) -> None:
         folder = resources.files("broker") / "js"
-        files = {
-            each.name: each.read_text("utf-8") for each in folder.iterdir() if each.name.endswith((".js", ".d.ts"))
-        }
+        package = {each.name: each.read_bytes() for each in folder.iterdir() if each.name.endswith(_PACKED)}
+        files = {name: body.decode() for name, body in package.items() if name.endswith((".js", ".d.ts"))}
         digest = hashlib.sha256("".join(f"{name}\0{files[name]}" for name in sorted(files)).encode())
         self.version = digest.hexdigest()[:16]
         imports = "\n".join(f'import "./broker/{self.version}/{name}";' for name in _imported(files, "broker.js"))
         self._entry = _File(_ENTRY.format(version=self.version, imports=imports), _JAVASCRIPT, _ENTRY_AGE)
         self._types = _File(files["types.d.ts"], _TEXT, _ENTRY_AGE)
+        self._guide = _File(package["llms.txt"].decode(), _TEXT, _ENTRY_AGE)
+        self._package = _packed(package)
         self._modules = {
             name: _File(_COMMENT.sub(_empty, text), _JAVASCRIPT, _IMMUTABLE) if name.endswith(".js")
             else _File(text, _TEXT, _IMMUTABLE)
@@ -66,6 +74,13 @@ class Client:
 
     async def types(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._types.send(scope, send)
+
+    async def guide(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._guide.send(scope, send)
+
+    async def package(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = ((b"access-control-allow-origin", b"*"), (b"cache-control", _PACKAGE_AGE))
+        await respond(send, 200, self._package, _ARCHIVE, headers)
 
     async def module(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Responds with 404 for another version: modules of two versions would not fit together."""
@@ -86,6 +101,18 @@ class _File:
         coding = "gzip" if "gzip" in codings(scope) else ""
         headers = (*self._headers, (b"content-encoding", b"gzip")) if coding else self._headers
         await respond(send, 200, self._bodies[coding], self._media_type, headers)
+
+
+def _packed(files: dict[str, bytes]) -> bytes:
+    """Returns the package, as `npm pack` makes it. The same files give the same bytes, so that the checksum in a lock
+    file of npm's stays right for as long as the version of Broker does."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in sorted(files):
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(files[name])
+            tar.addfile(entry, io.BytesIO(files[name]))
+    return gzip.compress(archive.getvalue(), mtime=0)
 
 
 def _imported(files: dict[str, str], name: str) -> list[str]:
