@@ -1,6 +1,6 @@
 # Two commands: `make` serves, `make test` tests. Both set up what they need in .venv the first time.
 .DEFAULT_GOAL := serve
-.PHONY: serve test quick test-js check format docs bench soak clean
+.PHONY: serve example-plain example-shop test quick test-js check format docs bench soak clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,6 +14,17 @@ ASSETS := src/broker/web/assets
 
 serve: $(VENV)/.runs
 	@$(BIN)/broker serve --data ./tmp
+
+# Two of the examples, on http://127.0.0.1:8080. The shop has an administrator, whose password it asks for the first time.
+example-plain: DATA ?= ./tmp/example-plain
+example-plain: $(VENV)/.runs
+	@$(BIN)/broker serve --data $(DATA) --static examples/plain
+
+example-shop: DATA ?= ./tmp/example-shop
+example-shop: $(VENV)/.runs
+	@$(BIN)/broker user role admin admin --data $(DATA) >/dev/null 2>&1 || { \
+	  $(BIN)/broker user add admin --data $(DATA) && $(BIN)/broker user role admin admin --data $(DATA); } >/dev/null
+	@$(BIN)/broker serve --data $(DATA) --static examples/shop/site --rules examples/shop/rules.toml --yes --set signup=no
 
 test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.installed $(CLIENT)/node_modules/.installed
 	@$(BIN)/coverage erase

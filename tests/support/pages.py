@@ -26,6 +26,21 @@ async function call(method, url, body, token, headers = {}) {
 }
 </script>"""
 
+# The contrast of each text with the colour behind it (WCAG 2.2, section 1.4.3: at least 4.5).
+CONTRASTS = """() => {
+  const light = color => color.match(/[\\d.]+/g).slice(0, 3).map(each => each / 255)
+    .map(each => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, each, index) => sum + each * [0.2126, 0.7152, 0.0722][index], 0);
+  const behind = element => {
+    const color = getComputedStyle(element).backgroundColor;
+    return color === "rgba(0, 0, 0, 0)" ? behind(element.parentElement) : color;
+  };
+  return [...document.querySelectorAll("body *")]
+    .filter(each => [...each.childNodes].some(node => node.nodeType === 3 && node.data.trim()) && each.offsetHeight)
+    .map(each => [light(getComputedStyle(each).color), light(behind(each))].sort((a, b) => b - a))
+    .map(([more, less]) => (more + 0.05) / (less + 0.05));
+}"""
+
 
 class PageHandler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
