@@ -206,7 +206,7 @@ test("$reset with the reason rights: what may not be read any more is gone at on
   assert.equal(open.state.get().status, "live");
 });
 
-test("a client can be imported without a page, and a process ends after close (T47)", async () => {
+test("a client can be made without a page and without a storage", async () => {
   const broker = createBroker("http://127.0.0.1:1", { storage: "local" }); // Node has no localStorage
   assert.equal(broker.user.get(), null);
   broker.close();

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createParser } from "../../src/broker/js/connection.js";
+import { createParser } from "../../src/broker/js/frames.js";
 
 const STREAM =
   'retry: 2417\nid: a-1\ndata: {"n":1,"text":"zwölf: \\n event: no"}\n\n:\n' +

@@ -167,3 +167,108 @@ export function printed(test) {
   test.mock.method(console, "warn", (/** @type {unknown[]} */ ...parts) => void lines.push(parts.map(String).join(" ")));
   return lines;
 }
+
+/** A server that the test plays itself, frame by frame, for what no real server does on demand.
+ * @param {(path: string, body: any, options: any) => Response | Promise<Response> | undefined} [respond]  instead of
+ *   opening a stream, or to other calls */
+export function played(respond = () => undefined) {
+  const play = {
+    /** @type {Stream[]} */
+    streams: [],
+    /** @type {any} */
+    fetch: async (/** @type {string} */ url, /** @type {any} */ options) => {
+      const { pathname } = new URL(url);
+      const response = await respond(pathname, options.body && JSON.parse(options.body), options);
+      if (response) return response;
+      const stream = new Stream(JSON.parse(options.body), options);
+      play.streams.push(stream);
+      return stream.response;
+    },
+    /** The newest stream, once there are so many. @param {number} count */
+    stream: async (count) => {
+      await until(() => play.streams.length >= count, `${count} streams`);
+      return play.streams[count - 1];
+    },
+  };
+  return play;
+}
+
+class Stream {
+  /** @type {any} */
+  #control;
+
+  /** @param {any} request @param {any} options */
+  constructor(request, { headers, signal }) {
+    this.request = request;
+    this.token = headers.Authorization;
+    this.signal = signal;
+    const body = new ReadableStream({ start: (control) => void (this.#control = control) });
+    signal.addEventListener("abort", () => this.#control.error(signal.reason), { once: true });
+    this.response = new Response(body, { headers: { "Content-Type": "text/event-stream" } });
+  }
+
+  /** @param {string} text */
+  send(text) {
+    this.#control.enqueue(new TextEncoder().encode(text));
+  }
+
+  /** @param {string} id @param {string} event @param {any} data @param {object} [fields] */
+  record(id, event, data, fields) {
+    const record = { id, uuid: id, event, user: null, timestamp: 1, published_at: 1, data, ...fields };
+    this.send(`id: ${id}\ndata: ${JSON.stringify(record)}\n\n`);
+  }
+
+  /** @param {string} event @param {any} data @param {string} [id] */
+  control(event, data, id) {
+    this.send(`${id ? `id: ${id}\n` : ""}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+  }
+
+  /** @param {string} id @param {object} [fields] */
+  ready(id, fields) {
+    this.control("$ready", { id, time: Date.now() / 1_000, heartbeat: 15, ...fields }, id);
+  }
+
+  end() {
+    this.#control.close();
+  }
+}
+
+/** The error of a real server, as it would respond. @param {number} status @param {string} type @param {object} [headers] */
+export function problem(status, type, headers) {
+  const body = JSON.stringify({ type: `urn:broker:problem:${type}`, status, detail: type });
+  return new Response(body, { status, headers: { "Content-Type": "application/problem+json", ...headers } });
+}
+
+/** A page around the client, as a browser has one; `emit` is what the browser reports. */
+export function page() {
+  /** @type {any} */
+  const here = globalThis;
+  const window = new EventTarget();
+  const document = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  /** @type {Set<string>} */
+  const listening = new Set();
+  const add = (/** @type {string} */ kind, /** @type {any} */ run) => (listening.add(kind), window.addEventListener(kind, run));
+  const remove = (/** @type {string} */ kind, /** @type {any} */ run) => (listening.delete(kind), window.removeEventListener(kind, run));
+  Object.assign(here, { addEventListener: add, removeEventListener: remove, document, requestAnimationFrame: () => 0 });
+  return {
+    listening,
+    document,
+    end: () => ["addEventListener", "removeEventListener", "document", "requestAnimationFrame"].forEach((name) => delete here[name]),
+    emit: (/** @type {string} */ kind) => (["visibilitychange", "resume"].includes(kind) ? document : window).dispatchEvent(new Event(kind)),
+  };
+}
+
+/** Lets everything run that does not wait for a clock. */
+export async function settled() {
+  for (let turns = 0; turns < 10; turns++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Moves mocked clocks on, and lets what waits for them run. @param {import("node:test").TestContext} test
+ * @param {number} milliseconds @param {number} [step] */
+export async function tick(test, milliseconds, step = milliseconds) {
+  for (let passed = 0; passed < milliseconds; passed += step) {
+    await settled();
+    test.mock.timers.tick(step);
+    await settled();
+  }
+}

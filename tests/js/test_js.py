@@ -17,7 +17,7 @@ from tests.support.typescript import TYPESCRIPT, needs_typescript
 
 HERE = Path(__file__).parent
 SOURCES = ROOT / "src" / "broker" / "js"
-CORE_BYTES_MAX = 12_200  # minified and gzipped
+CORE_BYTES_MAX = 12_900  # minified and gzipped
 
 
 @needs_node

@@ -26,17 +26,16 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
     if (how === "user") {
       values.forget();
       outbox.history.forget();
+      // A page with a login of its own is asked for the user only when something is sent.
+      if (options.token) outbox.adopt();
     }
     outbox.changed();
-    // Silently with another token of the same user; otherwise, position and state belong to another reader.
-    connection.restart({ forget: how !== "token" || kept !== session.name });
-    kept = session.expired ? null : session.name;
+    // Silently with another token of the same session; otherwise, position and state belong to another reader.
+    connection.restart({ forget: how !== "token" });
     if (how !== "token") schedule.reset();
   });
-  /** As whom the stream was opened: after an expired session, it was opened as a stranger. */
-  let kept = session.name;
   /** @type {Connection} */
-  const connection = new Connection(address, server.fetch, session, {
+  const connection = new Connection(server, session, {
     opened: (filters, fresh) => values.opened(filters, fresh),
     begin: (filters) => values.begin(filters),
     record: (record, exact) => values.take(record, exact),
@@ -50,7 +49,7 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
     },
     pending: () => schedule.read(),
     moved: () => outbox.settle(false),
-    denied: (error) => values.refused(error),
+    denied: (filters, error) => values.refused(filters, error),
   }, options.log);
   const outbox = new Outbox(server, session, connection);
   /** @type {Values} */

@@ -44,8 +44,8 @@ export class Handle {
       return same && state.error === this.#state.error ? this.#state : (this.#state = state);
     },
     subscribe: (run) => {
+      if (!this.#stateWatchers.size) this.#notified = this.state.get();
       const end = this.watch(this.#stateWatchers, run);
-      this.#notified ??= this.state.get();
       call(() => run(this.state.get()));
       return end;
     },
@@ -102,15 +102,13 @@ export class Handle {
 
   /** Notifies those who watch, if there is something new. */
   refresh() {
-    const state = this.state.get();
     if (this.#changed) {
       this.#changed = false;
       this.notify(this.#watchers);
     }
-    if (state !== this.#notified) {
-      this.#notified = state;
-      this.#stateWatchers.notify(state);
-    }
+    // To count what is pending takes long if very much is.
+    if (this.#stateWatchers.size && this.#notified !== (this.#notified = this.state.get()))
+      this.#stateWatchers.notify(this.#notified);
     this.#settle();
   }
 

@@ -1,6 +1,6 @@
 // The outbox: the writes of this client, in their order, until the server has stored or refused each of them.
 
-import { reached, split } from "./connection.js";
+import { reached, split } from "./frames.js";
 import { copied, difference, merge } from "./patch.js";
 import { Sender } from "./sender.js";
 import { BrokerError } from "./server.js";

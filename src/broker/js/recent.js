@@ -1,7 +1,7 @@
 // The newest events of a prefix: a long list, which is read from its end.
 
 import { Collection } from "./collection.js";
-import { reached } from "./connection.js";
+import { reached } from "./frames.js";
 
 /** @import { Values } from "./values.js" */
 

@@ -45,6 +45,7 @@ export class Sender {
     if (this.#running) return;
     this.#running = true;
     for (let rows; (rows = this.#next()).length; ) {
+      this.#pause.begin();
       const wait = await this.#send(rows);
       if (wait && !this.#closed) await this.#pause.wait(wait);
     }
@@ -65,11 +66,13 @@ export class Sender {
 
   /** Returns after how many milliseconds to send the next ones. @param {Row[]} rows */
   async #send(rows) {
-    const token = await this.#session.fresh();
-    if (this.#closed || rows.some((row) => row.user !== this.#session.name || row.state !== "queued")) return 0;
-    for (const row of rows) Object.assign(row, { state: "sending", tries: row.tries + 1 });
-    this.#outbox.note();
+    /** @type {string | null} */
+    let token = null;
     try {
+      token = await this.#session.fresh();
+      if (this.#closed || rows.some((row) => row.user !== this.#session.name || row.state !== "queued")) return 0;
+      for (const row of rows) Object.assign(row, { state: "sending", tries: row.tries + 1 });
+      this.#outbox.note();
       const records = await this.#server.call("insert", token, `[${rows.map((row) => row.json).join()}]`);
       this.#pause.failures = 0;
       this.#limit = Math.min(2 * this.#limit, ROWS_MAX);

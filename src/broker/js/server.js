@@ -6,10 +6,13 @@ const TIMEOUT_MS = 60_000; // of a call: a network that has changed drops a requ
 
 const BACK_OFF_MAX_MS = 15_000;
 
+const TIMER_MS_MAX = 2 ** 31 - 1; // of a timer of JavaScript: a longer one would fire at once
+
 /** The pause between two attempts: longer after each failure, and ended early if something has changed. */
 export class Pause {
   failures = 0;
-  end = () => {};
+  #ended = false;
+  #resolve = () => {};
 
   /** How long to wait after one more failure. @param {number} first  milliseconds after the first one */
   longer(first) {
@@ -17,16 +20,27 @@ export class Pause {
     return Math.min(first * 2 ** Math.min(this.failures++, 6), BACK_OFF_MAX_MS) * (0.75 + Math.random() / 2);
   }
 
+  /** An attempt begins: what `end` reports from here on concerns the pause after it. */
+  begin() {
+    this.#ended = false;
+  }
+
   /** @param {number} milliseconds  or Infinity */
   async wait(milliseconds) {
+    if (this.#ended) return;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let timer;
     await new Promise((resolve) => {
-      this.end = () => resolve(undefined);
-      if (milliseconds < Infinity) timer = setTimeout(resolve, milliseconds);
+      this.#resolve = () => resolve(undefined);
+      if (milliseconds <= TIMER_MS_MAX) timer = setTimeout(resolve, milliseconds);
     });
     clearTimeout(timer);
-    this.end = () => {};
+  }
+
+  /** Ends the pause, or the one that would follow, because something has changed during the attempt. */
+  end() {
+    this.#ended = true;
+    this.#resolve();
   }
 
   /** Ends the pause, and begins with short ones again. */
@@ -87,6 +101,15 @@ export class Server {
     this.fetch = fetch;
   }
 
+  /** @param {string} method @param {string} path @param {string | null} token @param {string | undefined} body  JSON
+   * @param {AbortSignal} signal */
+  open(method, path, token, body, signal) {
+    /** @type {Record<string, string>} */
+    const headers = body === undefined ? { Accept: "application/x-ndjson" } : { "Content-Type": "application/json" };
+    if (token) headers.Authorization = `Bearer ${token}`;
+    return this.fetch(this.url + path, { method, headers, body, cache: "no-store", signal });
+  }
+
   /** Calls the server, and returns what it responds. @param {string} path @param {string | null} token
    * @param {string} [body]  JSON @returns {Promise<any>} @throws {BrokerError} */
   async call(path, token, body) {
@@ -112,11 +135,8 @@ export class Server {
   async #request(method, path, token, body) {
     const control = new AbortController();
     const timer = setTimeout(() => control.abort(), TIMEOUT_MS);
-    /** @type {Record<string, string>} */
-    const headers = body === undefined ? { Accept: "application/x-ndjson" } : { "Content-Type": "application/json" };
-    if (token) headers.Authorization = `Bearer ${token}`;
     try {
-      const response = await this.fetch(this.url + path, { method, headers, body, signal: control.signal });
+      const response = await this.open(method, path, token, body, control.signal);
       if (!response.ok) throw await BrokerError.of(response);
       return { text: await response.text(), headers: response.headers };
     } catch (error) {

@@ -237,7 +237,8 @@ export interface StorageLike {
 }
 
 export interface Options {
-  /** A token, or a function that returns the current one, for pages with a login of their own. */
+  /** A token, or a function that returns the current one, for pages with a login of their own. The function is called
+   * before each request, and once a minute; if the token is another user's, nothing of the former user is shown any more. */
   token?: string | (() => string | null | Promise<string | null>);
   /** Where the token of a login is kept; `local` is the default. */
   storage?: "local" | "session" | "memory" | StorageLike;

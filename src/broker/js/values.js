@@ -1,8 +1,9 @@
 // The values: the state that the stream brings, overlaid by this client's own writes.
 
 import { Collection } from "./collection.js";
-import { brings, covers, reached } from "./connection.js";
 import { Event } from "./event.js";
+import { brings, covers } from "./filters.js";
+import { reached } from "./frames.js";
 import { Recent } from "./recent.js";
 import { BrokerError, isExact } from "./server.js";
 
@@ -23,8 +24,8 @@ export class Values {
   #staging;
   /** The filters of which `#base` is the state. @type {readonly string[]} */
   #known = [];
-  /** @type {Set<string>} */
-  #denied = new Set();
+  /** @type {readonly string[]} */
+  #denied = [];
   /** @type {BrokerError | undefined} */
   #refusal;
   /** @type {WeakSet<EventRecord>} */
@@ -89,7 +90,7 @@ export class Values {
 
   /** @param {string} filter @returns {{status: EventState["status"], error?: BrokerError}} */
   status(filter) {
-    const error = this.#denied.has(filter) ? this.#refusal : undefined;
+    const error = covers(this.#denied, filter) ? this.#refusal : undefined;
     if (error && !(this.keep && covers(this.#known, filter))) return { status: "denied", error };
     if (!covers(this.#known, filter)) return { status: "loading" };
     const live = !error && !this.#staging && this.connection.status.get() === "live" && this.connection.complete(filter);
@@ -176,7 +177,7 @@ export class Values {
     this.#pages.clear();
     this.#staging = undefined;
     this.#known = [];
-    this.#denied.clear();
+    this.#denied = [];
     this.inOrder = false;
     for (const name of names) this.touch(name);
     this.flush();
@@ -197,7 +198,7 @@ export class Values {
       }
     }
     this.#known = filters;
-    this.#denied = new Set(denied);
+    this.#denied = denied;
     this.#refusal = refusal;
     this.inOrder = true;
     for (const reference of this.#collections.values()) {
@@ -209,9 +210,9 @@ export class Values {
     this.#refresh();
   }
 
-  /** @param {BrokerError} error */
-  refused(error, wanted = [...this.#active].map((each) => each.filter)) {
-    this.#denied = new Set(wanted);
+  /** @param {readonly string[]} filters @param {BrokerError} error */
+  refused(filters, error) {
+    this.#denied = filters;
     this.#refusal = error;
     this.#refresh();
   }

@@ -1,0 +1,239 @@
+// Interrupted streams: what a client asks for next, and what it shows meanwhile.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Server, played, printed, problem, seen, tick, until, watched } from "./support.js";
+import { createBroker } from "../../src/broker/js/broker.js";
+
+/** @param {import("node:test").TestContext} t @param {any} play @param {object} [options] */
+function client(t, play, options) {
+  const broker = createBroker("http://127.0.0.1:1", { storage: "memory", fetch: play.fetch, ...options });
+  t.after(() => broker.close());
+  return broker;
+}
+
+test("T5: what a superseded stream still brings is ignored", async (t) => {
+  const play = played();
+  const broker = client(t, {
+    fetch: (/** @type {string} */ url, /** @type {any} */ options) => play.fetch(url, { ...options, signal: new AbortController().signal }), // it cannot be aborted
+  });
+  const values = seen(broker.event("a"));
+  const first = await play.stream(1);
+  first.record("x-1", "a", 1);
+  first.ready("x-1");
+  await until(() => broker.event("a").get() === 1);
+  seen(broker.event("b"));
+  await new Promise((resolve) => setTimeout(resolve, 100)); // the time in which the filter is widened
+  first.record("x-2", "a", "late");
+  const second = await play.stream(2);
+  assert.equal(second.request.last_event_id, "x-1");
+  first.record("x-3", "a", "later");
+  second.record("x-2", "a", 2);
+  second.ready("x-2");
+  await until(() => broker.event("a").get() === 2 && broker.event("b").state.get().status === "live");
+  assert.deepEqual(values, [undefined, 1, 2]);
+});
+
+test("T6: a listener is notified of the state once, however often the stream is opened again, and of each later value", async (t) => {
+  const play = played();
+  const broker = client(t, play);
+  const all = seen(broker.events("a/"));
+  const first = await play.stream(1);
+  first.record("x-1", "a/1", 1);
+  first.ready("x-1");
+  await broker.events("a/").ready;
+  first.end();
+  const second = await play.stream(2);
+  assert.deepEqual(second.request, { event: ["a/*"], frames: "record", last_event_id: "x-1", new: [] });
+  second.ready("x-1");
+  second.record("x-2", "a/2", 2);
+  await until(() => all.at(-1)?.size === 2);
+  assert.deepEqual(all.map((each) => Object.fromEntries(each)), [{}, { 1: 1 }, { 1: 1, 2: 2 }]);
+});
+
+test("T7: twenty restarts of the server never leave more than one stream", async (t) => {
+  printed(t);
+  const own = await new Server("--set", "retry_ms=50").start();
+  const watch = watched();
+  const reader = own.client(t, { fetch: watch.fetch });
+  await reader.event("n").ready;
+  for (let n = 0; n < 20; n++) {
+    const streams = watch.streams.length;
+    await own.stop(n % 2 ? "SIGKILL" : "SIGTERM");
+    await own.start();
+    await until(() => watch.streams.length > streams && reader.status.get() === "live" && watch.open === 1);
+  }
+  assert.equal(watch.most, 1);
+  const metrics = await (await fetch(`${own.url}/metrics`)).text();
+  assert.match(metrics, /^broker_subscribers 1$/m);
+});
+
+test("T9: the heartbeats of a quiet stream move its id, so that it resumes without a replay", async (t) => {
+  const own = await new Server("--set", "heartbeat_s=0.2").start();
+  const ada = await own.user(t, "ada");
+  await ada.event("quiet").set(1);
+  /** @type {any[][]} */
+  const frames = [];
+  const watch = watched();
+  const reader = own.client(t, { fetch: watch.fetch, log: { debug: (_, ...frame) => void frames.push(frame) } });
+  seen(reader.event("quiet"));
+  await until(() => reader.event("quiet").get() === 1);
+  for (let n = 0; n < 20; n++) await ada.event("loud").set(n);
+  const head = await ada.event("loud").set(20);
+  await until(() => reader.position === head.id);
+  frames.length = 0;
+  await own.stop("SIGKILL");
+  await own.start();
+  await until(() => frames.some(([, event]) => event === "$ready"));
+  assert.deepEqual(frames.map(([, event]) => event), ["$ready"]);
+  assert.equal(watch.streams.at(-1).last_event_id, head.id);
+});
+
+test("T21: fifty quick ends are fifty pauses of the time that the server has named, and nothing is reported", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const lines = printed(t);
+  const play = played();
+  const broker = client(t, play);
+  const statuses = seen(broker.status);
+  seen(broker.event("a"));
+  await tick(t, 50);
+  for (let n = 1; n <= 50; n++) {
+    assert.equal(play.streams.length, n);
+    play.streams[n - 1].send("retry: 300\n");
+    if (n % 2) play.streams[n - 1].ready("x-1"); // a full or stopping server ends a stream before
+    play.streams[n - 1].end();
+    await tick(t, 299);
+    assert.equal(play.streams.length, n);
+    await tick(t, 1);
+  }
+  play.streams[50].ready("x-1");
+  await tick(t, 1);
+  assert.equal(broker.status.get(), "live");
+  assert.deepEqual([...new Set(statuses)], ["idle", "connecting", "live"]);
+  assert.deepEqual(lines, []);
+});
+
+test("a stream that ends between $reset and $ready is asked for from the beginning, and half a state is never shown", async (t) => {
+  const play = played();
+  const broker = client(t, play);
+  const all = seen(broker.events("a/"));
+  const first = await play.stream(1);
+  first.record("x-1", "a/old", 1);
+  first.ready("x-1");
+  await until(() => all.at(-1)?.size);
+  first.control("$reset", { reason: "unknown-id" });
+  first.record("y-7", "a/half", 2);
+  await until(() => broker.events("a/").state.get().status === "stale");
+  assert.equal(broker.position, "");
+  first.end();
+  const second = await play.stream(2);
+  assert.deepEqual(second.request, { event: ["a/*"], frames: "record" });
+  second.record("y-8", "a/new", 3);
+  second.end();
+  const third = await play.stream(3);
+  assert.deepEqual(third.request, { event: ["a/*"], frames: "record" });
+  third.record("y-9", "a/newer", 4);
+  third.ready("y-9");
+  await until(() => broker.events("a/").state.get().status === "live");
+  assert.deepEqual(all.map((each) => Object.fromEntries(each)), [{}, { old: 1 }, { newer: 4 }]);
+  assert.equal(broker.position, "y-9");
+});
+
+test("after $skipped, an own write stays until its newer version is there, although the position has passed it", async (t) => {
+  const play = played((path, rows) => {
+    if (path !== "/insert") return;
+    return Response.json(rows.map((/** @type {any} */ row) => ({ ...row, id: "x-5", user: null, published_at: 1 })), { status: 201 });
+  });
+  const broker = client(t, play);
+  const values = seen(broker.event("a"));
+  seen(broker.event("b"));
+  const first = await play.stream(1);
+  first.record("x-1", "a", "old");
+  first.ready("x-1");
+  await until(() => values.at(-1) === "old");
+  first.control("$skipped", { positions: 10 });
+  await broker.event("a").set("mine");
+  first.record("x-7", "b", 1); // and the newest version of `a` is still to come
+  await until(() => broker.event("b").get() === 1);
+  assert.equal(broker.event("a").get(), "mine");
+  first.record("x-9", "a", "newer");
+  first.ready("x-9");
+  await until(() => broker.event("a").state.get().pending === 0 && values.at(-1) === "newer");
+  assert.deepEqual(values, [undefined, "old", "mine", "newer"]);
+});
+
+for (const [status, type] of /** @type {[number, string][]} */ ([[408, "request-timeout"], [429, "too-many-requests"], [500, "internal"], [503, "unavailable"]]))
+  test(`T50: after a ${status} the client waits as long as it is asked to, and comes back`, async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    let requests = 0;
+    const play = played(() => (++requests === 1 ? problem(status, type, { "Retry-After": "30" }) : undefined));
+    const broker = client(t, play);
+    seen(broker.event("a"));
+    await tick(t, 29_000, 1_000);
+    assert.equal(requests, 1);
+    await tick(t, 2_000);
+    assert.equal(requests, 2);
+    play.streams[0].ready("x-1");
+    await tick(t, 1);
+    assert.equal(broker.status.get(), "live");
+  });
+
+test("a time to wait that no timer has is not taken for none", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  let requests = 0;
+  const broker = client(t, played(() => (requests++, problem(503, "unavailable", { "Retry-After": "99999999" }))));
+  seen(broker.event("a"));
+  await tick(t, 3_600_000, 60_000);
+  assert.equal(requests, 1);
+});
+
+for (const [status, type] of /** @type {[number, string][]} */ ([[400, "bad-request"], [401, "unauthorized"], [403, "forbidden"]]))
+  test(`T50: after a ${status} the client waits for another user or another name, and says why`, async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    const lines = printed(t);
+    let requests = 0;
+    const play = played(() => (requests++, problem(status, type)));
+    const broker = client(t, play);
+    const all = broker.events("a/");
+    seen(all);
+    await tick(t, 3_600_000, 60_000);
+    assert.deepEqual([requests, broker.status.get(), all.state.get().status], [1, "denied", "denied"]);
+    assert.equal(all.state.get().error?.message, type);
+    await assert.rejects(all.ready, { status });
+    // What is watched later, and is a part of it, is denied too.
+    await assert.rejects(broker.event("a/1").ready, { status });
+    assert.equal(lines.length, status === 400 ? 1 : 0);
+    seen(broker.event("b"));
+    await tick(t, 50);
+    assert.equal(requests, 2);
+  });
+
+test("what a page does at the moment of a refusal is not lost", async (t) => {
+  let requests = 0;
+  const play = played(() => (++requests === 1 ? problem(401, "unauthorized") : undefined));
+  const broker = client(t, play);
+  broker.status.subscribe((status) => void (status === "denied" && broker.logOut()));
+  seen(broker.event("a"));
+  (await play.stream(1)).ready("x-1");
+  await until(() => broker.status.get() === "live");
+});
+
+test("a response that never comes is given up, and a redirected one is not taken for the stream", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const lines = printed(t);
+  let requests = 0;
+  const play = played((_, __, { signal }) => {
+    if (++requests === 1) return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    if (requests === 2) return Object.defineProperties(new Response("", { headers: { "Content-Type": "text/event-stream" } }), { redirected: { value: true }, url: { value: "https://elsewhere.example/" } });
+  });
+  const broker = client(t, play);
+  seen(broker.event("a"));
+  await tick(t, 34_000, 1_000);
+  assert.equal(requests, 1);
+  await tick(t, 10_000, 500);
+  assert.equal(requests, 3);
+  play.streams[0].ready("x-1");
+  await tick(t, 1);
+  assert.equal(broker.status.get(), "live");
+  assert.equal(lines.length, 1);
+});
