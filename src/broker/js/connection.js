@@ -89,6 +89,12 @@ export class Connection {
     return this.#wanted.has(name);
   }
 
+  /** Begins with a state that is there already. @param {string} id @param {readonly string[]} filters */
+  resume(id, filters) {
+    this.position = id;
+    this.#established = filters;
+  }
+
   /** Opens the stream again, with another token. @param {{forget: boolean}} options  `forget`: it is another user's */
   restart({ forget }) {
     if (forget) {

@@ -248,6 +248,22 @@ export interface Options {
   validate?: { [filter: string]: StandardSchema };
   /** Prints every frame of the stream with `log.debug`. */
   log?: Pick<Console, "debug">;
+  /** What `preload` has read on the server that has rendered the page. It is shown at once, and the stream resumes from
+   * its id if the same user reads it here. With `token`, give the state only to the user whom it was read for. */
+  state?: Preloaded | undefined;
+}
+
+/** The state of some events, as plain JSON. */
+export interface Preloaded {
+  /** The id up to which the state is complete. */
+  readonly id: string;
+  /** Who has read it. */
+  readonly user: User | null;
+  /** The events, and prefixes that end with `*`, of which this is the whole state. */
+  readonly names: readonly string[];
+  readonly state: readonly EventRecord[];
+  /** The events that have a number with more digits than JavaScript can express. */
+  readonly inexact: readonly string[];
 }
 
 export interface Broker {

@@ -7,7 +7,7 @@ import { reached } from "./frames.js";
 import { Recent } from "./recent.js";
 import { BrokerError, isExact } from "./server.js";
 
-/** @import { EventRecord, EventState } from "./types.js" */
+/** @import { EventRecord, EventState, Preloaded } from "./types.js" */
 /** @import { Connection } from "./connection.js" */
 /** @import { Handle } from "./handle.js" */
 /** @import { Outbox } from "./outbox.js" */
@@ -95,6 +95,12 @@ export class Values {
     if (!covers(this.#known, filter)) return { status: "loading" };
     const live = !error && !this.#staging && this.connection.status.get() === "live" && this.connection.complete(filter);
     return { status: live ? "live" : "stale", ...(error && { error }) };
+  }
+
+  /** Shows what was read for this page, until the stream brings more. @param {Preloaded} preloaded */
+  restore({ names, state, inexact }) {
+    this.#known = names;
+    for (const record of state) this.take(record, !inexact.includes(record.event));
   }
 
   // What the connection reports.
