@@ -10,6 +10,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 JS := tests/clients/js
 PAGE := tests/browser/vite
 CLIENT := tests/js
+REACT := tests/js/react
 ASSETS := src/broker/web/assets
 
 serve: $(VENV)/.runs
@@ -26,7 +27,8 @@ example-shop: $(VENV)/.runs
 	  $(BIN)/broker user add admin --data $(DATA) && $(BIN)/broker user role admin admin --data $(DATA); } >/dev/null
 	@$(BIN)/broker serve --data $(DATA) --static examples/shop/site --rules examples/shop/rules.toml --yes --set signup=no
 
-test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.installed $(CLIENT)/node_modules/.installed
+test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.installed $(CLIENT)/node_modules/.installed \
+  $(REACT)/node_modules/.installed
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
@@ -37,14 +39,14 @@ quick: $(VENV)/.tests
 	@$(BIN)/pytest tests/unit tests/contract -m "not postgres and not slow" -p no:schemathesis
 
 # The client for pages alone: its modules in Node.js, and its pages in a browser.
-test-js: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed
-	@$(BIN)/pytest tests/js tests/browser/test_client.py tests/web/test_client.py
+test-js: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed $(REACT)/node_modules/.installed
+	@$(BIN)/pytest tests/js tests/browser/test_client.py tests/browser/test_react.py tests/web/test_client.py
 
-check: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed
+check: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed $(REACT)/node_modules/.installed
 	$(BIN)/ruff check src tests docs bench
 	$(BIN)/ruff format --check src tests docs bench
 	$(BIN)/mypy src tests docs bench
-	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT); do if [ -e $$each/node_modules/.installed ]; then \
+	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT) $(REACT); do if [ -e $$each/node_modules/.installed ]; then \
 	  echo "tsc $$each" && node $(JS)/node_modules/typescript/bin/tsc --project $$each || exit 1; fi; done; fi
 
 format: $(VENV)/.tests
@@ -69,7 +71,7 @@ soak: $(VENV)/.tests $(JS)/node_modules/.installed
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
-	rm -rf $(JS)/node_modules $(PAGE)/node_modules $(CLIENT)/node_modules tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
+	rm -rf $(JS)/node_modules $(PAGE)/node_modules $(CLIENT)/node_modules $(REACT)/node_modules tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -44,7 +44,8 @@ def test_a_module_is_kept_forever_and_imports_only_what_is_beside_it(ada: httpx.
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
     imported = re.findall(r'^(?:import|export) .* from "(.*)";$', answer.text, re.MULTILINE)
-    assert [each for each in imported if each.removeprefix("./") not in MODULES] == []
+    expected = [*MODULES, "react"] if name == "react.js" else MODULES  # a page says by an import map where React is
+    assert [each for each in imported if each.removeprefix("./") not in expected] == []
 
 
 @pytest.mark.parametrize("path", ["/broker/0123456789abcdef/broker.js", "/broker/{}/none.js", "/broker/{}/..%2fapp.py"])
@@ -114,7 +115,8 @@ def test_the_package_of_npm_has_the_version_of_the_server() -> None:
 def test_the_files_are_in_the_wheel_and_in_the_source_distribution(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    expected = {f"broker/js/{name}" for name in [*MODULES, "types.d.ts", "package.json", "llms.txt"]}
+    others = ["types.d.ts", "react.d.ts", "preload.d.ts", "package.json", "llms.txt"]
+    expected = {f"broker/js/{name}" for name in [*MODULES, *others]}
     (wheel,) = tmp_path.glob("*.whl")
     assert expected <= set(zipfile.ZipFile(wheel).namelist())
     (sources,) = tmp_path.glob("*.tar.gz")
