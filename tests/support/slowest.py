@@ -15,6 +15,7 @@ SLOWEST = [
     "docs/test_openapi.py",
     "web/test_compiler.py",
     "js/test_js.py",
+    "browser/test_example_react.py",
     "web/test_throttle.py",
     "web/test_accounts.py",
     "nodes/test_postgres_neighbours.py",
