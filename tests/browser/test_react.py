@@ -264,6 +264,21 @@ def test_somebody_who_is_logged_in_sees_what_is_for_them_also_when_the_session_h
     expect(page.locator("#in")).to_have_count(0)
 
 
+def test_what_is_pending_is_shown_moved_and_cancelled(page: Page) -> None:
+    page.evaluate("show('Later')")
+    waits(page, "window.broker")
+    page.evaluate("broker.signUp('bob', 'correct horse')")
+    page.evaluate("broker.event('sale/1').set({percent: 5}, {at: '2080-01-01T00:00:00Z'})")
+    page.evaluate("broker.event('other').set(1, {at: '2070-01-01T00:00:00Z'})")
+    reads(page, "due", "sale/1 5 2080")
+    reads(page, "all", "2")
+    page.locator("#move").click()
+    reads(page, "due", "sale/1 5 2090")
+    page.locator("#cancel").click()
+    reads(page, "due", "")
+    reads(page, "all", "1")
+
+
 @pytest.mark.parametrize("name", ["Copies", "ProvidedCopies"])
 def test_two_copies_of_the_package_share_the_provider_and_the_client(
     page: Page, server: ServerProcess, insert: Insert, name: str

@@ -38,7 +38,7 @@ export interface EventRecord<T = unknown> {
 
 export interface EventState {
   /** `loading`: nothing is known yet. `live`: it is what the server has. `stale`: it was so once, and the connection is
-   * interrupted. `denied`: this user may not read it (`error`). */
+   * interrupted, or not there yet. `denied`: this user may not read it (`error`). */
   status: "loading" | "live" | "stale" | "denied";
   exists: boolean;
   /** How many writes of this client are shown that the stream has not confirmed yet. */

@@ -3,7 +3,7 @@
 import { Component, StrictMode, Suspense, useEffect } from "react";
 import { createRoot } from "react-dom/client";
 import * as broker from "zerocode-broker/react";
-import { useBroker, useEvent, useEvents, useEventState, useReady, useStatus, useStore, useUser } from "zerocode-broker/react";
+import { useBroker, useEvent, useEvents, useEventState, useReady, useSchedule, useStatus, useStore, useUser } from "zerocode-broker/react";
 import * as copy from "copy/react";
 import { createBroker } from "zerocode-broker";
 
@@ -57,6 +57,19 @@ function Login() {
   );
 }
 
+function Later() {
+  const { schedule } = (window.broker = useBroker());
+  const due = useSchedule("sale");
+  return (
+    <>
+      <p id="due">{due.map(({ event, data, at }) => `${event} ${data.percent} ${new Date(at).getUTCFullYear()}`).join()}</p>
+      <p id="all">{useSchedule().length}</p>
+      <button id="move" onClick={() => schedule.move(due[0].uuid, "2090-01-01T00:00:00Z")}>move</button>
+      <button id="cancel" onClick={() => schedule.cancel(due[0].uuid)}>cancel</button>
+    </>
+  );
+}
+
 const never = new Promise(() => {});
 function Never() {
   throw never;
@@ -94,6 +107,7 @@ const pages = {
   Shop,
   Chosen,
   Login,
+  Later,
   // React throws this render away, because a sibling never finishes.
   ThrownAway: () => <Suspense fallback={<Fallback />}><Shop /><Never /></Suspense>,
   Ready: (options) => <Boundary><Suspense fallback={<Fallback />}><Ready {...options} /></Suspense></Boundary>,
