@@ -28,10 +28,10 @@ example-shop: $(VENV)/.runs
 	  $(BIN)/broker user add admin --data $(DATA) && $(BIN)/broker user role admin admin --data $(DATA); } >/dev/null
 	@$(BIN)/broker serve --data $(DATA) --static examples/shop/site --rules examples/shop/rules.toml --yes --set signup=no
 
-# An example: a task board in React, on http://127.0.0.1:8080.
+example-react: DATA ?= ./tmp/example-react
 example-react: $(VENV)/.runs $(BOARD)/node_modules/.installed
 	@npm --prefix $(BOARD) run --silent build
-	@$(BIN)/broker serve --data ./tmp/example-react --static $(BOARD)/dist
+	@$(BIN)/broker serve --data $(DATA) --static $(BOARD)/dist
 
 test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.installed $(CLIENT)/node_modules/.installed \
   $(REACT)/node_modules/.installed $(BOARD)/node_modules/.installed

@@ -99,10 +99,22 @@ test("the state of a user is for this user alone, and what is public is shown to
   assert.deepEqual(values, [1]);
   assert.equal(later.watch.streams[0].last_event_id, undefined);
 
-  const given = page(context, own, { token });
-  given.broker.event("own").subscribe(() => {});
-  await until(() => given.broker.event("own").state.get().status === "live");
-  assert.equal(given.watch.streams[0].last_event_id, own.id);
+  for (const each of [token, () => token]) {
+    const given = page(context, own, { token: each });
+    const shown = seen(given.broker.event("own"));
+    await until(() => given.broker.event("own").state.get().status === "live");
+    assert.deepEqual(shown, [1]);
+    assert.equal(given.watch.streams[0].last_event_id, own.id);
+  }
+  // A page that was rendered for somebody else reads its own state from the beginning.
+  const other = await server.token("bob");
+  for (const each of [other, () => other]) {
+    const given = page(context, own, { token: each });
+    given.broker.event("own").subscribe(() => {});
+    await until(() => given.broker.event("own").state.get().status === "live");
+    assert.equal(given.broker.user.get()?.username, "bob");
+    assert.deepEqual(given.watch.streams.map((stream) => stream.last_event_id), [undefined]);
+  }
 });
 
 test("another log replaces the state in one step", async (context) => {

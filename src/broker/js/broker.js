@@ -56,9 +56,9 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
   const values = new Values(session, connection, outbox);
   const schedule = new Schedule(values);
   Object.assign(outbox, { values, schedule, history: new History(outbox) });
-  const { state, token } = options;
+  const { state } = options;
   if (state) {
-    const same = token ? state.user !== null : session.name === (state.user?.username ?? null);
+    const same = session.name === (state.user?.username ?? null);
     // What was read without a user is public, so everybody may see it until the stream brings their own state.
     if (same || !state.user) values.restore(state);
     if (same) connection.resume(state.id, state.names);

@@ -1,6 +1,6 @@
 // What a server that renders pages reads for them: the state of some events, and the id from which the page resumes.
 
-import { createParser } from "./connection.js";
+import { createParser } from "./frames.js";
 import { BrokerError, isExact } from "./server.js";
 
 /** @import { EventRecord } from "./types.js" */

@@ -40,7 +40,7 @@ export class Session {
   /** @param {Server} server @param {Options} options
    * @param {(how: "user" | "session" | "token") => void} changed  another user; the session of the same one has ended, or
    *   begun again; another token of the same session */
-  constructor(server, { storage = "local", token }, changed) {
+  constructor(server, { storage = "local", token, state }, changed) {
     this.#server = server;
     this.#key = `broker ${server.url}`;
     this.#token = token;
@@ -48,6 +48,8 @@ export class Session {
     this.#storage = token === undefined ? storageOf(storage) : undefined;
     this.#text = this.#read();
     this.#kept = typeof token === "string" ? given(token) : parsed(this.#text);
+    // Until the page is asked for its token, the user is the one for whom the page was rendered.
+    if (typeof token === "function" && state?.user) this.#kept = { ...given(""), username: state.user.username };
     if (this.#kept) {
       this.#clock += this.#kept.clock;
       this.user.set({ username: this.#kept.username });

@@ -249,7 +249,7 @@ export interface Options {
   /** Prints every frame of the stream with `log.debug`. */
   log?: Pick<Console, "debug">;
   /** What `preload` has read on the server that has rendered the page. It is shown at once, and the stream resumes from
-   * its id if the same user reads it here. With `token`, give the state only to the user whom it was read for. */
+   * its id if the same user reads it here. */
   state?: Preloaded | undefined;
 }
 
