@@ -45,6 +45,20 @@ test("the log is read in pages, the newest first, and only as far as the loop go
   await assert.rejects(some(server.client(t).event("x").log()), { status: 401 });
 });
 
+test("T43: a thousand equal values are a thousand versions in the log, and one value for whoever watches", async (t) => {
+  const [ada, bob] = [await server.user(t, "ada"), await server.user(t, "bob")];
+  const value = await live(ada, "equal");
+  const values = seen(bob.event("equal"));
+  await bob.event("equal").ready;
+  const sent = Array.from({ length: 1_000 }, () => value.set({ same: true }));
+  await Promise.all(sent);
+  await until(() => values.length > 1);
+  const log = await some(value.log({ limit: 300 }));
+  assert.deepEqual(log.map(({ uuid }) => uuid), sent.map(({ uuid }) => uuid).reverse());
+  assert.ok(values.length < 500, `${values.length} notifications`);
+  assert.deepEqual(values.at(-1), { same: true });
+});
+
 test("a value is there as it was, and as it will be", async (t) => {
   const ada = await server.user(t, "ada");
   const value = ada.event("times/a&b");
@@ -171,6 +185,23 @@ test("a change that was applied to a newer version is taken back from there", as
   assert.deepEqual(value.get(), { a: 3, b: 2 });
 });
 
+test("a whole value that was written over a change which somebody else overtook is taken back to what they have made of it", async (t) => {
+  /** @type {Promise<any> | undefined} */
+  let gate;
+  const watch = watched(async (url) => (url.endsWith("/insert") && (await gate), undefined));
+  const [ada, bob] = [await server.user(t, "ada", { fetch: watch.fetch }), await server.user(t, "bob")];
+  const value = await live(ada, "overtaken");
+  await value.set({ a: 1, b: 1 });
+  const theirs = await live(bob, "overtaken");
+  gate = theirs.patch({ b: 2 });
+  value.patch({ a: 2 });
+  await value.set("whole");
+  await value.undo();
+  assert.deepEqual(value.get(), { a: 2, b: 2 });
+  await value.undo();
+  assert.deepEqual(value.get(), { a: 1, b: 2 });
+});
+
 test("a refused write is nothing that can be taken back, and those around it can be", async (t) => {
   const ada = await server.user(t, "ada");
   const value = await live(ada, "refused");
@@ -202,7 +233,11 @@ test("a write that is pending is cancelled, and given again", async (t) => {
   assert.equal(value.get(), "now");
   await value.redo();
   assert.equal(ada.schedule.get().length, 1);
-  await value.undo();
+  await value.redo();
+  const [{ uuid }] = ada.schedule.get();
+  await ada.schedule.move(uuid, ada.now() + 90_000);
+  await value.undo(); // whatever its time is now
+  assert.equal(ada.schedule.get().length, 0);
   await value.undo();
   assert.equal(value.get(), undefined);
   await value.redo();

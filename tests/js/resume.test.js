@@ -56,6 +56,7 @@ test("T7: twenty restarts of the server never leave more than one stream", async
   const own = await new Server("--set", "retry_ms=50").start();
   const watch = watched();
   const reader = own.client(t, { fetch: watch.fetch });
+  seen(reader.event("n"));
   await reader.event("n").ready;
   for (let n = 0; n < 20; n++) {
     const streams = watch.streams.length;

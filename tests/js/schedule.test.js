@@ -211,3 +211,41 @@ test("nobody asks for what is pending while nobody watches it", async (t) => {
   await until(() => value.state.get().pending === 0);
   assert.equal(asked, before);
 });
+
+test("T34: a write whose time passes while there is no server is published late, or refused, as the page has said", async (t) => {
+  printed(t);
+  const own = await new Server().start();
+  const [ada, bob] = [await own.user(t, "ada"), await own.user(t, "bob")];
+  await Promise.all(["early/a", "early/b"].map((name) => ada.event(name).set("first")));
+  await own.stop("SIGKILL");
+  // A server waits five seconds before it calls a write late; here, they have almost passed.
+  const at = ada.now() - 4_700;
+  const refused = ada.event("early/a").set("refused", { at, ifLate: "refuse" });
+  const published = ada.event("early/b").set("published", { at });
+  assert.notEqual(ada.event("early/b").get(), "published");
+  assert.deepEqual(data(ada.schedule.get()), ["refused", "published"]);
+  await until(() => ada.now() > at + 5_100);
+  await own.start();
+  await assert.rejects(refused, { status: 409, type: "late" });
+  await published;
+  const values = bob.events("early/");
+  await values.ready;
+  assert.deepEqual([...values.get()].sort(), [["a", "first"], ["b", "published"]]);
+  assert.deepEqual(data(ada.schedule.get()), []);
+  assert.deepEqual(ada.outbox.get().map((each) => each.data), ["refused"]);
+});
+
+test("T33: with the clock of the device an hour off, what is pending is due when the server says so", async (t) => {
+  const ada = await server.user(t, "ada");
+  await ada.event("clock").ready;
+  const device = Date.now() + HOUR_MS;
+  t.mock.method(Date, "now", () => device); // an hour fast, and standing still
+  seen(ada.schedule);
+  await ada.schedule.ready;
+  const at = Math.round(ada.now()) + 1_500;
+  assert.ok(at < device - HOUR_MS / 2);
+  await ada.event("clock").set("due", { at });
+  assert.deepEqual(ada.schedule.get().map((each) => each.at), [at]);
+  await until(() => ada.schedule.get().length === 0 && ada.event("clock").get() === "due");
+  assert.ok(ada.now() >= at);
+});

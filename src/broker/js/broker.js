@@ -6,7 +6,9 @@ import { Outbox } from "./outbox.js";
 import { Schedule } from "./schedule.js";
 import { BrokerError, Server } from "./server.js";
 import { Session } from "./session.js";
+import { Validation } from "./validation.js";
 import { Values } from "./values.js";
+import { Writer } from "./writer.js";
 
 /** @typedef {import("./types.js").Broker} Broker */
 /** @typedef {import("./types.js").LogInOptions} LogInOptions */
@@ -25,7 +27,7 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
     values.keep = session.expired;
     if (how === "user") {
       values.forget();
-      outbox.history.forget();
+      history.forget();
       // A page with a login of its own is asked for the user only when something is sent.
       if (options.token) outbox.adopt();
     }
@@ -51,11 +53,14 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
     moved: () => outbox.settle(false),
     denied: (filters, error) => values.refused(filters, error),
   }, options.log);
-  const outbox = new Outbox(server, session, connection);
+  const validation = new Validation(options.validate);
+  const outbox = new Outbox(server, session, connection, validation);
   /** @type {Values} */
-  const values = new Values(session, connection, outbox);
+  const values = new Values(session, connection, outbox, validation);
   const schedule = new Schedule(values);
-  Object.assign(outbox, { values, schedule, history: new History(outbox) });
+  const history = new History();
+  Object.assign(outbox, { values, schedule, history });
+  const writer = (values.writer = new Writer(server, session, outbox, values, history));
   const { state } = options;
   if (state) {
     const same = session.name === (state.user?.username ?? null);
@@ -74,9 +79,9 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
 
   return /** @type {Broker} */ ({
     url: address,
-    event: (/** @type {string} */ name) => values.event(name),
-    events: (/** @type {string} */ prefix, { deep = true, last = 0 } = {}) => values.events(prefix, deep, last),
-    batch: (write) => outbox.batch(write),
+    event: (/** @type {string} */ name) => values.handles.event(name),
+    events: (/** @type {string} */ prefix, { deep = true, last = 0 } = {}) => values.handles.events(prefix, deep, last),
+    batch: (write) => writer.batch(write),
     status: { get: connection.status.get, subscribe: connection.status.subscribe },
     get position() {
       return connection.position;
@@ -87,16 +92,7 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
       retry: (uuid) => outbox.retry(uuid),
       discard: (uuid) => outbox.discard(uuid),
     },
-    schedule: {
-      get: schedule.get,
-      subscribe: schedule.subscribe,
-      state: schedule.state,
-      get ready() {
-        return schedule.ready;
-      },
-      cancel: (uuid) => schedule.cancel(uuid),
-      move: (uuid, at) => schedule.move(uuid, at),
-    },
+    schedule,
     user: { get: session.user.get, subscribe: session.user.subscribe },
     signUp: (username, password, { info, ...rest } = {}) => enter("users", { username, password, info }, rest),
     logIn: (username, password, rest) => enter("login", { username, password }, rest),
@@ -112,7 +108,8 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
       connection.close();
       outbox.close();
       session.close();
-      values.close();
+      values.handles.close();
+      writer.close();
       schedule.close();
     },
   });

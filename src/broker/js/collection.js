@@ -131,21 +131,21 @@ export class Collection extends Handle {
 
   /** @param {string} key @param {any} data @param {WriteOptions} [options] */
   set(key, data, options) {
-    return this.values.outbox.set(this.prefix + key, data, options);
+    return this.values.writer.set(this.prefix + key, data, options);
   }
 
   /** @param {string} key @param {any} changes */
   patch(key, changes) {
-    return this.values.outbox.patch(this.prefix + key, changes);
+    return this.values.writer.patch(this.prefix + key, changes);
   }
 
   /** @param {string} key @param {(data: any) => any} change */
   update(key, change) {
-    return this.values.outbox.update(this.prefix + key, change);
+    return this.values.writer.update(this.prefix + key, change);
   }
 
   /** @param {string} key @param {WriteOptions} [options] @returns {any} */
   remove(key, options) {
-    return this.values.outbox.set(this.prefix + key, null, options);
+    return this.values.writer.set(this.prefix + key, null, options);
   }
 }

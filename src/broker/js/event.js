@@ -43,22 +43,22 @@ export class Event extends Handle {
 
   /** @param {any} data @param {WriteOptions} [options] */
   set(data, options) {
-    return this.values.outbox.set(this.name, data, options);
+    return this.values.writer.set(this.name, data, options);
   }
 
   /** @param {any} changes */
   patch(changes) {
-    return this.values.outbox.patch(this.name, changes);
+    return this.values.writer.patch(this.name, changes);
   }
 
   /** @param {(data: any) => any} change */
   update(change) {
-    return this.values.outbox.update(this.name, change);
+    return this.values.writer.update(this.name, change);
   }
 
   /** @param {WriteOptions} [options] @returns {any} */
   remove(options) {
-    return this.values.outbox.set(this.name, null, options);
+    return this.values.writer.set(this.name, null, options);
   }
 
   /** @param {LogOptions} [options] */
@@ -75,10 +75,10 @@ export class Event extends Handle {
   }
 
   undo() {
-    return this.values.outbox.history.undo(this.name);
+    return this.values.writer.undo(this.name);
   }
 
   redo() {
-    return this.values.outbox.history.redo(this.name);
+    return this.values.writer.redo(this.name);
   }
 }

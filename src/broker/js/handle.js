@@ -69,7 +69,7 @@ export class Handle {
   watch(watchers, run) {
     const end = watchers.add(run);
     if (this.#count++ === 0) this.forget();
-    const release = this.values.watch(this);
+    const release = this.values.handles.watch(this);
     let ended = false;
     return () => {
       if (ended) return;

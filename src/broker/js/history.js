@@ -1,6 +1,5 @@
 // The history: what this client has written to each event, so that it can be taken back.
 
-/** @import { Outbox } from "./outbox.js" */
 /** @import { Row } from "./write.js" */
 
 const EVENTS_MAX = 1_000; // that can be taken back to; the one that was written least recently is forgotten
@@ -15,20 +14,18 @@ export class History {
   /** @type {Map<string, Past>} */
   #all = new Map();
 
-  /** @param {Outbox} outbox */
-  constructor(outbox) {
-    this.#outbox = outbox;
-  }
-  #outbox;
-
   /** A write. If it is none of `undo` or `redo`, what was taken back cannot be written again. @param {Row} row */
   add(row) {
     const past = this.#all.get(row.event) ?? { steps: [], done: 0, head: row };
     this.#all.delete(row.event);
     this.#all.set(row.event, past);
-    if (this.#all.size > EVENTS_MAX) this.#all.delete([...this.#all.keys()][0]);
+    if (this.#all.size > EVENTS_MAX) this.#all.delete(this.#all.keys().next().value ?? "");
     if (row.at === undefined) past.head = row;
-    if (!row.step) {
+    if (row.cancels) {
+      // A pending write has another time now. To take it back withdraws it, whatever its time is.
+      const index = past.steps.findIndex((each) => each.uuid === row.cancels);
+      if (index >= 0) past.steps[index] = row;
+    } else if (!row.step) {
       past.steps = [...past.steps.slice(0, past.done), row].slice(-STEPS_MAX);
       past.done = past.steps.length;
     } else if (row.at !== undefined) past.steps[past.done - 1] = row; // in the place of the one that was cancelled
@@ -48,8 +45,8 @@ export class History {
     if (past.head === row && previous) past.head = previous;
   }
 
-  /** @param {string} event */
-  undo(event) {
+  /** Takes a step back, and returns the write that is to be taken back, if there is one. @param {string} event */
+  back(event) {
     const past = this.#all.get(event);
     const row = past?.steps[past.done - 1];
     if (!past || !row) return undefined;
@@ -59,17 +56,20 @@ export class History {
       if (row.before === undefined || (next && !same(next.before, row.data))) return undefined;
     }
     past.done--;
-    if (row.at === undefined) return this.#outbox.step(past.head, () => row.before);
-    return this.#outbox.sent(row, this.#outbox.cancel(row.uuid), async () => {});
+    return row;
   }
 
-  /** @param {string} event */
-  redo(event) {
+  /** Takes a step forth, and returns the write that is to be written again, if there is one. @param {string} event */
+  forth(event) {
     const past = this.#all.get(event);
     const row = past?.steps[past.done];
-    if (!past || !row) return undefined;
-    past.done++;
-    return row.at === undefined ? this.#outbox.step(past.head, () => row.data, { until: row.options.until }) : this.#outbox.again(row);
+    if (past && row) past.done++;
+    return row;
+  }
+
+  /** The uuid of the newest write. @param {string} event */
+  head(event) {
+    return this.#all.get(event)?.head.uuid;
   }
 
   /** What was written belongs to another user. */

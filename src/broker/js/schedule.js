@@ -84,9 +84,9 @@ export class Schedule extends Handle {
       if (since !== this.#since) continue;
       const denied = failed?.type && [401, 403].includes(failed.status);
       this.#error = denied ? failed : undefined;
-      this.touch();
       if (!failed) this.#pause.failures = 0;
-      else if (!denied) {
+      if (!failed || denied) this.touch();
+      else {
         this.#again = true;
         await this.#pause.wait(Math.max(failed.wait, this.#pause.longer(BACK_OFF_MS)));
       }
@@ -103,14 +103,13 @@ export class Schedule extends Handle {
 
   /** The server has stored a write, and this is known before the list has it. @param {Row} row */
   stored(row) {
-    this.#since.set(row.cancels ?? "", undefined);
-    if (row.id === null) this.#since.set(row.uuid, itemOf(row));
-    this.touch();
+    if (row.id === null && this.watched) this.#since.set(row.uuid, itemOf(row));
+    this.cancelled(row.cancels ?? "");
   }
 
   /** @param {string} uuid */
   cancelled(uuid) {
-    this.#since.set(uuid, undefined);
+    if (this.watched) this.#since.set(uuid, undefined);
     this.touch();
   }
 
@@ -124,14 +123,14 @@ export class Schedule extends Handle {
 
   /** @param {string} uuid */
   async cancel(uuid) {
-    await this.values.outbox.cancel(uuid);
+    await this.values.writer.cancel(uuid);
   }
 
   /** @param {string} uuid @param {Time} at @returns {Promise<EventRecord>} */
   move(uuid, at) {
     const item = this.get().find((each) => each.uuid === uuid);
     if (!item) throw new BrokerError(`nothing is pending with the uuid ${uuid}`);
-    return this.values.outbox.move(item, at);
+    return this.values.writer.move(item, at);
   }
 
   close() {

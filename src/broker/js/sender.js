@@ -1,7 +1,6 @@
 // The sender: it sends the writes of the outbox, one request at a time, and decides what a refusal means.
 
 import { BrokerError, Pause } from "./server.js";
-import { place } from "./write.js";
 
 /** @import { EventRecord } from "./types.js" */
 /** @import { Outbox } from "./outbox.js" */
@@ -71,8 +70,10 @@ export class Sender {
     try {
       token = await this.#session.fresh();
       if (this.#closed || rows.some((row) => row.user !== this.#session.name || row.state !== "queued")) return 0;
+      const checked = rows.filter((row) => row.check);
+      if (checked.length) return await this.#check(checked);
       for (const row of rows) Object.assign(row, { state: "sending", tries: row.tries + 1 });
-      this.#outbox.note();
+      this.#outbox.list.change();
       const records = await this.#server.call("insert", token, `[${rows.map((row) => row.json).join()}]`);
       this.#pause.failures = 0;
       this.#limit = Math.min(2 * this.#limit, ROWS_MAX);
@@ -81,11 +82,21 @@ export class Sender {
       return 0;
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
-      for (const row of rows) row.state = "queued";
+      for (const row of rows) if (row.state === "sending") row.state = "queued";
       const wait = this.#refused(rows, error, token);
-      this.#outbox.note();
+      this.#outbox.list.change();
       return wait;
     }
+  }
+
+  /** Waits for validators that take their time. What comes later waits, too. @param {Row[]} rows */
+  async #check(rows) {
+    for (const row of rows) {
+      const error = await row.check;
+      row.check = undefined;
+      if (error && row.state === "queued") this.#outbox.refuse(row, error);
+    }
+    return 0;
   }
 
   /** @param {Row[]} rows @param {BrokerError} error @param {string | null} token @returns {number} */
@@ -121,9 +132,10 @@ export class Sender {
     let before = latest;
     for (const row of end < 0 ? chain : chain.slice(0, end)) {
       row.uuid = this.#outbox.uuid();
-      place(row, before);
+      this.#outbox.place(row, before);
       before = row;
     }
+    if (end >= 0) chain[end].before = before?.data ?? null; // for undo
     this.#outbox.touch([bad]);
   }
 }

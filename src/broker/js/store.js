@@ -62,6 +62,41 @@ export class Cell {
   }
 }
 
+/** A value that is made up when it is asked for after a change. Those who watch it are notified once in a turn.
+ * @template T @implements {Store<T>} */
+export class Derived {
+  #make;
+  /** @type {{value: T} | undefined} */
+  #made;
+  /** @type {Watchers<[T]>} */
+  #watchers = new Watchers();
+  #notifying = false;
+
+  /** @param {() => T} make */
+  constructor(make) {
+    this.#make = make;
+  }
+
+  get = () => (this.#made ??= { value: this.#make() }).value;
+
+  /** @param {(value: T) => void} run */
+  subscribe = (run) => {
+    const end = this.#watchers.add(run);
+    call(() => run(this.get()));
+    return end;
+  };
+
+  change() {
+    this.#made = undefined;
+    if (this.#notifying || !this.#watchers.size) return;
+    this.#notifying = true;
+    queueMicrotask(() => {
+      this.#notifying = false;
+      this.#watchers.notify(this.get());
+    });
+  }
+}
+
 /** A promise that may stay unhandled. */
 export function deferred() {
   /** @type {(value: any) => void} */

@@ -1,19 +1,16 @@
 // The values: the state that the stream brings, overlaid by this client's own writes.
 
-import { Collection } from "./collection.js";
-import { Event } from "./event.js";
 import { brings, covers } from "./filters.js";
 import { reached } from "./frames.js";
-import { Recent } from "./recent.js";
+import { Handles } from "./handles.js";
 import { BrokerError, isExact } from "./server.js";
 
 /** @import { EventRecord, EventState, Preloaded } from "./types.js" */
 /** @import { Connection } from "./connection.js" */
-/** @import { Handle } from "./handle.js" */
 /** @import { Outbox } from "./outbox.js" */
 /** @import { Session } from "./session.js" */
-
-const HIDDEN_MS = 1_000; // between two notifications of a page that nobody sees
+/** @import { Validation } from "./validation.js" */
+/** @import { Writer } from "./writer.js" */
 
 /** The state of all events that are watched. */
 export class Values {
@@ -39,33 +36,17 @@ export class Values {
   /** The session has expired: what only its user may read stays, as stale. */
   keep = false;
 
-  /** Handles live as long as somebody holds or watches them. @type {Map<string, WeakRef<Handle>>} */
-  #events = new Map();
-  /** @type {Map<string, WeakRef<Handle>>} */
-  #collections = new Map();
-  /** @type {Set<Handle>} */
-  #active = new Set();
-  /** @type {Set<Handle>} */
-  #dirty = new Set();
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
+  /** Set by the client, because it needs the values, too. */
+  writer = /** @type {Writer} */ (/** @type {unknown} */ (undefined));
 
-  /** @param {Session} session @param {Connection} connection @param {Outbox} outbox */
-  constructor(session, connection, outbox) {
+  /** @param {Session} session @param {Connection} connection @param {Outbox} outbox @param {Validation} validation */
+  constructor(session, connection, outbox, validation) {
     this.session = session;
     this.connection = connection;
     this.outbox = outbox;
-    connection.status.subscribe(() => this.#refresh());
-  }
-
-  /** @param {string} name @returns {Event} */
-  event(name) {
-    return held(this.#events, name, () => new Event(this, name));
-  }
-
-  /** @param {string} prefix @param {boolean} deep @param {number} [last] @returns {Collection} */
-  events(prefix, deep, last) {
-    return held(this.#collections, `${deep} ${last} ${prefix}`, () => (last ? new Recent(this, prefix, deep, last) : new Collection(this, prefix, deep)));
+    this.validation = validation;
+    this.handles = new Handles(this, connection);
+    connection.status.subscribe(() => this.handles.refresh());
   }
 
   /** @param {string} name @returns {any} */
@@ -134,6 +115,7 @@ export class Values {
     if (id && record.id && id !== record.id && reached(id, record.id)) return; // a page of a long list had a newer version
     if (record.data === null) for (const names of this.#pages) names.add(record.event);
     if (!exact) this.#inexact.add(record);
+    this.validation.receive(record);
     if (record.data === null) target.delete(record.event);
     else target.set(record.event, record);
     if (this.#staging) return;
@@ -145,10 +127,9 @@ export class Values {
    * @param {readonly string[]} filters */
   async begin(filters) {
     let first = "";
-    for (const reference of this.#collections.values()) {
-      const handle = reference.deref();
-      if (!(handle instanceof Recent && filters.includes(handle.filter))) continue;
-      const id = await handle.begin();
+    for (const list of this.handles.recent()) {
+      if (!filters.includes(list.filter)) continue;
+      const id = await list.begin();
       first ||= id ?? "";
     }
     return first;
@@ -173,7 +154,7 @@ export class Values {
     this.inOrder = false;
     if (reason === "rights" || reason === "erased") this.forget();
     this.#staging = new Map();
-    this.#refresh();
+    this.handles.refresh();
   }
 
   /** Shows nothing any more: what was shown belongs to somebody else, or to nobody. */
@@ -186,8 +167,8 @@ export class Values {
     this.#denied = [];
     this.inOrder = false;
     for (const name of names) this.touch(name);
-    this.flush();
-    this.#refresh();
+    this.handles.flush();
+    this.handles.refresh();
   }
 
   /** @param {readonly string[]} filters @param {readonly string[]} denied @param {BrokerError} refusal */
@@ -207,23 +188,18 @@ export class Values {
     this.#denied = denied;
     this.#refusal = refusal;
     this.inOrder = true;
-    for (const reference of this.#collections.values()) {
-      const handle = reference.deref();
-      if (handle instanceof Recent) handle.renew();
-    }
+    for (const list of this.handles.recent()) list.renew();
     this.outbox.settle(true);
-    this.flush();
-    this.#refresh();
+    this.handles.flush();
+    this.handles.refresh();
   }
 
   /** @param {readonly string[]} filters @param {BrokerError} error */
   refused(filters, error) {
     this.#denied = filters;
     this.#refusal = error;
-    this.#refresh();
+    this.handles.refresh();
   }
-
-  // Notifications.
 
   /** Something about this event has changed. @param {string} name */
   touch(name) {
@@ -231,64 +207,6 @@ export class Values {
     if (rows.length)
       this.#overlaid.set(name, rows.reduce((data, row) => row.apply(data), /** @type {any} */ (this.#base.get(name)?.data)));
     else this.#overlaid.delete(name);
-    for (const reference of [this.#events.get(name), ...this.#collections.values()]) {
-      const handle = reference?.deref();
-      if (handle?.concerns(name)) {
-        handle.change(name);
-        if (this.#active.has(handle)) this.#dirty.add(handle);
-      }
-    }
-    if (this.#dirty.size) this.#schedule();
+    this.handles.change(name);
   }
-
-  /** Notifies those who watch what has changed, at once. */
-  flush() {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    const dirty = [...this.#dirty];
-    this.#dirty.clear();
-    for (const handle of dirty) handle.refresh();
-  }
-
-  /** Changes that the stream brings are shown with the next frame of the screen, all of them in one step. */
-  #schedule() {
-    if (this.#timer !== undefined) return;
-    const page = globalThis.document;
-    const timer = (this.#timer = setTimeout(() => this.flush(), page ? HIDDEN_MS : 0));
-    // A hidden page has no frames, and a page that is hidden meanwhile does not get the one that was promised.
-    if (page?.visibilityState === "visible")
-      requestAnimationFrame(() => this.#timer === timer && this.flush());
-  }
-
-  /** The state of every handle may have changed. */
-  #refresh() {
-    for (const handle of [...this.#active]) handle.refresh();
-  }
-
-  /** @param {Handle} handle @returns {() => void} */
-  watch(handle) {
-    this.#active.add(handle);
-    const release = this.connection.want(handle.filter);
-    return () => {
-      release();
-      if (!handle.watched) this.#active.delete(handle);
-    };
-  }
-
-  close() {
-    clearTimeout(this.#timer);
-    this.#active.clear();
-  }
-}
-
-/** Returns the handle that is there already, because the same name gives the same object, or makes it.
- * @template {Handle} T @param {Map<string, WeakRef<Handle>>} all @param {string} key @param {() => T} make @returns {T} */
-function held(all, key, make) {
-  let handle = /** @type {T | undefined} */ (all.get(key)?.deref());
-  if (!handle) {
-    handle = make();
-    all.set(key, new WeakRef(handle));
-    if (all.size % 1_000 === 0) for (const [other, reference] of all) if (!reference.deref()) all.delete(other);
-  }
-  return handle;
 }

@@ -21,6 +21,7 @@
  * @property {string | null} [id]  of the stored record
  * @property {boolean} [landed]  the stream has brought it
  * @property {object} [batch]  rows of one batch are stored together, or none of them
+ * @property {Promise<BrokerError | undefined>} [check]  what a validator that takes its time will say
  * @property {any} [before]  the data that it replaces; undefined if they are not known
  * @property {boolean} [step]  it was made by `undo` or `redo`
  * @property {(data: any) => any} apply  what it makes of the data that is shown without it
@@ -36,14 +37,6 @@ export function compose(row) {
     event: row.event, data: row.data, uuid: row.uuid, timestamp: seconds(at), until: seconds(until), late: ifLate, if_latest: ifLatest,
   });
   row.json = row.cancels ? `${JSON.stringify({ cancel: row.cancels })},${json}` : json;
-}
-
-/** Makes a write anew, upon a newer version. @param {Row} row @param {Pick<EventRecord, "uuid" | "data"> | undefined} latest */
-export function place(row, latest) {
-  row.before = latest?.data ?? null;
-  Object.assign(row, row.rebase?.(latest?.data));
-  row.options = { ...row.options, ifLatest: latest?.uuid ?? "none" };
-  compose(row);
 }
 
 /** What the page can see of it. @param {Row} row @returns {Outgoing} */
@@ -70,13 +63,10 @@ export function createUuids(now) {
   let ticks = 0; // of the last uuid, 4,096 in a millisecond
   return () => {
     ticks = Math.max(ticks + 1, Math.floor(4_096 * now()));
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    const view = new DataView(bytes.buffer);
-    view.setUint32(0, ticks / 2 ** 28);
-    view.setUint16(4, (ticks / 4_096) % 65_536);
-    view.setUint16(6, 0x7000 | ticks % 4_096);
-    view.setUint8(8, 0x80 | (bytes[8] & 0x3f));
-    const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    return hex.replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+    const time = ticks.toString(16).padStart(15, "0");
+    const bytes = crypto.getRandomValues(new Uint8Array(8));
+    bytes[0] = 0x80 | (bytes[0] & 0x3f);
+    const random = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    return `${time.slice(0, 12)}7${time.slice(12)}${random}`.replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
   };
 }
