@@ -17,6 +17,7 @@ export class Handle {
   #state;
   /** @type {any} */
   #notified;
+  #checking = false;
   /** @type {{promise: Promise<any>, resolve: (value: any) => void, reject: (error: any) => void, end?: () => void} | undefined} */
   #ready;
 
@@ -106,10 +107,15 @@ export class Handle {
       this.#changed = false;
       this.notify(this.#watchers);
     }
-    // To count what is pending takes long if very much is.
-    if (this.#stateWatchers.size && this.#notified !== (this.#notified = this.state.get()))
-      this.#stateWatchers.notify(this.#notified);
     this.#settle();
+    if (this.#checking || !this.#stateWatchers.size) return;
+    // Once in a turn: the state counts all writes under way, so a page that writes 20,000 would wait for a minute.
+    this.#checking = true;
+    queueMicrotask(() => {
+      this.#checking = false;
+      if (this.#notified === (this.#notified = this.state.get())) return;
+      this.#stateWatchers.notify(this.#notified);
+    });
   }
 
   /** @param {Watchers<[any]>} watchers */
