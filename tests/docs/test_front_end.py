@@ -26,7 +26,7 @@ import type { Broker } from "zerocode-broker";
 declare global {
   const broker: Broker;
   const text: HTMLElement, count: HTMLElement, list: HTMLElement;
-  interface ImportMeta { env: { DEV: boolean }; hot?: { dispose(run: () => void): void } }
+  interface ImportMeta { env: { DEV: boolean }; hot?: { data: { broker?: Broker } } }
   interface BrokerEvents {
     sale: { percent: number; note?: string };
     "seat/7": { who: string };

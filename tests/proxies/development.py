@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from playwright.sync_api import Page
 from tests.proxies.lab import DOCS, Proxy, installed, with_upstream
 from tests.proxies.live import check_it_is_live
 from tests.proxies.restarts import Restarts, said
-from tests.support.servers import ServerProcess
+from tests.support.servers import ServerProcess, wait_for
 
 JS = Path(__file__).parent / "js"
 MODULES = JS / "node_modules"
@@ -125,6 +126,18 @@ PROXIES: dict[str, tuple[type[Development], Path]] = {
     "Next, `next dev`": (NextDev, DOCS / "next.config.mjs"),
     "Next, `next start`": (NextStart, DOCS / "next.config.mjs"),
 }
+# A client of the page for each proxy, which comes through this proxy, too; and what it has seen.
+CLIENTS = """async (urls) => {
+  window.clients = {};
+  window.seen = {};
+  for (const [name, url] of Object.entries(urls)) {
+    const { createBroker } = await import(`${url}/broker.js`);
+    const broker = (clients[name] = createBroker(undefined, { storage: "memory" }));
+    const values = (seen[name] = []);
+    broker.event("sale").subscribe((data) => data && values.push(data.percent));
+    await broker.logIn("ada", "correct horse");
+  }
+}"""
 NEWER_NODE = (Webpack6, Express4)  # these want 22.15 or newer
 
 
@@ -163,6 +176,37 @@ def test_events_and_heartbeats_come_through_at_once(
     if name not in development:
         pytest.skip(f"{name}: it wants Node.js 22.15 or newer; this is {node_version()}")
     check_it_is_live(ada, development[name])
+
+
+def test_the_client_for_pages_comes_through_each_of_them_and_resumes_after_a_kill(
+    broker: ServerProcess, ada: httpx.Client, development: dict[str, Proxy], page: Page
+) -> None:
+    def sale(percent: int) -> None:
+        ada.post("/insert", json={"event": "sale", "data": {"percent": percent}}).raise_for_status()
+
+    def all_have(*percents: int) -> bool:
+        return bool(page.evaluate("Object.values(seen)") == [list(percents)] * len(development))
+
+    sale(1)
+    page.evaluate(CLIENTS, {name: proxy.url for name, proxy in development.items()})
+    wait_for(lambda: all_have(1), what="the first value")
+    sale(2)
+    wait_for(lambda: all_have(1, 2), what="a live value")
+    broker.stop(signal.SIGKILL)
+    wait_for(
+        lambda: page.evaluate("Object.values(clients).every(each => each.status.get() !== 'live')"), bound_s=60,
+        what="the interruption",
+    )  # fmt: skip
+    written = page.evaluate("Object.entries(clients).map(([name, each]) => each.event(`from ${name}`).set(1).event)")
+    broker.start()
+    sale(3)
+    wait_for(lambda: all_have(1, 2, 3), bound_s=60, what="what came after the kill, and nothing twice")
+    wait_for(
+        lambda: page.evaluate("Object.values(clients).every(each => !each.outbox.get().length)"), what="the writes"
+    )
+    state = {record["event"] for record in ada.get("/snapshot").json()}
+    assert state >= set(written)
+    page.evaluate("Object.values(clients).forEach(each => each.close())")
 
 
 def test_a_restart_is_what_the_page_says(
