@@ -26,7 +26,7 @@ from broker.web.requests import Methods
 from tests.support.documents import HTTP, README, ROOT, Shell, blocks, section
 from tests.support.hosts import HostProcess
 from tests.support.servers import ServerProcess, streaming
-from tests.support.typescript import compiled, needs_typescript
+from tests.support.typescript import STRICT, compiled, install, needs_react, needs_typescript
 
 CLI = (ROOT / "docs" / "cli.md").read_text()
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(ROOT.glob("docs/**/*.md"))
@@ -221,39 +221,19 @@ def test_the_javascript_of_the_readme_runs_in_a_browser(tmp_path: Path, browser:
             tab.add_script_tag(content=script.replace("http://127.0.0.1:8080", server.url), type="module")
 
 
-# What the README's two files use of React, so that they are checked without installing it.
-REACT = """interface ImportMeta { env: { DEV: boolean } }
-
-declare module "react" {
-  export function useState<T>(initial: T): [T, (next: T | ((now: T) => T)) => void];
-  export function useEffect(effect: () => () => void, dependencies: readonly unknown[]): void;
-}
-declare module "react/jsx-runtime" {
-  namespace JSX {
-    type Element = object;
-    interface IntrinsicElements {
-      button: { key?: unknown; onClick?: () => unknown; children: unknown };
-      form: { action: (form: FormData) => Promise<void>; children: unknown };
-      input: { name: string; type?: string; autoComplete?: string };
-      label: { children: unknown };
-      p: { role?: string; children: unknown };
-    }
-  }
-  export const jsx: unknown, jsxs: unknown, Fragment: unknown;
-}
-"""
-STRICT = [
-    "--lib", "es2023,dom,dom.iterable", "--module", "esnext", "--moduleResolution", "bundler", "--jsx", "react-jsx",
-    "--verbatimModuleSyntax", "--noUnusedLocals", "--noUnusedParameters", "--noUncheckedIndexedAccess",
-]  # fmt: skip
+# What Vite gives to modules.
+VITE = "interface ImportMeta { env: { DEV: boolean }; hot?: { data: any } }\n"
 
 
 @needs_typescript
-def test_the_react_hook_compiles_in_a_strict_typescript_project(tmp_path: Path) -> None:
-    (hook,), (page,) = blocks(README, "ts"), blocks(README, "tsx")
-    for name, text in (("broker.ts", hook.text), ("App.tsx", page.text), ("react.d.ts", REACT)):
+@needs_react
+def test_the_page_in_react_compiles_in_a_strict_typescript_project(tmp_path: Path) -> None:
+    (client,), (page,) = blocks(section(README, "With Vite"), "ts"), blocks(README, "tsx")
+    install(tmp_path)
+    for name, text in (("broker.ts", client.text), ("App.tsx", page.text), ("vite.d.ts", VITE)):
         (tmp_path / name).write_text(text)
-    assert compiled(tmp_path, *STRICT, "broker.ts", "App.tsx", "react.d.ts") == ""
+    strict = ("--verbatimModuleSyntax", "--noUnusedLocals", "--noUnusedParameters", "--noUncheckedIndexedAccess")
+    assert compiled(tmp_path, *STRICT, *strict, "broker.ts", "App.tsx", "vite.d.ts") == ""
 
 
 def test_the_page_that_watches_for_heartbeats_opens_a_new_stream_when_none_comes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.documents import README, ROOT, blocks, section
 from tests.support.servers import BOUND_S, ServerProcess
-from tests.support.typescript import compiled, needs_typescript
+from tests.support.typescript import STRICT, compiled, install, needs_react, needs_typescript
 
 TEXT = (ROOT / "docs" / "front-end.md").read_text()
 TYPES = ROOT / "src" / "broker" / "js" / "types.d.ts"
@@ -75,7 +76,7 @@ def test_the_page_of_ten_lines_is_that_of_the_readme_and_of_the_example() -> Non
 def test_the_readme_names_the_bytes_that_the_tests_hold() -> None:
     for file, name in (("js/test_js.py", "CORE_BYTES_MAX"), ("web/test_client.py", "SERVED_BYTES_MAX")):
         (most,) = re.findall(rf"^{name} = ([\d_]+)", (ROOT / "tests" / file).read_text(), re.MULTILINE)
-        assert f"{int(most) / 1_000:g} kB" in section(README, "In a page"), name
+        assert f"{math.ceil(int(most) / 1_000)} kB" in section(README, "In a page"), name
 
 
 def test_the_page_of_ten_lines_shows_what_it_writes_while_the_server_is_stopped(
@@ -151,27 +152,16 @@ def test_the_client_works_under_the_policy_that_is_recommended(page: Page, serve
 
 
 @needs_typescript
+@needs_react
 def test_the_samples_have_the_types_that_they_say(tmp_path: Path) -> None:
-    package = tmp_path / "node_modules" / "zerocode-broker"
-    package.mkdir(parents=True)
-    for name in ("package.json", "types.d.ts"):
-        (package / name).write_text((TYPES.parent / name).read_text())
+    install(tmp_path)
     (tmp_path / "given.d.ts").write_text(GIVEN)
     files = ["given.d.ts"]
-    for number, block in enumerate(blocks(TEXT, "js", "ts")):
-        files.append(f"{number}.{block.language}")
+    for number, block in enumerate(blocks(TEXT, "js", "ts", "tsx")):
+        name = "Shop" if "function Shop" in block.text else str(number)
+        files.append(f"{name}.{block.language}")
         (tmp_path / files[-1]).write_text(f"{block.text}\nexport {{}};\n")
-    options = (
-        "--allowJs",
-        "--checkJs",
-        "--module",
-        "esnext",
-        "--moduleResolution",
-        "bundler",
-        "--lib",
-        "es2023,dom,dom.iterable",
-    )
-    assert compiled(tmp_path, *options, *files) == ""
+    assert compiled(tmp_path, *STRICT, "--allowJs", "--checkJs", *files) == ""
 
 
 USE = """
