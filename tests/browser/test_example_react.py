@@ -8,11 +8,12 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.documents import ROOT
 from tests.support.pages import CONTRASTS
@@ -173,43 +174,68 @@ def test_it_fits_a_phone_and_can_be_read_in_the_light_and_in_the_dark(
     page.close()
 
 
-def test_ten_edits_while_it_is_shown_leave_one_stream(browser: Browser, server: ServerProcess, tmp_path: Path) -> None:
-    """T41: Vite replaces the modules of the page, and the page stays."""
+@pytest.fixture(name="folder")
+def make_folder(tmp_path: Path) -> Path:
+    """A copy of the example to edit."""
     copy = tmp_path / "board"
     shutil.copytree(BOARD, copy, ignore=shutil.ignore_patterns("node_modules", "dist"))
     (copy / "node_modules").symlink_to(BOARD / "node_modules")
+    return copy
+
+
+@pytest.fixture(name="development")
+def serve_by_vite(server: ServerProcess, folder: Path) -> Iterator[str]:
+    """The address at which Vite serves the copy, and shows each edit."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = ["node", str(VITE), "--host", "127.0.0.1", "--port", str(port), "--strictPort"]
     environment = os.environ | {"BROKER_URL": server.url}
-    vite = subprocess.Popen(command, cwd=copy, env=environment, stdout=subprocess.PIPE, text=True)
-    try:
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as vite:
         assert vite.stdout is not None
         assert next(line for line in vite.stdout if "Local:" in line)
-        page = browser.new_page()
-        loads: list[str] = []
-        page.on("load", lambda _: loads.append("load"))
-        page.goto(f"http://127.0.0.1:{port}")
-        log_in(page, "ada")
-        add(page, "Stay")
-        page.get_by_label("New task").fill("half a task")
-        source = copy / "src" / "App.tsx"
-        text = source.read_text()
-        for number in range(10):
-            source.write_text(text.replace("<h1>Task board</h1>", f"<h1>Board {number}</h1>"))
-            expect(page.get_by_role("heading", level=1)).to_have_text(f"Board {number}")
-            expect(page.get_by_role("listitem")).to_have_count(1)
-        board = copy / "src" / "Board.tsx"
-        board.write_text(board.read_text().replace('placeholder="New task"', 'placeholder="Another task"'))
-        expect(page.get_by_placeholder("Another task")).to_have_value("half a task")
-        with server.client("grace") as grace:
-            grace.post("/insert", json={"event": "tasks/1", "data": {"title": "Live", "column": "done"}})
-            expect(page.get_by_text("Live", exact=True).last).to_be_visible()
-            lines = grace.get("/metrics").text.splitlines()
-        assert "broker_subscribers 1" in lines
-        assert loads == ["load"]
-        page.close()
-    finally:
+        yield f"http://127.0.0.1:{port}"
         vite.terminate()
-        vite.wait(BOUND_S)
+
+
+def edit(file: Path, old: str, new: str, shown: Locator) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+    def is_shown() -> bool:
+        try:
+            expect(shown).to_be_visible(timeout=2_000)
+        except AssertionError:
+            file.touch()  # because Vite may miss an edit that follows another one closely
+            return False
+        return True
+
+    wait_for(is_shown)
+
+
+def test_ten_edits_while_it_is_shown_leave_one_stream(
+    browser: Browser, server: ServerProcess, folder: Path, development: str
+) -> None:
+    """T41: Vite replaces the modules of the page, and the page stays."""
+    page = browser.new_page()
+    loads: list[str] = []
+    page.on("load", lambda _: loads.append("load"))
+    page.goto(development)
+    log_in(page, "ada")
+    add(page, "Stay")
+    page.get_by_label("New task").fill("half a task")
+    titles = ["Task board", *(f"Board {number}" for number in range(10))]
+    for old, new in pairwise(titles):
+        heading = page.get_by_role("heading", name=new, exact=True)
+        edit(folder / "src" / "App.tsx", f"<h1>{old}</h1>", f"<h1>{new}</h1>", heading)
+        expect(page.get_by_role("listitem")).to_have_count(1)
+    field = page.get_by_placeholder("Another task")
+    edit(folder / "src" / "Board.tsx", 'placeholder="New task"', 'placeholder="Another task"', field)
+    expect(field).to_have_value("half a task")
+    with server.client("grace") as grace:
+        grace.post("/insert", json={"event": "tasks/1", "data": {"title": "Still live", "column": "done"}})
+        expect(page.get_by_text("Still live")).to_be_visible()
+        assert "broker_subscribers 1" in grace.get("/metrics").text.splitlines()
+    assert loads == ["load"]
+    page.close()
