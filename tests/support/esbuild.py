@@ -27,6 +27,12 @@ def minified(source: str) -> str:
     ).stdout
 
 
+def bundled(entry: Path) -> str:
+    """A module with all that it imports, as one module; only its comments are left out."""
+    command = [str(ESBUILD), str(entry), "--bundle", "--format=esm", "--minify-whitespace"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def bundle_bytes(entry: Path, *external: str) -> int:
     """How many bytes a module has with all that it imports, minified and gzipped; ``external`` is left out."""
     command = [str(ESBUILD), str(entry), "--bundle", *_OPTIONS, *(f"--external:{each}" for each in external)]

@@ -1,13 +1,12 @@
 // The schedule: what is pending, by due time.
 
 import { Handle } from "./handle.js";
-import { BrokerError, Pause } from "./server.js";
+import { BACK_OFF_MS, BrokerError, Pause } from "./server.js";
 
 /** @import { EventRecord, Pending, Schedule as ScheduleContract, Time } from "./types.js" */
 /** @import { Values } from "./values.js" */
 /** @import { Row } from "./write.js" */
 
-const BACK_OFF_MS = 1_000;
 
 /** @implements {ScheduleContract} */
 export class Schedule extends Handle {
@@ -143,8 +142,8 @@ export class Schedule extends Handle {
 function itemOf(source) {
   const { uuid, event, data, user = null } = source;
   if ("json" in source) return { uuid, event, data, at: source.at ?? 0, until: source.until, user };
-  return { uuid, event, data, at: milliseconds(source.timestamp), until: source.until && milliseconds(source.until), user };
+  return { uuid, event, data, at: fromSeconds(source.timestamp), until: source.until && fromSeconds(source.until), user };
 }
 
 /** @param {number} seconds */
-const milliseconds = (seconds) => Math.round(1_000 * seconds);
+const fromSeconds = (seconds) => Math.round(1_000 * seconds);

@@ -1,6 +1,6 @@
 // The sender: it sends the writes of the outbox, one request at a time, and decides what a refusal means.
 
-import { BrokerError, Pause } from "./server.js";
+import { BACK_OFF_MS, BrokerError, Pause } from "./server.js";
 
 /** @import { EventRecord } from "./types.js" */
 /** @import { Outbox } from "./outbox.js" */
@@ -10,7 +10,6 @@ import { BrokerError, Pause } from "./server.js";
 
 const ROWS_MAX = 1_000; // of one request: `batch_records_max`
 const CHARACTERS_MAX = 256 << 10; // of one request: at most a mebibyte of UTF-8, `body_bytes_max`
-const BACK_OFF_MS = 1_000;
 
 export class Sender {
   #running = false;

@@ -4,6 +4,7 @@
 
 const TIMEOUT_MS = 60_000; // of a call: a network that has changed drops a request without an error
 
+export const BACK_OFF_MS = 1_000; // after the first failure
 const BACK_OFF_MAX_MS = 15_000;
 
 const TIMER_MS_MAX = 2 ** 31 - 1; // of a timer of JavaScript: a longer one would fire at once

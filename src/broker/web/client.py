@@ -1,9 +1,9 @@
 """The client for pages: ``/broker.js``, its modules under ``/broker/<hash>/``, its types, the package, and what coding
 agents read about it.
 
-The hash is one of all modules, which import each other by relative paths. So a page never has modules of two versions,
-and each of them may be kept forever. ``/broker.js`` alone is asked for again after each release. It names all modules
-that every page needs, so that a browser asks for them at once, and not for one after the other as it reads them."""
+The hash is one of all modules, so a page never has modules of two versions, and each of them may be kept forever.
+``/broker.js`` alone is asked for again after each release. The module ``broker.js`` has those that it imports in it, so
+that a browser asks for one file, and not for twenty, one after the other as it reads them."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _ENTRY_AGE = b"public, max-age=60, stale-while-revalidate=2592000"
 _PACKAGE_AGE = b"no-cache"  # whoever installs it wants the one that fits the server
 
 # Comments that have lines of their own are not sent, because they are a third of the bytes; the source distribution and
-# the package for npm have them. Their lines stay, as empty ones, so that the numbers of lines in errors are right.
-_COMMENT = re.compile(r"^[ \t]*(?://.*|/\*\*(?:(?!\*/)[^\0])*\*/)$", re.MULTILINE)
-_IMPORT = re.compile(r'^(?:import|export) .* from "\./(.*)";$', re.MULTILINE)
+# the package for npm have them.
+_COMMENT = re.compile(r"^[ \t]*(?://.*|/\*\*(?:(?!\*/)[^\0])*\*/)\n", re.MULTILINE)
+_IMPORT = re.compile(r'^import {.*} from "\./(.*)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=async |class |const |function )", re.MULTILINE)
 
 _PACKED = (".js", ".d.ts", "package.json", "llms.txt")  # as `files` in package.json says
 
 # ``import.meta.url`` is where this file came from, also behind a proxy and a mount, and in a page of another origin.
 _ENTRY = """\
-{imports}
 import {{ createBroker as create }} from "./broker/{version}/broker.js";
 export * from "./broker/{version}/broker.js";
 const here = new URL("./", import.meta.url);
@@ -58,16 +58,15 @@ class Client:
         files = {name: body.decode() for name, body in package.items() if name.endswith((".js", ".d.ts"))}
         digest = hashlib.sha256("".join(f"{name}\0{files[name]}" for name in sorted(files)).encode())
         self.version = digest.hexdigest()[:16]
-        imports = "\n".join(f'import "./broker/{self.version}/{name}";' for name in _imported(files, "broker.js"))
-        self._entry = _File(_ENTRY.format(version=self.version, imports=imports), _JAVASCRIPT, _ENTRY_AGE)
+        self._entry = _File(_ENTRY.format(version=self.version), _JAVASCRIPT, _ENTRY_AGE)
         self._types = _File(files["types.d.ts"], _TEXT, _ENTRY_AGE)
         self._guide = _File(package["llms.txt"].decode(), _TEXT, _ENTRY_AGE)
         self._package = _packed(package)
         self._modules = {
-            name: _File(_COMMENT.sub(_empty, text), _JAVASCRIPT, _IMMUTABLE) if name.endswith(".js")
-            else _File(text, _TEXT, _IMMUTABLE)
-            for name, text in files.items()
-        }  # fmt: skip
+            "broker.js": _File(_COMMENT.sub("", _joined(files, "broker.js")), _JAVASCRIPT, _IMMUTABLE),
+            "react.js": _File(_COMMENT.sub("", files["react.js"]), _JAVASCRIPT, _IMMUTABLE),
+            "types.d.ts": _File(files["types.d.ts"], _TEXT, _IMMUTABLE),
+        }
 
     async def entry(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._entry.send(scope, send)
@@ -115,16 +114,17 @@ def _packed(files: dict[str, bytes]) -> bytes:
     return gzip.compress(archive.getvalue(), mtime=0)
 
 
-def _imported(files: dict[str, str], name: str) -> list[str]:
-    """Returns the names of the modules that a module imports, and that these import."""
-    found: list[str] = []
-    todo = [name]
-    for each in todo:
-        new = [other for other in _IMPORT.findall(files[each]) if other not in found]
-        found += new
-        todo += new
-    return found
+def _joined(files: dict[str, str], name: str) -> str:
+    """Returns a module together with all that it imports, and that these import, as one module. What they declare has
+    different names, and nothing is renamed where it is imported, so only ``import`` and ``export`` are taken out."""
+    modules: dict[str, str] = {}
 
+    def add(each: str) -> None:
+        if each not in modules:
+            for other in _IMPORT.findall(files[each]):
+                add(other)
+            text = _IMPORT.sub("", files[each])
+            modules[each] = text if each == name else _EXPORT.sub("", text)
 
-def _empty(comment: re.Match[str]) -> str:
-    return "\n" * comment[0].count("\n")
+    add(name)
+    return "\n".join(modules.values())
