@@ -139,7 +139,8 @@ export interface Event<T = unknown> extends Store<T | undefined> {
   /** The value as it was at a time, or as it will be by what is pending now. */
   at(time: Time): Promise<T | undefined>;
   /** Takes this client's last write of the event back: the former value is written, unless somebody else has changed it
-   * since (412); a write that is pending is cancelled. Undefined if there is nothing to take back. */
+   * since (412); a write that is pending is cancelled. Undefined if there is nothing to take back, or if the former value was
+   * not known, because nobody watched the event. Another user's login forgets it. */
   undo(): Sent<T | null> | undefined;
   /** Writes again what the last `undo` has taken back. A new write forgets it. */
   redo(): Sent<T | null> | undefined;
@@ -160,6 +161,7 @@ export interface Collection<T = unknown> extends Store<ReadonlyMap<string, T>> {
   /** Calls `run` at once with all keys, and then with those that have changed. The map is the live one: read it, and do
    * not keep it. */
   changes(run: (keys: ReadonlySet<string>, all: ReadonlyMap<string, T>) => void): () => void;
+  /** The entries in an order, which is kept change by change. What `sort` takes for equal is ordered by key. */
   list(options?: { sort?: (a: [string, T], b: [string, T]) => number; limit?: number }): Store<[string, T][]>;
   /** With `last`: loads older events. Returns whether there are more. */
   more(): Promise<boolean>;
@@ -243,8 +245,9 @@ export interface Options {
   /** Where the token of a login is kept; `local` is the default. */
   storage?: "local" | "session" | "memory" | StorageLike;
   fetch?: typeof fetch;
-  /** Validators by the name of the event, or by a prefix that ends with `*`. What they refuse is not written; on
-   * `localhost`, what comes is validated too, and the console says what they refuse. */
+  /** Validators by the name of the event, or by a prefix that ends with `*`; the first that fits counts. What they refuse
+   * is not written, and is in the outbox with an error of the type `invalid`; on `localhost`, what comes is validated
+   * too, and the console says what they refuse. */
   validate?: { [filter: string]: StandardSchema };
   /** Prints every frame of the stream with `log.debug`. */
   log?: Pick<Console, "debug">;
