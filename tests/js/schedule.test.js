@@ -204,6 +204,11 @@ test("nobody asks for what is pending while nobody watches it", async (t) => {
   await ada.event("unwatched").set(1, { at: Math.round(ada.now()) + HOUR_MS });
   assert.equal(asked, 0);
   assert.deepEqual(watch.streams.map(({ event }) => event), [["another"]]);
+  let made = 0;
+  const { get } = ada.schedule;
+  ada.schedule.get = () => (made++, get());
+  for (let n = 0; n < 100; n++) ada.event("unwatched").set(n, { at: Math.round(ada.now()) + HOUR_MS }).cancel();
+  assert.equal(made, 0);
   const end = ada.schedule.subscribe(() => {});
   await until(() => ada.schedule.get().length === 1);
   end();
