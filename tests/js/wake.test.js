@@ -84,6 +84,28 @@ test("a network that is back, or a page that is shown, ends a long pause", async
   assert.equal(requests, 3);
 });
 
+test("T32: all hints of a browser at once bring one stream, and send each write once", async (t) => {
+  let [online, stored] = [false, 0];
+  const play = played((path, rows) => {
+    if (path !== "/insert") return;
+    if (!online) throw new TypeError("no network");
+    stored += rows.length;
+    return Response.json(rows.map((/** @type {any} */ row) => ({ ...row, id: "x-2", user: null })));
+  });
+  const { broker, window } = await live(t, { play });
+  broker.event("a").set(1);
+  await tick(t, 10_000, 100);
+  assert.equal(broker.outbox.get()[0].state, "queued");
+  online = true;
+  t.mock.timers.setTime(Date.now() + 3_600_000);
+  for (const event of ["online", "pageshow", "resume", "visibilitychange"]) window.emit(event);
+  await settled();
+  assert.equal(play.streams.length, 2);
+  play.streams[1].ready("x-1");
+  await tick(t, 60_000, 1_000);
+  assert.equal(stored, 1);
+});
+
 test("T11: a page that is hidden for ten minutes, whose timers fire once a minute, is never shown as offline", async (t) => {
   const { broker, play, window } = await live(t);
   const statuses = seen(broker.status);

@@ -108,7 +108,7 @@ export class Server {
     /** @type {Record<string, string>} */
     const headers = body === undefined ? { Accept: "application/x-ndjson" } : { "Content-Type": "application/json" };
     if (token) headers.Authorization = `Bearer ${token}`;
-    return this.fetch(this.url + path, { method, headers, body, cache: "no-store", signal });
+    return this.fetch(this.url + path, { method, headers, body, signal });
   }
 
   /** Calls the server, and returns what it responds. @param {string} path @param {string | null} token
