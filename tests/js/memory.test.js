@@ -74,6 +74,7 @@ test("T47: a process without a page ends when its client is closed, and a worker
     const broker = createBroker("http://127.0.0.1:9");
     broker.event("a").subscribe(() => {});
     broker.event("a").set(1);
+    setTimeout(broker.event("b").subscribe(() => {}), 100);
     setTimeout(() => broker.close(), 300);`;
   const child = spawn(process.execPath, ["--input-type=module", "-e", script], { timeout: 10_000 });
   const [status] = await once(child, "exit");

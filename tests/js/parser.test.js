@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createParser } from "../../src/broker/js/frames.js";
+import { createParser, reached } from "../../src/broker/js/frames.js";
 
 const STREAM =
   'retry: 2417\nid: a-1\ndata: {"n":1,"text":"zwölf: \\n event: no"}\n\n:\n' +
@@ -55,4 +55,9 @@ test("T45: a long frame in small pieces takes linear time, and one without an en
   assert.throws(() => {
     for (;;) parse("x".repeat(1 << 20));
   }, /too long/);
+});
+
+test("of two ids of one log the larger number is the later one, and ids of two logs cannot be compared", () => {
+  assert.ok(reached("a-10", "a-9") && reached("a-9", "a-9") && reached("a-b-10", "a-b-2"));
+  assert.ok(!reached("a-9", "a-10") && !reached("b-99", "a-1") && !reached("a-9", "a-b-1"));
 });

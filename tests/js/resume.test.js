@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { test } from "node:test";
-import { Server, freePort, played, printed, problem, seen, tick, until, watched } from "./support.js";
+import { Server, freePort, played, printed, problem, seen, settled, tick, until, watched } from "./support.js";
 import { createBroker } from "../../src/broker/js/broker.js";
 
 /** @param {import("node:test").TestContext} t @param {any} play @param {object} [options] */
@@ -49,9 +49,27 @@ test("T5: what comes in one piece with that upon which the page logs out is not 
   const first = await play.stream(1);
   const frame = (/** @type {string} */ id, /** @type {any} */ data) => `id: ${id}\ndata: ${JSON.stringify({ id, uuid: id, event: "a", data })}\n\n`;
   first.send(`${frame("x-1", "first")}event: $ready\nid: x-1\ndata: {"heartbeat":15,"time":${time}}\n\n${frame("x-2", "ada's")}`);
-  (await play.stream(2)).ready("x-2");
+  const second = await play.stream(2);
+  assert.deepEqual(second.request, { event: ["a"], frames: "record" });
+  second.record("x-3", "a", "public");
+  await settled();
+  assert.equal(broker.event("a").get(), undefined); // the state of the next user is shown as a whole
+  second.ready("x-3");
   await until(() => broker.event("a").state.get().status === "live");
-  assert.deepEqual(values, [undefined, "first", undefined]);
+  assert.deepEqual(values, [undefined, "first", undefined, "public"]);
+});
+
+test("T3: a client that is closed while its token is awaited sends nothing", async (t) => {
+  let requests = 0;
+  let answer = (/** @type {string} */ _) => {};
+  const broker = client(t, played(() => (requests++, undefined)), { token: () => new Promise((resolve) => (answer = resolve)) });
+  const asked = answer;
+  seen(broker.event("a"));
+  await until(() => answer !== asked);
+  broker.close();
+  answer("e30.e30.x");
+  await settled();
+  assert.equal(requests, 0);
 });
 
 test("T6: a listener is notified of the state once, however often the stream is opened again, and of each later value", async (t) => {
@@ -253,22 +271,117 @@ test("what a page does at the moment of a refusal is not lost", async (t) => {
   await until(() => broker.status.get() === "live");
 });
 
-test("a response that never comes is given up, and a redirected one is not taken for the stream", async (t) => {
+test("a response that never comes is given up", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
   const lines = printed(t);
   let requests = 0;
   const play = played((_, __, { signal }) => {
     if (++requests === 1) return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
-    if (requests === 2) return Object.defineProperties(new Response("", { headers: { "Content-Type": "text/event-stream" } }), { redirected: { value: true }, url: { value: "https://elsewhere.example/" } });
   });
   const broker = client(t, play);
   seen(broker.event("a"));
   await tick(t, 34_000, 1_000);
   assert.equal(requests, 1);
-  await tick(t, 10_000, 500);
-  assert.equal(requests, 3);
+  await tick(t, 4_000, 500);
+  assert.equal(requests, 2);
   play.streams[0].ready("x-1");
   await tick(t, 1);
   assert.equal(broker.status.get(), "live");
+  assert.match(lines.join(), /nothing came/);
+});
+
+test("a stream at the end of a redirect, which is one of everything, is not taken for the one that was asked for", async (t) => {
+  const lines = printed(t);
+  const play = played();
+  const broker = client(t, {
+    fetch: async (/** @type {string} */ url, /** @type {any} */ options) => {
+      const response = await play.fetch(url, options);
+      play.streams[play.streams.length - 1].ready("x-1");
+      return Object.defineProperty(response, "redirected", { value: true });
+    },
+  });
+  seen(broker.event("a"));
+  await play.stream(2);
+  assert.notEqual(broker.status.get(), "live");
+  assert.match(lines.join(), /not Broker's/);
+});
+
+test("each interruption has one line and begins with a short pause, however long the one before was", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const lines = printed(t);
+  let [down, requests] = [true, 0];
+  const play = played(() => {
+    requests++;
+    if (down) throw new TypeError("no network");
+    return undefined;
+  });
+  const broker = client(t, play);
+  seen(broker.event("a"));
+  await tick(t, 60_000, 500);
   assert.equal(lines.length, 1);
+  assert.ok(requests < 12, `${requests} attempts in a minute`);
+  down = false;
+  await tick(t, 20_000, 500);
+  play.streams[0].ready("x-1");
+  await settled();
+  down = true;
+  requests = 0;
+  play.streams[0].end();
+  await tick(t, 1_000); // the time that this server has named
+  assert.equal(requests, 1);
+  await tick(t, 1_250);
+  assert.equal(requests, 2);
+  await tick(t, 60_000, 500);
+  assert.equal(lines.length, 2);
+});
+
+test("what nobody watches any more is let go after half a minute, and a watcher who comes back in time costs nothing", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const play = played();
+  const broker = client(t, play);
+  const end = broker.event("a").subscribe(() => {});
+  await tick(t, 50);
+  play.streams[0].ready("x-1");
+  await settled();
+  end();
+  await tick(t, 29_000, 14_500);
+  play.streams[0].send(":\n");
+  const again = broker.event("a").subscribe(() => {});
+  await tick(t, 29_000, 14_500);
+  play.streams[0].send(":\n");
+  assert.deepEqual([play.streams.length, broker.status.get()], [1, "live"]);
+  again();
+  await tick(t, 30_000, 15_000);
+  await settled();
+  assert.ok(play.streams[0].signal.aborted);
+  assert.deepEqual([play.streams.length, broker.status.get()], [1, "idle"]);
+});
+
+test("T23: a token that is refused when the stream is opened again leaves what is public, and the writes wait", async (t) => {
+  const time = Date.now() / 1_000;
+  let [valid, inserts] = [true, 0];
+  const play = played((path, _, { headers }) => {
+    if (path === "/login") return Response.json({ jwt: "one", username: "ada", time, expires_at: time + 36_000 });
+    if (path === "/insert") inserts++;
+    if (!valid && headers.Authorization) return problem(401, "unauthorized");
+  });
+  const broker = client(t, play);
+  await broker.logIn("ada", "correct horse");
+  seen(broker.event("a"));
+  const first = await play.stream(1);
+  first.record("x-1", "a", 1);
+  first.send("retry: 10\n");
+  first.ready("x-1");
+  await until(() => broker.status.get() === "live");
+  valid = false;
+  first.end();
+  const second = await play.stream(2);
+  assert.deepEqual([second.token, second.request.last_event_id], [undefined, undefined]);
+  second.ready("x-1", { denied: ["a"] });
+  await until(() => broker.status.get() === "live");
+  assert.deepEqual(broker.user.get(), { username: "ada", expired: true });
+  assert.deepEqual([broker.event("a").get(), broker.event("a").state.get().status], [1, "stale"]);
+  broker.event("a").set(2);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(inserts, 0);
 });

@@ -231,10 +231,8 @@ export class Connection {
       this.#listener.reset(value.reason);
       if (filters.some(isList)) control.abort(); // the server would send the whole of a long list now
     } else if (event === "$skipped") this.#listener.skipped();
-    else if (event === "$login") {
-      this.#tokens.reject(token);
-      control.abort();
-    } else if (event === "$ready") {
+    else if (event === "$login") this.#tokens.reject(token);
+    else if (event === "$ready") {
       this.#watchdog.heartbeat = value.heartbeat;
       this.#pause.failures = 0;
       this.#live = this.#met = true;
