@@ -74,6 +74,29 @@ test("a logout in another page is no session that has expired, if the stream is 
   assert.equal(here.user.get(), null);
 });
 
+test("a logout in another page of which only the stream has heard is a logout, and nothing has expired", async (t) => {
+  const { here, there, notify } = pages(t);
+  await there.signUp("kai", PASSWORD);
+  notify();
+  seen(here.event("a"));
+  await until(() => here.status.get() === "live");
+  const users = seen(here.user);
+  await there.logOut();
+  await until(() => here.user.get() === null);
+  assert.deepEqual(users, [{ username: "kai" }, null]);
+});
+
+test("a page's own login is no news for itself", async (t) => {
+  const watch = watched();
+  const { here } = pages(t, { fetch: watch.fetch });
+  await here.signUp("lea", PASSWORD);
+  seen(here.event("a"));
+  await until(() => here.status.get() === "live");
+  await here.event("b").set(1); // which looks into the storage
+  await settled();
+  assert.equal(watch.streams.length, 1);
+});
+
 test("a page that was not notified, because it was frozen, looks before it sends", async (t) => {
   const { here, there } = pages(t);
   await there.signUp("cleo", PASSWORD);

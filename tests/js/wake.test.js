@@ -84,6 +84,40 @@ test("a network that is back, or a page that is shown, ends a long pause", async
   assert.equal(requests, 3);
 });
 
+test("after a hint that the network is back, the pauses are short again", async (t) => {
+  printed(t);
+  let requests = 0;
+  const play = played(() => {
+    requests++;
+    throw new TypeError("no network");
+  });
+  const { window } = await live(t, { play });
+  await tick(t, 120_000, 1_000);
+  requests = 0;
+  window.emit("online");
+  await settled();
+  assert.equal(requests, 1);
+  await tick(t, 1_300, 100);
+  assert.equal(requests, 2);
+});
+
+test("a call that is never answered is given up after a minute, and the write is sent again under its uuid", async (t) => {
+  /** @type {string[]} */
+  const uuids = [];
+  const play = played((path, rows, { signal }) => {
+    if (path !== "/insert") return;
+    uuids.push(rows[0].uuid);
+    if (uuids.length > 1) return Response.json([{ ...rows[0], id: "x-2", user: null }]);
+    return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  });
+  const { broker } = await live(t, { play });
+  const sent = broker.event("a").set(1);
+  await settled();
+  await tick(t, 70_000, 1_000);
+  assert.equal((await sent).uuid, uuids[1]);
+  assert.equal(uuids[0], uuids[1]);
+});
+
 test("T32: all hints of a browser at once bring one stream, and send each write once", async (t) => {
   let [online, stored] = [false, 0];
   const play = played((path, rows) => {
@@ -184,6 +218,7 @@ test("T23: after eight hours of sleep, the token is renewed before the stream is
 });
 
 test("T23: a renewal that fails without a network is tried again once a minute, and with each request", async (t) => {
+  t.mock.method(performance, "now", () => Date.now()); // here, the monotonic clock does not stand still
   let renewals = 0;
   let online = false;
   const play = played((path) => {
@@ -212,6 +247,25 @@ test("T23: a renewal that fails without a network is tried again once a minute, 
   online = true;
   await beat(2);
   assert.equal(play.streams.at(-1)?.token, "Bearer two");
+});
+
+test("T23: a renewal that is refused ends the session, and the stream is a stranger's", async (t) => {
+  /** @type {string[]} */
+  const calls = [];
+  const play = played((path, _, { headers }) => {
+    calls.push(`${path} ${headers.Authorization ?? ""}`);
+    if (path === "/login") return Response.json(granted("one"));
+    if (path === "/token") return problem(401, "unauthorized");
+  });
+  const { broker, window } = await live(t, { play });
+  await broker.logIn("ada", "correct horse");
+  await settled();
+  calls.length = 0;
+  t.mock.timers.setTime(Date.now() + 8 * 3_600_000);
+  window.emit("online");
+  await settled();
+  assert.deepEqual(calls, ["/token Bearer one", "/events "]);
+  assert.deepEqual(broker.user.get(), { username: "ada", expired: true });
 });
 
 test("T22: each attempt has the token of its time, which the page renews", async (t) => {
