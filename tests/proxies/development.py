@@ -7,10 +7,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,10 +17,11 @@ import httpx
 import pytest
 from playwright.sync_api import Page
 
+from tests.proxies.client import check_that_the_client_resumes
 from tests.proxies.lab import DOCS, Proxy, installed, with_upstream
 from tests.proxies.live import check_it_is_live
 from tests.proxies.restarts import Restarts, said
-from tests.support.servers import ServerProcess, wait_for
+from tests.support.servers import ServerProcess
 
 JS = Path(__file__).parent / "js"
 MODULES = JS / "node_modules"
@@ -126,18 +126,6 @@ PROXIES: dict[str, tuple[type[Development], Path]] = {
     "Next, `next dev`": (NextDev, DOCS / "next.config.mjs"),
     "Next, `next start`": (NextStart, DOCS / "next.config.mjs"),
 }
-# A client of the page for each proxy, which comes through this proxy, too; and what it has seen.
-CLIENTS = """async (urls) => {
-  window.clients = {};
-  window.seen = {};
-  for (const [name, url] of Object.entries(urls)) {
-    const { createBroker } = await import(`${url}/broker.js`);
-    const broker = (clients[name] = createBroker(undefined, { storage: "memory" }));
-    await broker.logIn("ada", "correct horse");
-    const values = (seen[name] = []);
-    broker.event("sale").subscribe((data) => data && values.push(data.percent));
-  }
-}"""
 NEWER_NODE = (Webpack6, Express4)  # these want 22.15 or newer
 
 
@@ -178,38 +166,10 @@ def test_events_and_heartbeats_come_through_at_once(
     check_it_is_live(ada, development[name])
 
 
-def test_the_client_for_pages_comes_through_each_of_them_and_resumes_after_a_kill(
+def test_the_client_for_pages_resumes_behind_each_of_them_after_a_kill(
     broker: ServerProcess, ada: httpx.Client, development: dict[str, Proxy], page: Page
 ) -> None:
-    def sale(percent: int) -> None:
-        ada.post("/insert", json={"event": "sale", "data": {"percent": percent}}).raise_for_status()
-
-    def wait_for_all(*percents: int) -> None:
-        expected = {name: [*percents] for name in development}
-        with suppress(AssertionError):  # the comparison says what is wrong
-            wait_for(lambda: page.evaluate("seen") == expected, bound_s=60)
-        assert page.evaluate("seen") == expected
-
-    sale(1)
-    page.evaluate(CLIENTS, {name: proxy.url for name, proxy in development.items()})
-    wait_for_all(1)
-    sale(2)
-    wait_for_all(1, 2)
-    broker.stop(signal.SIGKILL)
-    wait_for(
-        lambda: page.evaluate("Object.values(clients).every(each => each.status.get() !== 'live')"), bound_s=60,
-        what="the interruption",
-    )  # fmt: skip
-    written = page.evaluate("Object.entries(clients).map(([name, each]) => each.event(`from ${name}`).set(1).event)")
-    broker.start()
-    sale(3)
-    wait_for_all(1, 2, 3)  # resumed: nothing is missing, and nothing comes twice
-    wait_for(
-        lambda: page.evaluate("Object.values(clients).every(each => !each.outbox.get().length)"), what="the writes"
-    )
-    state = {record["event"] for record in ada.get("/snapshot").json()}
-    assert state >= set(written)
-    page.evaluate("Object.values(clients).forEach(each => each.close())")
+    check_that_the_client_resumes(broker, ada, development, page)
 
 
 def test_a_restart_is_what_the_page_says(

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page
 
+from tests.proxies.client import check_that_the_client_resumes
 from tests.proxies.conftest import DEBIAN
 from tests.proxies.lab import Proxy, free_port, need, through
 from tests.proxies.live import check_it_is_live
@@ -32,6 +33,14 @@ def test_a_restart_is_what_the_page_says(
     expected = {name: row for name, row in said().items() if name in tried}
     assert expected.keys() == tried.keys()
     assert Restarts(broker, ada, tried.values(), page).rows(expected) == expected
+
+
+def test_the_client_for_pages_resumes_behind_each_of_them_after_a_kill(
+    broker: ServerProcess, ada: httpx.Client, proxies: dict[str, Proxy], page: Page
+) -> None:
+    if not proxies:
+        pytest.skip("NO PROXY WAS TESTED: install nginx, Caddy or HAProxy (Debian: apt install nginx caddy haproxy)")
+    check_that_the_client_resumes(broker, ada, proxies, page)
 
 
 @pytest.mark.parametrize(
