@@ -76,7 +76,7 @@ def test_the_page_of_ten_lines_is_that_of_the_readme_and_of_the_example() -> Non
 def test_the_readme_names_the_bytes_that_the_tests_hold() -> None:
     for file, name in (("js/test_js.py", "CORE_BYTES_MAX"), ("web/test_client.py", "SERVED_BYTES_MAX")):
         (most,) = re.findall(rf"^{name} = ([\d_]+)", (ROOT / "tests" / file).read_text(), re.MULTILINE)
-        assert f"{math.ceil(int(most) / 1_000)} kB" in section(README, "In a page"), name
+        assert f"{math.ceil(int(most) / 1_000)} kB" in section(README, "In a page"), f"the README has another {name}"
 
 
 def test_the_page_of_ten_lines_shows_what_it_writes_while_the_server_is_stopped(
