@@ -7,6 +7,7 @@ SLOWEST = [
     "nodes/test_postgres.py",
     "faults/test_fuzz.py",
     "browser/test_browser.py",
+    "browser/test_connection.py",
     "browser/test_react.py",
     "cli/test_operations.py",
     "web/test_edge.py",
