@@ -158,7 +158,7 @@ def test_the_samples_have_the_types_that_they_say(tmp_path: Path) -> None:
     (tmp_path / "given.d.ts").write_text(GIVEN)
     files = ["given.d.ts"]
     for number, block in enumerate(blocks(TEXT, "js", "ts", "tsx")):
-        name = "Shop" if "function Shop" in block.text else str(number)
+        (name,) = re.findall(r"^export function (\w+)", block.text, re.MULTILINE)[:1] or [str(number)]
         files.append(f"{name}.{block.language}")
         (tmp_path / files[-1]).write_text(f"{block.text}\nexport {{}};\n")
     assert compiled(tmp_path, *STRICT, "--allowJs", "--checkJs", *files) == ""
