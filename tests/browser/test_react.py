@@ -279,7 +279,7 @@ def test_what_is_pending_is_shown_moved_and_cancelled(page: Page) -> None:
     reads(page, "all", "1")
 
 
-@pytest.mark.parametrize("name", ["Copies", "ProvidedCopies"])
+@pytest.mark.parametrize("name", ["Copies", "ProvidedCopies", "AddressedCopies"])
 def test_two_copies_of_the_package_share_the_provider_and_the_client(
     page: Page, server: ServerProcess, insert: Insert, name: str
 ) -> None:

@@ -164,10 +164,14 @@ test("$reset: another log replaces the old state in one step", async (t) => {
   const ada = await own.user(t, "ada");
   await ada.event("x/old").set(1);
   await ada.event("x/both").set("before");
-  const reader = own.client(t);
+  // The reader is connected again only when the other log has its records.
+  let gate = Promise.resolve();
+  const reader = own.client(t, { fetch: watched(() => gate).fetch });
   const all = seen(reader.events("x/"));
   const states = seen(reader.events("x/").state);
   await reader.events("x/").ready;
+  let open = () => {};
+  gate = new Promise((resolve) => (open = resolve));
   await own.stop();
   rmSync(own.data, { recursive: true });
   await own.start();
@@ -176,6 +180,7 @@ test("$reset: another log replaces the old state in one step", async (t) => {
     eve.event("x/both").set("after");
     eve.event("x/new").set(2);
   });
+  open();
   await until(() => reader.events("x/").get().has("new"));
   assert.deepEqual(all.map((each) => Object.fromEntries(each)), [
     {}, { old: 1, both: "before" }, { both: "after", new: 2 },

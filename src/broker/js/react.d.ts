@@ -4,13 +4,15 @@
 import type { ReactElement, ReactNode } from "react";
 import type { Broker, Collection, CollectionOptions, Data, DataOf, EventState, Pending, Preloaded, Status, Store, User } from "./types.js";
 
-/** Optional. Without it, components use a client of the page's own origin, which is made when the first of them needs it.
+/** Optional. Without it, components use a client of the page's own origin, which is made when the first of them needs it;
+ * with `url`, one of that address. All that give the same address share one client.
  *
  * `state` is what `preload` has read (zerocode-broker/preload): the server renders it, the page begins with it. If you
  * make the client yourself, give it the same `state`. */
 export function BrokerProvider(props: {
   broker?: Broker | undefined;
   state?: Preloaded | undefined;
+  url?: string | undefined;
   children?: ReactNode;
 }): ReactElement;
 

@@ -10,8 +10,8 @@ import { createBroker } from "./broker.js";
 /** @typedef {(broker: Broker) => any} Pick  returns a store of a client */
 
 /** Two copies of this package in one page, and a copy that was loaded anew while somebody edits, share the context and the
- * client. Contexts of two versions of React are of different kinds.
- * @type {{Context: React.Context<Clients | null>, alone?: Clients, broker?: Broker}} */
+ * client of each address. Contexts of two versions of React are of different kinds.
+ * @type {{Context: React.Context<Clients | null>, alone?: Clients, [url: string]: any}} */
 const shared = (/** @type {any} */ (globalThis)[Symbol.for(`zerocode-broker ${React.version}`)] ??= { Context: React.createContext(null) });
 
 const onPage = typeof window !== "undefined";
@@ -23,13 +23,14 @@ const nothing = { get() {}, subscribe: () => () => {} };
 nothing.state = nothing;
 const empty = { ...nothing, get: () => none };
 
-/** Makes clients, and opens nothing. @param {Broker} [broker] @param {Preloaded} [state] @returns {Clients} */
-function clientsOf(broker, state) {
+/** Makes clients, and opens nothing.
+ * @param {Broker} [broker] @param {Preloaded} [state] @param {any} [url] @returns {Clients} */
+function clientsOf(broker, state, url) {
   const first = createBroker("http://localhost", { storage: "memory", state: state && { ...state, user: null } });
   first.close(); // so it shows the same forever
   const user = state?.user ?? null;
   Object.assign(first.user, { get: () => user });
-  return [broker ?? (onPage ? (shared.broker ??= createBroker(undefined, { state })) : first), first];
+  return [broker ?? (onPage ? (shared[url] ??= createBroker(url, { state })) : first), first];
 }
 
 const useClients = () => React.useContext(shared.Context) ?? (shared.alone ??= clientsOf());
@@ -45,9 +46,9 @@ function useValue(pick, before = pick) {
 const same = (handle) => (client) =>
   handle.name ? client.event(handle.name) : handle.prefix == null ? handle : client.events(handle.prefix, handle);
 
-/** @param {{broker?: Broker, state?: Preloaded, children?: React.ReactNode}} options */
-export function BrokerProvider({ broker, state, children }) {
-  const value = React.useMemo(() => clientsOf(broker, state), [broker, state]);
+/** @param {{broker?: Broker, state?: Preloaded, url?: string, children?: React.ReactNode}} options */
+export function BrokerProvider({ broker, state, url, children }) {
+  const value = React.useMemo(() => clientsOf(broker, state, url), [broker, state, url]);
   return React.createElement(shared.Context.Provider, { value, children });
 }
 

@@ -112,6 +112,12 @@ const pages = {
   ThrownAway: () => <Suspense fallback={<Fallback />}><Shop /><Never /></Suspense>,
   Ready: (options) => <Boundary><Suspense fallback={<Fallback />}><Ready {...options} /></Suspense></Boundary>,
   Copies: () => <><Shop /><OtherCopy /></>,
+  AddressedCopies: () => (
+    <>
+      <BrokerProvider url="/"><Shop /></BrokerProvider>
+      <copy.BrokerProvider url="/"><OtherCopy /></copy.BrokerProvider>
+    </>
+  ),
   ProvidedCopies: () => (
     <BrokerProvider broker={(given ??= createBroker(location.origin, { storage: "memory" }))}>
       <Shop /><OtherCopy />

@@ -45,7 +45,8 @@ export function Page({ chosen }: { chosen: string | null }) {
 export async function render() {
   const state = await preload("http://localhost:8080", ["sale", "orders/*"], { token: "x" });
   const broker = createBroker("http://localhost:8080", { state });
-  return <BrokerProvider broker={broker} state={state}><Page chosen={null} /></BrokerProvider>;
+  const other = <BrokerProvider url="/live" state={state}><Page chosen={null} /></BrokerProvider>;
+  return <BrokerProvider broker={broker} state={state}>{other}</BrokerProvider>;
 }
 
 export function Wrong({ chosen }: { chosen: string | null }) {
