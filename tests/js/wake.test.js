@@ -267,6 +267,25 @@ test("T23: a renewal that is refused ends the session, and the stream is a stran
   assert.deepEqual(broker.user.get(), { username: "ada", expired: true });
 });
 
+test("T23: a renewal that comes after the login of another user changes nothing", async (t) => {
+  let grant = (/** @type {Response} */ _) => {};
+  const play = played((path, body) => {
+    if (path === "/login") return Response.json({ ...granted(body.username), username: body.username });
+    if (path === "/token") return new Promise((resolve) => (grant = resolve));
+  });
+  const { broker, window } = await live(t, { play });
+  await broker.logIn("ada", "correct horse");
+  await settled();
+  t.mock.timers.setTime(Date.now() + 8 * 3_600_000);
+  window.emit("online");
+  await settled();
+  await broker.logIn("bob", "correct horse");
+  grant(Response.json(granted("two")));
+  await settled();
+  assert.deepEqual(broker.user.get(), { username: "bob" });
+  assert.equal(play.streams.at(-1)?.token, "Bearer bob");
+});
+
 test("T22: each attempt has the token of its time, which the page renews", async (t) => {
   printed(t);
   let token = "one";
