@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,16 +16,20 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.proxies.client import check_that_the_client_resumes
-from tests.proxies.lab import DOCS, Proxy, installed, with_upstream
+from tests.proxies.lab import DOCS, START_S, Proxy, installed, with_upstream
 from tests.proxies.live import check_it_is_live
 from tests.proxies.restarts import Restarts, said
+from tests.support.documents import ROOT, blocks
+from tests.support.esbuild import ESBUILD
 from tests.support.servers import ServerProcess
 
 JS = Path(__file__).parent / "js"
 MODULES = JS / "node_modules"
+CLIENT = ROOT / "src" / "broker" / "js"
+expect.set_options(timeout=20_000)
 BUILD_S = 300
 
 
@@ -101,6 +106,23 @@ class NextDev(Development):
         ]  # fmt: skip
 
 
+class NextPage(NextDev):
+    """The page that docs/front-end.md shows: the server renders it, and the browser goes on."""
+
+    def command(self, config: str) -> list[str]:
+        command = super().command(config)
+        shutil.copytree(CLIENT, self.folder / "node_modules" / "zerocode-broker", dirs_exist_ok=True)
+        (self.folder / "app" / "page.js").unlink()
+        for block in blocks((DOCS.parent / "front-end.md").read_text(), "tsx"):
+            (name,) = re.findall(r"^export (?:default )?(?:async )?function (\w+)", block.text, re.MULTILINE)
+            words = [str(ESBUILD), "--loader=tsx", "--jsx=preserve"]
+            script = subprocess.run(words, input=block.text, check=True, capture_output=True, text=True).stdout
+            upstream = re.findall(r"http://127\.0\.0\.1:\d+", config)[0]
+            file = self.folder / "app" / ("page.jsx" if name == "Page" else f"{name}.jsx")
+            file.write_text(script.replace("http://127.0.0.1:8080", upstream))
+        return command
+
+
 class NextStart(NextDev):
     def command(self, config: str) -> list[str]:
         super().command(config)
@@ -170,6 +192,27 @@ def test_the_client_for_pages_resumes_behind_each_of_them_after_a_kill(
     broker: ServerProcess, ada: httpx.Client, development: dict[str, Proxy], page: Page
 ) -> None:
     check_that_the_client_resumes(broker, ada, development, page)
+
+
+def test_a_page_that_next_renders_goes_on_from_its_state(
+    broker: ServerProcess, ada: httpx.Client, development: dict[str, Proxy], page: Page
+) -> None:
+    """T38: what the server has rendered is what the page begins with, and nothing is loaded twice."""
+    assert development, "the packages are installed"
+    ada.post("/insert", json={"event": "sale", "data": {"percent": 33}}).raise_for_status()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    with NextPage("Next, a page", DOCS / "next.config.mjs", JS / "tmp" / "page") as proxy:
+        proxy.start(f"127.0.0.1:{broker.port}")
+        url = proxy.url.removesuffix("/live")
+        assert "33 % off" in re.sub("<!-- -->", "", httpx.get(url, timeout=START_S).text)
+        with page.expect_request("**/live/events") as request:
+            page.goto(url)
+        assert '"last_event_id"' in str(request.value.post_data)
+        expect(page.get_by_role("status")).to_contain_text("33 % off, live")
+        ada.post("/insert", json={"event": "sale", "data": {"percent": 44}}).raise_for_status()
+        expect(page.get_by_role("status")).to_contain_text("44 % off")
+    assert not [text for text in said if "ydrat" in text]
 
 
 def test_a_restart_is_what_the_page_says(
