@@ -315,3 +315,11 @@ test("T43: a subscriber is notified once for all that comes in one go, and its e
   await until(() => burst.get() === 500 && values.at(-1) === 500);
   assert.ok(values.length < 50, `${values.length} notifications`);
 });
+
+test("a name that no event can have is refused where it is given, and disturbs no other", async (t) => {
+  const reader = server.client(t);
+  for (const name of ["", "$rules", "orders/*", "a\nb", "half \ud83d"]) assert.throws(() => reader.event(name), TypeError, name);
+  assert.throws(() => reader.events("orders/*"), /a \* is not needed/);
+  assert.throws(() => reader.events("$user/"), TypeError);
+  await Promise.all([reader.event("a good name 🙂").ready, reader.events("").ready]);
+});

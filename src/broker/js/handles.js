@@ -8,6 +8,8 @@ import { Recent } from "./recent.js";
 /** @import { Handle } from "./handle.js" */
 /** @import { Values } from "./values.js" */
 
+/** What the server refuses in a name. One such name would cause it to refuse the stream of the whole page. */
+const NEVER = /^\$|[*\0-\x1f\x7f-\x9f\ud800-\udfff]/u;
 const HIDDEN_MS = 1_000; // between two notifications of a page that nobody sees
 
 export class Handles {
@@ -32,11 +34,13 @@ export class Handles {
 
   /** @param {string} name @returns {Event} */
   event(name) {
+    if (!name || NEVER.test(name)) throw new TypeError(`no event can be called ${JSON.stringify(name)}`);
     return held(this.#events, name, () => new Event(this.#values, name));
   }
 
   /** @param {string} prefix @param {boolean} deep @param {number} last @returns {Collection} */
   events(prefix, deep, last) {
+    if (NEVER.test(prefix)) throw new TypeError(`no names begin with ${JSON.stringify(prefix)}; a * is not needed at the end`);
     const values = this.#values;
     const make = () => (last ? new Recent(values, prefix, deep, last) : new Collection(values, prefix, deep));
     return held(this.#collections, `${deep} ${last} ${prefix}`, make);
