@@ -111,7 +111,7 @@ export class Collection extends Handle {
     const keys = this.#keys;
     this.#keys = new Set();
     this.#changes.notify(keys, this.#live);
-    if (watchers.size) super.notify(watchers);
+    super.notify(watchers);
   }
 
   describe() {

@@ -120,7 +120,7 @@ export class Handle {
 
   /** @param {Watchers<[any]>} watchers */
   notify(watchers) {
-    watchers.notify(this.get());
+    if (watchers.size) watchers.notify(this.get());
   }
 
   #settle() {
