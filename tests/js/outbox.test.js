@@ -276,3 +276,31 @@ test("the difference of two values leads from one to the other, or there is none
   assert.equal(difference({}, { a: { b: { c: null } } }), undefined);
   assert.equal(difference(1, { a: 1 }), undefined);
 });
+
+for (const how of ["discarded", "cancelled", "refused"])
+  test(`a write between two others is ${how}, and the one behind it is built upon the one before it`, async (t) => {
+    printed(t);
+    let down = true;
+    const watch = watched((url) => {
+      if (url.endsWith("/insert") && down) throw new TypeError("there is no network");
+    });
+    const ada = await server.user(t, "ada", { fetch: watch.fetch });
+    /** @type {any} */
+    const doc = ada.event(`between/${how}`);
+    seen(doc);
+    await doc.ready;
+    ada.event("between/first").set(0);
+    await until(() => watch.inserts.length > 0); // from here on, what is written has to wait, and was never tried
+    doc.set({ a: 1 });
+    const middle = how === "refused" ? doc.set({ a: 2 }, { ifLatest: "none" }) : doc.patch({ b: 1 });
+    doc.patch({ c: 1 });
+    if (how === "discarded") ada.outbox.discard(middle.uuid);
+    if (how === "cancelled") middle.cancel();
+    down = false;
+    const { length } = watch.inserts;
+    await until(() => doc.state.get().pending === 0);
+    assert.ok(watch.inserts.length - length <= 5, String(watch.inserts.length - length));
+    assert.deepEqual(await server.versions(`between/${how}`), [{ a: 1 }, { a: 1, c: 1 }]);
+    assert.deepEqual(doc.get(), { a: 1, c: 1 });
+    assert.deepEqual(ada.outbox.get().map((each) => each.state), how === "refused" ? ["refused"] : []);
+  });

@@ -98,7 +98,7 @@ export class Outbox {
     this.#remove(row);
     this.#enqueue(row);
     Object.assign(row, { uuid: this.uuid(), state: "queued", tries: 0, error: undefined, batch: undefined });
-    if (row.rebase) this.place(row, this.values.record(row.event));
+    if (row.rebase) this.place(row, this.overlays(row.event).at(-2) ?? this.values.record(row.event));
     else this.fix(row);
     this.touch([row]);
     this.sender.run();

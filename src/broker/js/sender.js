@@ -116,25 +116,31 @@ export class Sender {
     if (!bad && !rows[0].batch) {
       this.#limit = Math.max(1, rows.length >> 1); // too large together; or it shows which one it is
     } else if (status === 412 && error.exact && bad?.rebase && !bad.step && (!bad.batch || rows.every((row) => row.rebase))) {
-      this.#rebase(bad, error.latest ?? undefined);
+      this.#rebase(bad, error);
     } else this.#outbox.refuse(bad ?? rows[0], error);
     return 0;
   }
 
-  /** Somebody else was faster: applies the change to the newer version, and so those that were built upon it. None of
-   * them was stored, because each one names the one before. @param {Row} bad @param {EventRecord} [latest] */
-  #rebase(bad, latest) {
-    const rows = this.#outbox.of(bad.event);
-    const chain = rows.slice(rows.indexOf(bad)).filter((row) => row.user === bad.user && row.state === "queued" && !row.at);
-    const end = chain.findIndex((row) => !row.rebase);
+  /** Applies a change to a newer version, and so those that were built upon it. None of them was stored, because each one
+   * names the one before. The newer version is this client's write before the change, which the server has not stored
+   * either (between the two, another one was withdrawn or refused); or else what somebody else has written.
+   * @param {Row} bad @param {BrokerError} error */
+  #rebase(bad, error) {
+    const rows = this.#outbox.of(bad.event).filter((row) => row.user === bad.user && row.state === "queued" && row.at === undefined);
+    const from = rows.indexOf(bad);
     /** @type {Pick<EventRecord, "uuid" | "data"> | undefined} */
-    let before = latest;
-    for (const row of end < 0 ? chain : chain.slice(0, end)) {
+    let before = rows[from - 1] ?? error.latest ?? undefined;
+    // The server has looked at this version already, so to try again would change nothing.
+    if (bad.options.ifLatest === (before?.uuid ?? "none")) return this.#outbox.refuse(bad, error);
+    for (const row of rows.slice(from)) {
+      if (!row.rebase) {
+        row.before = before?.data ?? null; // for undo
+        break;
+      }
       row.uuid = this.#outbox.uuid();
       this.#outbox.place(row, before);
       before = row;
     }
-    if (end >= 0) chain[end].before = before?.data ?? null; // for undo
     this.#outbox.touch([bad]);
   }
 }
