@@ -190,7 +190,7 @@ def serve_by_vite(server: ServerProcess, folder: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = ["node", str(VITE), "--host", "127.0.0.1", "--port", str(port), "--strictPort"]
-    environment = os.environ | {"BROKER_URL": server.url}
+    environment = os.environ | {"BROKER_URL": server.url, "NO_COLOR": "1"}
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as vite:
         assert vite.stdout is not None
         assert next(line for line in vite.stdout if "Local:" in line)

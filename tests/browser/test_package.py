@@ -9,8 +9,10 @@ import re
 import shutil
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, TimeoutError, expect
 
@@ -136,6 +138,7 @@ def test_behind_the_proxy_of_vite_the_client_survives_a_killed_server_and_edits_
 
         sale(1)
         vite.start(f"127.0.0.1:{server.port}")
+        wait_for(partial(_answers, vite.url), what="Vite, which starts anew when it has found out what to prepare")
         page.goto(vite.url)
         expect(page.get_by_role("status")).to_have_text("1 % off", timeout=1_000 * BOUND_S)
         sale(2)
@@ -162,3 +165,10 @@ def test_behind_the_proxy_of_vite_the_client_survives_a_killed_server_and_edits_
         wait_for(lambda: streams(server) == 1, what="one stream")
         sale(4)
         expect(page.get_by_role("status")).to_have_text("4 % off")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False

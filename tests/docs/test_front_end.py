@@ -17,7 +17,7 @@ from tests.support.typescript import STRICT, compiled, install, needs_react, nee
 
 TEXT = (ROOT / "docs" / "front-end.md").read_text()
 TYPES = ROOT / "src" / "broker" / "js" / "types.d.ts"
-TEN, FORM, POLICY = (block.text for block in blocks(TEXT, "html"))
+TEN, FIELDS, FORM, POLICY = (block.text for block in blocks(TEXT, "html"))
 SCRIPTS = [block.text for block in blocks(TEXT, "js")]
 IN_A_PAGE = [script for script in SCRIPTS if "zerocode-broker" not in script]
 # What the samples take for granted: the client, and elements with ids.
@@ -43,6 +43,7 @@ def make_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProc
     folder = tmp_path_factory.mktemp("site")
     policy = POLICY.strip()
     (folder / "index.html").write_text(TEN)
+    (folder / "fields.html").write_text(f'<!doctype html><link rel="icon" href="data:,">{FIELDS}')
     (folder / "form.html").write_text(f'<!doctype html><link rel="icon" href="data:,">{FORM}')
     setup = 'import { createBroker } from "/broker.js";\nglobalThis.broker = createBroker();\n'
     (folder / "samples.html").write_text(f"{ELEMENTS}<script type=module>{setup}</script>")
@@ -127,6 +128,27 @@ def test_the_samples_run_one_after_the_other(page: Page, served: ServerProcess) 
         assert {"item": "tea", "qty": 2} in state.values()
         assert "orders/42" not in state
         assert state["seat/7"] == {"who": "ada"}
+
+
+def test_the_fields_of_a_form_follow_but_for_the_one_that_somebody_is_typing_in(
+    page: Page, browser: Browser, served: ServerProcess
+) -> None:
+    page.goto(f"{served.url}/form.html")
+    sign_up = "({ createBroker }) => createBroker().signUp('writer', 'correct horse')"
+    page.evaluate(f"import('/broker.js').then({sign_up}).then(() => {{}})")
+    page.goto(f"{served.url}/fields.html")
+    other = page.context.new_page()
+    other.goto(f"{served.url}/fields.html")
+    other.get_by_label("First name").fill("Ad")
+    page.get_by_label("First name").fill("Rusty")
+    page.get_by_label("Last name").fill("Nail")
+    page.get_by_label("Last name").press("Tab")
+    expect(other.get_by_label("Last name")).to_have_value("Nail")
+    assert other.get_by_label("First name").input_value() == "Ad"
+    other.get_by_label("First name").press("Tab")
+    expect(page.get_by_label("First name")).to_have_value("Ad")
+    expect(page.get_by_label("Last name")).to_have_value("Nail")
+    other.close()
 
 
 def test_the_form_logs_in_and_says_why_it_cannot(page: Page, served: ServerProcess) -> None:

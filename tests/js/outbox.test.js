@@ -170,7 +170,7 @@ test("T48: writes that nobody waits for raise nothing, and the outbox has the er
   t.after(() => process.off("unhandledRejection", note));
   const ada = await server.user(t, "ada");
   ada.event("unwatched").set(1);
-  ada.event("error").set(1); // a name that the server refuses
+  ada.event("refused").set(1, { until: ada.now() - 1_000 }); // it would end before it begins
   ada.event("later").set(1).cancel();
   await until(() => ada.outbox.get().length === 1 && ada.outbox.get()[0].state === "refused");
   assert.equal(ada.outbox.get()[0].error?.status, 400);

@@ -17,7 +17,7 @@ from tests.support.typescript import TYPESCRIPT, needs_typescript
 
 HERE = Path(__file__).parent
 SOURCES = ROOT / "src" / "broker" / "js"
-CORE_BYTES_MAX = 13_500  # minified and gzipped
+CORE_BYTES_MAX = 14_100  # minified and gzipped
 REACT_BYTES_MAX = 1_000  # without the core, and without React
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
+from functools import partial
 
 import httpx
 from playwright.sync_api import Page
@@ -38,6 +39,8 @@ def check_that_the_client_resumes(
             wait_for(lambda: page.evaluate("seen") == expected, bound_s=BOUND_S)
         assert page.evaluate("seen") == expected
 
+    for proxy in proxies.values():
+        wait_for(partial(_reaches_broker, proxy), bound_s=BOUND_S, what=f"the client behind {proxy.name}")
     sale(1)
     page.evaluate(CLIENTS, {name: proxy.url for name, proxy in proxies.items()})
     wait_for_all(1)
@@ -59,3 +62,8 @@ def check_that_the_client_resumes(
     state = {record["event"] for record in ada.get("/snapshot").json()}
     assert state >= set(written)
     page.evaluate("Object.values(clients).forEach(each => each.close())")
+
+
+def _reaches_broker(proxy: Proxy) -> bool:
+    """Not at once: a proxy does not ask a server for a while that another test has stopped."""
+    return httpx.get(f"{proxy.url}/broker.js").status_code == 200

@@ -46,8 +46,15 @@ def test_a_module_is_kept_forever(ada: httpx.Client, name: str) -> None:
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
 
 
-@pytest.mark.parametrize("path", ["/broker/0123456789abcdef/broker.js", "/broker/{}/none.js", "/broker/{}/..%2fapp.py"])
-def test_another_version_and_another_file_are_not_there(ada: httpx.Client, path: str) -> None:
+def test_a_page_of_another_version_gets_this_one_and_does_not_keep_it(ada: httpx.Client) -> None:
+    """Behind a cache, or beside a node that is not updated yet, a page may ask for the files of another version."""
+    answer = ada.get("/broker/0123456789abcdef/broker.js")
+    assert answer.text == ada.get(f"/broker/{version(ada)}/broker.js").text
+    assert answer.headers.get_list("cache-control") == ["no-cache"]
+
+
+@pytest.mark.parametrize("path", ["/broker/0123456789abcdef/none.js", "/broker/{}/none.js", "/broker/{}/..%2fapp.py"])
+def test_another_file_is_not_there(ada: httpx.Client, path: str) -> None:
     answer = ada.get(path.format(version(ada)))
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"

@@ -41,7 +41,10 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
     opened: (filters, fresh) => values.opened(filters, fresh),
     begin: (filters) => values.begin(filters),
     record: (record, exact) => values.take(record, exact),
-    reset: (reason) => values.reset(reason),
+    reset(reason) {
+      values.reset(reason);
+      if (reason === "rights" || reason === "erased") schedule.reset();
+    },
     skipped: () => (values.inOrder = false),
     ready(filters, denied, time) {
       session.synchronize(time);

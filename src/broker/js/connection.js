@@ -12,6 +12,7 @@ import { Watchdog } from "./watchdog.js";
 /** @import { Session } from "./session.js" */
 
 const RETRY_MS = 1_000; // until the server has named its own
+const RETRY_MIN_MS = 10;
 const PENDING = "$pending"; // an event of the server's own, which needs a token
 /** The reason for which a stream was ended that has never brought anything. */
 const SILENT = "silent";
@@ -209,7 +210,7 @@ export class Connection {
     await read(response, control.signal, {
       heard: () => this.#watchdog.heard(),
       frame: (frame) => this.#take(frame, filters, control, token),
-      retry: (milliseconds) => (this.#retry = milliseconds),
+      retry: (milliseconds) => (this.#retry = Math.max(milliseconds || RETRY_MS, RETRY_MIN_MS)),
     });
     // A full or a stopping server ends a stream at once, and has named a time to come back.
     return control.signal.aborted ? 0 : this.#retry;
@@ -225,7 +226,7 @@ export class Connection {
     // An id has a meaning only where the state is complete up to it, and a stream may end in the midst of the state.
     if (!this.#established.length) this.position = "";
     else if (id) this.position = id;
-    if (event === undefined && value) this.#listener.record(value, isExact(/** @type {string} */ (data), value));
+    if (event === undefined && value) this.#listener.record(value, isExact(/** @type {string} */ (data)));
     else if (event === PENDING) this.#listener.pending();
     else if (event === "$reset") {
       this.#listener.reset(value.reason);
@@ -233,7 +234,7 @@ export class Connection {
     } else if (event === "$skipped") this.#listener.skipped();
     else if (event === "$login") this.#tokens.reject(token);
     else if (event === "$ready") {
-      this.#watchdog.heartbeat = value.heartbeat;
+      if (value.heartbeat > 0) this.#watchdog.heartbeat = value.heartbeat;
       this.#pause.failures = 0;
       this.#live = this.#met = true;
       this.#warned = false;

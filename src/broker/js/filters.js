@@ -72,9 +72,11 @@ export class Wanted {
   /** The fewest filters that have all that is wanted. */
   get all() {
     let all = [...this.#counts.keys()];
-    // A server accepts so many. Beyond that, a folder is watched in place of its events.
+    // A server accepts so many. Beyond that, a folder is watched in place of its events, and at last everything.
     if (all.length > FILTERS_MAX) all = [...new Set(all.map((each) => each.replace(/^([^/*$]*\/).*/, "$1*")))];
-    return all.filter((each) => !covers(all.filter((other) => other !== each), each));
+    if (all.length > FILTERS_MAX) all = ["*", ...all.filter((each) => each.startsWith("$"))];
+    const prefixes = all.filter((each) => each.endsWith("*"));
+    return all.filter((each) => !covers(prefixes.filter((other) => other !== each), each));
   }
 
   close() {

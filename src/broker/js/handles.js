@@ -10,6 +10,7 @@ import { Recent } from "./recent.js";
 
 /** What the server refuses in a name. One such name would cause it to refuse the stream of the whole page. */
 const NEVER = /^\$|[*\0-\x1f\x7f-\x9f\ud800-\udfff]/u;
+const NEVER_WHOLE = /^(|error|open|(.*\/)?\.\.?(\/.*)?)$/;
 const HIDDEN_MS = 1_000; // between two notifications of a page that nobody sees
 
 export class Handles {
@@ -34,7 +35,7 @@ export class Handles {
 
   /** @param {string} name @returns {Event} */
   event(name) {
-    if (!name || NEVER.test(name)) throw new TypeError(`no event can be called ${JSON.stringify(name)}`);
+    if (NEVER.test(name) || NEVER_WHOLE.test(name) || encodeURI(name).replace(/%../g, "x").length > 255) throw new TypeError(`no event can be called ${JSON.stringify(name)}`);
     return held(this.#events, name, () => new Event(this.#values, name));
   }
 

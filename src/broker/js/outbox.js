@@ -17,8 +17,8 @@ import { compose, createUuids, shown } from "./write.js";
 /** @import { Row } from "./write.js" */
 
 export class Outbox {
-  /** What the page can see of it. */
-  list = new Derived(() => [...this.#rows].filter((row) => row.state !== "stored").map(shown));
+  /** What the page can see of it: what others have written on this device is not for this user. */
+  list = new Derived(() => this.#own().filter((row) => row.state !== "stored").map(shown));
 
   /** In the order in which they were written. A stored row stays until the stream has brought it. @type {Set<Row>} */
   #rows = new Set();
@@ -106,14 +106,17 @@ export class Outbox {
 
   /** @param {string} uuid */
   find(uuid) {
-    return [...this.#rows].find((row) => row.uuid === uuid);
+    return this.#own().find((row) => row.uuid === uuid);
   }
 
   /** @param {Row} row */
   drop(row) {
-    this.#remove(row);
-    this.#reject(row, new BrokerError("the write was withdrawn"));
-    this.touch([row]);
+    const rows = row.batch ? this.batch(row.batch) : [row]; // all of a batch, or none
+    for (const each of rows) {
+      this.#remove(each);
+      if (each.state !== "refused") this.#reject(each, new BrokerError("the write was withdrawn"));
+    }
+    this.touch(rows);
   }
 
   /** @param {Row} row @param {BrokerError} error */
@@ -150,9 +153,9 @@ export class Outbox {
     this.list.change();
   }
 
-  /** Forgets what this user has not sent yet. */
+  /** Forgets what this user has not sent yet, and what was refused. */
   clear() {
-    for (const row of this.unsent()) this.drop(row);
+    for (const row of this.#own()) if (row.state !== "stored") this.drop(row);
   }
 
   /** Gives what was written without a user to the one who has logged in. */
@@ -161,9 +164,13 @@ export class Outbox {
     this.list.change();
   }
 
+  #own() {
+    return [...this.#rows].filter((row) => row.user === this.#session.name);
+  }
+
   /** The writes of this user that the server has not stored. */
   unsent() {
-    return [...this.#rows].filter((row) => row.user === this.#session.name && (row.state === "queued" || row.state === "sending"));
+    return this.#own().filter((row) => row.state === "queued" || row.state === "sending");
   }
 
   /** The writes of a batch. @param {object} batch */

@@ -47,7 +47,7 @@ async function stateOf(response) {
     const value = JSON.parse(data);
     if (event === "$ready") ready = value;
     else if (!event && value.data === null) state.delete(value.event);
-    else if (!event) state.set(value.event, { record: value, exact: isExact(data, value) });
+    else if (!event) state.set(value.event, { record: value, exact: isExact(data) });
   }, () => {});
   const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
   const decoder = new TextDecoder();

@@ -61,8 +61,8 @@ export function useUser(): User | null;
 /** Anything that has `get` and `subscribe`: an event, a collection, a list, the outbox. */
 export function useStore<T>(store: Store<T>): T;
 
-/** The value of an event or a collection. The component is suspended until it is known: the nearest `<Suspense>` shows
- * its fallback. If this user may not read it, the error is thrown, for an error boundary. */
+/** The value of an event or a collection. The component is suspended until it is known for the first time: the nearest
+ * `<Suspense>` shows its fallback. If this user may not read it, the error is thrown, for an error boundary. */
 export function useReady<T>(handle: Store<T> & { readonly ready: Promise<T>; readonly state: Store<{ status: EventState["status"] }> }): T;
 
 /** Shows its children to somebody who is logged in, also when the session has expired, so that no input is lost. */

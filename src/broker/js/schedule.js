@@ -66,12 +66,14 @@ export class Schedule extends Handle {
     this.#reading = true;
     while (this.#again && this.watched && !this.#closed) {
       this.#again = false;
+      this.#pause.begin();
       const since = this.#since;
       const before = [...since.keys()];
       /** @type {BrokerError | undefined} */
       let failed;
       try {
         const list = new Map();
+        if (!(await this.values.session.fresh())) throw new BrokerError("only users may see what is pending; log in first", 401, "unauthorized");
         for await (const record of this.values.session.pages("pending?limit=1000")) list.set(record.uuid, itemOf(record));
         if (since !== this.#since) continue; // of another user
         this.#list = list;
@@ -102,6 +104,7 @@ export class Schedule extends Handle {
 
   /** The server has stored a write, and this is known before the list has it. @param {Row} row */
   stored(row) {
+    if (row.user !== this.values.session.name) return;
     if (row.id === null && this.watched) this.#since.set(row.uuid, itemOf(row));
     this.cancelled(row.cancels ?? "");
   }

@@ -42,12 +42,15 @@ export class Sender {
   async run() {
     if (this.#running) return;
     this.#running = true;
-    for (let rows; (rows = this.#next()).length; ) {
-      this.#pause.begin();
-      const wait = await this.#send(rows);
-      if (wait && !this.#closed) await this.#pause.wait(wait);
+    try {
+      for (let rows; (rows = this.#next()).length; ) {
+        this.#pause.begin();
+        const wait = await this.#send(rows);
+        if (wait && !this.#closed) await this.#pause.wait(wait);
+      }
+    } finally {
+      this.#running = false;
     }
-    this.#running = false;
   }
 
   /** The rows of the next request. A batch goes alone. */
@@ -74,6 +77,7 @@ export class Sender {
       for (const row of rows) Object.assign(row, { state: "sending", tries: row.tries + 1 });
       this.#outbox.list.change();
       const records = await this.#server.call("insert", token, `[${rows.map((row) => row.json).join()}]`);
+      if (!Array.isArray(records) || records.length < rows.length) throw new BrokerError("the response is not Broker's");
       this.#pause.failures = 0;
       this.#limit = Math.min(2 * this.#limit, ROWS_MAX);
       // A write that comes in the place of another one is two items, of which the second one is the write.
@@ -104,7 +108,7 @@ export class Sender {
     if (type && status === 401) {
       if (this.#session.reject(token)) return 0;
       if (token) return this.#pause.longer(BACK_OFF_MS);
-      console.warn("Broker: writes wait until somebody logs in (signUp, logIn), because the server wants to know who writes");
+      console.warn("Broker: only users may write. What was written waits for signUp or logIn with {adopt: true}");
       return Infinity;
     }
     if (!type || status === 408 || status === 429 || status >= 500) {
@@ -113,23 +117,27 @@ export class Sender {
     }
     const { index = rows.length > 1 ? -1 : 0 } = error;
     const bad = rows[index];
-    if (!bad && !rows[0].batch) {
-      this.#limit = Math.max(1, rows.length >> 1); // too large together; or it shows which one it is
+    if (!bad && !rows[0].batch && rows.length > 1) {
+      this.#limit = rows.length >> 1; // too large together; or it shows which one it is
+    } else if (status === 412 && !rows[0].batch && rows.some((row, at) => at < index && row.event === bad.event)) {
+      // What the server calls the latest version is the one before this request, of which it has stored nothing. So
+      // what comes before goes first, and then the server knows better.
+      this.#limit = index;
     } else if (status === 412 && error.exact && bad?.rebase && !bad.step && (!bad.batch || rows.every((row) => row.rebase))) {
       this.#rebase(bad, error);
     } else this.#outbox.refuse(bad ?? rows[0], error);
     return 0;
   }
 
-  /** Applies a change to a newer version, and so those that were built upon it. None of them was stored, because each one
-   * names the one before. The newer version is this client's write before the change, which the server has not stored
-   * either (between the two, another one was withdrawn or refused); or else what somebody else has written.
+  /** Somebody else was faster: applies the change to the newer version, and so those that were built upon it. None of
+   * them was stored, because each one names the one before. In a batch, the version before may be in the batch itself.
    * @param {Row} bad @param {BrokerError} error */
   #rebase(bad, error) {
     const rows = this.#outbox.of(bad.event).filter((row) => row.user === bad.user && row.state === "queued" && row.at === undefined);
     const from = rows.indexOf(bad);
+    const own = bad.batch && rows[from - 1]?.batch === bad.batch ? rows[from - 1] : undefined;
     /** @type {Pick<EventRecord, "uuid" | "data"> | undefined} */
-    let before = rows[from - 1] ?? error.latest ?? undefined;
+    let before = own ?? error.latest ?? undefined;
     // The server has looked at this version already, so to try again would change nothing.
     if (bad.options.ifLatest === (before?.uuid ?? "none")) return this.#outbox.refuse(bad, error);
     for (const row of rows.slice(from)) {

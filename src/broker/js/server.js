@@ -6,6 +6,7 @@ const TIMEOUT_MS = 60_000; // of a call: a network that has changed drops a requ
 
 export const BACK_OFF_MS = 1_000; // after the first failure
 const BACK_OFF_MAX_MS = 15_000;
+const WAIT_MAX_MS = 3_600_000; // that a server can ask for
 
 const TIMER_MS_MAX = 2 ** 31 - 1; // of a timer of JavaScript: a longer one would fire at once
 
@@ -51,11 +52,17 @@ export class Pause {
   }
 }
 
-/** Whether a text of JSON comes out as it was. A number of more digits than JavaScript has does not, and to write such data
- * again would change what nobody has touched. @param {string} text @param {any} value  what `JSON.parse` has made of it */
-export function isExact(text, value) {
-  return !/[\d.]{16}/.test(text) || JSON.stringify(value) === text;
+/** Whether JavaScript can express all numbers in a text of JSON. To write another one again would change what nobody has
+ * touched. @param {string} text */
+export function isExact(text) {
+  if (!/[\d.]{16}|\d[eE]/.test(text)) return true;
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/g))
+    if (token[0] !== '"' && digits(token) !== digits(String(Number(token)))) return false;
+  return true;
 }
+
+/** The significant digits of a number. @param {string} number */
+const digits = (number) => number.replace(/e.*$/i, "").replace(/[-.]/g, "").replace(/^0+|0+$/g, "");
 
 /** What a call is refused with (docs/http.md). @implements {Contract} */
 export class BrokerError extends Error {
@@ -85,12 +92,14 @@ export class BrokerError extends Error {
     const text = isProblem ? await response.text() : "{}";
     const problem = JSON.parse(text);
     const type = String(problem.type ?? "").replace("urn:broker:problem:", "");
-    const error = new BrokerError(problem.detail ?? `status ${response.status}`, response.status, type);
+    // The number of a record is for those who send several (`index`); and who has written meanwhile needs no other sentence.
+    const detail = response.status === 412 ? "somebody else has changed it in the meantime" : problem.detail?.replace(/^record \d+: /, "");
+    const error = new BrokerError(detail ?? `status ${response.status}`, response.status, type);
     error.latest = problem.latest;
     error.index = problem.index;
-    error.allowed = problem.allowed;
-    error.exact = isExact(text.trim(), problem);
-    error.wait = 1_000 * Number(response.headers.get("Retry-After")) || 0;
+    error.allowed = problem.allowed >= 1 ? Math.floor(problem.allowed) : undefined;
+    error.exact = isExact(text);
+    error.wait = Math.min(1_000 * Number(response.headers.get("Retry-After")) || 0, WAIT_MAX_MS);
     return error;
   }
 }
@@ -114,32 +123,28 @@ export class Server {
   /** Calls the server, and returns what it responds. @param {string} path @param {string | null} token
    * @param {string} [body]  JSON @returns {Promise<any>} @throws {BrokerError} */
   async call(path, token, body) {
-    return JSON.parse((await this.#request("POST", path, token, body)).text);
+    return (await this.#request("POST", path, token, body)).values[0];
   }
 
   /** Reads a page of records. Returns also the path of the next one, if there is one, and the id as of which they are.
    * @param {string} path @param {string | null} token */
   async read(path, token) {
-    const { text, headers } = await this.#request("GET", path, token);
-    const lines = text.split("\n").filter(Boolean);
+    const { lines, values, headers } = await this.#request("GET", path, token);
     const next = /<(\?.*?)>/.exec(headers.get("Link") ?? "")?.[1]; // relative to the address of this page
-    return {
-      lines,
-      records: lines.map((/** @type {string} */ line) => JSON.parse(line)),
-      next: next ? path.split("?")[0] + next : "",
-      id: headers.get("Last-Event-ID"),
-    };
+    return { lines, records: values, next: next ? path.split("?")[0] + next : "", id: headers.get("Last-Event-ID") };
   }
 
   /** @param {string} method @param {string} path @param {string | null} token @param {string} [body]
-   * @returns {Promise<{text: string, headers: Headers}>} */
+   * @returns {Promise<{lines: string[], values: any[], headers: Headers}>} */
   async #request(method, path, token, body) {
     const control = new AbortController();
     const timer = setTimeout(() => control.abort(), TIMEOUT_MS);
     try {
       const response = await this.open(method, path, token, body, control.signal);
       if (!response.ok) throw await BrokerError.of(response);
-      return { text: await response.text(), headers: response.headers };
+      const lines = (await response.text()).split("\n").filter(Boolean);
+      // What is no JSON is not Broker's, but for example the page of a network that wants a login.
+      return { lines, values: lines.map((line) => JSON.parse(line)), headers: response.headers };
     } catch (error) {
       if (error instanceof BrokerError) throw error;
       throw new BrokerError(`the server cannot be reached: ${error}`);

@@ -8,6 +8,7 @@ import { Cell } from "./store.js";
 /** @import { Server } from "./server.js" */
 
 const LOOK_MS = 60_000; // between two looks at the clock: a long timer does not survive a sleep
+const ANSWER_MS = 60_000; // until the page must have answered what its token is
 const ASK_MS = 5_000; // until the page is asked for another token, after one was refused
 
 /** The token; by whom; when to renew it, by the server's clock; and by how many milliseconds this is ahead of the
@@ -55,7 +56,7 @@ export class Session {
       this.user.set({ username: this.#kept.username });
     }
     this.#look();
-    this.#unlisten = listen(globalThis, "storage", () => this.#follow());
+    this.#unlisten = listen(globalThis, "storage", () => this.follow());
   }
 
   /** @returns {string | null} */
@@ -74,15 +75,15 @@ export class Session {
 
   /** @param {number} seconds  the server's clock, as it was just now */
   synchronize(seconds) {
-    this.#clock = 1_000 * seconds - performance.now();
+    if (seconds > 0) this.#clock = 1_000 * seconds - performance.now();
   }
 
   /** The token to send now, renewed if it will expire soon. @returns {Promise<string | null>} */
   async fresh() {
     if (this.#token === undefined) {
-      this.#follow();
+      this.follow();
       if (!this.#expired && this.#due()) await (this.#renewing ??= this.#renew());
-    } else if (!this.#expired) await this.#ask();
+    } else if (!this.#expired) await (this.#renewing ??= this.#ask().finally(() => (this.#renewing = undefined)));
     return this.#expired ? null : (this.#kept?.jwt ?? null);
   }
 
@@ -125,25 +126,30 @@ export class Session {
     }
   }
 
-  /** Asks the page for its token. */
+  /** Asks the page for its token. Questions that are asked meanwhile get the same answer. */
   async #ask() {
     let jwt = this.#token;
     try {
-      if (typeof jwt === "function") jwt = (await jwt()) ?? undefined;
+      if (typeof jwt === "function") jwt = (await within(ANSWER_MS, jwt())) ?? undefined;
     } catch (error) {
       throw new BrokerError(`the page has no token: ${error}`);
     }
-    if ((jwt || undefined) !== this.#kept?.jwt) this.#become(jwt ? given(jwt) : null);
+    if ((jwt || undefined) === this.#kept?.jwt) return;
+    const kept = jwt ? given(jwt) : null;
+    // Another token of the same user is for what is sent next; the stream goes on with the one that it has.
+    if (kept && kept.username === this.#kept?.username && !this.#expired) this.#kept = kept;
+    else this.#become(kept);
   }
 
   /** The server does not accept this token any more. Returns whether to try again, with another one or without.
    * @param {string | null} jwt */
   reject(jwt) {
     if (jwt === null) return false;
-    this.#follow();
+    this.follow();
     // Otherwise, there is another one meanwhile.
     if (this.#kept?.jwt === jwt && !this.#expired) {
       this.#expired = true;
+      console.warn(`Broker: the session of ${this.#kept.username} has ended. Writes wait until this user logs in again`);
       this.#look();
       this.#changed("session");
       this.user.set({ username: this.#kept.username, expired: true });
@@ -154,12 +160,15 @@ export class Session {
   /** @param {"users" | "login"} path @param {object} body @returns {Promise<User>} */
   async enter(path, body) {
     if (this.#token !== undefined) throw new BrokerError("createBroker was given a token, so the page has a login of its own");
-    this.#keep(await this.#server.call(path, null, JSON.stringify(body)));
+    const granted = await this.#server.call(path, null, JSON.stringify(body));
+    if (!granted?.jwt) throw new BrokerError("the response is not Broker's");
+    this.#keep(granted);
     return /** @type {User} */ (this.user.get());
   }
 
   /** Ends at once on this device, and on the server when it can be told. */
   leave() {
+    if (this.#token !== undefined) throw new BrokerError("createBroker was given a token, so the page has a logout of its own");
     const jwt = this.#kept?.jwt;
     this.#keep(null);
     if (jwt) this.#server.call("logout", jwt).catch(() => {});
@@ -185,7 +194,7 @@ export class Session {
 
   /** Another page with the same storage has logged in or out, or has renewed the token. A page that was frozen is not
    * notified, so this looks before each request, too. */
-  #follow() {
+  follow() {
     const text = this.#read();
     if (text === this.#text) return;
     this.#text = text;
@@ -243,10 +252,10 @@ function given(jwt) {
 /** @param {string | null} text @returns {Kept | null} */
 function parsed(text) {
   try {
-    return JSON.parse(text ?? "null");
-  } catch {
-    return null; // somebody else's
-  }
+    const kept = JSON.parse(text ?? "null");
+    if (typeof kept?.jwt === "string" && typeof kept.username === "string" && kept.clock < Infinity) return kept;
+  } catch {} // somebody else's
+  return null;
 }
 
 /** @param {NonNullable<Options["storage"]>} choice @returns {StorageLike | undefined} */
@@ -257,4 +266,12 @@ function storageOf(choice) {
     if (choice === "session") return globalThis.sessionStorage;
   } catch {} // a page may be forbidden to look at it
   return undefined;
+}
+
+/** @template T @param {number} milliseconds @param {T | Promise<T>} value @returns {Promise<T>} */
+function within(milliseconds, value) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error("no answer")), milliseconds);
+    Promise.resolve(value).then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }

@@ -142,7 +142,7 @@ export class Values {
     try {
       const page = await this.session.read(path);
       if (!this.#pages.has(removed)) throw new BrokerError("another user has logged in meanwhile");
-      page.records.forEach((record, index) => removed.has(record.event) || this.take(record, isExact(page.lines[index], record)));
+      page.records.forEach((record, index) => removed.has(record.event) || this.take(record, isExact(page.lines[index])));
       return page;
     } finally {
       this.#pages.delete(removed);

@@ -99,6 +99,7 @@ export class Writer {
    * @param {Pick<Row, "data" | "apply" | "rebase" | "step" | "cancels" | "batch">} what @returns {Sent<any>} */
   #add(event, options, what) {
     const outbox = this.#outbox;
+    this.#session.follow(); // another tab may have logged in just now
     const known = this.#values.knows(event) || outbox.overlays(event).length;
     /** @type {Row} */
     const row = {
@@ -133,8 +134,11 @@ export class Writer {
       outbox.drop(row);
       return row.cancels ? this.cancel(row.cancels) : { id: null, published_at: null, ...JSON.parse(row.json) };
     }
+    const user = this.#session.name;
     const { uuid: stored } = (await row?.promise) ?? { uuid };
-    const record = await this.#server.call(`cancel/${stored}`, await this.#session.fresh());
+    const token = await this.#session.fresh();
+    if (user !== this.#session.name) throw new BrokerError("another user is logged in now");
+    const record = await this.#server.call(`cancel/${stored}`, token);
     outbox.schedule.cancelled(stored);
     return record;
   }

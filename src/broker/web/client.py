@@ -82,11 +82,12 @@ class Client:
         await respond(send, 200, self._package, _ARCHIVE, headers)
 
     async def module(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Responds with 404 for another version: modules of two versions would not fit together."""
+        """Responds with the file of this version, whatever the version in the path is: a page that a cache or another
+        node has sent an older or newer ``/broker.js`` gets a client, too. But only the right one may be kept."""
         version, name = scope["path_params"]["version"], scope["path_params"]["file"]
-        if version != self.version or name not in self._modules:
+        if name not in self._modules:
             raise HTTPException(404)
-        await self._modules[name].send(scope, send)
+        await self._modules[name].send(scope, send, keep=version == self.version)
 
 
 class _File:
@@ -94,11 +95,13 @@ class _File:
         body = text.encode()
         self._bodies = {"": body, "gzip": gzip.compress(body, mtime=0)}
         self._media_type = media_type
-        self._headers = (*_HEADERS, (b"cache-control", age))
+        self._age = age
 
-    async def send(self, scope: Scope, send: Send) -> None:
+    async def send(self, scope: Scope, send: Send, *, keep: bool = True) -> None:
         coding = "gzip" if "gzip" in codings(scope) else ""
-        headers = (*self._headers, (b"content-encoding", b"gzip")) if coding else self._headers
+        headers = (*_HEADERS, (b"cache-control", self._age if keep else _PACKAGE_AGE))
+        if coding:
+            headers = (*headers, (b"content-encoding", b"gzip"))
         await respond(send, 200, self._bodies[coding], self._media_type, headers)
 
 
