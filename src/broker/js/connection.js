@@ -210,7 +210,7 @@ export class Connection {
     await read(response, control.signal, {
       heard: () => this.#watchdog.heard(),
       frame: (frame) => this.#take(frame, filters, control, token),
-      retry: (milliseconds) => (this.#retry = Math.max(milliseconds || RETRY_MS, RETRY_MIN_MS)),
+      retry: (milliseconds) => (this.#retry = milliseconds >= 0 ? Math.max(milliseconds, RETRY_MIN_MS) : RETRY_MS),
     });
     // A full or a stopping server ends a stream at once, and has named a time to come back.
     return control.signal.aborted ? 0 : this.#retry;
