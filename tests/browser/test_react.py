@@ -244,7 +244,7 @@ def test_a_suspended_component_throws_what_its_user_may_not_read(built: Path, br
 
 
 def test_somebody_who_is_logged_in_sees_what_is_for_them_also_when_the_session_has_expired(
-    page: Page, server: ServerProcess
+    page: Page, server: ServerProcess, printed: list[str]
 ) -> None:
     page.evaluate("show('Shop')")
     waits(page, "window.broker")
@@ -257,6 +257,8 @@ def test_somebody_who_is_logged_in_sees_what_is_for_them_also_when_the_session_h
         bob.post("/users/me/password", json={"old": "correct horse", "password": "battery staple"})
     reads(page, "out", "log in")
     reads(page, "in", "bob")  # what is typed there is not lost
+    assert all("the session of bob has ended" in line for line in printed)
+    printed.clear()
     page.evaluate("broker.logIn('bob', 'battery staple')")
     expect(page.locator("#out")).to_have_count(0)
     page.evaluate("broker.logOut()")
