@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser, ProxySettings
 
 from broker.web.client import Client
-from tests.support.documents import ROOT
 from tests.support.servers import BOUND_S, ServerProcess
+from tests.support.sources import copy_sources
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>sale</title><p id="sale"></p>
 <script type="module">
@@ -37,7 +37,8 @@ def make_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of an environment in which nothing but a wheel is installed. The wheel is built from the source distribution, as
     those do who package Broker for a system. The dependencies are those of the tests, so nothing is downloaded."""
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", folder, cwd=ROOT)
+    repository = copy_sources(folder / "repository")
+    run(sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", folder, cwd=repository)
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")

@@ -19,6 +19,7 @@ import pytest
 from tests.support.documents import ROOT
 from tests.support.esbuild import bundled, minified, needs_esbuild
 from tests.support.servers import ServerProcess
+from tests.support.sources import copy_sources
 
 SOURCES = ROOT / "src" / "broker" / "js"
 MODULES = sorted(file.name for file in SOURCES.glob("*.js"))
@@ -113,7 +114,7 @@ def test_the_package_of_npm_has_the_version_of_the_server() -> None:
 
 def test_the_files_are_in_the_wheel_and_in_the_source_distribution(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command, cwd=copy_sources(tmp_path / "copy"), check=True, capture_output=True)
     others = ["types.d.ts", "react.d.ts", "preload.d.ts", "package.json", "llms.txt"]
     expected = {f"broker/js/{name}" for name in [*MODULES, *others]}
     (wheel,) = tmp_path.glob("*.whl")

@@ -45,6 +45,8 @@ by("product-form").onsubmit = (/** @type {SubmitEvent} */ event) => {
 by("price").onsubmit = (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();
   const { product, euros, from, until } = by("price").elements;
+  const fields = () => [product, euros, from, until].map((each) => each.value).join();
+  const sent = fields();
   const cents = Math.round(100 * euros.valueAsNumber);
   const at = from.value ? new Date(from.value) : undefined;
   const ends = until.value ? new Date(until.value) : undefined;
@@ -54,7 +56,8 @@ by("price").onsubmit = (/** @type {SubmitEvent} */ event) => {
     // A page that was left open must not change a price at once that was meant for a time.
     const times = { ...(at && { at, ifLate: /** @type {const} */ ("refuse") }), ...(ends && { until: ends }) };
     const stored = ends ? offers.set(product.value, { cents, ends: Number(ends) }, times) : prices.set(product.value, { cents }, times);
-    stored.then(() => by("price").reset(), () => {});
+    // What somebody has typed in the meantime stays.
+    stored.then(() => fields() === sent && by("price").reset(), () => {});
     await stored;
   }, `${name}: ${money(cents)}${at ? ` from ${when(Number(at))}` : ""}${ends ? ` until ${when(Number(ends))}` : ""}.`);
 };
