@@ -25,7 +25,11 @@ example-plain: $(VENV)/.runs
 example-shop: DATA ?= ./tmp/example-shop
 example-shop: $(VENV)/.runs
 	@$(BIN)/broker user role admin admin --data $(DATA) >/dev/null 2>&1 || { \
+	  [ -n "$$BROKER_PASSWORD" ] || echo "Choose a password for admin, the shop's administrator (8 characters or more)," \
+	    "or set BROKER_PASSWORD:" >&2; \
 	  $(BIN)/broker user add admin --data $(DATA) && $(BIN)/broker user role admin admin --data $(DATA); } >/dev/null
+	@echo "The shop is at http://127.0.0.1:$${BROKER_PORT:-8080}/, and its administrator (the user admin) sets prices at" \
+	  "http://127.0.0.1:$${BROKER_PORT:-8080}/admin.html" >&2
 	@$(BIN)/broker serve --data $(DATA) --static examples/shop/site --rules examples/shop/rules.toml --yes --set signup=no
 
 example-react: DATA ?= ./tmp/example-react

@@ -94,6 +94,20 @@ def test_the_page_of_ten_lines_is_live_in_two_windows(browser: Browser, tmp_path
         expect(one.get_by_role("status")).to_have_text("2 % off")
 
 
+def test_the_shop_says_for_whom_it_asks_a_password_and_where_the_administrator_goes(tmp_path: Path) -> None:
+    without = {name: value for name, value in os.environ.items() if name != "BROKER_PASSWORD"}
+    command = ["make", "example-shop", f"DATA={tmp_path / 'data'}"]
+    # Nobody is there to type a password, so the server is not started.
+    run = subprocess.run(
+        command, cwd=ROOT, env=without | {"MAKEFLAGS": ""}, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, timeout=BOUND_S,
+    )  # fmt: skip
+    assert run.returncode != 0
+    assert run.stderr.startswith(
+        "Choose a password for admin, the shop's administrator (8 characters or more), or set BROKER_PASSWORD:\n"
+    )
+
+
 def logged_in(page: Page) -> None:
     page.get_by_label("Name", exact=True).first.fill("admin")
     page.get_by_label("Password").fill("correct horse")
@@ -128,11 +142,14 @@ def test_prices_are_set_planned_moved_and_cancelled_and_customers_see_them_in_ti
         opened(browser, f"{url}/admin.html", timezone_id="Asia/Tokyo") as admin,
     ):
         expect(shop.get_by_text("Nothing is for sale yet.")).to_be_visible()
+        first = shop.get_by_role("link", name="Add the first product as the administrator")
+        assert first.evaluate("link => link.href") == f"{url}/admin.html"
         logged_in(admin)
         add(admin, "Green tea", "4.20")
         add(admin, "<b>Rooibos</b>", "5")
         card = shop.get_by_role("listitem").filter(has_text="Green tea")
         expect(card).to_contain_text("€4.20")
+        expect(first).to_be_hidden()
         expect(shop.get_by_role("heading", level=2)).to_have_text(["<b>Rooibos</b>", "Green tea"])
 
         set_price(admin, "Green tea", "4.00")  # now
@@ -142,16 +159,30 @@ def test_prices_are_set_planned_moved_and_cancelled_and_customers_see_them_in_ti
         set_price(admin, "Green tea", "3.20", until=3_600)  # until a time
         expect(card.get_by_role("timer")).to_have_text(re.compile("^00:59|^01:00"))
         expect(card.locator("s")).to_have_text("€4.00")
+        product = admin.get_by_role("list", name="Products").get_by_role("listitem").filter(has_text="Green tea")
+        expect(product.locator("strong")).to_have_text("€3.20")
+        expect(product.locator("p")).to_have_text(re.compile("^Offer until .*, then €4.00 again$"))
         admin.get_by_role("button", name="End the offer of Green tea").press("Enter")
         expect(card.get_by_role("timer")).to_be_hidden()
         expect(admin.get_by_role("heading", name="Products")).to_be_focused()
 
+        earliest = admin.evaluate(LOCAL, 7_200)
         set_price(admin, "Green tea", "3.50", **{"from": 7_200})  # at a time
         set_price(admin, "<b>Rooibos</b>", "4.50", **{"from": 3_600}, until=9_000)
         pending = admin.get_by_role("list", name="Pending").get_by_role("listitem")
         expect(pending.get_by_role("heading")).to_have_text(["<b>Rooibos</b>: €4.50", "Green tea: €3.50"])
 
         move = admin.get_by_label("New time for Green tea")
+        to_move = admin.get_by_role("button", name="Move the price of Green tea")
+        expect(move).to_be_hidden()
+        to_move.press("Enter")
+        expect(move).to_be_focused()
+        expect(admin.get_by_role("button", name="Cancel the price of Green tea")).to_be_hidden()
+        admin.get_by_role("button", name="Back").press("Enter")
+        expect(to_move).to_be_focused()
+        expect(move).to_be_hidden()
+        to_move.press("Enter")
+        assert earliest[:16] <= move.input_value() <= admin.evaluate(LOCAL, 7_200)
         move.fill(admin.evaluate(LOCAL, 4))
         move.press("Enter")
         expect(admin.locator("#done")).to_contain_text("Green tea: moved to ")

@@ -15,8 +15,9 @@ watch((rows) => {
   for (const { key, name } of rows) names.set(key, name);
   show(by("products"), "product", rows, (part, { key, name, cents, offer }) => {
     part("name").textContent = name;
-    part("regular").textContent = cents === undefined ? "no price" : money(cents);
-    part("offer").textContent = offer ? `${money(offer.cents)} until ${when(offer.ends)}` : "";
+    const [now, then] = [offer?.cents ?? cents, cents === undefined ? "" : `, then ${money(cents)} again`];
+    part("price").textContent = now === undefined ? "no price" : money(now);
+    part("offer").textContent = offer ? `Offer until ${when(offer.ends)}${then}` : "";
     part("end").hidden = !offer;
     part("end").ariaLabel = `End the offer of ${name}`;
     part("end").onclick = () => {
@@ -83,8 +84,17 @@ function showPending() {
     part("price").textContent = cents === undefined ? "ends" : money(cents);
     part("time").textContent = `${when(at)}${until ? ` – ${when(until)}` : ""}`;
     part("left").textContent = left(at);
-    part("to").value ||= new Date(at - 60_000 * new Date(at).getTimezoneOffset()).toISOString().slice(0, 19);
     part("to").ariaLabel = `New time for ${name}`;
+    part("open").ariaLabel = `Move the price of ${name}`;
+    part("open").onclick = () => {
+      part("to").value = new Date(at - 60_000 * new Date(at).getTimezoneOffset()).toISOString().slice(0, 16);
+      [part("move").hidden, part("buttons").hidden] = [false, true];
+      part("to").focus();
+    };
+    part("back").onclick = () => {
+      [part("move").hidden, part("buttons").hidden] = [true, false];
+      part("open").focus();
+    };
     part("cancel").ariaLabel = `Cancel the price of ${name}`;
     part("move").onsubmit = (/** @type {SubmitEvent} */ submit) => {
       submit.preventDefault();

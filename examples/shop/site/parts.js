@@ -11,7 +11,7 @@ export const prices = broker.events("prices/");
 export const offers = broker.events("offers/");
 
 const euros = new Intl.NumberFormat(undefined, { style: "currency", currency: "EUR" });
-const times = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const times = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 /** @param {number} cents */
 export const money = (cents) => euros.format(cents / 100);
