@@ -88,10 +88,12 @@ def test_both_windows_show_who_has_changed_what_and_each_takes_back_only_its_own
     expect(grace.get_by_role("button", name="Write the notes", exact=True)).to_be_focused()
 
     ada.get_by_role("button", name="Write the notes", exact=True).click()
+    expect(ada.get_by_role("complementary", name="History of Write the notes")).to_be_visible()
     wait_for(lambda: history(ada) == ["grace moved it to Doing", "ada wrote “Write the notes”"])
     ada.get_by_label("Title").fill("Write the release notes")
     ada.keyboard.press("Enter")
     expect(grace.get_by_text("Write the release notes")).to_be_visible()
+    expect(ada.get_by_role("heading", name="History of Write the release notes")).to_be_visible()
     wait_for(lambda: history(ada)[0] == "ada renamed it to “Write the release notes”")
     ada.get_by_role("button", name="Undo").click()
     expect(grace.get_by_text("Write the notes")).to_be_visible()
@@ -110,6 +112,7 @@ def test_both_windows_show_who_has_changed_what_and_each_takes_back_only_its_own
     expect(grace.get_by_role("region", name="To do").get_by_text("Write the notes")).to_be_visible()
     ada.get_by_role("button", name="Remove").click()
     expect(grace.get_by_role("listitem")).to_have_count(0)
+    expect(ada.get_by_role("heading", name="History of Write the notes")).to_be_visible()  # it is still known
     ada.keyboard.press("Escape")
 
 
@@ -135,6 +138,41 @@ def test_what_is_changed_while_the_server_is_down_is_kept_and_stored_once(
     expect(ada.get_by_role("status")).to_have_text("Live")
     texts = [each.split("\n")[0] for each in grace.get_by_role("listitem").all_inner_texts()]
     assert texts == ["one", "two", "three"]
+
+
+def test_whoever_s_session_has_ended_is_told_so_and_what_waits_is_sent_after_the_login(
+    windows: tuple[Page, Page], server: ServerProcess
+) -> None:
+    ada, grace = windows
+    ada.get_by_label("New task").fill("half a task")
+    with server.client("ada") as client:  # ends all sessions
+        client.post("/users/me/password", json={"old": "correct horse", "password": "battery staple"})
+    expect(ada.get_by_role("alert").filter(has_text="session")).to_have_text("Your session has ended. Log in again.")
+    expect(ada.get_by_role("button", name="Create account")).to_have_count(0)
+    expect(ada.get_by_label("Name", exact=True)).to_have_value("ada")
+    ada.get_by_label("New task").press("Enter")  # what was typed is not lost
+    said = "Your session has ended. Log in again; 1 change waits."
+    expect(ada.get_by_role("alert").filter(has_text="session")).to_have_text(said)
+    ada.get_by_label("Password").fill("battery staple")
+    ada.keyboard.press("Enter")
+    expect(grace.get_by_role("listitem")).to_contain_text("half a task")
+    expect(ada.get_by_label("Password")).to_have_count(0)
+
+
+def test_an_empty_column_says_what_to_do(windows: tuple[Page, Page], browser: Browser, server: ServerProcess) -> None:
+    ada, _ = windows
+    visitor = browser.new_page()
+    visitor.goto(server.url)
+
+    def shows(page: Page, *texts: str) -> None:
+        expect(page.get_by_role("region").locator(".empty")).to_have_text(texts)
+
+    shows(visitor, "Log in, and add the first task.", "Nothing here yet.", "Nothing here yet.")
+    shows(ada, "Add the first task.", "Nothing here yet.", "Nothing here yet.")
+    add(ada, "Begin")
+    shows(ada, "Drag a card here, or use its arrows.", "Drag a card here, or use its arrows.")
+    shows(visitor, "Nothing here yet.", "Nothing here yet.")
+    visitor.close()
 
 
 def test_a_visitor_reads_the_board_and_cannot_change_it(

@@ -39,14 +39,19 @@ const TEXTS = { idle: "", connecting: "Connecting …", live: "Live", reconnecti
 
 function Connection() {
   const status = useStatus();
-  const unsent = useStore(useBroker().outbox).filter((write) => write.state !== "refused").length;
-  const waits = unsent > 0 && status !== "live";
+  const waiting = useWaiting();
   return (
     <p className={`connection ${status}`} role="status">
       {TEXTS[status]}
-      {waits && ` · ${unsent === 1 ? "1 change waits" : `${unsent} changes wait`}`}
+      {waiting && status !== "live" && ` · ${waiting}`}
     </p>
   );
+}
+
+/** How many changes the server does not have yet, in words. */
+function useWaiting() {
+  const unsent = useStore(useBroker().outbox).filter((write) => write.state !== "refused").length;
+  return unsent === 0 ? "" : unsent === 1 ? "1 change waits" : `${unsent} changes wait`;
 }
 
 function Account() {
@@ -63,6 +68,8 @@ function Account() {
 
 function Login() {
   const broker = useBroker();
+  const user = useUser(); // whose session has ended
+  const waiting = useWaiting();
   const [error, setError] = useState("");
 
   function enter(event: FormEvent<HTMLFormElement>) {
@@ -74,17 +81,21 @@ function Login() {
 
   return (
     <form className="login" onSubmit={enter}>
-      <p>Everybody can read the board. Log in to change it, and to see who has changed what.</p>
+      <p role={user ? "alert" : undefined}>
+        {user
+          ? `Your session has ended. Log in again${waiting && `; ${waiting}`}.`
+          : "Everybody can read the board. Log in to change it, and to see who has changed what."}
+      </p>
       <label>
         Name
-        <input name="name" required autoComplete="username" autoCapitalize="none" />
+        <input name="name" required defaultValue={user?.username} autoComplete="username" autoCapitalize="none" />
       </label>
       <label>
         Password
         <input name="password" type="password" required minLength={8} autoComplete="current-password" />
       </label>
       <button className="main">Log in</button>
-      <button data-how="new">Create account</button>
+      {!user && <button data-how="new">Create account</button>}
       <p className="error" role="alert">{error}</p>
     </form>
   );

@@ -13,6 +13,7 @@ export function Board(choice: Choice) {
   useReady(useBroker().events("tasks/"));
   const [tasks, collection] = useEvents("tasks/", { sort: byTime });
   const [over, setOver] = useState<Column | null>(null);
+  const user = useUser();
   return (
     <main>
       {columns.map((column) => {
@@ -34,13 +35,19 @@ export function Board(choice: Choice) {
                 <Card key={id} id={id} task={task} {...choice} />
               ))}
             </ul>
-            {here.length === 0 && <p className="empty">Nothing here yet</p>}
+            {here.length === 0 && <p className="empty">{hint(column, tasks.length > 0, user !== null)}</p>}
             {column === "todo" && <Add />}
           </section>
         );
       })}
     </main>
   );
+}
+
+/** What can be done about an empty column. */
+function hint(column: Column, anyTasks: boolean, mayWrite: boolean) {
+  if (!anyTasks && column === "todo") return mayWrite ? "Add the first task." : "Log in, and add the first task.";
+  return anyTasks && mayWrite ? "Drag a card here, or use its arrows." : "Nothing here yet.";
 }
 
 // The keys are ordered by time.
@@ -83,7 +90,7 @@ function Card({ id, task, chosen, choose }: { id: string; task: Task } & Choice)
       <footer>
         <Avatar name={by} />
         <span className="quiet">
-          {by && <b>{by}</b>} {pending ? "saving …" : ago(at, now)}
+          {by && <b>{by}</b>} <span>{pending ? "saving …" : ago(at, now)}</span>
         </span>
         {user && place > 0 && <Move text={`Move “${task.title}” to ${COLUMNS[columns[place - 1]!]}`} sign="←" go={() => move(-1)} />}
         {user && place < 2 && <Move text={`Move “${task.title}” to ${COLUMNS[columns[place + 1]!]}`} sign="→" go={() => move(1)} />}

@@ -13,6 +13,7 @@ export function History({ id, close }: { id: string; close: () => void }) {
   const user = useUser();
   const versions = useVersions(event, user !== null);
   const [note, setNote] = useState("");
+  const title = task?.title ?? versions.find(({ data }) => data)?.data?.title ?? "";
 
   function rename(submit: FormEvent<HTMLFormElement>) {
     submit.preventDefault();
@@ -21,9 +22,9 @@ export function History({ id, close }: { id: string; close: () => void }) {
   }
 
   return (
-    <aside aria-label="History" onKeyDown={({ key }) => key === "Escape" && close()}>
+    <aside aria-labelledby="history-title" onKeyDown={({ key }) => key === "Escape" && close()}>
       <div className="bar">
-        <h2>History</h2>
+        <h2 id="history-title"><span className="quiet">History of</span> {title}</h2>
         <button autoFocus onClick={close}>Close</button>
       </div>
       {user && task && (
