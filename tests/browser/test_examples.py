@@ -82,6 +82,7 @@ def opened(browser: Browser, url: str, **options: object) -> Iterator[Page]:
 def test_the_page_of_ten_lines_is_live_in_two_windows(browser: Browser, tmp_path: Path) -> None:
     with example("plain", tmp_path / "data") as url, opened(browser, url) as one, opened(browser, url) as other:
         expect(one.get_by_role("status")).to_have_text("no sale yet")
+        expect(one.get_by_text("Open this page in a second window.")).to_be_visible()
         one.wait_for_function("!!more.onclick")
         one.keyboard.press("Tab")
         expect(one.get_by_role("button")).to_be_focused()
