@@ -11,6 +11,7 @@ JS := tests/clients/js
 PAGE := tests/browser/vite
 CLIENT := tests/js
 REACT := tests/js/react
+CONSOLE := tests/console
 BOARD := examples/react
 ASSETS := src/broker/web/assets
 
@@ -58,7 +59,8 @@ check: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.inst
 	$(BIN)/ruff check src tests docs bench
 	$(BIN)/ruff format --check src tests docs bench
 	$(BIN)/mypy src tests docs bench
-	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT) $(REACT) $(BOARD); do if [ -e $$each/node_modules/.installed ]; then \
+	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT) $(REACT) $(BOARD) $(CONSOLE); do \
+	  if [ $$each = $(CONSOLE) ] || [ -e $$each/node_modules/.installed ]; then \
 	  echo "tsc $$each" && node $(JS)/node_modules/typescript/bin/tsc --project $$each || exit 1; fi; done; fi
 
 format: $(VENV)/.tests

@@ -107,6 +107,19 @@ test("T22: a token is renewed before it expires, silently", async (t) => {
   assert.equal(statuses.filter((status) => status !== "idle" && status !== "connecting" && status !== "live").length, 0);
 });
 
+test("a page gets the token for requests of its own, and another one, or none, if the server has refused it", async (t) => {
+  const page = server.client(t, {});
+  assert.equal(await page.token(), null);
+  await page.signUp("token-of-page", PASSWORD);
+  const token = /** @type {string} */ (await page.token());
+  const headers = { Authorization: `Bearer ${token}` };
+  assert.equal((await fetch(`${server.url}/users/me`, { headers })).status, 200);
+  assert.equal(await page.token("another one"), token);
+  assert.equal((await fetch(`${server.url}/logout`, { method: "POST", headers })).status, 200);
+  assert.equal(await page.token(token), null);
+  assert.deepEqual(page.user.get(), { username: "token-of-page", expired: true });
+});
+
 test("T23: a session that ends leaves what is public, and the writes wait until its user is back", async (t) => {
   const ada = await server.user(t, "ada");
   const note = ada.event("private/ada/kept");

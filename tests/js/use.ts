@@ -43,6 +43,7 @@ exactly<Store<[string, { item: string; qty: number }][]>>()(orders.list({ sort: 
 const older: Promise<boolean> = broker.events("orders/", { last: 50, deep: false }).more();
 exactly<Promise<{ percent: number } | undefined>>()(broker.event<{ percent: number }>("x").ready, true);
 const at: Promise<{ percent: number } | undefined> = sale.at(Date.now());
+exactly<Promise<string | null>>()(broker.token(null), true);
 async function history() {
   for await (const version of sale.log({ limit: 10 })) exactly<string>()(version.uuid, true), version.data?.percent.toFixed();
 }

@@ -106,6 +106,10 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
       if (discard) outbox.clear();
       session.leave();
     },
+    async token(refused = null) {
+      session.reject(refused);
+      return session.fresh();
+    },
     now: () => session.now(),
     close() {
       connection.close();

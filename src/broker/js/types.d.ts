@@ -287,6 +287,9 @@ export interface Broker {
   signUp(username: string, password: string, options?: LogInOptions & { info?: unknown }): Promise<User>;
   logIn(username: string, password: string, options?: LogInOptions): Promise<User>;
   logOut(options?: LogOutOptions): Promise<void>;
+  /** The token for requests of your own, renewed if it will expire soon; null if nobody is logged in. Give one that the
+   * server has refused with 401, and you get another one, if there is another one. */
+  token(refused?: string | null): Promise<string | null>;
   /** The server's clock, in milliseconds. */
   now(): number;
   close(): void;

@@ -1,0 +1,40 @@
+// Questions, and short messages.
+
+import { h } from "./h.js";
+
+/** @import { Child } from "./types.js" */
+
+/** Asks, and returns whether the answer is yes.
+ * @param {{title: string, body?: Child, confirm: string, danger?: boolean, cancel?: string}} question */
+export function ask({ title, body, confirm, danger, cancel = "Cancel" }) {
+  const no = h("button", { type: "submit", value: "", autofocus: danger }, cancel);
+  const yes = h("button", { type: "submit", value: "yes", class: danger ? "danger" : "primary", autofocus: !danger }, confirm);
+  const heading = h("h2", { id: "question" }, title);
+  const form = h("form", { method: "dialog" }, heading, typeof body === "string" ? h("p", null, body) : body, h("div", { class: "actions" }, no, yes));
+  return show(h("dialog", { "aria-labelledby": "question" }, form)).then((value) => value === "yes");
+}
+
+/** Shows a dialog until it is closed, and returns what it was closed with; "" is Escape. @param {HTMLDialogElement} dialog
+ * @returns {Promise<string>} */
+export function show(dialog) {
+  const before = document.activeElement;
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) =>
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
+      resolve(dialog.returnValue);
+    }),
+  );
+}
+
+const TOAST_MS = 6_000;
+
+/** Says for some seconds what has happened; also to those who hear the page. @param {string} text */
+export function toast(text) {
+  const element = h("p", { class: "toast" }, text);
+  const place = document.getElementById("toasts") ?? document.body;
+  place.append(element);
+  setTimeout(() => element.remove(), TOAST_MS);
+}

@@ -1,0 +1,133 @@
+// The console: one client, one shell, and one screen at a time, which the address chooses.
+
+import { createBroker } from "../js/broker.js";
+import { problemOf } from "./api.js";
+import { signInScreen } from "./account.js";
+import { ScreenContext } from "./context.js";
+import { eventsScreen } from "./events.js";
+import { h } from "./h.js";
+import { routeOf } from "./router.js";
+import { Shell } from "./shell.js";
+import { startScreen } from "./start.js";
+
+/** @import { About, Command, Screen } from "./types.js" */
+
+const server = new URL("../../", import.meta.url);
+const broker = createBroker(server);
+
+/** The screens that are needed at first, and the others, which are loaded when they are opened.
+ * @type {{[name: string]: () => Screen | Promise<Screen>}} */
+const SCREENS = {
+  start: () => startScreen,
+  "sign-in": () => signInScreen,
+  events: () => eventsScreen,
+  event: async () => (await import("./event.js")).eventScreen,
+  schedule: async () => (await import("./schedule.js")).scheduleScreen,
+  inspector: async () => (await import("./inspector.js")).inspectorScreen,
+};
+
+/** @type {About} */
+let about;
+/** @type {Shell} */
+let shell;
+/** @type {ScreenContext | undefined} */
+let current;
+/** The address of the screen that is shown. */
+let shown = "";
+let opened = 0;
+
+/** Opens the screen that the address names. */
+async function open() {
+  const turn = ++opened;
+  const left = current;
+  if (left && (left.isElsewhere(location.hash) || left.context.signal.aborted)) {
+    const wanted = location.hash;
+    if (!(await left.mayLeave())) {
+      if (turn === opened) history.pushState(null, "", shown);
+      return;
+    }
+    if (location.hash !== wanted) return; // another address was opened meanwhile
+  } else if (left) return;
+  const route = routeOf(location.hash);
+  const load = Object.hasOwn(SCREENS, route.name) ? SCREENS[route.name] : undefined;
+  if (!load) return location.replace(home());
+  let screen;
+  try {
+    screen = await load();
+  } catch {
+    screen = () => h("p", { class: "error" }, "This screen could not be loaded. Is the server still running? ", retry());
+  }
+  if (turn !== opened) return;
+  const isFirst = !left;
+  left?.end();
+  const made = new ScreenContext(broker, about, route, {
+    title: (text) => shell.title(text),
+    announce: (text) => shell.announce(text),
+    moved: () => (shown = location.hash),
+  });
+  current = made;
+  shown = location.hash;
+  shell.show(screen(made.context), route, isFirst);
+}
+
+function retry() {
+  return h("button", { onclick: () => location.reload() }, "Try again");
+}
+
+/** Where one begins: with an account that is to be made, with a login, or with the events. */
+function home() {
+  if (broker.user.get()) return "#/events";
+  return about.first_run ? "#/start" : "#/sign-in";
+}
+
+/** Opens the same screen anew, for another user. */
+function again() {
+  current?.end();
+  if (current) open();
+}
+
+/** @returns {Command[]} */
+function commands() {
+  return [...shell.commands(), ...(current?.extra ?? [])];
+}
+
+/** @param {KeyboardEvent} event */
+async function press(event) {
+  const asksForPalette = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key === "k";
+  if (asksForPalette) {
+    event.preventDefault();
+    return openPalette();
+  }
+  const target = /** @type {HTMLElement} */ (event.target);
+  const types = target.closest("input, textarea, select, [contenteditable], dialog");
+  if (types || event.ctrlKey || event.metaKey || event.altKey || event.key.length > 1) return;
+  if (event.key === "/") event.preventDefault(); // some browsers search in the page
+  if (current) (await import("./palette.js")).press(event.key, current.context, commands());
+}
+
+async function openPalette() {
+  if (current) (await import("./palette.js")).openPalette(current.context, commands());
+}
+
+async function start() {
+  shell = new Shell(broker, openPalette);
+  const response = await fetch(new URL("about", server));
+  if (!response.ok) throw await problemOf(response);
+  about = await response.json();
+  shell.begin(about);
+  addEventListener("hashchange", open);
+  addEventListener("keydown", press);
+  let user = broker.user.get();
+  broker.user.subscribe((next) => {
+    if (next?.username !== user?.username || next?.expired !== user?.expired) {
+      about.first_run &&= !next;
+      user = next;
+      again();
+    }
+  });
+  await open();
+}
+
+start().catch((error) => {
+  document.body.append(h("main", null, h("p", { class: "error", role: "alert" }, `The console cannot start: ${error.message} `, retry())));
+});

@@ -1,0 +1,166 @@
+// The first minute: an account, an insert that is seen at once, the same from a terminal, and the way back in time.
+
+import { accountForm, sentence } from "./account.js";
+import { problemOf } from "./api.js";
+import { copyButton } from "./copy.js";
+import { toast } from "./dialog.js";
+import { h, replace } from "./h.js";
+import { eventRoute } from "./router.js";
+import { slider } from "./slider.js";
+
+/** @import { Context } from "./types.js" */
+
+const SHOWN = 8; // events in the pane
+const EXAMPLE = ["greeting", '{"text": "Hello"}'];
+
+/** @param {Context} ctx */
+export function startScreen(ctx) {
+  const code = ctx.query.get("admin");
+  if (code) {
+    // It is a secret, which nobody should find in the address or in the history of the browser.
+    invitation = code;
+    ctx.setQuery("admin", null);
+  }
+  ctx.title("Start");
+  const user = ctx.broker.user.get();
+  return user && !user.expired ? firstSteps(ctx) : welcome(ctx);
+}
+
+/** The code of a link that makes its first user an administrator. It outlives the screen, which the login makes anew. */
+let invitation = "";
+
+/** @param {Context} ctx */
+function welcome(ctx) {
+  const { first_run: first, signup } = ctx.about;
+  const isNew = first && signup;
+  const what = isNew
+    ? invitation ? "Create the first user. It will be the administrator of this server." : "Create the first user, and see your first event in a minute."
+    : first ? "This server has no user yet, and sign-up is closed. Whoever runs it creates users with broker user add NAME." : "Sign in to insert events.";
+  return h("div", { class: "start-welcome" },
+    h("h1", null, "A real-time API without backend code"),
+    h("p", { class: "start-lead" }, "A page inserts events as JSON. Broker keeps every version, and every connected page receives them at once."),
+    h("div", { class: "card account" }, h("h2", null, isNew ? "Welcome" : "Sign in"), h("p", null, what),
+      (signup || !first) && accountForm(ctx, { isNew, done: () => admit(ctx) })));
+}
+
+/** Makes the new user an administrator, if the link was the one that the server has printed. @param {Context} ctx */
+async function admit(ctx) {
+  if (!invitation) return;
+  const code = invitation;
+  invitation = "";
+  // The screen ends with the login, so this is no request of it.
+  const headers = { Authorization: `Bearer ${await ctx.broker.token()}`, "Content-Type": "application/json" };
+  const response = await fetch(new URL("admin", ctx.broker.url), { method: "POST", headers, body: JSON.stringify({ code }) });
+  toast(response.ok ? "You are the administrator of this server." : sentence((await problemOf(response)).message));
+}
+
+/** @param {Context} ctx */
+function firstSteps(ctx) {
+  const pane = livePane(ctx);
+  return h("div", { class: "start" },
+    h("h1", null, "First steps"),
+    h("div", { class: "start-steps" },
+      h("section", { class: "card" }, h("h2", null, "1. Insert an event"), insertForm(ctx)),
+      h("section", { class: "card" }, h("h2", null, "2. Insert from a terminal"),
+        h("p", { class: "muted" }, "Paste this line, and watch the pane. It has your token, so keep it to yourself."), curlLine(ctx)),
+      h("section", { class: "card start-pane" }, h("h2", null, "What every connected page sees"), pane.element),
+      h("section", { class: "card" }, h("h2", null, "3. Go back in time"),
+        h("p", { class: "muted" }, "Broker keeps every version. Drag the slider to see the state as it was, or as it will be with what is scheduled."),
+        pane.slider)),
+    h("p", null, h("a", { href: "#/events" }, "All events"), " · ", h("a", { href: eventRoute() }, "New event, now or later"), " · ",
+      h("a", { href: new URL("docs", ctx.broker.url).href }, "API documentation")));
+}
+
+/** @param {Context} ctx */
+function insertForm(ctx) {
+  const name = h("input", { name: "event", value: EXAMPLE[0], required: true, maxLength: 255, autocapitalize: "none", spellcheck: false, class: "mono" });
+  const data = h("input", { name: "data", value: EXAMPLE[1], required: true, spellcheck: false, class: "mono", autofocus: true });
+  const error = h("p", { class: "error", role: "alert", hidden: true });
+  const form = h("form", { class: "start-insert" },
+    h("label", { class: "field" }, h("span", null, "Event"), name),
+    h("label", { class: "field" }, h("span", null, "Data (JSON, or plain text)"), data), error, h("button", { class: "primary" }, "Insert"));
+  form.onsubmit = async (event) => {
+    event.preventDefault();
+    error.hidden = true;
+    try {
+      await ctx.api.post("insert", `{"event":${JSON.stringify(name.value)},"data":${json(data.value)}}`);
+      ctx.announce(`${name.value} was inserted`);
+      data.select();
+    } catch (reason) {
+      if (ctx.signal.aborted) return;
+      error.textContent = sentence(/** @type {Error} */ (reason).message);
+      error.hidden = false;
+    }
+  };
+  return form;
+}
+
+/** What is no JSON is a text. @param {string} text */
+function json(text) {
+  try {
+    JSON.parse(text);
+    return text;
+  } catch {
+    return JSON.stringify(text);
+  }
+}
+
+/** @param {Context} ctx */
+function curlLine(ctx) {
+  const line = (/** @type {string | null} */ token) =>
+    `curl ${new URL("insert", ctx.broker.url)} -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' ` +
+    `-d '{"event":"${EXAMPLE[0]}","data":{"text":"Hello from a terminal"}}'`;
+  const whole = async () => line(await ctx.broker.token());
+  return h("div", { class: "code" }, h("pre", { class: "code", tabindex: "0", "aria-label": "The line for a terminal" }, line("…")),
+    copyButton(whole, "Copy", "Copy the line for a terminal, with your token"));
+}
+
+/** The newest events, live; or as they were or will be at the time of the slider. @param {Context} ctx */
+function livePane(ctx) {
+  const list = h("ul", { class: "start-list" });
+  const recent = ctx.broker.events("", { last: SHOWN });
+  /** When a change of each event was seen. @type {Map<string, number>} */
+  const seen = new Map();
+  let at = "";
+
+  const show = (/** @type {[string, unknown][]} */ rows) =>
+    replace(list, rows.length ? rows.map(([name, data]) => row(name, data, seen.get(name))) : h("li", { class: "empty" },
+      at ? "There was no event at this time." : "There is no event yet. Insert one."));
+  const showLive = () => {
+    const rows = [...recent.get()].filter(([, data]) => data !== null);
+    show(rows.sort(([one], [other]) => (seen.get(other) ?? 0) - (seen.get(one) ?? 0)).slice(0, SHOWN));
+  };
+  const showThen = async () => {
+    const asked = at;
+    const response = await ctx.api.get(`snapshot?order=newest&limit=${SHOWN}&at=${encodeURIComponent(at)}`);
+    const records = await response.json();
+    if (asked === at) show(records.map((/** @type {any} */ record) => [record.event, record.data]));
+  };
+
+  let isFirst = true;
+  ctx.signal.addEventListener("abort", recent.changes((keys) => {
+    if (!isFirst) for (const key of keys) seen.set(key, performance.now());
+    isFirst = keys.size === 0;
+    if (!at) showLive();
+  }));
+  const element = h("div", null, list);
+  return {
+    element,
+    slider: slider(ctx, {
+      at: null,
+      change(/** @type {number | null} */ time) {
+        at = time === null ? "" : String(time / 1_000);
+        if (at) showThen().catch(() => {});
+        else showLive();
+      },
+    }),
+  };
+}
+
+/** @param {string} name @param {unknown} data @param {number | undefined} seen */
+function row(name, data, seen) {
+  const isNew = seen !== undefined && performance.now() - seen < 1_000;
+  const text = JSON.stringify(data) ?? "";
+  return h("li", { class: isNew && "flash" }, h("a", { class: "mono", href: eventRoute(name) }, h("bdi", null, name)),
+    h("bdi", { class: "mono start-data" }, text.length > 200 ? `${text.slice(0, 200)}…` : text));
+}
