@@ -59,6 +59,10 @@ class SettingTable:
         None, "folder", "a built front-end, which Broker serves at `/`; it has an `index.html`",
         "a page that Broker serves has the same origin as the API, so it needs no CORS and no second server",
     )  # fmt: skip
+    console_name: str = _set(
+        "", "text", "what the console calls this server, such as `production`",
+        "two servers whose pages look the same are told apart at a glance",
+    )  # fmt: skip
     tls_certificate: Path | None = _set(
         None, "PEM file", "the certificate; with it Broker serves https",
         "no proxy is needed for https; after SIGHUP, new connections use the renewed file",

@@ -6,15 +6,16 @@ import { ask, toast } from "./dialog.js";
 /** @import { Broker } from "../js/types.js" */
 /** @import { About, Command, Route } from "./types.js" */
 
+const PULSE = "M1.5 8h3L6.5 3l3 10 2-5h3";
 /** The screens in the navigation: their names, their titles, and a drawing of 16 units.
  * @type {[string, string, string][]} */
 const PLACES = [
-  ["events", "Events", "M2 3.5h12M2 8h12M2 12.500h12"],
-  ["schedule", "Schedule", "M8 4.500V8l2.500 2M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0"],
-  ["inspector", "Inspector", "M1.500 8h3L6.500 3l3 10 2-5h3"],
+  ["events", "Events", "M2 3.5h12M2 8h12M2 12.5h12"],
+  ["schedule", "Schedule", "M8 4.5V8l2.5 2M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0"],
+  ["inspector", "Inspector", PULSE],
 ];
 const START = "M8 2l6 5v7H2V7z";
-const SEARCH = "M7 11.500a4.500 4.500 0 1 0 0-9 4.500 4.500 0 0 0 0 9M10.500 10.500 14 14";
+const SEARCH = "M7 11.5a4.5 4.5 0 1 0 0-9 4.5 4.5 0 0 0 0 9M10.5 10.5 14 14";
 
 /** What the client's status means for whoever reads it. */
 const STATUS = {
@@ -25,7 +26,9 @@ const THEMES = /** @type {const} */ (["auto", "light", "dark"]);
 
 export class Shell {
   #broker;
-  #name = h("span", { class: "shell-name" });
+  #name = h("bdi", { class: "shell-name" });
+  #dot = h("span", { class: "shell-dot" });
+  #place = h("span", { class: "shell-place" }, this.#dot, this.#name);
   #nav = h("nav", { "aria-label": "Console" });
   #main = h("main", { id: "main", tabindex: "-1" });
   #live = h("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
@@ -43,8 +46,9 @@ export class Shell {
     }, icon(SEARCH), h("span", { class: "shell-wide" }, "Search"), h("kbd", { class: "shell-wide" }, "Ctrl K"));
     document.body.prepend(
       h("a", { class: "shell-skip", href: "#main", onclick: (/** @type {Event} */ event) => this.#skip(event) }, "Skip to the content"),
-      h("header", { class: "shell" }, h("a", { class: "shell-server", href: "#/" }, h("span", { class: "shell-dot" }), this.#name),
-        search, this.#nav, h("div", { class: "shell-foot" }, this.#status, this.#user)),
+      h("header", { class: "shell" }, h("a", { class: "shell-server", href: "#/" },
+        h("span", { class: "shell-mark" }, icon(PULSE)), h("span", { class: "shell-brand" }, "Broker"), this.#place),
+      search, this.#nav, h("div", { class: "shell-foot" }, this.#status, this.#user)),
       this.#main,
       this.#live,
       h("div", { id: "toasts", role: "status" }),
@@ -57,9 +61,8 @@ export class Shell {
     this.#name.textContent = this.#server;
     this.#name.title = `Broker ${about.version} on ${location.host}`;
     // The colour comes from the name, so that two servers whose pages look the same are told apart at a glance.
-    const dot = /** @type {HTMLElement} */ (document.querySelector(".shell-dot"));
-    if (about.console_name) dot.style.setProperty("--hue", String(hue(about.console_name)));
-    dot.classList.toggle("named", Boolean(about.console_name));
+    this.#dot.style.setProperty("--hue", String(hue(about.console_name)));
+    this.#place.classList.toggle("named", Boolean(about.console_name));
     this.#broker.status.subscribe((status) => {
       this.#status.textContent = STATUS[status];
       this.#status.dataset.status = status;

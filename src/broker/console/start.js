@@ -58,18 +58,22 @@ async function admit(ctx) {
 function firstSteps(ctx) {
   const pane = livePane(ctx);
   return h("div", { class: "start" },
-    h("h1", null, "First steps"),
-    h("div", { class: "start-steps" },
-      h("section", { class: "card" }, h("h2", null, "1. Insert an event"), insertForm(ctx)),
-      h("section", { class: "card" }, h("h2", null, "2. Insert from a terminal"),
-        h("p", { class: "muted" }, "Paste this line, and watch the pane. It has your token, so keep it to yourself."), curlLine(ctx)),
-      h("section", { class: "card start-pane" }, h("h2", null, "What every connected page sees"), pane.element),
-      h("section", { class: "card" }, h("h2", null, "3. Go back in time"),
-        h("p", { class: "muted" }, "Broker keeps every version. Drag the slider to see the state as it was, or as it will be with what is scheduled."),
+    h("header", null, h("h1", null, "First steps"),
+      h("p", { class: "muted" }, "You define nothing before. An event is a name with any JSON as its value; to insert it again is its next version.")),
+    h("section", { class: "card start-step" }, h("h2", null, number(1), "Insert an event"), insertForm(ctx)),
+    h("section", { class: "card start-pane" }, h("h2", null, "What every connected page sees"), pane.element,
+      h("div", { class: "start-step" }, h("h2", null, number(3), "Go back in time"),
+        h("p", { class: "muted" }, "Broker keeps every version. The slider shows the state as it was; and beyond now, as it will be with what is scheduled."),
         pane.slider)),
-    h("p", null, h("a", { href: "#/events" }, "All events"), " · ", h("a", { href: eventRoute() }, "New event, now or later"), " · ",
-      h("a", { href: new URL("docs", ctx.broker.url).href }, "API documentation")));
+    h("section", { class: "card start-step" }, h("h2", null, number(2), "Insert one from a terminal"),
+      h("p", { class: "muted" }, "Copy this line with your token in it, paste it into a terminal, and watch the events change."), curlLine(ctx)),
+    h("footer", { class: "toolbar" }, h("a", { class: "button", href: "#/events" }, "All events"),
+      h("a", { class: "button", href: eventRoute() }, "New event, now or later"),
+      h("a", { class: "button", href: new URL("docs", ctx.broker.url).href }, "API documentation")));
 }
+
+/** @param {number} count */
+const number = (count) => h("span", { class: "start-number" }, count);
 
 /** @param {Context} ctx */
 function insertForm(ctx) {

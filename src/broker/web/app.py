@@ -12,9 +12,11 @@ from starlette.types import Receive, Scope, Send
 from broker.broker import Broker
 from broker.errors import Unavailable
 from broker.settings import Settings, read_settings
+from broker.web.about import About
 from broker.web.accounts import Accounts
 from broker.web.cancel import Cancel
 from broker.web.client import Client
+from broker.web.console import Console
 from broker.web.front_end import FrontEnd, navigates
 from broker.web.health import Health
 from broker.web.insert import Insert
@@ -40,6 +42,7 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
     stream = Stream(broker, bodies)
     types = Types(broker)
     client = Client()
+    console = Console(client.version)
     log, cancel = Methods(GET=Log(broker).read), Cancel(broker).cancel
     return [
         Route("/insert", Methods(POST=Insert(broker, bodies).insert)),
@@ -70,6 +73,10 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
         Route("/broker.d.ts", Methods(GET=client.types)),
         Route("/broker.tgz", Methods(GET=client.package)),
         Route("/llms.txt", Methods(GET=client.guide)),
+        Route("/about", Methods(GET=About(broker).read)),
+        Route("/", Methods(GET=console.page)),
+        Route("/$console", Methods(GET=console.page)),
+        Route("/$console/{version}/{file}", Methods(GET=console.file)),
         Route("/openapi.json", Methods(GET=Asset("openapi.json").get)),
         Route("/docs", Methods(GET=Asset("docs.html", HTML).get)),
         Route("/healthz", Methods(GET=Health(broker).alive)),

@@ -1,0 +1,82 @@
+"""The console: the page, its style sheet, and its modules under ``/$console/<hash>/``.
+
+What the page needs at first is one module, ``main.js``, with all that it imports. Each module that is imported when a
+screen is opened is a file with what it alone imports; what ``main.js`` has already, it imports from there."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib import resources
+
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from broker.web.modules import IMMUTABLE, JAVASCRIPT, NO_CACHE, File, imported, joined
+from broker.web.static import HTML
+
+_CSS = b"text/css; charset=utf-8"
+_LATER = re.compile(r'\bimport\("\./(.*?)"\)')  # a module that is imported when it is needed
+
+# Nothing of another host is loaded, nothing is sent there, and no text ever becomes markup or a program.
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+    b"trusted-types 'none'"
+)
+_PAGE_HEADERS = (
+    (b"content-security-policy", _POLICY), (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)  # fmt: skip
+
+
+class Console:
+    """The two endpoints. The files are read, joined and compressed once, and kept in memory."""
+
+    def __init__(self, client: str) -> None:
+        """``client`` is the version of the client (``/broker/<client>/broker.js``)."""
+        package = resources.files("broker")
+        modules = _texts("console", ".js") | _texts("js", ".js")
+        del modules["js/broker.js"]  # a file of its own, which pages of the user may have loaded already
+        main = imported(modules, "console/main.js")
+        styles = _texts("console", ".css")
+        sheets = [styles.pop("console/style.css"), *(styles[name] for name in sorted(styles))]
+
+        def url(module: str) -> str:
+            return f"../../broker/{client}/broker.js" if module == "js/broker.js" else "./main.js"
+
+        others = {name: text for name, text in modules.items() if name not in main}
+        texts = {"main.js": joined(modules, "console/main.js", keep_exports=True, url=url)}
+        waiting = ["main.js"]
+        while waiting:
+            for name in _LATER.findall(texts[waiting.pop()]):
+                if name not in texts:
+                    texts[name] = joined(others, f"console/{name}", url=url)
+                    waiting.append(name)
+        texts["console.css"] = "".join(sheets)
+        digest = hashlib.sha256("".join(f"{name}\0{texts[name]}" for name in sorted(texts)).encode())
+        self.version = digest.hexdigest()[:16]
+        self._files = {
+            name: File(text, _CSS if name.endswith(".css") else JAVASCRIPT, IMMUTABLE) for name, text in texts.items()
+        }
+        page = (package / "console" / "index.html").read_text()
+        names = {"{files}": f"$console/{self.version}", "{client}": f"broker/{client}/broker.js"}
+        for placeholder, value in names.items():
+            page = page.replace(placeholder, value)
+        self._page = File(page, HTML, NO_CACHE, _PAGE_HEADERS)
+
+    async def page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._page.send(scope, send)
+
+    async def file(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Responds with the file of this version, as ``Client.module`` does."""
+        version, name = scope["path_params"]["version"], scope["path_params"]["file"]
+        if name not in self._files:
+            raise HTTPException(404)
+        await self._files[name].send(scope, send, keep=version == self.version)
+
+
+def _texts(folder: str, suffix: str) -> dict[str, str]:
+    """Returns the files of a folder of the package, by their names with the folder's."""
+    files = (resources.files("broker") / folder).iterdir()
+    return {f"{folder}/{each.name}": each.read_text() for each in files if each.name.endswith(suffix)}
