@@ -41,7 +41,7 @@ export class Shell {
     this.#broker = broker;
     themed(theme());
     const search = h("button", {
-      class: "quiet shell-search", title: "Search, and run a command (Ctrl K)", "aria-label": "Search and commands",
+      class: "quiet shell-search", title: "Search, and run a command (Ctrl K)",
       "aria-keyshortcuts": "Control+K Meta+K", onclick: openPalette,
     }, icon(SEARCH), h("span", { class: "shell-wide" }, "Search"), h("kbd", { class: "shell-wide" }, "Ctrl K"));
     document.body.prepend(
