@@ -123,17 +123,15 @@ function curlLine(ctx) {
 function livePane(ctx) {
   const list = h("ul", { class: "start-list" });
   const recent = ctx.broker.events("", { last: SHOWN });
-  /** When a change of each event was seen. @type {Map<string, number>} */
-  const seen = new Map();
+  /** What is shown, the newest first: the data, and when its change was seen; 0 is what was there before.
+   * @type {Map<string, [unknown, number]>} */
+  let newest = new Map();
   let at = "";
 
-  const show = (/** @type {[string, unknown][]} */ rows) =>
-    replace(list, rows.length ? rows.map(([name, data]) => row(name, data, seen.get(name))) : h("li", { class: "empty" },
+  const show = (/** @type {[string, unknown, number?][]} */ rows) =>
+    replace(list, rows.length ? rows.map(([name, data, seen]) => row(name, data, seen)) : h("li", { class: "empty" },
       at ? "There was no event at this time." : "There is no event yet. Insert one."));
-  const showLive = () => {
-    const rows = [...recent.get()].filter(([, data]) => data !== null);
-    show(rows.sort(([one], [other]) => (seen.get(other) ?? 0) - (seen.get(one) ?? 0)).slice(0, SHOWN));
-  };
+  const showLive = () => show([...newest].map(([name, [data, seen]]) => [name, data, seen]));
   const showThen = async () => {
     const asked = at;
     const response = await ctx.api.get(`snapshot?order=newest&limit=${SHOWN}&at=${encodeURIComponent(at)}`);
@@ -141,10 +139,13 @@ function livePane(ctx) {
     if (asked === at) show(records.map((/** @type {any} */ record) => [record.event, record.data]));
   };
 
-  let isFirst = true;
-  ctx.signal.addEventListener("abort", recent.changes((keys) => {
-    if (!isFirst) for (const key of keys) seen.set(key, performance.now());
-    isFirst = keys.size === 0;
+  ctx.signal.addEventListener("abort", recent.changes((keys, all) => {
+    const time = recent.state.get().status === "live" ? performance.now() : 0;
+    // Only what has changed is looked at: a page with very many events has no time for all of them in each frame.
+    const changed = [...keys].filter((key) => all.has(key));
+    if (time) changed.reverse(); // at first, the newest comes first
+    const added = changed.map((key) => /** @type {[string, [unknown, number]]} */ ([key, [all.get(key), time]]));
+    newest = new Map([...added, ...[...newest].filter(([key]) => !keys.has(key))].slice(0, SHOWN));
     if (!at) showLive();
   }));
   const element = h("div", null, list);
@@ -161,9 +162,9 @@ function livePane(ctx) {
   };
 }
 
-/** @param {string} name @param {unknown} data @param {number | undefined} seen */
+/** @param {string} name @param {unknown} data @param {number} [seen] */
 function row(name, data, seen) {
-  const isNew = seen !== undefined && performance.now() - seen < 1_000;
+  const isNew = seen && performance.now() - seen < 1_000;
   const text = JSON.stringify(data) ?? "";
   return h("li", { class: isNew && "flash" }, h("a", { class: "mono", href: eventRoute(name) }, h("bdi", null, name)),
     h("bdi", { class: "mono start-data" }, text.length > 200 ? `${text.slice(0, 200)}…` : text));
