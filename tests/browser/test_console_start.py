@@ -8,6 +8,7 @@ import subprocess
 from playwright.sync_api import Page, Request, expect
 
 from tests.support.console import Console
+from tests.support.operators import insert
 from tests.support.servers import wait_for
 
 
@@ -91,3 +92,18 @@ def test_the_navigation_leads_back_and_forth_and_the_tab_says_where(console: Con
     )
     page.goto(f"{console.server.url}/#/no-such-screen")
     expect(page).to_have_url(re.compile("#/events$"))
+
+
+def test_the_pane_shows_the_newest_first_and_only_what_has_changed_flashes(console: Console) -> None:
+    with console.server.client("bob") as bob:
+        for n in range(10):
+            insert(bob, f"n{n}", n)
+        page = console.open("#/start")
+        rows = page.get_by_role("listitem")
+        expect(rows).to_have_text([f"n{n}{n}" for n in range(9, 1, -1)])
+        assert page.locator(".flash").count() == 0
+        insert(bob, "n5", "changed")
+        expect(rows).to_have_text(['n5"changed"', "n99", "n88", "n77", "n66", "n44", "n33", "n22"])
+        expect(rows.first).to_have_class("flash")
+        insert(bob, "n5", None)
+        expect(rows).to_have_text(["n99", "n88", "n77", "n66", "n44", "n33", "n22"])

@@ -127,6 +127,8 @@ function livePane(ctx) {
    * @type {Map<string, [unknown, number]>} */
   let newest = new Map();
   let at = "";
+  let begun = false;
+  recent.ready.then(() => (begun = true), () => {});
 
   const show = (/** @type {[string, unknown, number?][]} */ rows) =>
     replace(list, rows.length ? rows.map(([name, data, seen]) => row(name, data, seen)) : h("li", { class: "empty" },
@@ -140,7 +142,7 @@ function livePane(ctx) {
   };
 
   ctx.signal.addEventListener("abort", recent.changes((keys, all) => {
-    const time = recent.state.get().status === "live" ? performance.now() : 0;
+    const time = begun ? performance.now() : 0;
     // Only what has changed is looked at: a page with very many events has no time for all of them in each frame.
     const changed = [...keys].filter((key) => all.has(key));
     if (time) changed.reverse(); // at first, the newest comes first
