@@ -6,7 +6,6 @@ import { copyButton } from "./copy.js";
 import { toast } from "./dialog.js";
 import { h, replace } from "./h.js";
 import { eventRoute } from "./router.js";
-import { slider } from "./slider.js";
 
 /** @import { Context } from "./types.js" */
 
@@ -136,7 +135,9 @@ function livePane(ctx) {
   const showLive = () => show([...newest].map(([name, [data, seen]]) => [name, data, seen]));
   const showThen = async () => {
     const asked = at;
-    const response = await ctx.api.get(`snapshot?order=newest&limit=${SHOWN}&at=${encodeURIComponent(at)}`);
+    // What is planned has no order by time yet.
+    const order = 1_000 * Number(at) < ctx.broker.now() ? "order=newest&" : "";
+    const response = await ctx.api.get(`snapshot?${order}limit=${SHOWN}&at=${at}`);
     const records = await response.json();
     if (asked === at) show(records.map((/** @type {any} */ record) => [record.event, record.data]));
   };
@@ -150,18 +151,14 @@ function livePane(ctx) {
     newest = new Map([...added, ...[...newest].filter(([key]) => !keys.has(key))].slice(0, SHOWN));
     if (!at) showLive();
   }));
-  const element = h("div", null, list);
-  return {
-    element,
-    slider: slider(ctx, {
-      at: null,
-      change(/** @type {number | null} */ time) {
-        at = time === null ? "" : String(time / 1_000);
-        if (at) showThen().catch(() => {});
-        else showLive();
-      },
-    }),
+  const time = h("div");
+  const change = (/** @type {number | null} */ chosen) => {
+    at = chosen === null ? "" : String(chosen / 1_000);
+    if (at) showThen().catch(() => {});
+    else showLive();
   };
+  import("./slider.js").then(({ slider }) => ctx.signal.aborted || time.append(slider(ctx, { at: null, change })), () => {});
+  return { element: h("div", null, list), slider: time };
 }
 
 /** @param {string} name @param {unknown} data @param {number} [seen] */

@@ -4,9 +4,10 @@
 // rows that it shows. So both of them need a stream of their own.
 
 import { read } from "../js/frames.js";
-import { BrokerError, Pause } from "../js/server.js";
+import { Pause } from "../js/server.js";
 import { watchPage } from "../js/status.js";
 import { Watchdog } from "../js/watchdog.js";
+import { ProblemError, problemOf } from "./api.js";
 
 /** @import { Context } from "./types.js" */
 
@@ -53,12 +54,16 @@ class ScreenStream {
   #watchdog = new Watchdog();
   #unlisten;
   #id;
+  /** A token that the server has refused. @type {string | null | undefined} */
+  #refused;
 
   // For one attempt.
   #control = new AbortController();
+  /** @type {string | null} */
+  #token = null;
   #complete = false; // whether everything up to the last id was received, so that the stream can resume from it
 
-  /** @param {Context["broker"]} broker @param {Record<string, string | readonly string[]>} query @param {string} id
+  /** @param {Pick<Context, "broker">} ctx @param {Record<string, string | readonly string[]>} query @param {string} id
    * @param {(frame: StreamFrame) => void} frame @param {(state: StreamState, error?: Error) => void} state */
   constructor({ broker }, query, id, frame, state) {
     this.#broker = broker;
@@ -122,7 +127,7 @@ class ScreenStream {
 
   /** @param {AbortSignal} signal */
   async #open(signal) {
-    const token = await this.#broker.token();
+    const token = (this.#token = await this.#broker.token(this.#refused));
     signal.throwIfAborted();
     /** @type {Record<string, string>} */
     const headers = { "Content-Type": "application/json" };
@@ -131,7 +136,7 @@ class ScreenStream {
     const body = JSON.stringify(this.#id ? { ...this.#query, last_event_id: this.#id } : this.#query);
     const response = await fetch(`${this.#broker.url}events`, { method: "POST", headers, body, signal });
     const media = response.headers.get("Content-Type") ?? "";
-    if (!response.ok || !media.startsWith("text/event-stream")) throw await BrokerError.of(response);
+    if (!response.ok || !media.startsWith("text/event-stream")) throw await problemOf(response);
     return response;
   }
 
@@ -139,6 +144,7 @@ class ScreenStream {
   #take({ id, event, data }) {
     if (this.#closed) return;
     if (event === "$reset") this.#complete = false;
+    if (event === "$login") this.#refused = this.#token;
     if (event === "$ready") {
       this.#complete = true;
       this.#pause.failures = 0;
@@ -160,7 +166,11 @@ class ScreenStream {
 
   /** @param {Error} error */
   #failed(error) {
-    const { status = 0, type = "", wait = 0 } = error instanceof BrokerError ? error : {};
+    const { status, type } = error instanceof ProblemError ? error : { status: 0, type: "" };
+    if (type && status === 401 && this.#token !== null && this.#refused !== this.#token) {
+      this.#refused = this.#token;
+      return 0; // perhaps there is another one
+    }
     if (type && status === 400 && this.#id) {
       this.#id = ""; // without it, the stream brings the whole state
       return this.#wait(this.#pause.longer(this.#retry), error);
@@ -170,7 +180,7 @@ class ScreenStream {
       this.#state("denied", error);
       return 0;
     }
-    return this.#wait(Math.max(this.#pause.longer(this.#retry), wait), error);
+    return this.#wait(this.#pause.longer(this.#retry), error);
   }
 
   /** @param {number} milliseconds @param {Error} [error] */

@@ -1,0 +1,233 @@
+// The rows of the table on the screen: as many elements as fit there, of one height, which show other rows as one scrolls.
+
+import { h } from "./h.js";
+import { eventRoute } from "./router.js";
+import { ago, fullTime } from "./times.js";
+
+/** @import { Listing } from "./listing.js" */
+/** @import { Row } from "./row.js" */
+/** @import { Context } from "./types.js" */
+
+const ROWS_BEYOND = 8; // above and below what is seen
+const ROWS_HEAD = 32; // pixels, as in events.css
+const ROWS_HEIGHT = 36;
+const ROWS_HEIGHT_NARROW = 64; // two lines
+const ROWS_NARROW = matchMedia("(max-width: 760px)");
+const ROWS_STILL = matchMedia("(prefers-reduced-motion: reduce)");
+const FLASH_MS = 1_200;
+
+/** The elements of one row, and what they show.
+ * @typedef {{element: HTMLElement, link: HTMLAnchorElement, name: HTMLElement, value: HTMLElement, when: HTMLElement,
+ *   who: HTMLElement, row: Row | null, version: number, index: number}} Cells */
+
+export class RowGrid {
+  /** @type {Listing | null} */
+  listing = null;
+  /** What stands in place of a value of a row that is there only now. */
+  missing = "";
+
+  #ctx;
+  #ranged;
+  #body = h("div", { class: "events-body", role: "rowgroup" });
+  /** By names, so that a row that moves keeps its element. @type {Map<string, Cells>} */
+  #shown = new Map();
+  /** @type {Cells[]} */
+  #free = [];
+  #made = 0;
+  /** The name of the row that the keyboard has chosen. @type {string | null} */
+  #active = null;
+  #frame = 0;
+
+  /** @param {Context} ctx @param {(first: number, last: number) => void} ranged  which rows are seen */
+  constructor(ctx, ranged) {
+    this.#ctx = ctx;
+    this.#ranged = ranged;
+    const head = ["Name", "Value", "When", "By"].map((each) => h("span", { role: "columnheader" }, each));
+    this.element = h("div", { class: "events-grid", role: "grid", tabindex: "0", "aria-label": "Events", "aria-rowcount": "-1" },
+      h("div", { class: "events-head", role: "rowgroup" }, h("div", { class: "events-row", role: "row" }, head)), this.#body);
+    ctx.listen(this.element, "scroll", () => this.draw(), { passive: true });
+    ctx.listen(this.element, "keydown", (event) => this.#press(event));
+    ctx.listen(this.element, "focus", () => this.#activate(this.#index() ?? this.#first()));
+    ctx.listen(this.#body, "pointerover", ({ target }) => this.#describe(target));
+    const resize = new ResizeObserver(() => this.draw());
+    resize.observe(this.element);
+    const timer = setInterval(() => this.#tick(), 1_000);
+    ctx.signal.addEventListener("abort", () => {
+      resize.disconnect();
+      clearInterval(timer);
+      cancelAnimationFrame(this.#frame);
+    });
+  }
+
+  get #height() {
+    return ROWS_NARROW.matches ? ROWS_HEIGHT_NARROW : ROWS_HEIGHT;
+  }
+
+  /** Draws once in the next frame, however often it is called. */
+  draw() {
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#paint();
+    });
+  }
+
+  top() {
+    this.element.scrollTop = 0;
+  }
+
+  /** Scrolls without anything moving, since the list above is longer now. @param {number} rows */
+  shift(rows) {
+    if (rows) this.element.scrollTop += rows * this.#height;
+  }
+
+  /** The indexes of the first row that is seen, and of the one behind the last. */
+  get range() {
+    const { scrollTop, clientHeight } = this.element;
+    return [Math.floor(scrollTop / this.#height), Math.ceil((scrollTop + clientHeight - ROWS_HEAD) / this.#height)];
+  }
+
+  #paint() {
+    const { listing } = this;
+    if (!listing) return;
+    const height = this.#height;
+    this.#body.style.height = `${listing.length * height}px`;
+    const [first, last] = this.range;
+    const begin = Math.max(first - ROWS_BEYOND, listing.offset);
+    const rows = listing.rows.slice(begin - listing.offset, Math.max(last + ROWS_BEYOND - listing.offset, 0));
+    this.#release(new Set(rows.map((row) => row.name)));
+    const now = this.#ctx.broker.now();
+    rows.forEach((row, place) => this.#show(row, begin + place, height, now));
+    this.#mark();
+    this.#ranged(first, last);
+  }
+
+  /** @param {Set<string>} names  that are shown on */
+  #release(names) {
+    for (const [name, cells] of this.#shown)
+      if (!names.has(name)) {
+        this.#shown.delete(name);
+        this.#free.push(cells);
+      }
+  }
+
+  /** @param {Row} row @param {number} index @param {number} height @param {number} now */
+  #show(row, index, height, now) {
+    const cells = this.#shown.get(row.name) ?? this.#free.pop() ?? this.#make();
+    this.#shown.set(row.name, cells);
+    if (cells.index !== index) {
+      cells.index = index;
+      cells.element.setAttribute("aria-rowindex", String(index + 2));
+    }
+    cells.element.style.transform = `translateY(${index * height}px)`;
+    if (cells.row !== row || cells.version !== row.version) this.#fill(cells, row, now);
+    if (row.flash) this.#flash(cells.element);
+    row.flash = false;
+  }
+
+  #make() {
+    const name = h("bdi");
+    const link = h("a", { class: "events-name mono", tabindex: "-1", draggable: false }, name);
+    const value = h("bdi", { class: "mono" });
+    const [when, who] = [h("span", { class: "events-when", role: "gridcell" }), h("bdi", { class: "events-who", role: "gridcell" })];
+    const element = h("div", { class: "events-row", role: "row", id: `events-row-${++this.#made}` },
+      h("span", { class: "events-cell", role: "gridcell" }, link), h("span", { class: "events-value", role: "gridcell" }, value), when, who);
+    this.#body.append(element);
+    return /** @type {Cells} */ ({ element, link, name, value, when, who, row: null, version: -1, index: -1 });
+  }
+
+  /** @param {Cells} cells @param {Row} row @param {number} now */
+  #fill(cells, row, now) {
+    const { element, link, name, value, when, who } = cells;
+    if (cells.row?.name !== row.name) {
+      link.href = eventRoute(row.name);
+      name.textContent = row.name;
+      element.getAnimations().forEach((each) => each.cancel()); // they were of another event
+    }
+    cells.row = row;
+    cells.version = row.version;
+    setText(value, row.mark === "missing" ? this.missing : row.value);
+    setText(when, whenText(row, now));
+    setText(who, row.user ?? "");
+    element.classList.toggle("events-removed", row.removed);
+    element.dataset.mark = row.mark;
+  }
+
+  /** @param {HTMLElement} element */
+  #flash(element) {
+    if (ROWS_STILL.matches) return;
+    element.getAnimations().forEach((each) => each.cancel());
+    element.animate({ backgroundColor: ["var(--flash)", "transparent"] }, { duration: FLASH_MS, easing: "ease-out" });
+  }
+
+  /** What "3 s ago" means goes on without a change. */
+  #tick() {
+    const now = this.#ctx.broker.now();
+    for (const { row, when } of this.#shown.values()) if (row) setText(when, whenText(row, now));
+  }
+
+  /** The whole time, and the whole name, for whoever points there. @param {HTMLElement} target */
+  #describe(target) {
+    for (const { element, row, name, when } of this.#shown.values())
+      if (row && element.contains(target)) {
+        name.title = row.name;
+        when.title = fullTime(row.at);
+      }
+  }
+
+  /** @returns {number | null} */
+  #index() {
+    const index = this.listing?.rows.findIndex((row) => row.name === this.#active) ?? -1;
+    return index < 0 ? null : index + /** @type {Listing} */ (this.listing).offset;
+  }
+
+  #first() {
+    return Math.ceil(this.element.scrollTop / this.#height);
+  }
+
+  /** @param {KeyboardEvent} event */
+  #press(event) {
+    if (event.altKey || event.shiftKey || (event.target !== this.element && event.key !== "Escape")) return;
+    const index = this.#index() ?? this.#first();
+    const page = Math.max(1, Math.floor((this.element.clientHeight - ROWS_HEAD) / this.#height) - 1);
+    /** @type {{[key: string]: number}} */
+    const steps = { ArrowDown: index + 1, ArrowUp: index - 1, PageDown: index + page, PageUp: index - page, Home: 0, End: Infinity };
+    if (event.key in steps) {
+      event.preventDefault();
+      this.#activate(steps[event.key]);
+    } else if (event.key === "Enter" && this.#active !== null) this.#ctx.go(eventRoute(this.#active));
+  }
+
+  /** @param {number} wanted */
+  #activate(wanted) {
+    const { listing } = this;
+    if (!listing?.length) return;
+    const index = Math.max(0, Math.min(wanted, listing.length - 1));
+    const height = this.#height;
+    const room = this.element.clientHeight - ROWS_HEAD - height;
+    if (index * height < this.element.scrollTop) this.element.scrollTop = index * height;
+    else if (index * height > this.element.scrollTop + room) this.element.scrollTop = index * height - room;
+    this.#active = listing.at(index)?.name ?? this.#active;
+    this.draw();
+  }
+
+  /** Shows which row the keyboard has chosen. */
+  #mark() {
+    const active = this.#active === null ? undefined : this.#shown.get(this.#active)?.element;
+    this.element.setAttribute("aria-activedescendant", active?.id ?? "");
+    for (const { element } of this.#shown.values()) {
+      if (element === active) element.setAttribute("aria-selected", "true");
+      else if (element.hasAttribute("aria-selected")) element.removeAttribute("aria-selected");
+    }
+    // What shows nothing is out of the way, also of those who hear the page.
+    for (const { element } of this.#free) element.hidden = true;
+    for (const { element } of this.#shown.values()) element.hidden = false;
+  }
+}
+
+/** @param {Row} row @param {number} now */
+const whenText = (row, now) => (row.mark === "missing" ? "" : row.removed ? `removed ${ago(row.at, now)}` : ago(row.at, now));
+
+/** @param {HTMLElement} element @param {string} text */
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}

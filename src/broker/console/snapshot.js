@@ -1,0 +1,80 @@
+// Pages of the state: as it is now, as it was, and as it will be.
+
+import { compareNames, rowOf } from "./row.js";
+
+/** @import { Cursor, LoadRows } from "./listing.js" */
+/** @import { Row } from "./row.js" */
+/** @import { Context } from "./types.js" */
+
+/** Which events are shown: those below a prefix, and those whose names contain a text.
+ * @typedef {{under: string, search: string}} Selected */
+/** @typedef {Awaited<ReturnType<LoadRows>>} Page */
+
+/** Reads one page of `GET /snapshot`. @param {Context} ctx @param {Selected} selected
+ * @param {{[name: string]: string | number | undefined}} parameters @returns {Promise<Page>} */
+export async function readRows(ctx, { under, search }, parameters) {
+  const query = new URLSearchParams();
+  const all = { ...parameters, event: under && `${under}*`, search };
+  for (const [name, value] of Object.entries(all)) if (value !== undefined && value !== "") query.set(name, String(value));
+  const response = await ctx.api.get(`snapshot?${query}`);
+  /** @type {Row[]} */
+  const rows = [];
+  await readLines(response, (line) => {
+    // Each line of the array is a record, with a bracket or a comma around it.
+    const record = line.slice(line.indexOf("{"), line.lastIndexOf("}") + 1);
+    if (record) rows.push(rowOf(record));
+  });
+  return { rows, more: response.headers.has("Link"), id: response.headers.get("Last-Event-ID") ?? "" };
+}
+
+/** Only one line at a time is in memory, because each may have a mebibyte. @param {Response} response
+ * @param {(line: string) => void} run */
+async function readLines(response, run) {
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (let part; reader && !(part = await reader.read()).done; ) {
+    const lines = part.value.split("\n");
+    lines[0] = rest + lines[0];
+    rest = /** @type {string} */ (lines.pop());
+    lines.forEach(run);
+  }
+  run(rest);
+}
+
+/** The state now. @param {Context} ctx @param {Selected} selected @param {boolean} newest @returns {LoadRows} */
+export function loadNow(ctx, selected, newest) {
+  return (behind, limit) =>
+    readRows(ctx, selected, newest
+      ? { order: "newest", limit, before: behind?.place ?? undefined }
+      : { order: "name", limit, after: behind?.name });
+}
+
+/** The state at another time, beside the one now; in the order by name, because what is planned has no other.
+ * @param {Context} ctx @param {Selected} selected @param {() => number} at  milliseconds @returns {LoadRows} */
+export function loadThen(ctx, selected, at) {
+  return async (behind, limit) => {
+    const common = { order: "name", limit, after: behind?.name };
+    const [then, now] = await Promise.all([
+      readRows(ctx, selected, { ...common, at: at() / 1_000 }),
+      readRows(ctx, selected, { ...common, data: "no" }),
+    ]);
+    return compared(then, now);
+  };
+}
+
+/** The rows of one state with marks where the other one differs, and those that only the other one has, as far as both
+ * pages reach. @param {Page} then @param {Page} now @returns {Page} */
+export function compared(then, now) {
+  const ends = [then, now].filter((page) => page.more).map((page) => page.rows.at(-1)?.name ?? "");
+  const end = ends.sort(compareNames)[0];
+  const current = new Map(now.rows.map((row) => [row.name, row.id]));
+  /** @type {Row[]} */
+  const rows = then.rows.map((row) => {
+    const id = current.get(row.name);
+    current.delete(row.name);
+    return { ...row, mark: id === undefined ? "added" : id === row.id ? "" : "changed" };
+  });
+  for (const row of now.rows) if (current.has(row.name)) rows.push({ ...row, value: "", mark: "missing" });
+  const within = end === undefined ? rows : rows.filter((row) => compareNames(row.name, end) <= 0);
+  return { rows: within.sort((a, b) => compareNames(a.name, b.name)), more: then.more || now.more, id: now.id };
+}
