@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Listing } from "../../src/broker/console/listing.js";
 import { LiveRows } from "../../src/broker/console/live.js";
 import { compareNames, compareNewest, isNewer, rowOf, valueText } from "../../src/broker/console/row.js";
-import { compared } from "../../src/broker/console/snapshot.js";
+import { compared } from "../../src/broker/console/then.js";
 
 /** @import { Cursor } from "../../src/broker/console/listing.js" */
 /** @import { Row } from "../../src/broker/console/row.js" */

@@ -55,7 +55,7 @@ export class LiveRows {
     if (!isNewer(id, known.id)) return false;
     // What was removed stays readable until it goes.
     if (!removed) known.value = value;
-    Object.assign(known, { id, at, user, removed, version: known.version + 1, flash: true });
+    Object.assign(known, { id, at, user, removed, version: known.version + 1, flash: performance.now() });
     return true;
   }
 
@@ -76,7 +76,7 @@ export class LiveRows {
   settle() {
     const rows = [...this.#waiting.values()].map((row) => {
       const known = this.#listing.names.get(row.name);
-      return known ? Object.assign(known, { place: known.id }) : Object.assign(row, { flash: true });
+      return known ? Object.assign(known, { place: known.id }) : Object.assign(row, { flash: performance.now() });
     });
     this.#waiting.clear();
     this.#listing.place(rows);

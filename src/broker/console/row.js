@@ -11,7 +11,7 @@ const VALUE_CHARACTERS = 300; // of a value; the table shows one line of it
  * @property {string | null} user
  * @property {boolean} removed
  * @property {number} version  raised by each change, so that only what has changed is drawn again
- * @property {boolean} flash  whether a change was not shown yet
+ * @property {number} flash  when a change came that was not shown yet, by the clock of `performance`; 0: there is none
  * @property {"" | "changed" | "added" | "missing"} mark  how a state of another time differs from now: the value is
  *   another one; it is not there now; it is there only now */
 
@@ -27,7 +27,7 @@ export function rowOf(json) {
     user: user ?? null,
     removed: data === null,
     version: 0,
-    flash: false,
+    flash: 0,
     mark: "",
   };
 }
@@ -70,6 +70,9 @@ export function compareNames(a, b) {
   }
   return a.length - b.length;
 }
+
+/** @param {Pick<Row, "name">} a @param {Pick<Row, "name">} b */
+export const byNames = (a, b) => compareNames(a.name, b.name);
 
 /** @param {number} unit */
 const surrogate = (unit) => unit >= 0xd800 && unit < 0xe000;

@@ -120,8 +120,9 @@ export class RowGrid {
     }
     cells.element.style.transform = `translateY(${index * height}px)`;
     if (cells.row !== row || cells.version !== row.version) this.#fill(cells, row, now);
-    if (row.flash) this.#flash(cells.element);
-    row.flash = false;
+    // What has changed long before one scrolls there is nothing new.
+    if (row.flash && performance.now() - row.flash < FLASH_MS) this.#flash(cells.element);
+    row.flash = 0;
   }
 
   #make() {

@@ -1,6 +1,6 @@
-// Pages of the state: as it is now, as it was, and as it will be.
+// Pages of the state.
 
-import { compareNames, rowOf } from "./row.js";
+import { rowOf } from "./row.js";
 
 /** @import { Cursor, LoadRows } from "./listing.js" */
 /** @import { Row } from "./row.js" */
@@ -47,34 +47,4 @@ export function loadNow(ctx, selected, newest) {
     readRows(ctx, selected, newest
       ? { order: "newest", limit, before: behind?.place ?? undefined }
       : { order: "name", limit, after: behind?.name });
-}
-
-/** The state at another time, beside the one now; in the order by name, because what is planned has no other.
- * @param {Context} ctx @param {Selected} selected @param {() => number} at  milliseconds @returns {LoadRows} */
-export function loadThen(ctx, selected, at) {
-  return async (behind, limit) => {
-    const common = { order: "name", limit, after: behind?.name };
-    const [then, now] = await Promise.all([
-      readRows(ctx, selected, { ...common, at: at() / 1_000 }),
-      readRows(ctx, selected, { ...common, data: "no" }),
-    ]);
-    return compared(then, now);
-  };
-}
-
-/** The rows of one state with marks where the other one differs, and those that only the other one has, as far as both
- * pages reach. @param {Page} then @param {Page} now @returns {Page} */
-export function compared(then, now) {
-  const ends = [then, now].filter((page) => page.more).map((page) => page.rows.at(-1)?.name ?? "");
-  const end = ends.sort(compareNames)[0];
-  const current = new Map(now.rows.map((row) => [row.name, row.id]));
-  /** @type {Row[]} */
-  const rows = then.rows.map((row) => {
-    const id = current.get(row.name);
-    current.delete(row.name);
-    return { ...row, mark: id === undefined ? "added" : id === row.id ? "" : "changed" };
-  });
-  for (const row of now.rows) if (current.has(row.name)) rows.push({ ...row, value: "", mark: "missing" });
-  const within = end === undefined ? rows : rows.filter((row) => compareNames(row.name, end) <= 0);
-  return { rows: within.sort((a, b) => compareNames(a.name, b.name)), more: then.more || now.more, id: now.id };
 }

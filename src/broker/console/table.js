@@ -3,11 +3,10 @@
 import { h } from "./h.js";
 import { Listing } from "./listing.js";
 import { LiveRows } from "./live.js";
-import { compareNames, compareNewest, rowOf } from "./row.js";
+import { byNames, compareNewest, rowOf } from "./row.js";
 import { RowGrid } from "./rows.js";
-import { loadNow, loadThen } from "./snapshot.js";
+import { loadNow } from "./snapshot.js";
 
-/** @import { Row } from "./row.js" */
 /** @import { StreamState } from "./stream.js" */
 /** @import { Context } from "./types.js" */
 
@@ -35,6 +34,7 @@ export class EventTable {
   #then = null;
   /** @type {number | null} */
   #wanted = null;
+  #asked = 0; // how often something else was to be shown
   #asking = false;
   /** @type {() => unknown} */
   #closeStream = closed;
@@ -78,26 +78,23 @@ export class EventTable {
   async select(shown) {
     this.#shown = { ...this.#shown, ...shown };
     this.#live = this.#newLive();
-    this.#then &&= null;
+    this.#then = null;
     this.#grid.top();
-    if (this.at === null) await this.begin();
-    else await this.show(this.at);
+    await this.show(this.#wanted);
   }
 
   /** Shows the state of a time; with null, of now. While a request is under way, only the newest time waits.
    * @param {number | null} time */
   async show(time) {
     this.#wanted = time;
+    this.#asked++;
     if (this.#asking) return;
     this.#asking = true;
-    try {
-      do {
-        const next = this.#wanted;
-        await (next === null ? this.#showNow() : this.#showThen(next));
-      } while (this.#wanted !== this.at && !this.#ctx.signal.aborted);
-    } finally {
-      this.#asking = false;
+    for (let turn = 0; turn !== this.#asked && !this.#ctx.signal.aborted; ) {
+      turn = this.#asked;
+      await (this.#wanted === null ? this.#showNow() : this.#showThen(this.#wanted));
     }
+    this.#asking = false;
   }
 
   /** Reads the list, and opens the stream behind it. */
@@ -128,25 +125,14 @@ export class EventTable {
     this.at = time;
     this.#pill.hidden = true;
     await this.#attempt(async () => {
-      const then = this.#then ?? this.#newThen();
+      const shown = this.#shown;
+      const { listingThen } = await import("./then.js");
+      const then = this.#then ?? listingThen(this.#ctx, this.#shown, () => this.at ?? time, this.#live.listing);
       const [first, last] = this.#then ? this.#grid.range : [0, 0];
-      if (!(await then.again(first, last))) return;
+      if (!(await then.again(first, last)) || shown !== this.#shown) return; // other rows are wanted meanwhile
       this.#then = this.#grid.listing = then;
       this.#grid.missing = time < this.#ctx.broker.now() ? "not there yet" : "not there any more";
     });
-  }
-
-  /** A short list that is there as a whole keeps its order, so that nothing moves but the values. */
-  #newThen() {
-    const { rows, more } = this.#live.listing;
-    const places = new Map(more ? [] : rows.map((row, index) => [row.name, index]));
-    const load = loadThen(this.#ctx, this.#shown, () => /** @type {number} */ (this.at));
-    const place = (/** @type {Row} */ row) => places.get(row.name) ?? Infinity;
-    return new Listing(async (behind, limit) => {
-      const page = await load(behind, limit);
-      if (places.size && !page.more) page.rows.sort((a, b) => (place(a) === place(b) ? byNames(a, b) : place(a) - place(b)));
-      return page;
-    }, byNames);
   }
 
   /** Reads something, and shows what comes of it. @param {() => Promise<void>} read */
@@ -210,10 +196,7 @@ export class EventTable {
   #restart() {
     this.#closeStream();
     this.#closeStream = closed;
-    this.#live = this.#newLive();
-    this.#then = null;
-    if (this.at === null) void this.begin();
-    else void this.show(this.at);
+    void this.select({});
   }
 
   /** Whether rows must stay where they are, because somebody is about to click on one, or reads further down. */
@@ -272,6 +255,3 @@ export class EventTable {
 
 /** The stream is not open. */
 function closed() {}
-
-/** @param {Row} a @param {Row} b */
-const byNames = (a, b) => compareNames(a.name, b.name);

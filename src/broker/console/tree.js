@@ -11,6 +11,7 @@ import { readRows } from "./snapshot.js";
 
 const TREE_GROUPS = 50; // that are read at once
 const TREE_REQUESTS = 12; // for them
+const TREE_LIVE_MAX = 200; // groups of a group to which new ones are added by themselves
 const TREE_LAST = "\u{10ffff}"; // behind every name of a group
 
 /** A group of names: those that begin with its prefix.
@@ -100,7 +101,9 @@ export class NameTree {
       const prefix = name.slice(0, slash + 1);
       const found = group.groups.find((each) => each.prefix === prefix);
       if (!found) {
-        if (group.after === null || compareNames(prefix, group.after) < 0) this.#add(group, [prefix]);
+        // Beyond some groups, one can ask for more.
+        if (group.groups.length >= TREE_LIVE_MAX) group.after ??= `${group.groups.at(-1)?.prefix}${TREE_LAST}`;
+        else if (group.after === null || compareNames(prefix, group.after) < 0) this.#add(group, [prefix]);
         return;
       }
       group = found;
