@@ -8,19 +8,18 @@ import { eventsScreen } from "./events.js";
 import { h } from "./h.js";
 import { routeOf } from "./router.js";
 import { Shell } from "./shell.js";
-import { startScreen } from "./start.js";
 
 /** @import { About, Command, Screen } from "./types.js" */
 
 const server = new URL("../../", import.meta.url);
 const broker = createBroker(server);
 
-/** The screens that are needed at first, and the others, which are loaded when they are opened.
+/** The screens: two that are needed at first, and the others, which are loaded when they are opened.
  * @type {{[name: string]: () => Screen | Promise<Screen>}} */
 const SCREENS = {
-  start: () => startScreen,
   "sign-in": () => signInScreen,
   events: () => eventsScreen,
+  start: async () => (await import("./start.js")).startScreen,
   event: async () => (await import("./event.js")).eventScreen,
   schedule: async () => (await import("./schedule.js")).scheduleScreen,
   inspector: async () => (await import("./inspector.js")).inspectorScreen,
