@@ -8,7 +8,7 @@ from typing import Any
 from broker import __version__
 from openapi.accounts import account_routes
 from openapi.events import event_routes
-from openapi.operations import parameter, plain
+from openapi.operations import call, parameter, plain
 from openapi.schemas import schemas
 
 
@@ -33,11 +33,15 @@ def document() -> dict[str, Any]:
 
 def _server_routes() -> dict[str, Any]:
     return {
+        "/about": {"get": call("what a page wants to know before a login", "AboutView", 403, 503, public=True)},
+        "/": {"get": plain("the console, a page; not with a front-end", 404)},
+        "/$console": {"get": plain("the console, a page, also with a front-end", 404)},
+        "/$console/{version}/{file}": {"get": _part("a part of the console", "the page of the console")},
         "/healthz": {"get": plain("the process runs")},
         "/readyz": {"get": plain("the store is in reach", 503)},
         "/metrics": {"get": plain("figures in Prometheus' text format, for this machine or with a token", 403)},
         "/broker.js": {"get": plain("the client for pages, as a JavaScript module")},
-        "/broker/{version}/{file}": {"get": _module()},
+        "/broker/{version}/{file}": {"get": _part("a part of the client", "`/broker.js`")},
         "/broker.d.ts": {"get": plain("the types of the client, for TypeScript")},
         "/broker.tgz": {"get": plain("the client as a package, for npm")},
         "/llms.txt": {"get": plain("how to build a page with the client, for coding agents")},
@@ -46,11 +50,11 @@ def _server_routes() -> dict[str, Any]:
     }
 
 
-def _module() -> dict[str, Any]:
+def _part(what: str, where: str) -> dict[str, Any]:
     text = {"type": "string"}
-    return plain("a part of the client, which never changes", 400, 404) | {
+    return plain(f"{what}, which never changes", 400, 404) | {
         "parameters": [
-            parameter("version", "path", text, "a hash of all parts; `/broker.js` has the current one"),
+            parameter("version", "path", text, f"a hash of all parts; {where} has the current one"),
             parameter("file", "path", text, "the name of the part"),
         ]
     }

@@ -9,6 +9,7 @@ import msgspec
 from broker.records import TIMESTAMP_MAX, TIMESTAMP_MIN, RecordView
 from broker.rules.rules import OPERATIONS
 from broker.users import PASSWORD_CHARACTERS_MIN, OwnView
+from broker.web.about import AboutView
 from broker.web.accounts import LoginBody, LoginView, PasswordBody, SignUpView, UserBody
 from broker.web.insert import CancelBody, InsertBody
 from broker.web.rights import CheckBody, CheckView
@@ -51,7 +52,8 @@ class Receipt(msgspec.Struct):
 
 _TYPES = (
     InsertBody, CancelBody, LoginBody, UserBody, StreamBody, RecordView, Receipt, OwnView, SignUpView, LoginView,
-    Problem, PasswordBody, RolesBody, AdminBody, CheckBody, CheckView, CodeView, AccountView, Rights, Nothing,
+    Problem, PasswordBody, RolesBody, AdminBody, CheckBody, CheckView, CodeView, AccountView, AboutView, Rights,
+    Nothing,
 )  # fmt: skip
 _UUID_PATTERN = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 UUID = {"type": "string", "pattern": f"^{_UUID_PATTERN}$"}

@@ -6,13 +6,13 @@ start three times slower with it."""
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from broker.version import __version__
+
 if TYPE_CHECKING:
     from broker.broker import Broker as Broker
     from broker.server.workers import broker_run as broker_run
     from broker.settings import Settings as Settings
     from broker.web.app import create_app as create_app
-
-__version__ = "0.1.0"
 
 __all__ = ["broker_run", "create_app", "Broker", "Settings", "__version__"]
 

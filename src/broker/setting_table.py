@@ -59,8 +59,14 @@ class SettingTable:
         None, "folder", "a built front-end, which Broker serves at `/`; it has an `index.html`",
         "a page that Broker serves has the same origin as the API, so it needs no CORS and no second server",
     )  # fmt: skip
+    console: str = _set(
+        "auto", "auto, yes or no",
+        "whether there is a console, a page to look at events and to change them: at `/`, or with `static` at "
+        "`/$console`; with `auto`, there is none if `static` is served on other addresses than this machine's",
+        "the scripts of the front-end could act in the name of an administrator who has logged in to the console",
+    )  # fmt: skip
     console_name: str = _set(
-        "", "text", "what the console calls this server, such as `production`",
+        "", "text", "what the console calls this server, such as `production`; 64 characters at most",
         "two servers whose pages look the same are told apart at a glance",
     )  # fmt: skip
     tls_certificate: Path | None = _set(

@@ -141,3 +141,13 @@ def check_header(name: str) -> None:
         raise ValueError("give each header by its name: for browsers, * does not include Authorization")
     if not _TOKEN.fullmatch(name):
         raise ValueError("that is no name of a header; give names such as X-Requested-With")
+
+
+def check_console(value: str) -> None:
+    if value not in ("auto", "yes", "no"):
+        raise ValueError
+
+
+def check_console_name(name: str) -> None:
+    if len(name) > 64 or not name.isprintable():  # what turns the direction of text is not printable, either
+        raise ValueError("give 64 characters or less, without invisible ones")

@@ -18,7 +18,16 @@ from broker.setting_sources import Given, nearest, read_file, read_variables
 from broker.setting_table import KIB as KIB  # also for those who import the settings
 from broker.setting_table import MIB as MIB
 from broker.setting_table import SettingTable
-from broker.setting_values import check_database, check_header, check_host, convert, expected, shown
+from broker.setting_values import (
+    check_console,
+    check_console_name,
+    check_database,
+    check_header,
+    check_host,
+    convert,
+    expected,
+    shown,
+)
 
 logger = logging.getLogger("broker.settings")
 
@@ -59,6 +68,8 @@ class Settings(SettingTable):
         self._check("host", check_host, self.host)
         object.__setattr__(self, "host", self.host.removeprefix("[").removesuffix("]"))
         self._check("database", check_database, self.database)
+        self._check("console", check_console, self.console)
+        self._check("console_name", check_console_name, self.console_name)
         origins = [self._check("origin", parse_origin, origin) for origin in self.origin]
         object.__setattr__(self, "origin", tuple(dict.fromkeys(origins)))
         for header in self.allow_header:

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -294,22 +294,36 @@ class TestWithoutRules:
             assert client.get("/snapshot", headers=ELSEWHERE).status_code == 200
 
 
+@contextmanager
+def serving_in_a_terminal(data: Path, *options: str, until: str) -> Iterator[str]:
+    """Yields what a server has printed in a terminal, up to the line with this text, and serves meanwhile."""
+    person, terminal = pty.openpty()
+    command = [sys.executable, "-m", "broker", "serve", "--data", str(data), "--port", "0", *options]
+    with subprocess.Popen(command, stderr=terminal) as process:
+        try:
+            os.close(terminal)
+            said = ""
+            while until not in said or not said.endswith("\n"):
+                assert select.select([person], [], [], 20)[0], said
+                said += os.read(person, 10_000).decode()
+            yield said
+        finally:
+            process.terminate()
+            os.close(person)
+
+
 class TestFirstAdministrator:
     """As long as there is no administrator, a server that is started in a terminal says how to become one."""
 
-    def test_the_code_makes_one_user_an_administrator_once(self, data: Path) -> None:
+    @pytest.mark.parametrize("option", ["--no-console", "--verbose"])
+    def test_the_code_makes_one_user_an_administrator_once(self, data: Path, option: str) -> None:
         with ServerProcess(data) as quiet:
             assert not any("administrator" in line for line in quiet.log)  # a log is no place for a secret
-        person, terminal = pty.openpty()
-        command = [sys.executable, "-m", "broker", "serve", "--data", str(data), "--port", "0"]
-        with subprocess.Popen(command, stderr=terminal) as process:
-            os.close(terminal)
-            said = b""
-            while b"/admin {" not in said:
-                assert select.select([person], [], [], 20)[0], said
-                said += os.read(person, 10_000)
-            url, code = re.findall(r'POST (\S+)/admin {"code":"(\S+)"}', said.decode())[0]
-            assert f"broker user role NAME admin --data {data}" in said.decode()
+        request, link = r'POST (\S+)/admin {"code":"(\S+)"}', r"log in there: (\S+)/#/start\?admin=(\S+)"
+        with serving_in_a_terminal(data, option, until="There is no administrator yet.") as said:
+            assert f"broker user role NAME admin --data {data}" in said
+            url, code = re.findall(request if option == "--no-console" else link, said)[0]
+            assert len(re.findall(f"{request}|{link}", said)) == 1
             with httpx.Client(base_url=url, timeout=20) as client:
                 tokens = [sign_up(client, name) for name in ("ada", "bob")]
 
@@ -320,8 +334,14 @@ class TestFirstAdministrator:
                 assert client.post("/admin", json={"code": code}).status_code == 401
                 assert [claim(tokens[0], "wrong"), claim(tokens[0], code), claim(tokens[1], code)] == [403, 200, 403]
             assert done("user", "role", "ada", "--data", data).stdout == "admin\n"
-            process.terminate()
-        os.close(person)
+
+    def test_with_a_front_end_the_link_leads_to_where_the_console_is(self, data: Path, tmp_path: Path) -> None:
+        (site := tmp_path / "site").mkdir()
+        (site / "index.html").write_text("a front-end")
+        with serving_in_a_terminal(data, "--static", str(site), until="There is no administrator yet.") as said:
+            url = re.findall(r"log in there: (\S+)#/start\?admin=\S+\r", said)[0]
+            assert url.endswith("/$console")
+            assert "main.js" in httpx.get(url).text
 
     @pytest.mark.anyio
     async def test_no_code_counts_once_there_is_an_administrator(self, data: Path) -> None:

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parent.parent.parent / "src" / "broker"
 LAYERS = [
     {
         "addresses", "errors", "names", "origins", "rates", "raw_json", "records", "schema", "setting_sources",
-        "setting_table", "setting_values", "settings", "sse", "typescript", "users",
+        "setting_table", "setting_values", "settings", "sse", "typescript", "users", "version",
     },
     {"rules"},
     {"store"},

@@ -27,6 +27,13 @@ def minified(source: str) -> str:
     ).stdout
 
 
+def compact(source: str) -> str:
+    """The source of one module, without comments and needless white space; all names stay."""
+    return subprocess.run(
+        [str(ESBUILD), "--loader=js", "--minify-whitespace"], input=source, capture_output=True, text=True, check=True
+    ).stdout
+
+
 def bundled(entry: Path) -> str:
     """A module with all that it imports, as one module; only its comments are left out."""
     command = [str(ESBUILD), str(entry), "--bundle", "--format=esm", "--minify-whitespace"]

@@ -129,7 +129,7 @@ BAD: dict[str, str] = {
     "allow_header": "a b", "tls_certificate": "x", "tls_key": "x", "token_secret": "short", "metrics_token": "a\nb",
     "trusted_proxies": "x", "signup": "x", "events_public": "x", "static": "mysql://x/y",
     "rules": "mysql://x/y", "rules_over_http": "x", "rules_may_widen": "x",
-    "open": "x",
+    "open": "x", "console": "x", "console_name": "x" * 65,
 } | {each.name: "often" for each in TABLE if each.metadata["unit"] == "rates"}  # fmt: skip
 
 

@@ -168,6 +168,7 @@ WITHOUT = {
     "POST /token", "POST /logout", "POST /users", "POST /users/me/password", "POST /users/{id}/roles",
     "POST /users/{id}/disable", "POST /users/{id}/enable", "POST /users/{id}/reset", "GET /openapi.json", "GET /docs",
     "GET /broker.js", "GET /broker/{version}/{file}", "GET /broker.d.ts", "GET /broker.tgz", "GET /llms.txt",
+    "GET /about", "GET /", "GET /$console", "GET /$console/{version}/{file}",
     "GET /healthz", "GET /readyz", "GET /cancel", "POST /cancel",
 }  # fmt: skip
 # The kinds of frames of Broker's own. None has a name or data of a record, but ``denied``, which repeats the request.

@@ -32,6 +32,10 @@ _DEFAULTS = Settings()
 @click.option("--rules", metavar="FILE", help="Applies this rules file, when the server starts and on SIGHUP.")
 @click.option("--yes", is_flag=True, default=None, help="Applies it even if it permits more than the rules in force.")
 @click.option("--open", is_flag=True, default=None, help="Serves other machines although there are no rules.")
+@click.option(
+    "--no-console", "console", is_flag=True, flag_value="no", default=None,
+    help="Shows no console at / (with --static: at /$console).",
+)  # fmt: skip
 @click.option("--static", metavar="DIR", help="Serves a built front-end at /: the folder that has its index.html.")
 @click.option(
     "--origin", multiple=True,

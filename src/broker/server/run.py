@@ -11,7 +11,6 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -30,6 +29,7 @@ from broker.server.signals import on_signals
 from broker.server.tls import server_context
 from broker.settings import Settings
 from broker.web.app import App
+from broker.web.console import console_path
 from broker.web.requests import OPERATOR_KEY, OPERATOR_MARK
 
 logger = logging.getLogger("broker.server")
@@ -48,14 +48,16 @@ def set_up_logging(*, verbose: bool = False, name: str = "") -> None:
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # psycopg warns when it cannot clean up a lost connection
 
 
-def log_address(address: str, place: str, static: Path | None, how: str = "") -> None:
+def log_address(address: str, place: str, settings: Settings, how: str = "") -> None:
     """Logs that Broker serves: at which address, where its data is, and what is at ``/``. ``how`` is added to the
     address."""
     logger.info("Broker serves on %s%s (Ctrl-C stops it); data in %s", address, how, place)
-    if static is None:
+    if settings.static is not None:
+        logger.info("%s/ shows the front-end in %s", address, settings.static)
+    if (console := console_path(settings)) is not None:
+        logger.info("Console: %s%s", address, console)
+    if settings.static is None:  # with a front-end, a browser that opens /docs gets the front-end
         logger.info("API documentation: %s/docs", address)
-    else:  # a browser that opens /docs gets the front-end, like at every other address
-        logger.info("%s/ shows the front-end in %s", address, static)
 
 
 async def serve(settings: Settings, worker: str = "", serving: Callable[[str, str], None] | None = None) -> None:
@@ -64,7 +66,7 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
     ``worker`` is the name of this process if several worker processes share the port, otherwise empty. ``serving`` is
     called once connections are accepted, with the address of the server and the location of the data; without it, they
     are logged."""
-    serving = serving or partial(log_address, static=settings.static)
+    serving = serving or partial(log_address, settings=settings)
     raise_file_limit()
     broker = Broker(settings)
     config = uvicorn.Config(
@@ -170,7 +172,7 @@ class Server(uvicorn.Server):
             self.servers.append(await loop.create_unix_server(self._operator_connection, sock=self.control))
         self.started = True
         self._serving(self._address, self._broker.store.place)
-        if self.invites and (text := invitation(self._broker, self._address)):
+        if self.invites and (text := invitation(self._broker, self._address, console_path(self._broker.settings))):
             print(text, file=sys.stderr)  # and not logged, because logs are kept, and it has a secret
 
     def _connection(self) -> Connection:

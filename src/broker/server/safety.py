@@ -47,14 +47,17 @@ async def remind(broker: Broker, settings: Settings, listeners: list[socket]) ->
         await asyncio.sleep(_DAY_S)
 
 
-def invitation(broker: Broker, url: str) -> str:
+def invitation(broker: Broker, url: str, console: str | None) -> str:
     """Returns the message for the person who has started the server as long as there is no administrator, and otherwise
-    "". The message contains a secret. ``url`` is the server's."""
+    "". The message contains a secret. ``url`` is the server's, and ``console`` is the path of the console, if it is on.
+
+    In the link, the code is behind ``#``, so that a browser does not send it with the request for the page, and no
+    proxy logs it."""
     code = broker.administration.invite_first()
     if code is None:
         return ""
     where = "--database …" if broker.settings.database else f"--data {broker.settings.data}"
-    return (
-        f"There is no administrator yet. `broker user role NAME admin {where}` makes one; or log in, and send within "
-        f'an hour: POST {url}/admin {{"code":"{code.code}"}}'
-    )
+    message = f"There is no administrator yet. `broker user role NAME admin {where}` makes one; or "
+    if console is None:
+        return f'{message}log in, and send within an hour: POST {url}/admin {{"code":"{code.code}"}}'
+    return f"{message}open this link within an hour, and log in there: {url}{console}#/start?admin={code.code}"

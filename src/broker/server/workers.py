@@ -132,7 +132,7 @@ class Supervisor:
         for number in range(1, self._settings.workers + 1):
             news = await self._start(number)
         settings = self._settings
-        log_address(news.address, news.place, settings.static, f" with {settings.workers} workers")
+        log_address(news.address, news.place, settings, f" with {settings.workers} workers")
         async with asyncio.TaskGroup() as keepers:
             for number in self._processes:
                 keepers.create_task(self._keep(number))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from broker import __version__
 from broker.broker import Broker
+from broker.names import NAME_BYTES_MAX
 from broker.records import seconds
+from broker.version import __version__
 from broker.web.requests import NO_STORE, respond_json
 
 # The limits that a page can use: to refuse what the server would refuse, and to ask for as much as it may.
-_LIMITS = ("body_bytes_max", "batch_records_max", "event_names_max", "filters_max", "replay_max")
+_LIMITS = ("body_bytes_max", "batch_records_max", "event_names_max", "filters_max")
 
 
 class AboutView(msgspec.Struct):
@@ -42,6 +43,6 @@ class About:
         view = AboutView(
             version=__version__, console_name=settings.console_name, signup=settings.signup,
             first_run=not self._has_users, rules=broker.rights.rules is not None, time=seconds(broker.store.clock()),
-            limits={name: getattr(settings, name) for name in _LIMITS},
+            limits={name: getattr(settings, name) for name in _LIMITS} | {"name_bytes_max": NAME_BYTES_MAX},
         )  # fmt: skip
         await respond_json(send, 200, msgspec.json.encode(view), headers=NO_STORE)

@@ -42,7 +42,8 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
     stream = Stream(broker, bodies)
     types = Types(broker)
     client = Client()
-    console = Console(client.version)
+    console = Console(broker.settings, client.version)
+    page = Methods(GET=console.page)
     log, cancel = Methods(GET=Log(broker).read), Cancel(broker).cancel
     return [
         Route("/insert", Methods(POST=Insert(broker, bodies).insert)),
@@ -74,8 +75,8 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
         Route("/broker.tgz", Methods(GET=client.package)),
         Route("/llms.txt", Methods(GET=client.guide)),
         Route("/about", Methods(GET=About(broker).read)),
-        Route("/", Methods(GET=console.page)),
-        Route("/$console", Methods(GET=console.page)),
+        *([Route("/", page)] if broker.settings.static is None else []),
+        Route("/$console", page),
         Route("/$console/{version}/{file}", Methods(GET=console.file)),
         Route("/openapi.json", Methods(GET=Asset("openapi.json").get)),
         Route("/docs", Methods(GET=Asset("docs.html", HTML).get)),
@@ -129,7 +130,10 @@ class App:
         # ``Problems`` responds.
         scope.setdefault("app", self)
         # Somebody who opens or reloads /login in a browser wants the page that has this route, and not the API's 405.
-        if self._front_end is not None and scope["method"] in ("GET", "HEAD") and navigates(scope):
+        # The console alone is never hidden by a front-end.
+        path = scope["path"].removeprefix(scope.get("root_path", ""))  # without that of a mount
+        is_read = scope["method"] in ("GET", "HEAD") and not f"{path}/".startswith("/$console/")
+        if self._front_end is not None and is_read and navigates(scope):
             await self._front_end.respond(scope, receive, send, fallback=True)
         else:
             await self._router(scope, receive, send)

@@ -16,7 +16,7 @@ from importlib import resources
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from broker.web.modules import IMMUTABLE, JAVASCRIPT, NO_CACHE, File, joined
+from broker.web.modules import IMMUTABLE, JAVASCRIPT, NO_CACHE, File, joined, without_comments
 from broker.web.requests import Header, respond
 
 _TEXT = b"text/plain; charset=utf-8"  # so that a browser shows it
@@ -50,11 +50,9 @@ class Client:
         self._types = File(files["types.d.ts"], _TEXT, _ENTRY_AGE, _HEADERS)
         self._guide = File(package["llms.txt"].decode(), _TEXT, _ENTRY_AGE, _HEADERS)
         self._package = _packed(package)
-        # React's module imports the entry, which a page has already.
-        react = {"react.js": files["react.js"]}
         self._modules = {
             "broker.js": File(joined(files, "broker.js"), JAVASCRIPT, IMMUTABLE, _HEADERS),
-            "react.js": File(joined(react, "react.js"), JAVASCRIPT, IMMUTABLE, _HEADERS),
+            "react.js": File(without_comments(files["react.js"]), JAVASCRIPT, IMMUTABLE, _HEADERS),
             "types.d.ts": File(files["types.d.ts"], _TEXT, IMMUTABLE, _HEADERS),
         }
 

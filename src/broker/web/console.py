@@ -1,7 +1,9 @@
 """The console: the page, its style sheet, and its modules under ``/$console/<hash>/``.
 
 What the page needs at first is one module, ``main.js``, with all that it imports. Each module that is imported when a
-screen is opened is a file with what it alone imports; what ``main.js`` has already, it imports from there."""
+screen is opened is a file with what it alone imports; what ``main.js`` has already, it imports from there. The client
+is the file that pages use, too. All links are relative, so they are right at ``/``, at ``/$console`` and below the path
+of another app."""
 
 from __future__ import annotations
 
@@ -12,11 +14,14 @@ from importlib import resources
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from broker.web.modules import IMMUTABLE, JAVASCRIPT, NO_CACHE, File, imported, joined
+from broker.addresses import is_loopback
+from broker.errors import NotFound
+from broker.settings import Settings
+from broker.web.modules import IMMUTABLE, JAVASCRIPT, NO_CACHE, File, imported, joined, without_comments
 from broker.web.static import HTML
 
 _CSS = b"text/css; charset=utf-8"
-_LATER = re.compile(r'\bimport\("\./(.*?)"\)')  # a module that is imported when it is needed
+_LATER = re.compile(r'(?<!\{)\bimport\("\./(.*?)"\)')  # a module that is imported when it is needed; no type
 
 # Nothing of another host is loaded, nothing is sent there, and no text ever becomes markup or a program.
 _POLICY = (
@@ -30,42 +35,42 @@ _PAGE_HEADERS = (
 )  # fmt: skip
 
 
+def console_path(settings: Settings) -> str | None:
+    """Returns the path of the console, or None if it is off.
+
+    With a front-end, it is off by itself on other addresses than this machine's: scripts of the front-end, and whatever
+    gets into them, have the console's origin, and could act with the rights of an administrator who has logged in
+    there. (A name other than ``localhost`` may mean any address.)"""
+    if settings.console == "no":
+        return None
+    if settings.static is None:
+        return "/"
+    is_local = settings.host.lower() == "localhost" or is_loopback(settings.host)
+    return "/$console" if is_local or settings.console == "yes" else None
+
+
 class Console:
     """The two endpoints. The files are read, joined and compressed once, and kept in memory."""
 
-    def __init__(self, client: str) -> None:
+    def __init__(self, settings: Settings, client: str) -> None:
         """``client`` is the version of the client (``/broker/<client>/broker.js``)."""
-        package = resources.files("broker")
-        modules = _texts("console", ".js") | _texts("js", ".js")
-        del modules["js/broker.js"]  # a file of its own, which pages of the user may have loaded already
-        main = imported(modules, "console/main.js")
-        styles = _texts("console", ".css")
-        sheets = [styles.pop("console/style.css"), *(styles[name] for name in sorted(styles))]
-
-        def url(module: str) -> str:
-            return f"../../broker/{client}/broker.js" if module == "js/broker.js" else "./main.js"
-
-        others = {name: text for name, text in modules.items() if name not in main}
-        texts = {"main.js": joined(modules, "console/main.js", keep_exports=True, url=url)}
-        waiting = ["main.js"]
-        while waiting:
-            for name in _LATER.findall(texts[waiting.pop()]):
-                if name not in texts:
-                    texts[name] = joined(others, f"console/{name}", url=url)
-                    waiting.append(name)
-        texts["console.css"] = "".join(sheets)
+        self._off = ""
+        if console_path(settings) is None:
+            why = "it was turned off" if settings.console == "no" else "with static, it is only for this machine"
+            self._off = f"there is no console: {why} ({settings.named('console')}); GET /docs shows what there is"
+        texts = {} if self._off else _files(client)
         digest = hashlib.sha256("".join(f"{name}\0{texts[name]}" for name in sorted(texts)).encode())
-        self.version = digest.hexdigest()[:16]
+        self._version = digest.hexdigest()[:16]
         self._files = {
             name: File(text, _CSS if name.endswith(".css") else JAVASCRIPT, IMMUTABLE) for name, text in texts.items()
         }
-        page = (package / "console" / "index.html").read_text()
-        names = {"{files}": f"$console/{self.version}", "{client}": f"broker/{client}/broker.js"}
-        for placeholder, value in names.items():
-            page = page.replace(placeholder, value)
+        page = (resources.files("broker") / "console" / "index.html").read_text()
+        page = page.replace("{files}", f"$console/{self._version}").replace("{client}", f"broker/{client}/broker.js")
         self._page = File(page, HTML, NO_CACHE, _PAGE_HEADERS)
 
     async def page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._off:
+            raise NotFound(self._off)
         await self._page.send(scope, send)
 
     async def file(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +78,30 @@ class Console:
         version, name = scope["path_params"]["version"], scope["path_params"]["file"]
         if name not in self._files:
             raise HTTPException(404)
-        await self._files[name].send(scope, send, keep=version == self.version)
+        await self._files[name].send(scope, send, keep=version == self._version)
+
+
+def _files(client: str) -> dict[str, str]:
+    """Returns the files that the page needs, by their names."""
+    modules = _texts("console", ".js") | _texts("js", ".js")
+    del modules["js/broker.js"]  # a file of its own, which the front-end's pages may have loaded already
+    main = imported(modules, "console/main.js")
+    others = {name: text for name, text in modules.items() if name not in main}
+
+    def url(module: str) -> str:
+        return f"../../broker/{client}/broker.js" if module == "js/broker.js" else "./main.js"
+
+    files = {"main.js": joined(modules, "console/main.js", keep_exports=True, url=url)}
+    waiting = ["main.js"]
+    while waiting:
+        for name in _LATER.findall(files[waiting.pop()]):
+            if name not in files:
+                files[name] = joined(others, f"console/{name}", url=url)
+                waiting.append(name)
+    styles = _texts("console", ".css")
+    sheets = [styles.pop("console/style.css"), *(styles[name] for name in sorted(styles))]
+    files["console.css"] = without_comments("".join(sheets))
+    return files
 
 
 def _texts(folder: str, suffix: str) -> dict[str, str]:

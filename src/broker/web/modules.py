@@ -15,11 +15,15 @@ JAVASCRIPT = b"text/javascript; charset=utf-8"
 NO_CACHE = b"no-cache"
 IMMUTABLE = b"public, max-age=31536000, immutable"
 
-# Comments that have lines of their own are not sent, because they are a third of the bytes; the source distribution and
-# the package for npm have them.
-_COMMENT = re.compile(r"^[ \t]*(?://.*|/\*\*(?:(?!\*/)[^\0])*\*/)\n", re.MULTILINE)
+_COMMENT = re.compile(r"^[ \t]*(?://.*|/\*(?:(?!\*/)[^\0])*\*/)\n", re.MULTILINE)
 _IMPORT = re.compile(r'^import \{(.*)\} from "(\.{1,2}/.*)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=async |class |const |function )", re.MULTILINE)
+
+
+def without_comments(text: str) -> str:
+    """Returns a module, or a style sheet, without the comments that have lines of their own. They are not sent, because
+    they are a third of the bytes; the source distribution and the package for npm have them."""
+    return _COMMENT.sub("", text)
 
 
 def joined(
@@ -30,35 +34,30 @@ def joined(
     What the modules declare has different names, and nothing is renamed where it is imported, so only ``import`` and
     ``export`` are taken out. ``export`` stays in the module itself, and in all of them with ``keep_exports``. A module
     that ``files`` does not have is imported from its ``url``."""
-    texts: dict[str, str] = {}
     outside: dict[str, set[str]] = {}
+    texts = []
+    for each in imported(files, name):
+        for names, path in _IMPORT.findall(files[each]):
+            if (other := resolved(each, path)) not in files:
+                outside.setdefault(url(other), set()).update(names.strip().split(", "))
+        text = _IMPORT.sub("", files[each])
+        texts.append(text if each == name or keep_exports else _EXPORT.sub("", text))
+    imports = [f'import {{ {", ".join(sorted(outside[path]))} }} from "{path}";' for path in sorted(outside)]
+    return without_comments("\n".join([*imports, *texts]))
+
+
+def imported(files: dict[str, str], name: str) -> list[str]:
+    """Returns the names of a module and of all that are joined into it, each of them after those that it imports."""
+    found: dict[str, None] = {}
 
     def add(each: str) -> None:
-        if each in texts:
-            return
-        for names, path in _IMPORT.findall(files[each]):
-            if (other := resolved(each, path)) in files:
+        for _, path in _IMPORT.findall(files[each]):
+            if (other := resolved(each, path)) in files and other not in found:
                 add(other)
-            else:
-                outside.setdefault(url(other), set()).update(names.replace(" ", "").split(","))
-        text = _IMPORT.sub("", files[each])
-        texts[each] = text if each == name or keep_exports else _EXPORT.sub("", text)
+        found[each] = None
 
     add(name)
-    imports = [f'import {{ {", ".join(sorted(outside[path]))} }} from "{path}";' for path in sorted(outside)]
-    return _COMMENT.sub("", "\n".join([*imports, *texts.values()]))
-
-
-def imported(files: dict[str, str], name: str) -> set[str]:
-    """Returns the names of a module and of all that are joined into it."""
-    found = {name}
-    waiting = [name]
-    while waiting:
-        each = waiting.pop()
-        others = {resolved(each, path) for _, path in _IMPORT.findall(files[each])} & files.keys() - found
-        found |= others
-        waiting += others
-    return found
+    return list(found)
 
 
 def resolved(module: str, path: str) -> str:
@@ -75,7 +74,7 @@ class File:
 
     def __init__(self, text: str, media_type: bytes, age: bytes, headers: tuple[Header, ...] = ()) -> None:
         body = text.encode()
-        self.bodies = {"": body, "gzip": gzip.compress(body, mtime=0)}
+        self._bodies = {"": body, "gzip": gzip.compress(body, mtime=0)}
         self._media_type = media_type
         self._age = age
         self._headers = (*headers, (b"x-content-type-options", b"nosniff"), (b"vary", b"Accept-Encoding"))
@@ -86,4 +85,4 @@ class File:
         headers = (*self._headers, (b"cache-control", self._age if keep else NO_CACHE))
         if coding:
             headers = (*headers, (b"content-encoding", b"gzip"))
-        await respond(send, 200, self.bodies[coding], self._media_type, headers)
+        await respond(send, 200, self._bodies[coding], self._media_type, headers)
