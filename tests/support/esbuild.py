@@ -27,10 +27,14 @@ def minified(source: str) -> str:
     ).stdout
 
 
-def compact(source: str) -> str:
-    """The source of one module, without comments and needless white space; all names stay."""
+def compact(source: str, language: str = "js") -> str:
+    """The source of one module, or of a style sheet (``css``), without comments and needless white space."""
     return subprocess.run(
-        [str(ESBUILD), "--loader=js", "--minify-whitespace"], input=source, capture_output=True, text=True, check=True
+        [str(ESBUILD), f"--loader={language}", "--minify-whitespace"],
+        input=source,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
 
 

@@ -8,6 +8,7 @@ import { eventsScreen } from "./events.js";
 import { h } from "./h.js";
 import { routeOf } from "./router.js";
 import { Shell } from "./shell.js";
+import { styled } from "./styles.js";
 
 /** @import { About, Command, Screen } from "./types.js" */
 
@@ -20,9 +21,9 @@ const SCREENS = {
   "sign-in": () => signInScreen,
   events: () => eventsScreen,
   start: async () => (await import("./start.js")).startScreen,
-  event: async () => (await import("./event.js")).eventScreen,
-  schedule: async () => (await import("./schedule.js")).scheduleScreen,
-  inspector: async () => (await import("./inspector.js")).inspectorScreen,
+  event: async () => (await styled("event", import("./event.js"))).eventScreen,
+  schedule: async () => (await styled("schedule", import("./schedule.js"))).scheduleScreen,
+  inspector: async () => (await styled("inspector", import("./inspector.js"))).inspectorScreen,
 };
 
 /** @type {About} */
@@ -101,11 +102,11 @@ async function press(event) {
   const types = target.closest("input, textarea, select, [contenteditable], dialog");
   if (types || event.ctrlKey || event.metaKey || event.altKey || event.key.length > 1) return;
   if (event.key === "/") event.preventDefault(); // some browsers search in the page
-  if (current) (await import("./palette.js")).press(event.key, current.context, commands());
+  if (current) (await styled("palette", import("./palette.js"))).press(event.key, current.context, commands());
 }
 
 async function openPalette() {
-  if (current) (await import("./palette.js")).openPalette(current.context, commands());
+  if (current) (await styled("palette", import("./palette.js"))).openPalette(current.context, commands());
 }
 
 async function start() {

@@ -1,8 +1,9 @@
 """The console: the page, its style sheet, and its modules under ``/$console/<hash>/``.
 
 What the page needs at first is one module, ``main.js``, with all that it imports. Each module that is imported when a
-screen is opened is a file with what it alone imports; what ``main.js`` has already, it imports from there. The client
-is the file that pages use, too. All links are relative, so they are right at ``/``, at ``/$console`` and below the path
+screen is opened is a file with what it alone imports; what ``main.js`` has already, it imports from there. The style
+sheets that have the names of such modules are loaded with them, and the others at first. The client is the file that
+pages use, too. All links are relative, so they are right at ``/``, at ``/$console`` and below the path
 of another app."""
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from broker.web.static import HTML
 
 _CSS = b"text/css; charset=utf-8"
 _LATER = re.compile(r'(?<!\{)\bimport\("\./(.*?)"\)')  # a module that is imported when it is needed; no type
+_STYLED = re.compile(r'\bstyled\("(\w+)"')  # such a module whose style sheets are loaded with it
 
 # Nothing of another host is loaded, nothing is sent there, and no text ever becomes markup or a program.
 _POLICY = (
@@ -98,9 +100,13 @@ def _files(client: str) -> dict[str, str]:
             if name not in files:
                 files[name] = joined(others, f"console/{name}", url=url)
                 waiting.append(name)
-    styles = _texts("console", ".css")
-    sheets = [styles.pop("console/style.css"), *(styles[name] for name in sorted(styles))]
-    files["console.css"] = without_comments("".join(sheets))
+    sheets = _texts("console", ".css")
+    first = dict.fromkeys(["console/style.css", *sorted(sheets)])
+    for screen in {name for text in files.values() for name in _STYLED.findall(text)}:
+        own = {each.replace(".js", ".css") for each in imported(others, f"console/{screen}.js")} & sheets.keys()
+        files[f"{screen}.css"] = without_comments("".join(sheets[name] for name in sorted(own)))
+        first = {name: None for name in first if name not in own}
+    files["console.css"] = without_comments("".join(sheets[name] for name in first))
     return files
 
 
