@@ -1,7 +1,8 @@
-"""The wheel, installed as its users install it, serves the client to a real browser that reaches nothing else."""
+"""The wheel, installed as its users install it, serves client and console to a browser that reaches nothing else."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -10,9 +11,12 @@ import venv
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ProxySettings
+from playwright.sync_api import Browser, ProxySettings, expect
 
+from broker.settings import Settings
 from broker.web.client import Client
+from broker.web.console import Console as Served
+from tests.support.console import Console
 from tests.support.servers import BOUND_S, ServerProcess
 from tests.support.sources import copy_sources
 
@@ -81,3 +85,28 @@ def test_the_installed_wheel_serves_a_page_that_needs_nothing_else(
         assert f"{server.url}/broker/{Client().version}/broker.js" in requests
         assert page.evaluate(ELSEWHERE) == "closed"
         context.close()
+
+
+def test_the_installed_wheel_shows_the_console_without_a_network(python: str, browser: Browser, tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path)
+    server.python = python
+    with server:
+        console = Console(browser, server)
+        page = console.open(username=None, proxy=NO_NETWORK)
+        responses: list[tuple[int, str]] = []
+        page.on("response", lambda response: responses.append((response.status, response.url)))
+        page.reload()
+        page.get_by_label("User name").fill("ada")
+        page.get_by_label("Password").fill("correct horse")
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Insert").click()
+        expect(page.get_by_role("listitem")).to_contain_text("greeting")
+        for screen in ("events", "event", "schedule", "inspector"):
+            page.goto(f"{server.url}/#/{screen}")
+            expect(page.locator(f"main[data-screen={screen}]")).to_be_visible()
+        assert {status for status, _ in responses} <= {200, 201}
+        assert [url for _, url in responses if not url.startswith((f"{server.url}/", "data:"))] == []
+        # All modules are those of the source.
+        versions = {re.findall(r"/\$console/(\w+)/", url)[0] for _, url in responses if "/$console/" in url}
+        assert versions == {Served(Settings(), Client().version).version}
+        console.close()

@@ -62,12 +62,12 @@ class Console:
             self._off = f"there is no console: {why} ({settings.named('console')}); GET /docs shows what there is"
         texts = {} if self._off else _files(client)
         digest = hashlib.sha256("".join(f"{name}\0{texts[name]}" for name in sorted(texts)).encode())
-        self._version = digest.hexdigest()[:16]
+        self.version = digest.hexdigest()[:16]
         self._files = {
             name: File(text, _CSS if name.endswith(".css") else JAVASCRIPT, IMMUTABLE) for name, text in texts.items()
         }
         page = (resources.files("broker") / "console" / "index.html").read_text()
-        page = page.replace("{files}", f"$console/{self._version}").replace("{client}", f"broker/{client}/broker.js")
+        page = page.replace("{files}", f"$console/{self.version}").replace("{client}", f"broker/{client}/broker.js")
         self._page = File(page, HTML, NO_CACHE, _PAGE_HEADERS)
 
     async def page(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +80,7 @@ class Console:
         version, name = scope["path_params"]["version"], scope["path_params"]["file"]
         if name not in self._files:
             raise HTTPException(404)
-        await self._files[name].send(scope, send, keep=version == self._version)
+        await self._files[name].send(scope, send, keep=version == self.version)
 
 
 def _files(client: str) -> dict[str, str]:
