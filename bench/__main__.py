@@ -46,12 +46,13 @@ WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
 
 
 CLIENT = ("sizes", "loading", "frames", "memory")
+CONSOLE = ("frames", "search", "scrolling", "memory")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog='make bench ARGS="..."',
-        usage='make bench ARGS="[--quick] [--only PART,PART] [--against FOLDER] [--rights] [--client] '
+        usage='make bench ARGS="[--quick] [--only PART,PART] [--against FOLDER] [--rights] [--client] [--console] '
         '[--work F] [--out F] [--page]"',
         description="Broker and its peers, measured on this machine. Peers that are not installed are left out: nginx "
         "and libnginx-mod-nchan are Debian packages. Needs a C compiler (cc).",
@@ -71,6 +72,11 @@ def main() -> None:
         action="store_true",
         help=f"what the client for pages costs, and nothing else; its parts: {', '.join(CLIENT)}",
     )
+    parser.add_argument(
+        "--console",
+        action="store_true",
+        help=f"what the console's table of events costs, and nothing else; its parts: {', '.join(CONSOLE)}",
+    )
     parser.add_argument("--page", action="store_true", help="measure nothing: make the page of the last run again")
     options = parser.parse_args()
     whole = not options.quick and not options.only
@@ -83,8 +89,8 @@ def main() -> None:
             bench = Bench(options.quick, options.work, compile_programs(options.work / "programs"), {})
             print(rights.compare(bench) if options.rights else against.compare(bench, options.against))
             return
-        if options.client:
-            _client(options)
+        if options.client or options.console:
+            _browser(options)
             return
         if not options.page:
             measure(options, results)
@@ -102,15 +108,16 @@ def main() -> None:
         raise SystemExit("bench: interrupted; every server is ended") from None
 
 
-def _client(options: argparse.Namespace) -> None:
-    from bench import client  # needs a driver of browsers, which nothing else does
+def _browser(options: argparse.Namespace) -> None:
+    from bench import client, console  # need a driver of browsers, which nothing else does
 
     options.work.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.quick, options.work, compile_programs(options.work / "programs"), {})
-    page = client.measure(bench, options.only.split(",") if options.only else [], _machine())
-    (options.out / "client-performance.md").write_text(page)
-    print(page, options.out / "client-performance.md", sep="\n")
+    part, name = (console, "console-performance.md") if options.console else (client, "client-performance.md")
+    page = part.measure(bench, options.only.split(",") if options.only else [], _machine())
+    (options.out / name).write_text(page)
+    print(page, options.out / name, sep="\n")
 
 
 def measure(options: argparse.Namespace, results: Path) -> None:

@@ -53,11 +53,11 @@ def _served(bench: Bench, events: int, with_list: bool) -> Iterator[tuple[Server
         server = stack.enter_context(broker(folder, "--static", str(site)))
         token = broker_token(server)
         for first in range(0, events, BATCH):
-            insert_all(server, token, [_record(n, 0) for n in range(first, min(first + BATCH, events))])
+            insert_all(server, token, [record(n, 0) for n in range(first, min(first + BATCH, events))])
         yield server, token
 
 
-def _record(key: int, number: int) -> str:
+def record(key: int, number: int) -> str:
     # As the publisher writes them.
     data = DATA.replace("@N@", f"{number:016}").replace("@T@", f"{number:016}")
     return f'{{"event":"orders/{key}","data":{data}}}'
@@ -87,7 +87,7 @@ def frames(bench: Bench, open_tab: Callable[[], Tab]) -> str:
                 check(changes.rate(CHANGES_PER_S, min(seconds, 10)))
                 profile = tab.profile(12)
             busy = (after["TaskDuration"] - before["TaskDuration"]) / wall
-            rows.append((what, f"{first_ms:,.0f}", *_percentiles(frames), f"{busy:.0%}", f"{shown / wall:,.0f}",
+            rows.append((what, f"{first_ms:,.0f}", *percentiles(frames), f"{busy:.0%}", f"{shown / wall:,.0f}",
                          f"{heap:.0f}", f"{tab.heap_mb():.0f}"))  # fmt: skip
             for name, part in profile:
                 bench.tell(f"  {part:6.1%} {name}")
@@ -97,7 +97,7 @@ def frames(bench: Bench, open_tab: Callable[[], Tab]) -> str:
     return f"{events:,} events, {CHANGES_PER_S} changes a second for {seconds} s:\n\n" + "\n".join(table(head, rows))
 
 
-def _percentiles(values: list[float]) -> Iterator[str]:
+def percentiles(values: list[float]) -> Iterator[str]:
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     for value in (cuts[49], cuts[94], cuts[98], max(values)):
         yield f"{value:.1f}"
@@ -114,7 +114,7 @@ def memory(bench: Bench, open_tab: Callable[[], Tab]) -> str:
         tab.wait("window.first")
         tab.run("window.received = 0")
         for sent in range(0, wanted, BATCH):
-            insert_all(server, token, [_record(n % events, n) for n in range(sent, sent + BATCH)])
+            insert_all(server, token, [record(n % events, n) for n in range(sent, sent + BATCH)])
             # A page that falls behind would be spared frames.
             tab.wait(f"window.received >= {sent + BATCH}")
             if (sent + BATCH) % (wanted // 10) == 0:

@@ -167,3 +167,14 @@ test("the state of another time has marks where it differs from now, and the row
   assert.deepEqual(marks(compared(then, now)), [["a", "added", "1"], ["b", "", "2"], ["c", "changed", "3"], ["d", "missing", ""]]);
   assert.deepEqual(marks(compared(then, { ...now, more: true, rows: now.rows.slice(0, 1) })), [["a", "added", "1"], ["b", "", "2"]]);
 });
+
+test("the rows below begin where the last page ended, also if its last row has moved", async () => {
+  const { load, asked } = serverOf(many(500), compareNewest);
+  const listing = new Listing(load, compareNewest);
+  await listing.begin();
+  const last = /** @type {Row} */ (listing.rows.at(-1)).name;
+  listing.place([Object.assign(/** @type {Row} */ (listing.rows.at(-1)), { place: "log-501", id: "log-501" })]);
+  await listing.extend(0);
+  assert.equal(asked.at(-1), last);
+  assert.equal(listing.length, 400);
+});

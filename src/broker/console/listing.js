@@ -25,6 +25,8 @@ export class Listing {
   #compare;
   /** The pages above, which were dropped, from the top. @type {{count: number, from: Cursor | null, to: Cursor}[]} */
   #above = [];
+  /** Behind which the rows below begin. @type {Cursor | null} */
+  #end = null;
   /** @type {Map<string, Row>} */
   #names = new Map();
   /** @type {Promise<unknown> | null} */
@@ -81,15 +83,16 @@ export class Listing {
   /** Reads one more page below. `first`: the index of the first row that is shown, which is not dropped. Returns whether
    * there are other rows now. @param {number} first */
   async extend(first) {
-    if (!this.more || !this.rows.length) return false;
+    if (!this.more || !this.#end) return false;
     return this.#once(async () => {
       const generation = this.#generation;
-      const page = await this.#load(this.rows.at(-1) ?? null, LISTING_PAGE);
+      const page = await this.#load(this.#end, LISTING_PAGE);
       if (generation !== this.#generation) return false;
       const rows = page.rows.filter((each) => !this.#names.has(each.name));
       this.rows = this.rows.concat(rows);
       for (const each of rows) this.#names.set(each.name, each);
       this.more = page.more;
+      this.#end = cursorOf(page.rows.at(-1)) ?? this.#end;
       this.#dropAbove(first);
       return true;
     });
@@ -135,6 +138,7 @@ export class Listing {
   trim() {
     if (this.rows.length <= LISTING_ROWS_MAX) return;
     for (const each of this.rows.splice(LISTING_ROWS_MAX)) this.#names.delete(each.name);
+    this.#end = cursorOf(this.rows.at(-1));
     this.more = true;
   }
 
@@ -142,6 +146,7 @@ export class Listing {
   #replace(rows, more) {
     this.rows = rows;
     this.more = more;
+    this.#end = cursorOf(rows.at(-1));
     this.#names = new Map(rows.map((each) => [each.name, each]));
   }
 
@@ -150,8 +155,8 @@ export class Listing {
     while (this.rows.length > LISTING_ROWS_MAX / 2 && first - this.offset > 2 * LISTING_PAGE) {
       const dropped = this.rows.splice(0, LISTING_PAGE);
       for (const each of dropped) this.#names.delete(each.name);
-      const { name, place } = /** @type {Row} */ (dropped.at(-1));
-      this.#above.push({ count: dropped.length, from: this.#above.at(-1)?.to ?? null, to: { name, place } });
+      const to = /** @type {Cursor} */ (cursorOf(dropped.at(-1)));
+      this.#above.push({ count: dropped.length, from: this.#above.at(-1)?.to ?? null, to });
     }
   }
 
@@ -166,6 +171,11 @@ export class Listing {
       this.#loading = null;
     }
   }
+}
+
+/** A row changes, and where it was does not. @param {Row} [row] @returns {Cursor | null} */
+function cursorOf(row) {
+  return row ? { name: row.name, place: row.place } : null;
 }
 
 /** Two lists in order as one. @param {Row[]} a @param {Row[]} b @param {(a: Row, b: Row) => number} compare */

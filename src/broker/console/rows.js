@@ -18,7 +18,7 @@ const FLASH_MS = 1_200;
 
 /** The elements of one row, and what they show.
  * @typedef {{element: HTMLElement, link: HTMLAnchorElement, name: HTMLElement, value: HTMLElement, when: HTMLElement,
- *   who: HTMLElement, row: Row | null, version: number, index: number}} Cells */
+ *   who: HTMLElement, row: Row | null, version: number, index: number, flash: Animation | null}} Cells */
 
 export class RowGrid {
   /** @type {Listing | null} */
@@ -121,7 +121,7 @@ export class RowGrid {
     cells.element.style.transform = `translateY(${index * height}px)`;
     if (cells.row !== row || cells.version !== row.version) this.#fill(cells, row, now);
     // What has changed long before one scrolls there is nothing new.
-    if (row.flash && performance.now() - row.flash < FLASH_MS) this.#flash(cells.element);
+    if (row.flash && performance.now() - row.flash < FLASH_MS) this.#flash(cells);
     row.flash = 0;
   }
 
@@ -133,7 +133,7 @@ export class RowGrid {
     const element = h("div", { class: "events-row", role: "row", id: `events-row-${++this.#made}` },
       h("span", { class: "events-cell", role: "gridcell" }, link), h("span", { class: "events-value", role: "gridcell" }, value), when, who);
     this.#body.append(element);
-    return /** @type {Cells} */ ({ element, link, name, value, when, who, row: null, version: -1, index: -1 });
+    return /** @type {Cells} */ ({ element, link, name, value, when, who, row: null, version: -1, index: -1, flash: null });
   }
 
   /** @param {Cells} cells @param {Row} row @param {number} now */
@@ -142,7 +142,7 @@ export class RowGrid {
     if (cells.row?.name !== row.name) {
       link.href = eventRoute(row.name);
       name.textContent = row.name;
-      element.getAnimations().forEach((each) => each.cancel()); // they were of another event
+      cells.flash?.cancel(); // it was of another event
     }
     cells.row = row;
     cells.version = row.version;
@@ -153,11 +153,11 @@ export class RowGrid {
     element.dataset.mark = row.mark;
   }
 
-  /** @param {HTMLElement} element */
-  #flash(element) {
+  /** @param {Cells} cells */
+  #flash(cells) {
     if (ROWS_STILL.matches) return;
-    element.getAnimations().forEach((each) => each.cancel());
-    element.animate({ backgroundColor: ["var(--flash)", "transparent"] }, { duration: FLASH_MS, easing: "ease-out" });
+    cells.flash?.cancel();
+    cells.flash = cells.element.animate({ backgroundColor: ["var(--flash)", "transparent"] }, { duration: FLASH_MS, easing: "ease-out" });
   }
 
   /** What "3 s ago" means goes on without a change. */

@@ -40,6 +40,7 @@ export class EventTable {
   #closeStream = closed;
   #pill = h("button", { type: "button", class: "events-pill", hidden: true });
   #pointed = false;
+  #first = 0; // the row that is on top
   #moved = 0; // when rows have last taken their places
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -201,7 +202,7 @@ export class EventTable {
 
   /** Whether rows must stay where they are, because somebody is about to click on one, or reads further down. */
   get #held() {
-    return this.#pointed || this.element.contains(document.activeElement) || this.#grid.range[0] > 0;
+    return this.#pointed || this.element.contains(document.activeElement) || this.#first > 0;
   }
 
   #settleSoon() {
@@ -226,7 +227,7 @@ export class EventTable {
   #showPill() {
     const { waiting, overflow } = this.#live.rows;
     this.#pill.hidden = this.at !== null || !waiting;
-    this.#pill.textContent = `↑ ${overflow ? "more than " : ""}${waiting.toLocaleString("en")} ${waiting === 1 ? "change" : "changes"}`;
+    if (!this.#pill.hidden) this.#pill.textContent = `↑ ${overflow ? "more than " : ""}${waiting.toLocaleString("en")} ${waiting === 1 ? "change" : "changes"}`;
   }
 
   /** Puts everything at its place, since somebody wants it. */
@@ -239,6 +240,7 @@ export class EventTable {
 
   /** @param {number} first @param {number} last */
   async #scrolled(first, last) {
+    this.#first = first;
     const { listing } = this;
     try {
       if (last > listing.length - TABLE_NEAR && (await listing.extend(first))) this.#draw();
