@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ HERE = Path(__file__).parent
 @pytest.mark.parametrize("file", sorted(HERE.glob("*.test.js")), ids=lambda file: str(file.name))
 def test_the_modules_do_what_their_tests_say(file: Path) -> None:
     command = ["node", "--test", "--test-reporter=spec", str(file)]
-    run = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "PYTHON": sys.executable}
+    run = subprocess.run(command, env=environment, cwd=HERE, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
