@@ -27,6 +27,13 @@ test("T9: frames are the same however they are cut, and a block without data mov
   for (let size = 1; size < 40; size++) assert.deepEqual(parsed(cut(STREAM, size)), whole);
 });
 
+test("heartbeats are counted by those who ask for them", () => {
+  let count = 0;
+  const parse = createParser(() => {}, () => {}, () => count++);
+  cut(STREAM, 3).forEach(parse);
+  assert.equal(count, 3);
+});
+
 test("it reads what eventsource-parser reads", async (t) => {
   const other = await import("eventsource-parser").catch(() => undefined);
   if (!other) return t.skip("NOT COMPARED: npm has not installed eventsource-parser");

@@ -30,11 +30,13 @@ const STREAM_RETRY_MS = 1_000; // until the server has named its own
  *
  * @param {Pick<Context, "broker" | "signal">} ctx
  * @param {{query?: Record<string, string | readonly string[]>, lastEventId?: string,
- *   frame: (frame: StreamFrame) => void, state: (state: StreamState, error?: Error) => void}} options  `query`: the
- *   parameters of `POST /events` (docs/http.md); `error`: why the state is `waiting` or `denied`
+ *   frame: (frame: StreamFrame) => void, state: (state: StreamState, error?: Error, id?: string) => void,
+ *   line?: (line: string) => void}} options  `query`: the parameters of `POST /events` (docs/http.md); `error`: why the
+ *   state is `waiting` or `denied`; `id`: from where a stream that is `connecting` resumes; `line`: is given the lines
+ *   that belong to no frame, which are heartbeats and `retry`
  * @returns {() => void} */
-export function openStream(ctx, { query = {}, lastEventId = "", frame, state }) {
-  const stream = new ScreenStream(ctx, query, lastEventId, frame, state);
+export function openStream(ctx, { query = {}, lastEventId = "", frame, state, line = () => {} }) {
+  const stream = new ScreenStream(ctx, query, lastEventId, frame, state, line);
   ctx.signal.addEventListener("abort", stream.close, { once: true });
   if (ctx.signal.aborted) stream.close();
   else void stream.run();
@@ -47,6 +49,7 @@ class ScreenStream {
   #query;
   #frame;
   #state;
+  #line;
   #closed = false;
   #hidden = false; // the page is kept for the back button
   #retry = STREAM_RETRY_MS;
@@ -64,13 +67,15 @@ class ScreenStream {
   #complete = false; // whether everything up to the last id was received, so that the stream can resume from it
 
   /** @param {Pick<Context, "broker">} ctx @param {Record<string, string | readonly string[]>} query @param {string} id
-   * @param {(frame: StreamFrame) => void} frame @param {(state: StreamState, error?: Error) => void} state */
-  constructor({ broker }, query, id, frame, state) {
+   * @param {(frame: StreamFrame) => void} frame @param {(state: StreamState, error?: Error, id?: string) => void} state
+   * @param {(line: string) => void} line */
+  constructor({ broker }, query, id, frame, state, line) {
     this.#broker = broker;
     this.#query = query;
     this.#id = id;
     this.#frame = frame;
     this.#state = state;
+    this.#line = line;
     this.#unlisten = watchPage(
       () => this.#wake(),
       () => {
@@ -105,7 +110,7 @@ class ScreenStream {
   /** Opens the stream once, and reads it to its end. Returns after how many milliseconds to open it again. */
   async #attempt() {
     const control = (this.#control = new AbortController());
-    this.#state("connecting");
+    this.#state("connecting", undefined, this.#id);
     this.#watchdog.heard();
     this.#watchdog.watch(() => control.abort());
     try {
@@ -113,7 +118,11 @@ class ScreenStream {
       await read(response, control.signal, {
         heard: () => this.#watchdog.heard(),
         frame: (each) => this.#take(each),
-        retry: (milliseconds) => (this.#retry = milliseconds > 0 ? milliseconds : STREAM_RETRY_MS),
+        retry: (milliseconds) => {
+          this.#retry = milliseconds > 0 ? milliseconds : STREAM_RETRY_MS;
+          this.#line(`retry: ${milliseconds}`);
+        },
+        comment: () => this.#line(":"),
       });
       return this.#wait(this.#retry);
     } catch (error) {

@@ -9,8 +9,9 @@ const LINE_CHARACTERS_MAX = 64 << 20; // the server's own limit is body_bytes_ma
  *
  * @param {(frame: Frame) => void} dispatch
  * @param {(milliseconds: number) => void} retry
+ * @param {() => void} [comment]  a heartbeat came
  * @returns {(text: string) => void} takes the text as it arrives, in pieces of any size */
-export function createParser(dispatch, retry) {
+export function createParser(dispatch, retry, comment = () => {}) {
   let rest = "";
   /** @type {Frame} */
   let frame = {};
@@ -28,6 +29,7 @@ export function createParser(dispatch, retry) {
       else if (line.startsWith("id: ")) frame.id = line.slice(4);
       else if (line.startsWith("event: ")) frame.event = line.slice(7);
       else if (line.startsWith("retry: ")) retry(Number(line.slice(7)));
+      else if (line === ":") comment();
     }
     rest += text.slice(start);
     if (rest.length > LINE_CHARACTERS_MAX) throw new Error("a line of the stream is too long");
@@ -36,12 +38,12 @@ export function createParser(dispatch, retry) {
 
 /** Reads a stream to its end, or until the signal: what a superseded stream still brings is not for us.
  * @param {Response} response @param {AbortSignal} signal
- * @param {{heard: () => void, frame: (frame: Frame) => void, retry: (milliseconds: number) => void}} run */
-export async function read(response, signal, { heard, frame, retry }) {
+ * @param {{heard: () => void, frame: (frame: Frame) => void, retry: (milliseconds: number) => void, comment?: () => void}} run */
+export async function read(response, signal, { heard, frame, retry, comment }) {
   const reader = response.body?.getReader();
   if (!reader) throw new Error("this platform cannot read a response in pieces; give createBroker a fetch that can");
   const decoder = new TextDecoder();
-  const parse = createParser((each) => signal.aborted || frame(each), retry);
+  const parse = createParser((each) => signal.aborted || frame(each), retry, comment);
   for (let part; !(part = await reader.read()).done && !signal.aborted; ) {
     heard();
     parse(decoder.decode(part.value, { stream: true }));
