@@ -91,8 +91,11 @@ function commands() {
   return [...shell.commands(), ...(current?.extra ?? [])];
 }
 
+/** What is done because of the last key. @type {Promise<void>} */
+let pressed = Promise.resolve();
+
 /** @param {KeyboardEvent} event */
-async function press(event) {
+function press(event) {
   const asksForPalette = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key === "k";
   if (asksForPalette) {
     event.preventDefault();
@@ -102,7 +105,11 @@ async function press(event) {
   const types = target.closest("input, textarea, select, [contenteditable], dialog");
   if (types || event.ctrlKey || event.metaKey || event.altKey || event.key.length > 1) return;
   if (event.key === "/") event.preventDefault(); // some browsers search in the page
-  if (current) (await styled("palette", import("./palette.js"))).press(event.key, current.context, commands());
+  const { key } = event;
+  // In the order of the keys, also while the palette is being loaded.
+  pressed = pressed.catch(() => {}).then(async () => {
+    if (current) (await styled("palette", import("./palette.js"))).press(key, current.context, commands());
+  });
 }
 
 async function openPalette() {

@@ -73,8 +73,10 @@ export class Shell {
   /** @param {Element} screen @param {Route} route @param {boolean} isFirst */
   show(screen, route, isFirst) {
     const places = this.#broker.user.get() ? [...PLACES, ["start", "First steps", START]] : [["start", "Start", START], PLACES[0]];
+    const keys = new Map(this.commands().map((each) => [each.name, each.keys]));
     replace(this.#nav, places.map(([name, title, path]) =>
-      h("a", { href: `#/${name}`, "aria-current": isAt(route, name) && "page" }, icon(path), h("span", null, title))));
+      h("a", { href: `#/${name}`, title: keys.get(title) && `${title} (${keys.get(title)})`, "aria-current": isAt(route, name) && "page" },
+        icon(path), h("span", null, title))));
     replace(this.#main, screen);
     this.#main.dataset.screen = route.name;
     scrollTo(0, 0);
