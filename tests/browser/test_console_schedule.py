@@ -146,6 +146,7 @@ def test_an_entry_is_moved_by_keyboard_in_one_step_and_keeps_its_numbers(console
     body = '{"event":"sale","data":{"id":12345678901234567890,"price":1.0},"timestamp":' + f"{due}}}"
     with console.server.client("ada") as ada:
         assert ada.post("/insert", content=body, headers={"Content-Type": "application/json"}).status_code == 201
+        expect(entry(page, "sale")).to_contain_text('{"id":12345678901234567890,"price":1.0}')
         move = page.get_by_role("button", name="Move sale")
         move.focus()
         page.keyboard.press("Enter")

@@ -55,8 +55,21 @@ const entryAmount = (count, unit) => `${count} ${unit}${unit === "day" && count 
 function entryValue({ kind, pending }) {
   if (kind === "end") return "the version that holds now ends";
   if (kind === "remove") return "removes the event";
-  const text = JSON.stringify(pending?.data) ?? "";
-  return text.length > ENTRY_VALUE_LENGTH ? `${text.slice(0, ENTRY_VALUE_LENGTH)}…` : text;
+  return entryCut(JSON.stringify(pending?.data) ?? "");
+}
+
+/** The same, with all digits of its numbers. @param {Context} ctx @param {Entry} entry */
+async function entryExact(ctx, { event, key }) {
+  return entryCut(entryData(await entryText(ctx, event), key));
+}
+
+/** @param {string} text */
+const entryCut = (text) => (text.length > ENTRY_VALUE_LENGTH ? `${text.slice(0, ENTRY_VALUE_LENGTH)}…` : text);
+
+/** What is pending of an event, as text. @param {Context} ctx @param {string} event */
+async function entryText(ctx, event) {
+  const response = await ctx.api.get(`pending?event=${encodeURIComponent(event)}`);
+  return response.text();
 }
 
 /** @param {Context} ctx @param {Entry} entry @returns {EntryRow} */
@@ -84,6 +97,8 @@ export function entryRow(ctx, entry) {
     show(next) {
       row.entry = next;
       value.textContent = entryValue(next);
+      // JavaScript cannot express so many digits, so the text of the record has the right ones.
+      if (/[\d.]{16}|\de\+/.test(value.textContent)) entryExact(ctx, next).then((text) => (value.textContent = text), () => {});
       const verb = next.kind === "end" ? "ends" : "due";
       replace(details,
         `${verb} `, entryTime(next.at),
@@ -181,8 +196,7 @@ function entryMover(ctx, row, place, button) {
 
 /** Gives a pending record another time. @param {Context} ctx @param {Entry} entry @param {number} at */
 async function entryMove(ctx, { key, event, until }, at) {
-  const response = await ctx.api.get(`pending?event=${encodeURIComponent(event)}`);
-  const text = await response.text();
+  const text = await entryText(ctx, event);
   if (isExact(text)) return ctx.broker.schedule.move(key, at);
   // A number with more digits than JavaScript can express would lose some, so the text is sent as it is.
   const data = entryData(text, key);

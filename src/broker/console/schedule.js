@@ -115,12 +115,12 @@ function scheduleEnds(place, endings) {
 function scheduleEmpty(ctx) {
   const line = (/** @type {string} */ token) =>
     `curl ${ctx.broker.url}insert -H 'Content-Type: application/json' \\\n  -H "Authorization: Bearer ${token}" \\\n` +
-    `  -d '{"event":"sale","data":{"percent":20},"timestamp":'$(($(date +%s) + 30))'}'`;
+    `  -d '{"event":"sale","data":{"percent":20},"timestamp":'$(($(date +%s)+30))'}'`;
   return [
     h("h2", null, "Nothing is scheduled"),
     h("p", null, "A version can have a time in the future: it is stored now, and published when its time has come, unless you " +
       "move or cancel it before. A version can also end by itself, at a time that is given with it."),
-    h("p", null, h("a", { class: "button primary", href: eventRoute() }, "New event")),
+    h("p", null, h("a", { class: "button primary", href: eventRoute(), title: "New event (n)" }, "New event")),
     h("p", null, "Or paste this into a terminal. In half a minute, everybody who is connected has the sale:"),
     h("pre", { class: "code schedule-curl" }, line("$TOKEN")),
     h("p", null, copyButton(async () => line((await ctx.broker.token()) ?? "$TOKEN"), "Copy with my token")),

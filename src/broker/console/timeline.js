@@ -25,7 +25,7 @@ const TIMELINE_TICKS = [
 ];
 const TIMELINE_LINEAR = 10 * TIMELINE_SECOND; // about as far as this, the scale is even
 const TIMELINE_LEFT = 12;
-const TIMELINE_RIGHT = 28;
+const TIMELINE_RIGHT = 36;
 const TIMELINE_LANE = 24; // the height of a lane
 const TIMELINE_LANES = 6;
 const TIMELINE_MARKS = 120; // more than these cannot be told apart
@@ -74,12 +74,17 @@ export function timeline(pick) {
   /** @type {readonly TimelineMark[]} */
   let marks = [];
   let now = 0;
+  let drawn = "";
 
   function draw() {
     const width = Math.max(picture.clientWidth, 240);
     const furthest = marks.reduce((most, each) => Math.max(most, each.at - now, (each.until ?? 0) - now), 0);
     const span = timelineSpan(furthest);
     const places = timelinePlaces(marks, now, span, width);
+    // Most marks hardly move in a second. What stays as it is can be clicked, and keeps its tooltip.
+    const next = JSON.stringify([width, span, places.map(({ mark, x, end }) => [mark.key, Math.round(2 * x), Math.round(2 * end)])]);
+    if (next === drawn) return;
+    drawn = next;
     const lanes = places.reduce((most, each) => Math.max(most, each.lane + 1), 1);
     const base = lanes * TIMELINE_LANE + 8;
     picture.setAttribute("height", String(base + 28));
