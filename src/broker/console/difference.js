@@ -5,8 +5,8 @@ import { readJson } from "./json.js";
 
 /** @import { JsonMember, JsonNode } from "./json.js" */
 
-const ROWS_MAX = 200; // that are shown; the others are counted
-const TEXT_MAX = 240; // characters of a value that are shown
+const DIFFERENCE_ROWS_MAX = 200; // that are shown; the others are counted
+const DIFFERENCE_TEXT_MAX = 240; // characters of a value that are shown
 const LEAD_IN = 30; // characters before the first one that differs in two long texts
 
 /** What has changed at one path. `was` is null for what was added, `becomes` for what was removed. Both are cut if they are long.
@@ -74,7 +74,7 @@ class Differences {
   /** @param {string} path @param {JsonPlace | null | undefined} one @param {JsonPlace | null | undefined} other */
   add(path, one, other) {
     this.count++;
-    if (this.rows.length === ROWS_MAX) return;
+    if (this.rows.length === DIFFERENCE_ROWS_MAX) return;
     const was = one ? compactOf(one) : null;
     const becomes = other ? compactOf(other) : null;
     const from = was !== null && becomes !== null && one?.node.kind === "string" ? Math.max(0, firstDifference(was, becomes) - LEAD_IN) : 0;
@@ -127,7 +127,7 @@ function firstDifference(one, other) {
 }
 
 /** A part of a text, with a word about what is left out. @param {string} text @param {number} from */
-export function excerpt(text, from, length = TEXT_MAX) {
+export function excerpt(text, from, length = DIFFERENCE_TEXT_MAX) {
   if (text.length <= length) return text;
   const end = from + length;
   return `${from ? "…" : ""}${text.slice(from, end)}${end < text.length ? "…" : ""} (${text.length.toLocaleString("en")} characters)`;

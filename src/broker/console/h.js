@@ -40,6 +40,6 @@ const isProperty = (element, name) => name in element && !(element instanceof SV
 
 /** @param {Child[]} children @returns {(Node | string)[]} */
 function nodes(children) {
-  const shown = children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+  const shown = /** @type {any[]} */ (children).flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
   return shown.map((child) => (child instanceof Node ? child : String(child)));
 }

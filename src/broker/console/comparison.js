@@ -1,0 +1,64 @@
+// Differences as tables.
+
+import { differenceOf, excerpt, jsonPlace } from "./difference.js";
+import { formatJson } from "./format.js";
+import { h } from "./h.js";
+
+/** @import { Child } from "./types.js" */
+/** @import { Difference, DifferenceRow } from "./difference.js" */
+
+const THREE_WAY_MAX = 100; // rows that are shown
+const KIND_SIGNS = { added: "+", removed: "−", changed: "~" };
+
+/** What is changed between two texts, as a table; or a sentence if nothing is.
+ * @param {string | null} before @param {string | null} after @param {[string, string]} [titles] */
+export function differenceTable(before, after, titles = ["Was", "Becomes"]) {
+  const difference = differenceOf(before, after);
+  if (!difference.rows.length) return h("p", { class: "muted" }, unchanged(difference));
+  return h("div", { class: "event-difference", tabindex: "0", role: "region", "aria-label": "Changes" },
+    h("table", null, head("Path", ...titles), h("tbody", null, difference.rows.map(differenceRow))),
+    difference.more > 0 && h("p", { class: "muted" }, `… and ${difference.more.toLocaleString("en")} more changes`));
+}
+
+/** @param {Difference} difference */
+const unchanged = ({ layout }) => (layout ? "No value differs, only the order of members." : "No value differs.");
+
+/** @param {string[]} titles */
+const head = (...titles) => h("thead", null, h("tr", null, titles.map((title) => h("th", { scope: "col" }, title))));
+
+/** @param {DifferenceRow} row */
+function differenceRow({ kind, path, was, becomes }) {
+  return h("tr", { class: `event-${kind}` },
+    h("th", { scope: "row" }, h("span", { class: "event-sign", title: kind, role: "img", "aria-label": kind }, KIND_SIGNS[kind]), h("bdi", null, path)),
+    valueCell(was), valueCell(becomes));
+}
+
+/** @param {string | null | undefined} text */
+const valueCell = (text) => h("td", null, text === null || text === undefined ? h("span", { class: "muted" }, "—") : h("bdi", null, text));
+
+/** What two people have made of the same text: a row for each path that either of them has changed.
+ * @param {string | null} base @param {string | null} mine @param {string | null} theirs @param {Child} author */
+export function threeWayTable(base, mine, theirs, author) {
+  const own = new Map(differenceOf(base, mine).rows.map((row) => [row.path, row]));
+  const other = new Map(differenceOf(base, theirs).rows.map((row) => [row.path, row]));
+  const paths = [...new Set([...own.keys(), ...other.keys()])];
+  const rows = paths.slice(0, THREE_WAY_MAX).map((path) => {
+    const [a, b] = [own.get(path), other.get(path)];
+    const was = (a ?? b)?.was ?? null;
+    const both = Boolean(a && b && a.becomes !== b.becomes);
+    return h("tr", { class: both && "event-both" }, h("th", { scope: "row" }, h("bdi", null, path), both && h("span", { class: "badge danger" }, "both")),
+      valueCell(was), valueCell(a ? a.becomes : was), valueCell(b ? b.becomes : was));
+  });
+  return h("div", { class: "event-difference", tabindex: "0", role: "region", "aria-label": "Both changes" },
+    h("table", null, h("thead", null, h("tr", null, ["Path", "Before", "Yours"].map((title) => h("th", { scope: "col" }, title)), h("th", { scope: "col" }, author))), h("tbody", null, rows)),
+    paths.length > rows.length && h("p", { class: "muted" }, `… and ${(paths.length - rows.length).toLocaleString("en")} more paths`));
+}
+
+/** JSON text in lines, if it is valid. @param {string} text */
+export function prettyJson(text) {
+  const place = jsonPlace(text);
+  return place ? formatJson(text, place.node) : text;
+}
+
+/** A value in one line, cut. @param {string} text @param {number} [length] */
+export const oneLine = (text, length = 160) => (text.length > length ? excerpt(text, 0, length) : text);

@@ -1,0 +1,95 @@
+// Two people have changed the same event: what was there before, what each has made of it, and the ways on.
+
+import { threeWayTable } from "./comparison.js";
+import { h, replace } from "./h.js";
+import { mergeJson } from "./merge.js";
+import { authorOf } from "./version.js";
+import { byWhom, everySecond } from "./words.js";
+
+/** @import { Context } from "./types.js" */
+/** @import { VersionRecord } from "./version.js" */
+
+/** `mine` is null if it is not valid JSON. `isOwn`: the newer version is of the same user, for example from another window.
+ * @typedef {object} Conflict
+ * @property {VersionRecord | null} base
+ * @property {VersionRecord | null} latest
+ * @property {VersionRecord | null} removal
+ * @property {string | null} mine
+ * @property {boolean} isOwn */
+
+export class ConflictPanel {
+  #ctx;
+  #on;
+  /** @type {Conflict | null} */
+  #conflict = null;
+  #title = h("p", { class: "event-conflict-title" });
+  #body = h("div", { class: "event-conflict-body", hidden: true });
+  #more = h("button", { type: "button", "aria-expanded": "false", onclick: () => (this.#body.hidden ? this.open() : this.#close()) }, "See what");
+
+  /** @param {Context} ctx @param {{take: () => void, merge: (text: string) => void, overwrite: () => void}} on */
+  constructor(ctx, on) {
+    this.#ctx = ctx;
+    this.#on = on;
+    // Outside of what is said at once, which is the title alone.
+    this.element = h("div", { class: "event-conflict", hidden: true }, h("div", { class: "event-conflict-head", role: "alert" }, this.#title, this.#more), this.#body);
+    everySecond(ctx, () => this.#conflict && this.#titles(this.#conflict));
+  }
+
+  /** The text in the field is not touched. @param {Conflict} conflict */
+  show(conflict) {
+    const before = this.#conflict;
+    this.#conflict = conflict;
+    this.#titles(conflict);
+    this.element.hidden = false;
+    if (!this.#body.hidden && (before?.latest?.uuid !== conflict.latest?.uuid || before?.mine !== conflict.mine)) this.open();
+  }
+
+  hide() {
+    this.#conflict = null;
+    this.element.hidden = true;
+    this.#close();
+  }
+
+  open() {
+    if (!this.#conflict) return;
+    const hadFocus = this.#body.contains(document.activeElement);
+    replace(this.#body, this.#details(this.#conflict));
+    this.#body.hidden = false;
+    this.#more.setAttribute("aria-expanded", "true");
+    this.#more.textContent = "Close";
+    if (!hadFocus) /** @type {HTMLElement | null} */ (this.#body.querySelector("button:enabled"))?.focus();
+  }
+
+  #close() {
+    this.#body.hidden = true;
+    this.#more.setAttribute("aria-expanded", "false");
+    this.#more.textContent = "See what";
+  }
+
+  /** @param {Conflict} conflict */
+  #titles({ latest, removal, isOwn }) {
+    const version = latest ?? removal;
+    const what = latest ? "changed" : removal?.ends ? "ended" : "removed";
+    const where = isOwn ? " from another window" : "";
+    if (!version) return replace(this.#title, "It was removed meanwhile.");
+    const [, author, , time] = byWhom(version, this.#ctx.broker.now());
+    replace(this.#title, author, what === "ended" ? "’s version has ended" : ` has ${what} this`, where, " ", time, ".");
+  }
+
+  /** @param {Conflict} conflict */
+  #details({ base, latest, removal, mine }) {
+    const author = h("bdi", null, authorOf(latest ?? removal));
+    const theirs = latest?.data ?? null;
+    const merged = mine === null ? { conflicts: [] } : mergeJson(base?.data ?? null, mine, theirs);
+    const { text } = merged;
+    const why = mine === null ? "Your text is not valid JSON, so the two cannot be put together." : `Both have changed ${merged.conflicts.slice(0, 3).join(", ")}, so the two cannot be put together.`;
+    return [
+      mine === null ? null : threeWayTable(base?.data ?? null, mine, theirs, author),
+      h("div", { class: "toolbar" },
+        h("button", { type: "button", class: text === undefined ? "" : "primary", disabled: text === undefined, onclick: () => text !== undefined && this.#on.merge(text) }, "Put mine on theirs …"),
+        h("button", { type: "button", onclick: () => this.#on.take() }, "Take theirs"),
+        h("button", { type: "button", class: "danger", disabled: mine === null, onclick: () => this.#on.overwrite() }, "Overwrite …")),
+      text === undefined ? h("p", { class: "muted" }, why) : null,
+    ];
+  }
+}

@@ -1,0 +1,240 @@
+// The tab in which one writes a new version. Every insert is a version of its own, on the condition that nobody else has
+// changed the event since the text was read.
+
+import { prettyJson } from "./comparison.js";
+import { ConflictPanel } from "./conflict.js";
+import { jsonPlace } from "./difference.js";
+import { toast } from "./dialog.js";
+import { keepDraft, takeDraft } from "./draft.js";
+import { EditorForm } from "./editor_form.js";
+import { compactJson } from "./format.js";
+import { h } from "./h.js";
+import { pendingList } from "./pending.js";
+import { confirmInsert, confirmLeave, confirmRemoval, problemText } from "./questions.js";
+import { timeText } from "./times.js";
+import { authorOf, latestIn } from "./version.js";
+import { VersionWriter } from "./writes.js";
+
+/** @import { ProblemError } from "./api.js" */
+/** @import { EventFacts, Subject } from "./subject.js" */
+/** @import { Context } from "./types.js" */
+/** @import { VersionRecord } from "./version.js" */
+/** @import { Moment } from "./when.js" */
+
+/** @param {Context} ctx @param {Subject} subject */
+export const editTab = (ctx, subject) => new Editor(ctx, subject).element;
+
+class Editor {
+  /** The version that the text is an edit of; null: there was none. @type {VersionRecord | null} */
+  #base = null;
+  /** The text that was shown for it. */
+  #shown = "";
+  /** The newer version that is not taken yet; null: it was removed. @type {VersionRecord | null} */
+  #theirs = null;
+  #begun = false;
+  #busy = false;
+  /** The screen was left on purpose, whatever becomes of the text. */
+  #left = false;
+
+  /** @param {Context} ctx @param {Subject} subject */
+  constructor(ctx, subject) {
+    this.ctx = ctx;
+    this.subject = subject;
+    this.user = subject.user;
+    this.writer = new VersionWriter(ctx);
+    this.conflict = new ConflictPanel(ctx, {
+      take: () => this.#take(),
+      merge: (text) => this.#rebase(text),
+      overwrite: () => this.#rebase(null),
+    });
+    this.form = new EditorForm(ctx, this.conflict.element, {
+      change: () => this.#update(),
+      insert: () => this.#save(),
+      discard: () => this.#discard(),
+      remove: () => this.#remove(),
+    });
+    this.field = this.form.field;
+    this.element = h("div", { class: "event-edit" }, this.form.element, pendingList(ctx, subject));
+    this.#listen();
+    ctx.watch(subject, (facts) => facts.known && this.#follow(facts));
+    this.#update();
+  }
+
+  #listen() {
+    const { ctx } = this;
+    ctx.listen(document, "keydown", (event) => {
+      if (!((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s" && !event.shiftKey && !event.altKey)) return;
+      event.preventDefault();
+      if (!document.querySelector("dialog[open]")) this.#save();
+    });
+    ctx.listen(window, "beforeunload", (event) => this.#dirty && event.preventDefault());
+    ctx.guard(() => this.#mayLeave());
+    ctx.commands([{ name: "Insert this version", run: () => this.#save() }, { name: "Format the JSON", run: () => this.field.format() }]);
+    // The session has ended: the text waits until this user is here again.
+    ctx.signal.addEventListener("abort", () => {
+      if (this.#dirty && !this.#left) keepDraft(this.user, this.subject.name, { text: this.field.text, base: this.#base, note: "Your text from before is back. It is not inserted yet." });
+    });
+  }
+
+  /** @returns {Promise<boolean>} */
+  async #mayLeave() {
+    const isKept = this.ctx.signal.aborted || this.ctx.broker.user.get()?.expired;
+    if (isKept || !this.#dirty) return true;
+    this.#left = await confirmLeave();
+    return this.#left;
+  }
+
+  get #dirty() {
+    return this.field.text !== this.#shown;
+  }
+
+  /** The server has something new, or it is known for the first time. @param {EventFacts} facts */
+  #follow(facts) {
+    const { latest, rights } = facts;
+    this.form.permit(rights, this.subject.user);
+    this.#update();
+    if (this.#busy || (this.#begun && !rights.read)) return;
+    if (!this.#begun) return this.#begin(latest);
+    if (latest?.uuid === this.#base?.uuid) return this.conflict.hide();
+    const isOwn = latest !== null && latest.uuid === this.writer.uuid; // the response to it was lost
+    if (isOwn && this.#compact() === latest.data) return this.#adopt(latest, this.field.text);
+    if (this.#dirty) return this.#warn(facts);
+    this.#adopt(latest);
+    this.ctx.announce(latest ? `${authorOf(latest)} has changed ${this.subject.name}` : `${this.subject.name} was removed`);
+  }
+
+  /** @param {VersionRecord | null} latest */
+  #begin(latest) {
+    this.#begun = true;
+    const draft = takeDraft(this.subject.user, this.subject.name);
+    const base = draft?.base;
+    this.#adopt(base === undefined ? latest : base);
+    if (draft) {
+      this.field.show(draft.text);
+      this.form.note(draft.note);
+      this.#update();
+      this.#follow(this.subject.get());
+    }
+    if (draft || !latest) this.field.area.focus();
+  }
+
+  /** Takes a version as the one that is edited. @param {VersionRecord | null} version @param {string} [text] */
+  #adopt(version, text = version ? prettyJson(version.data) : "") {
+    this.#base = version;
+    this.#shown = text;
+    if (text !== this.field.text) this.field.show(text);
+    this.conflict.hide();
+    this.#update();
+  }
+
+  /** @param {EventFacts} facts */
+  #warn({ latest, removal }) {
+    this.#theirs = latest;
+    this.conflict.show({ base: this.#base, latest, removal, mine: this.#compact(), isOwn: (latest ?? removal)?.user === this.subject.user });
+  }
+
+  /** The text without white space; null if it is not valid. */
+  #compact() {
+    const place = jsonPlace(this.field.text);
+    return place && compactJson(place.text, place.node);
+  }
+
+  #update() {
+    this.form.update({ busy: this.#busy, ready: this.#begun, dirty: this.#dirty, exists: this.subject.get().latest !== null });
+  }
+
+  #discard() {
+    this.form.when.reset();
+    this.form.note("");
+    this.form.refuse("");
+    this.#adopt(this.subject.get().latest);
+    this.field.area.focus();
+  }
+
+  #take() {
+    this.#adopt(this.#theirs);
+    this.field.area.focus();
+  }
+
+  /** Goes on from the newest version. @param {string | null} text  what is to be inserted; null: what is in the field */
+  #rebase(text) {
+    const typed = text === null ? this.field.text : prettyJson(text);
+    this.#adopt(this.#theirs);
+    this.field.show(typed);
+    this.#update();
+    this.#save();
+  }
+
+  async #save() {
+    const { rights } = this.subject.get();
+    if (this.#busy || !rights.insert || !this.field.read()) return;
+    const data = /** @type {string} */ (this.#compact());
+    if (data === "null") return this.#remove();
+    const moment = this.form.when.read();
+    if (!moment) return;
+    // What is confirmed is what is sent, whatever comes while the question is open.
+    const [base, typed] = [this.#base, this.field.text];
+    const compared = moment.at === null ? base : this.subject.get().latest;
+    if (await confirmInsert(compared?.data ?? null, data, moment)) await this.#send(data, moment, base, typed);
+  }
+
+  /** @param {string} data @param {Moment} moment @param {VersionRecord | null} base @param {string} typed */
+  async #send(data, { at, until }, base, typed) {
+    await this.#write(async () => {
+      const stored = await this.writer.insert({ event: this.subject.name, data, at, until, latest: base });
+      this.subject.wrote(stored.id);
+      if (at === null) {
+        // What was typed while it was sent is an edit of the new version.
+        this.#base = stored;
+        this.#shown = typed;
+        this.conflict.hide();
+        toast("Inserted.");
+      } else {
+        this.#adopt(this.subject.get().latest);
+        toast(`Scheduled for ${timeText(at)}.`);
+      }
+      this.form.when.reset();
+      this.form.note("");
+    });
+  }
+
+  async #remove() {
+    const { latest } = this.subject.get();
+    if (this.#busy || !latest) return;
+    if (!(await confirmRemoval(this.subject.get().pending.length > 0))) return;
+    await this.#write(async () => {
+      const stored = await this.writer.insert({ event: this.subject.name, data: "null", latest });
+      this.subject.wrote(stored.id);
+      if (!this.#dirty) this.#adopt(null);
+      else [this.#base, this.#shown] = [null, ""]; // what was typed stays, as a new beginning
+      this.conflict.hide();
+      toast("Removed.");
+    });
+  }
+
+  /** Sends something, and shows what is wrong if it is refused. @param {() => Promise<void>} run */
+  async #write(run) {
+    this.#busy = true;
+    this.form.refuse("");
+    this.#update();
+    try {
+      await run();
+    } catch (reason) {
+      if (this.ctx.signal.aborted) return;
+      const error = /** @type {ProblemError} */ (reason);
+      this.subject.refresh();
+      if (error.status === 412) this.#refused(latestIn(error.text));
+      else this.form.refuse(problemText(error));
+    } finally {
+      this.#busy = false;
+      this.#update();
+    }
+  }
+
+  /** Somebody else was faster. @param {VersionRecord | null} latest */
+  #refused(latest) {
+    const isGone = latest === null || latest.data === "null";
+    this.#warn({ ...this.subject.get(), latest: isGone ? null : latest, removal: isGone ? latest : null });
+    this.conflict.open();
+  }
+}

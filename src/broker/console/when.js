@@ -1,0 +1,98 @@
+// When a version is published, and when it ends.
+
+import { h } from "./h.js";
+import { fromLocalInput, localInput, zone } from "./times.js";
+
+/** @import { Context } from "./types.js" */
+
+const HOUR_MS = 3_600_000;
+
+/** What somebody has chosen: times in milliseconds, null for none. @typedef {{at: number | null, until: number | null}} Moment */
+
+export class WhenField {
+  #ctx;
+  #start = h("select", { "aria-label": "Publish" }, h("option", { value: "now" }, "Now"), h("option", { value: "at" }, "At a time"));
+  #end = h("select", { "aria-label": "Ends" }, h("option", { value: "never" }, "Never"), h("option", { value: "until" }, "At a time"));
+  #at = timeInput("Publish at");
+  #until = timeInput("Ends at");
+  #note = h("p", { class: "muted event-when-note" });
+  #error = h("p", { class: "error", role: "alert", hidden: true });
+
+  /** @param {Context} ctx @param {() => void} change */
+  constructor(ctx, change) {
+    this.#ctx = ctx;
+    this.element = h("fieldset", { class: "event-when" }, h("legend", { class: "visually-hidden" }, "When"),
+      h("div", { class: "event-when-part" }, h("span", { class: "event-when-label", "aria-hidden": "true" }, "Publish"), this.#start, this.#at),
+      h("div", { class: "event-when-part" }, h("span", { class: "event-when-label", "aria-hidden": "true" }, "Ends"), this.#end, this.#until),
+      this.#note, this.#error);
+    this.#start.onchange = () => this.#open(this.#at, this.isScheduled, ctx.broker.now() + HOUR_MS, change);
+    this.#end.onchange = () => this.#open(this.#until, this.#end.value === "until", (this.isScheduled ? fromLocalInput(this.#at.value) : ctx.broker.now()) + HOUR_MS, change);
+    this.#at.oninput = this.#until.oninput = () => this.#say("");
+    this.#show();
+  }
+
+  get isScheduled() {
+    return this.#start.value === "at";
+  }
+
+  reset() {
+    this.#start.value = "now";
+    this.#end.value = "never";
+    this.#at.value = this.#until.value = "";
+    this.#say("");
+    this.#show();
+  }
+
+  /** An end removes the event, which some may not. @param {boolean} mayRemove */
+  allowEnd(mayRemove) {
+    this.#end.disabled = !mayRemove;
+    this.#end.title = mayRemove ? "" : "The rules do not permit you to remove this event, and an end removes it.";
+  }
+
+  /** Undefined, and a sentence that says why, if it is no valid choice. @returns {Moment | undefined} */
+  read() {
+    const now = this.#ctx.broker.now();
+    const at = this.isScheduled ? fromLocalInput(this.#at.value) : null;
+    const until = this.#end.value === "until" ? fromLocalInput(this.#until.value) : null;
+    if (at !== null && !(at > now)) return this.#refuse(this.#at, Number.isNaN(at) ? "Choose the time at which this version is published." : "This time has passed. Choose a later one, or publish now.");
+    if (until !== null && !(until > (at ?? now))) return this.#refuse(this.#until, Number.isNaN(until) ? "Choose the time at which this version ends." : at === null ? "This time has passed. Choose a later one." : "A version cannot end before it is published.");
+    this.#say("");
+    return { at, until };
+  }
+
+  /** @param {HTMLInputElement} input @param {boolean} isOpen @param {number} proposal @param {() => void} change */
+  #open(input, isOpen, proposal, change) {
+    if (isOpen && !input.value) input.value = localInput(proposal - (proposal % 60_000));
+    this.#say("");
+    this.#show();
+    change();
+    if (isOpen) input.focus();
+  }
+
+  #show() {
+    this.#at.hidden = !this.isScheduled;
+    this.#until.hidden = this.#end.value !== "until";
+    const parts = [];
+    if (!this.#at.hidden || !this.#until.hidden) parts.push(`Times are in your zone, ${zone}.`);
+    if (this.isScheduled) parts.push("A scheduled version has no condition: it is published whatever the event is then.");
+    if (!this.#until.hidden) parts.push("The end removes the event; the version before does not come back.");
+    this.#note.hidden = parts.length === 0;
+    this.#note.textContent = parts.join(" ");
+  }
+
+  /** @param {HTMLInputElement} input @param {string} message @returns {undefined} */
+  #refuse(input, message) {
+    this.#say(message);
+    input.focus();
+    return undefined;
+  }
+
+  /** @param {string} message */
+  #say(message) {
+    this.#error.hidden = !message;
+    this.#error.textContent = message;
+  }
+}
+
+/** @param {string} label */
+const timeInput = (label) => h("input", { type: "datetime-local", step: "1", "aria-label": `${label} (${zone})`, hidden: true });

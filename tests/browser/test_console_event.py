@@ -1,0 +1,542 @@
+"""The screen of one event in the console: the editor, its conflicts, its times, the history, and code that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.support.console import Console
+from tests.support.rules import apply_rules
+from tests.support.servers import wait_for
+
+NAME = "shop/orders/42"
+# Numbers that JavaScript cannot express, or writes in another way.
+EXACT = '{"price":1.0,"id":12345678901234567890,"tiny":1e-7,"text":"\\u0041\\/"}'
+HOSTILE = [
+    "a'b\"c\\d",
+    "to $(id) `id` ${x} %s",
+    "</script><script>window.hacked=1</script>",
+    "\"><img src=x onerror=window.hacked=1>",
+    "é 😀/\u202eabc-- ?&#%",
+]  # fmt: skip
+
+
+def route(name: str, tab: str = "") -> str:
+    return f"#/event/{quote(name, safe='')}" + (f"/{tab}" if tab else "")
+
+
+def insert(console: Console, username: str, data: str, name: str = NAME, **more: Any) -> dict[str, Any]:
+    """Inserts JSON text as this user."""
+    body = f'{{"event":{json.dumps(name)},"data":{data}'
+    body += "".join(f',"{key}":{json.dumps(value)}' for key, value in more.items()) + "}"
+    with console.server.client(username) as client:
+        response = client.post("/insert", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 201, response.text
+    return dict(response.json())
+
+
+def snapshot(console: Console, name: str = NAME, username: str = "ada") -> str:
+    """The state of an event, as the server sends it."""
+    with console.server.client(username) as client:
+        return client.get("/snapshot", params={"event": name}).text
+
+
+def versions(console: Console, name: str = NAME) -> list[Any]:
+    with console.server.client("ada") as client:
+        return list(client.get(f"/collections/{quote(name, safe='')}").json())
+
+
+def editor(page: Page) -> Locator:
+    return page.get_by_label("Data (JSON)")
+
+
+def state(page: Page) -> Locator:
+    return page.locator(".event-state")
+
+
+def confirm(page: Page, button: str, *shown: str) -> None:
+    """Answers the question that is asked, in which these texts are."""
+    dialog = page.get_by_role("dialog")
+    for text in shown:
+        expect(dialog).to_contain_text(text)
+    dialog.get_by_role("button", name=button, exact=True).click()
+    expect(dialog).to_have_count(0)
+
+
+def test_a_new_event_by_keyboard_alone(console: Console) -> None:
+    page = console.open("#/event")
+    expect(page.get_by_label("Name", exact=True)).to_be_focused()
+    page.keyboard.type("$sale")
+    expect(page.get_by_role("alert")).to_contain_text("reserved")
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#/event")
+    page.keyboard.press("Control+a")
+    page.keyboard.type(NAME)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text(NAME)
+    expect(state(page)).to_contain_text("not there yet")
+    expect(editor(page)).to_be_focused()
+    page.keyboard.type('{"qty": 1.0}')
+    page.keyboard.press("Control+s")
+    dialog = page.get_by_role("dialog", name="Insert this version?")
+    expect(dialog).to_contain_text("the whole value")
+    page.keyboard.press("Enter")
+    expect(state(page)).to_contain_text("live by ada")
+    assert '"data":{"qty":1.0}' in snapshot(console)
+    page.get_by_role("link", name="orders/").click()
+    assert page.url.endswith("#/events?under=shop%2Forders%2F")
+
+
+def test_the_text_of_numbers_and_escapes_is_kept_from_end_to_end(console: Console) -> None:
+    insert(console, "ada", EXACT)
+    page = console.open(route(NAME))
+    expect(editor(page)).to_have_value(re.compile('"price": 1.0,\n  "id": 12345678901234567890,\n  "tiny": 1e-7,'))
+    editor(page).fill(editor(page).input_value().replace('"tiny"', '"small"'))
+    page.keyboard.press("Control+s")
+    confirm(page, "Insert", "tiny", "small", "1e-7")
+    wait_for(lambda: EXACT.replace("tiny", "small") in snapshot(console))
+    expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
+
+
+def test_a_mistake_is_said_with_its_place_and_nothing_is_sent(console: Console) -> None:
+    insert(console, "ada", "1")
+    page = console.open(route(NAME))
+    expect(editor(page)).to_have_value("1")
+    editor(page).fill('{\n  "a": 1\n  "b": 2\n}')
+    sentence = "Line 3, column 3: a comma is missing between two members"
+    mistake = page.get_by_role("button", name=sentence)
+    expect(mistake).to_be_visible()
+    expect(page.locator(".event-field [role=status]")).to_have_text(sentence.replace("L", "l"))
+    page.get_by_role("button", name="Insert …").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(editor(page)).to_be_focused()
+    assert editor(page).evaluate("area => area.selectionStart") == len('{\n  "a": 1\n  ')
+    page.keyboard.press("Control+Home")
+    mistake.click()
+    page.keyboard.type(",")
+    expect(page.get_by_text("Valid JSON, 4 lines")).to_be_visible()
+    editor(page).fill('{"b":[1.0,{"c":1e5}],"a":1, "a":2}')
+    expect(page.get_by_role("button", name='the name "a" is there twice')).to_be_visible()
+    page.get_by_role("button", name="Format").click()
+    formatted = '{\n  "b": [\n    1.0,\n    {\n      "c": 1e5\n    }\n  ],\n  "a": 1,\n  "a": 2\n}'
+    expect(editor(page)).to_have_value(formatted)
+    page.keyboard.press("Control+z")
+    expect(editor(page)).to_have_value('{"b":[1.0,{"c":1e5}],"a":1, "a":2}')
+    page.keyboard.press("Shift+Alt+F")
+    expect(editor(page)).to_have_value(formatted)
+
+
+def test_tab_indents_and_escape_tab_leaves(console: Console) -> None:
+    page = console.open(route("new"))
+    expect(editor(page)).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.type("1")
+    expect(editor(page)).to_have_value("  1")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    expect(editor(page)).not_to_be_focused()
+    expect(editor(page)).to_have_value("  1")
+
+
+def test_a_change_of_a_second_window_is_said_at_once_and_what_is_typed_stays(console: Console) -> None:
+    insert(console, "ada", '{"a":1,"b":1.0}')
+    mine = console.open(route(NAME))
+    theirs = console.open(route(NAME), "bob")
+    typed = '{\n  "a": 2,\n  "b": 1.0\n}'
+    expect(editor(mine)).to_have_value(typed.replace("2", "1"))
+    editor(mine).fill(typed)
+    expect(editor(theirs)).not_to_have_value("")
+    editor(theirs).fill('{"a":1,"b":7.00}')
+    theirs.keyboard.press("Control+s")
+    confirm(theirs, "Insert", "7.00")
+    expect(mine.get_by_role("alert").filter(has_text="bob has changed this")).to_be_visible()
+    expect(editor(mine)).to_have_value(typed)
+    mine.get_by_role("button", name="See what").click()
+    changes = mine.get_by_role("region", name="Both changes")
+    expect(changes.get_by_role("row").filter(has_text="b1.0")).to_contain_text("7.00")
+    mine.get_by_role("button", name="Put mine on theirs").click()
+    confirm(mine, "Insert", "a", "1", "2")
+    wait_for(lambda: '"data":{"a":2,"b":7.00}' in snapshot(console))
+    # Without edits of one's own, the text follows.
+    expect(editor(theirs)).to_have_value('{\n  "a": 2,\n  "b": 7.00\n}')
+    expect(mine.get_by_text("has changed this")).to_be_hidden()
+
+
+def test_a_conflict_that_only_the_server_knows_is_shown_and_nothing_is_overwritten(console: Console) -> None:
+    insert(console, "ada", '{"a":1}')
+    page = console.open(route(NAME))
+    editor(page).fill('{"a":2}')
+    # The question is open while somebody else inserts, and the stream does not bring it: the condition decides.
+    page.route("**/rights?*", lambda request: request.abort())
+    page.keyboard.press("Control+s")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    insert(console, "bob", '{"a":3}')
+    confirm(page, "Insert")
+    expect(page.get_by_role("alert").filter(has_text="bob has changed this")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="both")).to_contain_text("123")
+    expect(page.get_by_role("button", name="Put mine on theirs")).to_be_disabled()
+    page.unroute("**/rights?*")
+    assert [each["data"] for each in versions(console)] == [{"a": 1}, {"a": 3}]
+    page.get_by_role("button", name="Overwrite").click()
+    confirm(page, "Insert", "3", "2")
+    wait_for(lambda: [each["data"] for each in versions(console)] == [{"a": 1}, {"a": 3}, {"a": 2}])
+
+
+def test_take_theirs_gives_up_what_is_typed(console: Console) -> None:
+    insert(console, "ada", "1")
+    page = console.open(route(NAME))
+    editor(page).fill("2")
+    insert(console, "bob", "3")
+    page.get_by_role("button", name="See what").click()
+    page.get_by_role("button", name="Take theirs").click()
+    expect(editor(page)).to_have_value("3")
+    expect(page.get_by_text("has changed this")).to_be_hidden()
+
+
+def test_a_write_whose_response_is_lost_is_stored_once(console: Console) -> None:
+    insert(console, "ada", "1")
+    page = console.open(route(NAME))
+    editor(page).fill("2")
+
+    def lose(request: Any) -> None:
+        request.fetch()
+        request.abort()
+
+    page.route("**/insert", lose, times=1)
+    page.route("**/snapshot?*", lambda request: request.abort())  # nor does it come another way
+    page.keyboard.press("Control+s")
+    confirm(page, "Insert")
+    expect(page.get_by_role("alert").filter(has_text="Insert again: it is stored only once")).to_be_visible()
+    page.unroute("**/snapshot?*")
+    page.keyboard.press("Control+s")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    confirm(page, "Insert")
+    expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
+    assert [each["data"] for each in versions(console)] == [1, 2]
+
+
+def test_schedule_until_and_cancel(console: Console) -> None:
+    insert(console, "ada", "1")
+    page = console.open(route(NAME))
+    expect(editor(page)).to_have_value("1")
+    editor(page).fill("2.0")
+    page.get_by_label("Publish", exact=True).select_option("At a time")
+    expect(page.get_by_text("A scheduled version has no condition")).to_be_visible()
+    zone = page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone")
+    expect(page.get_by_text(f"Times are in your zone, {zone}.")).to_be_visible()
+    at = page.get_by_label(f"Publish at ({zone})")
+    expect(at).to_be_focused()
+    at.fill("2020-01-01T00:00:00")
+    page.get_by_role("button", name="Schedule …").click()
+    expect(page.get_by_role("alert").filter(has_text="This time has passed")).to_be_visible()
+    at.fill("2100-01-01T12:00:00")
+    page.get_by_label("Ends", exact=True).select_option("At a time")
+    page.get_by_label(f"Ends at ({zone})").fill("2100-01-02T12:00:00")
+    page.get_by_role("button", name="Schedule …").click()
+    confirm(page, "Schedule", "whatever the event is then", "2.0")
+    pending = page.get_by_role("region", name="Pending versions").get_by_role("listitem")
+    expect(pending).to_have_count(1)
+    expect(pending).to_contain_text("in 7")  # and more years
+    expect(state(page)).to_contain_text("1 pending")
+    expect(editor(page)).to_have_value("1")
+    (record,) = (each for each in versions(console) if not each["published"])
+    assert record["until"] - record["timestamp"] == 86_400
+    assert record["timestamp"] == page.evaluate("new Date('2100-01-01T12:00:00').getTime() / 1000")
+
+    pending.get_by_role("button", name="Cancel").click()
+    confirm(page, "Cancel it")
+    expect(pending).to_have_count(0)
+    expect(state(page)).not_to_contain_text("pending")
+
+    page.get_by_label("Ends", exact=True).select_option("At a time")
+    editor(page).fill("3")
+    page.get_by_role("button", name="Insert …").click()
+    confirm(page, "Insert", "It ends")
+    expect(state(page)).to_contain_text("ends in 59 min")
+
+
+def test_remove_restore_and_compare(console: Console) -> None:
+    insert(console, "ada", EXACT)
+    insert(console, "bob", '{"price":2.0}')
+    page = console.open(route(NAME))
+    page.get_by_role("button", name="Remove …").click()
+    confirm(page, "Remove", "Its log stays")
+    expect(state(page)).to_contain_text("removed by ada")
+    expect(editor(page)).to_have_value("")
+    page.get_by_role("link", name="History").click()
+    rows = page.get_by_role("list", name="Versions").get_by_role("listitem")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(0)).to_contain_text("removed")
+    expect(rows.nth(1)).to_contain_text("by bob")
+    rows.nth(2).get_by_label("Compare").check()
+    rows.nth(1).get_by_label("Compare").check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    row = page.get_by_role("dialog").get_by_role("row")
+    expect(row.filter(has_text="price")).to_contain_text("1.02.0")
+    expect(row.filter(has_text="id")).to_contain_text("12345678901234567890")
+    page.keyboard.press("Escape")
+
+    rows.nth(2).get_by_title("See the whole version").click()
+    expect(page.get_by_role("dialog").get_by_label("Data")).to_contain_text('"id": 12345678901234567890')
+    page.get_by_role("button", name="Copy JSON").click()
+    assert json.loads(page.evaluate("navigator.clipboard.readText()")) == json.loads(EXACT)
+    page.get_by_role("button", name="Restore …").click()
+    expect(page.get_by_role("status").filter(has_text="Insert it to restore it")).to_be_visible()
+    expect(editor(page)).to_have_value(re.compile("12345678901234567890"))
+    page.keyboard.press("Control+s")
+    confirm(page, "Insert", "the whole value")
+    expect(state(page)).to_contain_text("live by ada")
+    assert f'"data":{EXACT}' in snapshot(console)
+
+
+def test_new_versions_come_on_top_and_do_not_move_what_is_read(console: Console) -> None:
+    for number in range(30):
+        insert(console, "ada", str(number))
+    page = console.open(route(NAME, "history"))
+    rows = page.get_by_role("list", name="Versions").get_by_role("listitem")
+    expect(rows).to_have_count(25)
+    page.mouse.move(0, 0)
+    insert(console, "bob", "30")
+    expect(rows.first).to_contain_text("by bob")
+    box = rows.nth(3).get_by_label("Compare")
+    box.focus()
+    top = rows.nth(3).bounding_box()
+    insert(console, "bob", "31")
+    new = page.get_by_role("button", name="↑ 1 new version")
+    expect(new).to_be_visible()
+    expect(rows).to_have_count(26)
+    expect(box).to_be_focused()
+    assert top is not None
+    new.click()
+    expect(rows).to_have_count(27)
+    page.get_by_role("button", name="Load older versions").click()
+    expect(rows).to_have_count(32)
+    expect(rows.nth(27).get_by_label("Compare")).to_be_focused()
+
+
+def test_what_is_pending_changes_its_state_in_the_history(console: Console) -> None:
+    record = insert(console, "ada", '"later"', timestamp=time.time() + 3600)
+    page = console.open(route(NAME, "history"))
+    rows = page.get_by_role("list", name="Versions").get_by_role("listitem")
+    expect(rows).to_contain_text(["pending"])
+    with console.server.client("ada") as ada:
+        assert ada.post(f"/cancel/{record['uuid']}").status_code == 200
+    expect(rows).to_contain_text(["cancelled"])
+    expect(rows).to_have_count(1)
+
+
+def test_leaving_with_unsaved_text_asks(console: Console) -> None:
+    insert(console, "ada", "1")
+    page = console.open(route(NAME))
+    expect(editor(page)).to_have_value("1")
+    editor(page).fill("2")
+    page.get_by_role("link", name="Events").click()
+    confirm(page, "Stay", "not stored")
+    expect(editor(page)).to_have_value("2")
+    asked: list[str] = []
+
+    def stay(dialog: Any) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
+    page.evaluate("setTimeout(() => location.reload())")
+    wait_for(lambda: page.evaluate("1") and asked, what="the question of the browser")
+    assert asked == ["beforeunload"]
+    page.get_by_role("link", name="Events").click()
+    confirm(page, "Leave")
+    expect(editor(page)).to_have_count(0)
+    page.go_back()
+    expect(editor(page)).to_have_value("1")
+
+
+def test_what_is_typed_outlives_the_session(console: Console) -> None:
+    insert(console, "ada", "1")
+    page = console.open(route(NAME))
+    expect(editor(page)).to_have_value("1")
+    editor(page).fill('"typed"')
+    with console.server.client("ada") as ada:
+        passwords = {"old": "correct horse", "password": "battery staple"}  # ends all sessions
+        assert ada.post("/users/me/password", json=passwords).status_code == 200
+    page.get_by_role("link", name="Sign in again").click()
+    page.get_by_label("Password").fill("battery staple")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Sign out").wait_for()
+    page.goto(f"{console.server.url}/{route(NAME)}")
+    expect(editor(page)).to_have_value('"typed"')
+    expect(page.get_by_role("status").filter(has_text="Your text from before is back")).to_be_visible()
+
+
+RULES = """
+[[event]]
+name = "shop/orders/*"
+read = "user"
+insert = "ada"
+remove = "nobody"
+log = "ada"
+
+[[event]]
+name = "secret/*"
+read = "nobody"
+"""
+
+
+def test_what_the_rules_forbid_has_no_button_and_one_sentence_says_why(console: Console) -> None:
+    insert(console, "ada", "1")
+    apply_rules(console.server, RULES.replace('"ada"', '"@editor"').replace("\n[[", 'roles = ["editor"]\n[[', 1))
+    page = console.open(route(NAME), "bob")
+    expect(page.get_by_text("The rules do not permit you to insert or remove this event.")).to_be_visible()
+    expect(editor(page)).to_have_value("1")
+    expect(editor(page)).to_have_attribute("readonly", "")
+    for name in ("Insert", "Remove", "Format"):
+        expect(page.get_by_role("button", name=name)).to_have_count(0)
+    page.keyboard.press("Control+s")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("link", name="History").click()
+    expect(page.get_by_text("The rules do not permit you to read the log")).to_be_visible()
+    page.goto(f"{console.server.url}/{route('secret/1')}")
+    expect(state(page)).to_contain_text("You may not read this event.")
+
+
+LONG = json.dumps("x" * 900_000)
+KEYS = json.dumps({f"key {number}": number for number in range(10_000)}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize(
+    ("data", "typed", "shown"),
+    [(LONG, '"y', "(900,003 characters)"), (KEYS, '{"new": 1,', "new")],
+    ids=["a string of a megabyte", "10,000 keys"],
+)
+def test_large_data_are_edited(console: Console, data: str, typed: str, shown: str) -> None:
+    insert(console, "ada", data)
+    page = console.open(route(NAME))
+    expect(state(page)).to_contain_text("live")
+    expect(editor(page)).to_be_editable()
+    editor(page).focus()
+    page.keyboard.press("Control+Home")
+    page.keyboard.press("Delete")
+    page.keyboard.insert_text(typed)
+    page.keyboard.press("Control+s")
+    confirm(page, "Insert", shown)
+    expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
+    assert f'"data":{typed.replace(" ", "")}{data[1:]}' in snapshot(console)
+    for tab in ("Edit", "History", "Code"):
+        page.get_by_role("link", name=tab, exact=True).click()
+        expect(state(page)).to_contain_text("live")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_and_data_are_text_on_a_phone_too(console: Console, name: str) -> None:
+    data = json.dumps({text: text for text in HOSTILE})
+    insert(console, "ada", data, name)
+    page = console.open(route(name), viewport={"width": 360, "height": 640})
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    expect(editor(page)).to_have_value(re.compile("onerror"))
+    for tab in ("History", "Code"):
+        page.get_by_role("link", name=tab, exact=True).click()
+        expect(page.get_by_role("main")).to_contain_text("$(id)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("window.hacked") is None
+
+
+@pytest.fixture(name="coded")
+def make_coded(console: Console) -> Any:
+    """Opens the code of a hostile event, and copies a snippet."""
+    token = console.server.token("ada")
+
+    def copied(name: str, language: str, title: str) -> str:
+        page = console.open(route(name, "code"))
+        expect(state(page)).to_contain_text("live")
+        page.get_by_role("radio", name=language).check(force=True)
+        expect(page.get_by_role("main")).to_contain_text("1.50")
+        page.get_by_role("region", name=title).get_by_role("button", name="Copy").click()
+        expect(page.get_by_text("Copied")).to_be_visible()
+        return str(page.evaluate("navigator.clipboard.readText()"))
+
+    return copied, {**os.environ, "TOKEN": token}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_commands_of_curl_run_as_they_are_copied(console: Console, coded: Any, name: str) -> None:
+    copied, env = coded
+    data = json.dumps({"price": "1.50", "texts": HOSTILE})
+    insert(console, "ada", data, name)
+    done = subprocess.run(
+        ["sh", "-c", copied(name, "curl", "Read the newest version")], env=env, capture_output=True, timeout=20
+    )
+    (record,) = json.loads(done.stdout)
+    assert (record["event"], record["data"]) == (name, json.loads(data))
+    done = subprocess.run(
+        ["sh", "-c", copied(name, "curl", "Insert a version")], env=env, capture_output=True, timeout=20
+    )
+    assert json.loads(done.stdout)["data"] == json.loads(data)
+    assert len(versions(console, name)) == 2
+    with subprocess.Popen(
+        ["sh", "-c", "exec " + copied(name, "curl", "Follow every change")], env=env, stdout=subprocess.PIPE
+    ) as follow:
+        assert follow.stdout is not None
+        assert any(
+            json.dumps(json.loads(data)) == json.dumps(json.loads(line[6:]))
+            for line in follow.stdout
+            if line.startswith(b"data: ")
+        )
+        follow.terminate()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_programs_in_python_run_as_they_are_copied(console: Console, coded: Any, name: str) -> None:
+    copied, env = coded
+    insert(console, "ada", json.dumps({"price": "1.50", "texts": [*HOSTILE, None, True]}), name)
+    program = copied(name, "Python", "Insert a version")
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=20)
+    assert "'published': True" in done.stdout, done.stderr
+    first, second = versions(console, name)
+    assert first["data"] == second["data"]
+    program = copied(name, "Python", "Follow every change")
+    with subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True) as follow:
+        assert follow.stdout is not None
+        assert follow.stdout.readline().startswith("{'price': '1.50'")
+        insert(console, "bob", '"changed"', name)
+        assert follow.stdout.readline() == "changed\n"
+        follow.terminate()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_page_runs_as_it_is_copied(console: Console, coded: Any, name: str) -> None:
+    copied, _ = coded
+    insert(console, "ada", json.dumps({"price": "1.50", "texts": HOSTILE, "b": {"__proto__": 1}}), name)
+    text = copied(name, "JavaScript", "A page")
+    assert "price: string;" in text  # its type
+    page = console.open(route(name))
+    # Of the server's own origin, and so with the session of the console.
+    page.route("**/copied.html", lambda request: request.fulfill(body=text, content_type="text/html"))
+    page.goto(f"{console.server.url}/copied.html")
+    expect(page.locator("#value")).to_contain_text('"price": "1.50"')
+    page.get_by_role("button", name="Insert").click()
+    wait_for(lambda: len(versions(console, name)) == 2)
+    first, second = versions(console, name)
+    assert first["data"] == second["data"]
+    assert page.evaluate("window.hacked") is None
+
+
+def test_the_language_is_remembered_and_a_token_is_only_copied(console: Console) -> None:
+    insert(console, "ada", "1")
+    page = console.open(route(NAME, "code"))
+    page.get_by_role("radio", name="Python").check(force=True)
+    page.reload()
+    expect(page.get_by_role("radio", name="Python")).to_be_checked()
+    page.get_by_role("button", name="Copy a line that sets TOKEN").click()
+    expect(page.get_by_text("Copied")).to_be_visible()
+    assert re.fullmatch(r"export TOKEN=eyJ[\w.-]+", page.evaluate("navigator.clipboard.readText()"))
+    assert "eyJ" not in page.content()
