@@ -201,7 +201,7 @@ def test_what_a_file_imports_is_exported_and_no_name_is_there_twice(served: Serv
     """esbuild refuses an import that nothing exports, and a second declaration of a name."""
     for name, sent in served.modules.items():
         imports = {path for _, path in _IMPORT.findall(sent)}
-        assert imports <= {"./main.js", f"../../{served.client_js}"}
+        assert imports <= {f"../../{served.client_js}", *(f"./{each}" for each in served.modules)}
         (tmp_path / name).write_text(re.sub(r"\.\./\.\./broker/\w+/broker\.js", str(CLIENT / "broker.js"), sent))
     command = [
         str(ESBUILD), *(str(tmp_path / name) for name in served.modules), "--bundle", "--format=esm", "--splitting",

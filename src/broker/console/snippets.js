@@ -109,8 +109,7 @@ function Live() {
 
 /** @param {SnippetSubject} subject @returns {Snippet[]} */
 export function pythonSnippets({ url, name, data }) {
-  const head = (/** @type {string} */ imports) => `import json
-import os
+  const head = (/** @type {string} */ imports) => `import json\nimport os
 ${imports}
 URL = ${pythonQuoted(url)}
 EVENT = ${pythonQuoted(name)}

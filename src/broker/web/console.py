@@ -88,22 +88,23 @@ def _files(client: str) -> dict[str, str]:
     modules = _texts("console", ".js") | _texts("js", ".js")
     del modules["js/broker.js"]  # a file of its own, which the front-end's pages may have loaded already
     main = imported(modules, "console/main.js")
-    others = {name: text for name, text in modules.items() if name not in main}
+    later = {f"console/{name}" for text in modules.values() for name in _LATER.findall(without_comments(text))}
+    others = {name: text for name, text in modules.items() if name not in main and name not in later}
 
     def url(module: str) -> str:
-        return f"../../broker/{client}/broker.js" if module == "js/broker.js" else "./main.js"
+        if module == "js/broker.js":
+            return f"../../broker/{client}/broker.js"
+        return f"./{module.removeprefix('console/')}" if module in later else "./main.js"
 
     files = {"main.js": joined(modules, "console/main.js", keep_exports=True, url=url)}
-    waiting = ["main.js"]
-    while waiting:
-        for name in _LATER.findall(files[waiting.pop()]):
-            if name not in files:
-                files[name] = joined(others, f"console/{name}", url=url)
-                waiting.append(name)
+    for name in sorted(later):
+        files[name.removeprefix("console/")] = joined(others | {name: modules[name]}, name, url=url)
     sheets = _texts("console", ".css")
     first = dict.fromkeys(["console/style.css", *sorted(sheets)])
     for screen in {name for text in files.values() for name in _STYLED.findall(text)}:
-        own = {each.replace(".js", ".css") for each in imported(others, f"console/{screen}.js")} & sheets.keys()
+        name = f"console/{screen}.js"
+        chunk = imported(others | {name: modules[name]}, name)
+        own = {each.replace(".js", ".css") for each in chunk} & sheets.keys()
         files[f"{screen}.css"] = without_comments("".join(sheets[name] for name in sorted(own)))
         first = {name: None for name in first if name not in own}
     files["console.css"] = without_comments("".join(sheets[name] for name in first))
