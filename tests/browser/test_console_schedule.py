@@ -117,6 +117,8 @@ def test_an_entry_is_cancelled_by_keyboard(console: Console) -> None:
     page = console.open("#/schedule")
     with console.server.client("ada") as ada:
         schedule(ada, "sale", 1, HOUR)
+        schedule(ada, "next", 1, 2 * HOUR)
+        expect(page.get_by_role("listitem")).to_have_count(2)
         page.get_by_role("button", name="Cancel sale").focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog", name="Cancel what is scheduled for sale?")).to_be_visible()
@@ -125,7 +127,8 @@ def test_an_entry_is_cancelled_by_keyboard(console: Console) -> None:
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Cancel the record").press("Enter")
         expect(entry(page, "sale")).to_have_count(0)
-        assert pending(ada) == []
+        expect(page.get_by_role("link", name="next", exact=True)).to_be_focused()
+        assert [each["event"] for each in pending(ada)] == ["next"]
 
 
 def test_a_cancel_that_comes_too_late_is_said(console: Console) -> None:
@@ -161,6 +164,7 @@ def test_an_entry_is_moved_by_keyboard_in_one_step_and_keeps_its_numbers(console
         page.get_by_label("New time").press("Enter")
         expect(page.get_by_role("list", name="This week").get_by_role("listitem")).to_contain_text("sale")
         expect(entry(page, "sale")).to_have_count(1)
+        expect(page.get_by_role("link", name="sale", exact=True)).to_be_focused()
         wait_for(lambda: len(pending(ada)) == 1, what="the move")
         text = ada.get("/pending").text
         assert '{"id":12345678901234567890,"price":1.0}' in text
@@ -200,6 +204,7 @@ def test_a_user_sees_what_the_rules_permit(console: Console) -> None:
 def test_a_stranger_is_told_to_sign_in(console: Console) -> None:
     page = console.open("#/schedule", username=None)
     expect(page.get_by_role("alert")).to_contain_text("log in")
+    expect(page.get_by_role("alert").get_by_role("link", name="Sign in")).to_be_visible()
 
 
 def test_thousands_of_entries_are_shown_in_parts(console: Console) -> None:

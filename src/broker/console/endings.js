@@ -9,6 +9,7 @@ import { openStream } from "./stream.js";
  * @typedef {{uuid: string, event: string, until: number, user: string | null}} Ending */
 
 const ENDINGS_PAGE = 1_000; // records of one page, which come without their data
+const ENDINGS_RETRY_MS = 5_000; // until they are read again, if they could not be read
 
 /** @param {Context} ctx @param {() => void} changed */
 export function followEndings(ctx, changed) {
@@ -45,11 +46,14 @@ export function followEndings(ctx, changed) {
     looked = 0;
     try {
       const id = await read(`snapshot?order=newest&data=no&limit=${ENDINGS_PAGE}`);
+      error = "";
       if (!ctx.signal.aborted && id) follow(id);
     } catch (failed) {
       if (ctx.signal.aborted) return;
       error = failed instanceof Error ? failed.message : String(failed);
       changed();
+      const timer = setTimeout(begin, ENDINGS_RETRY_MS);
+      ctx.signal.addEventListener("abort", () => clearTimeout(timer));
     }
   }
 

@@ -57,7 +57,11 @@ export function scheduleScreen(ctx) {
     body.setAttribute("aria-busy", String(loading));
     body.hidden = !entries.length;
     problem.hidden = !denied;
-    if (denied) problem.textContent = `What is pending cannot be shown: ${state.error?.message ?? "it is denied"}.`;
+    if (denied && problem.dataset.shown !== state.error?.message) {
+      problem.dataset.shown = state.error?.message ?? "";
+      replace(problem, `What is pending cannot be shown: ${state.error?.message ?? "it is denied"}. `,
+        !ctx.broker.user.get() && h("a", { href: "#/sign-in" }, "Sign in"));
+    }
     summary.textContent = loading ? "Reading what is pending …" : scheduleSummary(entries);
     const nothing = !loading && !denied && !entries.length && !list.leaving;
     if (nothing && empty.hidden) replace(empty, ...scheduleEmpty(ctx));
@@ -104,8 +108,9 @@ function scheduleSummary(entries) {
  * @param {ReturnType<typeof followEndings>} endings */
 function scheduleEnds(place, endings) {
   place.hidden = !endings.error && !endings.more;
-  if (place.hidden || place.dataset.looked === String(endings.looked)) return;
-  place.dataset.looked = String(endings.looked);
+  const shown = `${endings.looked} ${endings.error}`;
+  if (place.hidden || place.dataset.shown === shown) return;
+  place.dataset.shown = shown;
   if (endings.error) return void (place.textContent = `When versions end cannot be read: ${endings.error}.`);
   const look = h("button", { class: "quiet", onclick: () => endings.look() }, "Look at older ones");
   replace(place, `Ends are shown of the newest ${endings.looked} events, and of what has changed since.`, " ", look);
@@ -149,6 +154,7 @@ function scheduleList(ctx) {
     shown = entries;
     const visible = entries.slice(0, limit);
     const keys = new Set(visible.map((each) => each.key));
+    const focused = [...rows.values()].find((each) => each.element.contains(document.activeElement));
     for (const [key, row] of rows) if (!keys.has(key)) leave(key, row, now);
     for (const entry of visible) {
       const row = rows.get(entry.key);
@@ -162,7 +168,16 @@ function scheduleList(ctx) {
       group.hidden = !wanted.length;
     });
     for (const row of rows.values()) row.tick(now);
+    if (focused && !rows.has(focused.entry.key)) stay(focused.entry, ordered);
     more.hidden = entries.length <= limit;
+  }
+
+  /** The entry that had the focus has gone: it stays with the event, if that was moved, or with the next entry.
+   * @param {Entry} entry @param {readonly EntryRow[]} ordered */
+  function stay(entry, ordered) {
+    const here = ordered.filter((each) => rows.has(each.entry.key));
+    const next = here.find((each) => each.entry.event === entry.event) ?? here.find((each) => each.entry.at >= entry.at) ?? here.at(-1);
+    (next?.element.querySelector("a") ?? document.getElementById("main"))?.focus();
   }
 
   /** What became due flashes and goes; what was cancelled or moved goes at once.
