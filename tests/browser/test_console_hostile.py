@@ -76,7 +76,7 @@ def routes() -> Iterator[tuple[str, str]]:
         yield f"{event}/code", "createBroker"
 
 
-@pytest.mark.parametrize(("route", "text"), routes(), ids=lambda each: str(each)[:40].encode().hex()[:24])
+@pytest.mark.parametrize(("route", "text"), list(routes()), ids=lambda each: str(each)[:40].encode().hex()[:24])
 def test_it_is_text_and_stays_in_its_place(page: Page, route: str, text: str) -> None:
     page.goto(page.url.split("#")[0] + route)
     expect(page.get_by_role("main").get_by_text(text).first).to_be_attached()
