@@ -185,6 +185,6 @@ class Inspector {
 
   #showConnection() {
     this.#connection.textContent = this.#closed ? "Reconnect" : "Disconnect";
-    this.#figures.state = this.#closed ? "disconnected" : { connecting: "connecting …", live: "live", waiting: "waiting to reconnect …", denied: "refused" }[this.#state];
+    this.#figures.state = this.#closed ? "disconnected" : { connecting: "connecting …", live: "live", waiting: "interrupted", denied: "refused" }[this.#state];
   }
 }
