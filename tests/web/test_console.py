@@ -169,31 +169,46 @@ def body(source: str) -> str:
     return re.sub(r"^export ", "", without_comments(_IMPORT.sub("", source)), flags=re.MULTILINE).strip()
 
 
-def joined_by_esbuild(entry: str, others: set[str], folder: Path) -> set[Path]:
-    """The modules that one imports, and that these import, but none of ``others``."""
+@pytest.fixture(name="imports", scope="module")
+def find_imports(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, set[Path]]:
+    """What each module imports at once, and not only when it is needed, as esbuild finds it."""
+    folder = tmp_path_factory.mktemp("esbuild")
     command = [
-        str(ESBUILD), str(SOURCES / entry), "--bundle", "--format=esm", f"--metafile={folder / 'meta.json'}",
-        f"--outfile={folder / 'out.js'}", *(f"--external:./{each}" for each in others), "--external:../js/broker.js",
+        str(ESBUILD), str(SOURCES / "main.js"), "--bundle", "--format=esm", f"--metafile={folder / 'meta.json'}",
+        f"--outfile={folder / 'out.js'}", "--external:../js/broker.js",
     ]  # fmt: skip
     subprocess.run(command, capture_output=True, check=True, cwd=ROOT)
-    return {ROOT / each for each in json.loads((folder / "meta.json").read_text())["inputs"]}
+    inputs = json.loads((folder / "meta.json").read_text())["inputs"]
+    return {
+        ROOT / module: {
+            ROOT / each["path"]
+            for each in found["imports"]
+            if each["kind"] == "import-statement" and not each.get("external")
+        }
+        for module, found in inputs.items()
+    }
+
+
+def together(imports: dict[Path, set[Path]], module: Path) -> set[Path]:
+    """A module, and those that it needs at once."""
+    found = {module}
+    while more := {each for one in found for each in imports[one]} - found:
+        found |= more
+    return found
 
 
 @needs_esbuild
-def test_each_file_has_its_modules_and_no_others(served: Served, tmp_path: Path) -> None:
-    later = set(served.modules) - {"main.js"}
-    main = joined_by_esbuild("main.js", later, tmp_path)
-    sent_modules = set(main)
+def test_each_file_has_its_modules_and_no_others(served: Served, imports: dict[Path, set[Path]]) -> None:
+    main = together(imports, SOURCES / "main.js")
     for name, sent in served.modules.items():
-        modules = main if name == "main.js" else joined_by_esbuild(name, later - {name}, tmp_path) - main
+        modules = together(imports, SOURCES / name) - (main if name != "main.js" else set())
         assert modules
         sent_body = body(sent)
         missing = [each.name for each in modules if body(each.read_text()) not in sent_body]
         assert missing == [], f"{name} was sent without a part of them"
         lines = [line for each in modules for line in body(each.read_text()).splitlines() if line]
         assert sorted(line for line in sent_body.splitlines() if line) == sorted(lines), f"{name} has more"
-        sent_modules |= modules
-    assert [each.name for each in MODULES if each not in sent_modules] == [], "nothing imports them"
+    assert [each.name for each in MODULES if each not in imports] == [], "nothing imports them"
 
 
 @needs_esbuild
@@ -211,14 +226,16 @@ def test_what_a_file_imports_is_exported_and_no_name_is_there_twice(served: Serv
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda file: file.name)
-def test_a_module_can_be_joined(module: Path) -> None:
-    text = module.read_text()
-    for line in re.findall(r"^import\b.*", text, re.MULTILINE):
-        assert _IMPORT.fullmatch(line), line
-        assert " as " not in line, line
-    for line in re.findall(r"^export\b.*", text, re.MULTILINE):
-        assert re.match(r"export (async function|function|class|const) \w+", line), line
+@needs_esbuild
+def test_what_a_module_imports_and_exports_is_written_so_that_it_can_be_joined(imports: dict[Path, set[Path]]) -> None:
+    for module, needed in imports.items():
+        text = module.read_text()
+        written = _IMPORT.findall(text)
+        found = {(module.parent / path).resolve() for _, path in written}
+        assert found - {CLIENT / "broker.js"} == needed, module.name
+        assert not [names for names, _ in written if " as " in names], module.name
+        for line in re.findall(r"^export\b.*", text, re.MULTILINE):
+            assert re.match(r"export (async function|function|class|const) \w+", line), line
 
 
 # Where it is on
