@@ -200,7 +200,7 @@ def test_the_slider_shows_the_former_value_and_the_planned_one(console: Console,
     insert(ada, {"event": "sale", "data": {"percent": 21}})
     page.get_by_role("button", name="Now").click()
     expect(row(page, "sale")).to_contain_text('{"percent":21}')
-    assert page.url.endswith("#/events")
+    expect(page).to_have_url(re.compile("#/events$"))
 
     slider = page.get_by_role("slider", name="Time")
     expect(page.locator(".slider-mark")).to_have_count(1)
@@ -210,6 +210,7 @@ def test_the_slider_shows_the_former_value_and_the_planned_one(console: Console,
     expect(slider).to_have_attribute("aria-valuetext", re.compile("^in "))
     expect(page.locator(".events-status")).to_contain_text("As it will be")
     order = names(page)
+    expect(page).to_have_url(re.compile(r"#/events\?at=20"))
     page.reload()
     expect(row(page, "sale")).to_contain_text('{"percent":50}')
     slider.focus()

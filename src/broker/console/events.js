@@ -10,6 +10,7 @@ import { ago } from "./times.js";
 /** @import { Context } from "./types.js" */
 
 const SEARCH_PAUSE_MS = 150; // after the last key
+const ADDRESS_PAUSE_MS = 200; // after the slider was moved
 const DUE_MAX = 500; // records that are marked on the slider
 const WIDE = matchMedia("(min-width: 900px)");
 
@@ -34,6 +35,10 @@ class EventsScreen {
   #groups = h("details", { class: "events-tree" });
   #time = h("div", { class: "events-time" });
   #empty = h("div", { class: "empty events-empty", hidden: true });
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #searchTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timeTimer;
   #said = "";
   #sayWhat = false; // whether somebody has asked for other rows, and is to hear what was found
 
@@ -125,17 +130,14 @@ class EventsScreen {
     return select;
   }
 
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
-
   #searchSoon() {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#find(this.#search.value), SEARCH_PAUSE_MS);
+    clearTimeout(this.#searchTimer);
+    this.#searchTimer = setTimeout(() => this.#find(this.#search.value), SEARCH_PAUSE_MS);
   }
 
   /** @param {string} text */
   #find(text) {
-    clearTimeout(this.#timer);
+    clearTimeout(this.#searchTimer);
     if (this.#search.value !== text) this.#search.value = text;
     if ((this.#ctx.query.get("search") ?? "") === text) return;
     this.#ctx.setQuery("search", text || null);
@@ -145,7 +147,10 @@ class EventsScreen {
 
   /** @param {number | null} time */
   #setTime(time) {
-    this.#ctx.setQuery("at", time === null ? null : new Date(time).toISOString().replace(".000", ""));
+    clearTimeout(this.#timeTimer);
+    // Browsers allow only some changes of the address in a while, and a slider that is dragged makes many.
+    const text = time === null ? null : new Date(time).toISOString().replace(".000", "");
+    this.#timeTimer = setTimeout(() => this.#ctx.setQuery("at", text), ADDRESS_PAUSE_MS);
     this.#sayWhat = false;
     void this.#table.show(time);
   }

@@ -148,7 +148,7 @@ export class RowGrid {
     cells.version = row.version;
     setText(value, row.mark === "missing" ? this.missing : row.value);
     setText(when, whenText(row, now));
-    setText(who, row.user ?? "");
+    setText(who, row.mark === "missing" ? "" : (row.user ?? ""));
     element.classList.toggle("events-removed", row.removed);
     element.dataset.mark = row.mark;
   }
@@ -214,7 +214,8 @@ export class RowGrid {
   /** Shows which row the keyboard has chosen. */
   #mark() {
     const active = this.#active === null ? undefined : this.#shown.get(this.#active)?.element;
-    this.element.setAttribute("aria-activedescendant", active?.id ?? "");
+    if (active) this.element.setAttribute("aria-activedescendant", active.id);
+    else this.element.removeAttribute("aria-activedescendant");
     for (const { element } of this.#shown.values()) {
       if (element === active) element.setAttribute("aria-selected", "true");
       else if (element.hasAttribute("aria-selected")) element.removeAttribute("aria-selected");

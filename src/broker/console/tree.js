@@ -221,7 +221,7 @@ export class NameTree {
 
   #mark() {
     const active = this.#items.get(this.#active);
-    this.#list.setAttribute("aria-activedescendant", active?.id ?? "");
+    if (active) this.#list.setAttribute("aria-activedescendant", active.id);
     for (const item of this.#items.values()) item.classList.toggle("tree-active", item === active);
     if (document.activeElement === this.#list) active?.scrollIntoView({ block: "nearest" });
   }
