@@ -189,19 +189,20 @@ def find_imports(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, set[Pat
     }
 
 
-def together(imports: dict[Path, set[Path]], module: Path) -> set[Path]:
-    """A module, and those that it needs at once."""
+def together(imports: dict[Path, set[Path]], module: Path, files: set[Path]) -> set[Path]:
+    """A module, and those that it needs at once, but not those that are ``files`` of their own."""
     found = {module}
-    while more := {each for one in found for each in imports[one]} - found:
+    while more := {each for one in found for each in imports[one]} - found - files:
         found |= more
     return found
 
 
 @needs_esbuild
 def test_each_file_has_its_modules_and_no_others(served: Served, imports: dict[Path, set[Path]]) -> None:
-    main = together(imports, SOURCES / "main.js")
+    files = {SOURCES / name for name in served.modules}
+    main = together(imports, SOURCES / "main.js", files)
     for name, sent in served.modules.items():
-        modules = together(imports, SOURCES / name) - (main if name != "main.js" else set())
+        modules = together(imports, SOURCES / name, files) - (main if name != "main.js" else set())
         assert modules
         sent_body = body(sent)
         missing = [each.name for each in modules if body(each.read_text()) not in sent_body]
