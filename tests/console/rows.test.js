@@ -121,7 +121,7 @@ test("in the order by name only new names take a place, and only within what is 
   live.take(record("e/000003", 1_001)); // known
   live.take(record("e/000003a", 1_002)); // new
   live.take(record("e/000400", 1_003)); // not in memory
-  assert.deepEqual([live.changes, live.waiting], [3, 1]);
+  assert.equal(live.waiting, 1);
   live.settle();
   assert.deepEqual([listing.at(4).name, listing.length], ["e/000003a", 201]);
 });

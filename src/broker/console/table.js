@@ -1,19 +1,17 @@
 // The table of events: the list, what changes in it, and the state of another time in its place.
 
 import { h } from "./h.js";
-import { Listing } from "./listing.js";
-import { LiveRows } from "./live.js";
-import { byNames, compareNewest, rowOf } from "./row.js";
+import { liveRows } from "./live.js";
+import { rowOf } from "./row.js";
 import { RowGrid } from "./rows.js";
-import { loadNow } from "./snapshot.js";
 
+/** @import { Listing } from "./listing.js" */
+/** @import { Shown } from "./live.js" */
 /** @import { StreamState } from "./stream.js" */
 /** @import { Context } from "./types.js" */
 
 const TABLE_MOVE_MS = 400; // between two times at which rows take other places
 const TABLE_NEAR = 60; // rows from an end of what is in memory, from where on the next page is read
-
-/** @typedef {{under: string, search: string, order: "newest" | "name"}} Shown */
 
 export class EventTable {
   /** @type {StreamState} */
@@ -53,7 +51,7 @@ export class EventTable {
     this.#shown = shown;
     this.#told = told;
     this.#grid = new RowGrid(ctx, (first, last) => this.#scrolled(first, last));
-    this.#live = this.#newLive();
+    this.#live = liveRows(this.#ctx, this.#shown);
     this.element = h("div", { class: "events-table" }, this.#pill, this.#grid.element);
     this.#pill.onclick = () => this.#refresh();
     // The button lies over the rows, so whoever points at it still points at the table.
@@ -78,7 +76,7 @@ export class EventTable {
   /** Shows other rows, or in another order. @param {Partial<Shown>} shown */
   async select(shown) {
     this.#shown = { ...this.#shown, ...shown };
-    this.#live = this.#newLive();
+    this.#live = liveRows(this.#ctx, this.#shown);
     this.#then = null;
     this.#grid.top();
     await this.show(this.#wanted);
@@ -93,7 +91,8 @@ export class EventTable {
     this.#asking = true;
     for (let turn = 0; turn !== this.#asked && !this.#ctx.signal.aborted; ) {
       turn = this.#asked;
-      await (this.#wanted === null ? this.#showNow() : this.#showThen(this.#wanted));
+      if (this.#wanted === null) this.at = this.#then = null;
+      await (this.#wanted === null ? this.begin() : this.#showThen(this.#wanted));
     }
     this.#asking = false;
   }
@@ -102,23 +101,10 @@ export class EventTable {
   async begin() {
     const live = this.#live;
     await this.#attempt(async () => {
-      if (!(await live.rows.begin()) || live !== this.#live || this.at !== null) return;
+      if (!(await live.begin()) || live !== this.#live || this.at !== null) return;
       this.#grid.listing = live.listing;
       if (this.#closeStream === closed) void this.#open(live.listing.id);
     });
-  }
-
-  #newLive() {
-    const { order, under, search } = this.#shown;
-    const newest = order === "newest";
-    const listing = new Listing(loadNow(this.#ctx, { under, search }, newest), newest ? compareNewest : byNames);
-    return { listing, rows: new LiveRows(listing, newest) };
-  }
-
-  async #showNow() {
-    this.at = null;
-    this.#then = null;
-    await this.begin();
   }
 
   /** @param {number} time */
@@ -157,14 +143,14 @@ export class EventTable {
   async #open(id) {
     let wanted = true;
     this.#closeStream = () => (wanted = false);
-    const { openStream } = await import("./stream.js");
+    const [{ openStream }, token] = await Promise.all([import("./stream.js"), this.#ctx.broker.token()]);
     if (!wanted) return;
     const { under } = this.#shown;
     /** @type {Record<string, string | string[]>} */
     const query = { frames: "record" };
     if (under) query.event = [`${under}*`];
     // Without a token, nobody is told about what is planned.
-    if (this.#ctx.broker.user.get()) query.pending = "yes";
+    if (token) query.pending = "yes";
     this.#closeStream = openStream(this.#ctx, {
       query,
       lastEventId: id,
@@ -187,7 +173,7 @@ export class EventTable {
     const row = rowOf(data);
     this.changes++;
     this.#told.name(row.name);
-    if (row.name.toLowerCase().includes(this.#shown.search.toLowerCase())) this.#live.rows.take(row);
+    if (row.name.toLowerCase().includes(this.#shown.search.toLowerCase())) this.#live.take(row);
     if (this.at !== null) return;
     this.#grid.draw();
     this.#settleSoon();
@@ -216,18 +202,20 @@ export class EventTable {
 
   async #settle() {
     this.#moved = performance.now();
-    const { rows, listing } = this.#live;
-    if (rows.reading) return;
-    if (rows.overflow || listing.offset) return this.begin();
-    if (!rows.waiting) return;
-    rows.settle();
+    const live = this.#live;
+    if (live.reading) return;
+    if (live.overflow || live.listing.offset) return this.begin();
+    if (!live.waiting) return;
+    live.settle();
     this.#grid.draw();
   }
 
   #showPill() {
-    const { waiting, overflow } = this.#live.rows;
+    const { waiting, overflow } = this.#live;
     this.#pill.hidden = this.at !== null || !waiting;
-    if (!this.#pill.hidden) this.#pill.textContent = `↑ ${overflow ? "more than " : ""}${waiting.toLocaleString("en")} ${waiting === 1 ? "change" : "changes"}`;
+    if (this.#pill.hidden) return;
+    const count = `${overflow ? "more than " : ""}${waiting.toLocaleString("en")}`;
+    this.#pill.textContent = `↑ ${count} ${waiting === 1 ? "change" : "changes"}`;
   }
 
   /** Puts everything at its place, since somebody wants it. */
