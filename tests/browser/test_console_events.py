@@ -139,6 +139,19 @@ def test_the_tree_by_keyboard_and_the_way_back(console: Console, ada: httpx.Clie
     expect(page).to_have_url(re.compile("#/events$"))
 
 
+def test_on_a_phone_the_tree_is_a_drawer(console: Console, ada: httpx.Client) -> None:
+    insert(ada, {"event": "orders/1", "data": 1}, {"event": "sale", "data": 1})
+    page = console.open("#/events", viewport={"width": 390, "height": 740})
+    live(page)
+    item = page.get_by_role("treeitem", name="orders/")
+    expect(item).to_be_hidden()
+    page.get_by_text("Groups").click()
+    item.get_by_role("link").click()
+    wait_for(lambda: names(page) == ["orders/1"], what="the group alone")
+    expect(page.get_by_role("tree")).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_the_table_by_keyboard(console: Console, ada: httpx.Client) -> None:
     insert(ada, *({"event": f"e/{number:04}", "data": number} for number in range(1_000)))
     page = console.open("#/events?order=name")

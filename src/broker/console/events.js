@@ -12,7 +12,8 @@ import { ago } from "./times.js";
 const SEARCH_PAUSE_MS = 150; // after the last key
 const ADDRESS_PAUSE_MS = 200; // after the slider was moved
 const DUE_MAX = 500; // records that are marked on the slider
-const WIDE = matchMedia("(min-width: 900px)");
+// With less room, the tree is a drawer above the table.
+const WIDE = matchMedia("(min-width: 1080px)");
 
 /** @typedef {"newest" | "name"} Order */
 

@@ -9,6 +9,7 @@ import { ago, fromLocalInput, localInput, timeText, zone } from "./times.js";
 
 const SLIDER_STEP = 5; // of an arrow key
 const SLIDER_PAGE = 50; // of Page Up and Page Down
+const SLIDER_HOUR_MS = 3_600_000;
 const SLIDER_THUMB = 20; // pixels, as in events.css
 
 /** Makes a slider. `change` is called with each time that is chosen, and with null for now.
@@ -133,7 +134,7 @@ function scaleLines() {
   SCALE_LINES.forEach(([offset, text], index) => {
     const isEnd = index === SCALE_LINES.length - 1;
     // There is no room for all of them on a phone.
-    const kind = index % 2 ? "" : "slider-narrow";
+    const kind = offset === SLIDER_HOUR_MS || offset === 24 * SLIDER_HOUR_MS ? "" : "slider-wide";
     lines.append(line(-offset, text, isEnd ? "slider-first" : kind), line(offset, text, isEnd ? "slider-last" : kind));
   });
   return lines;
