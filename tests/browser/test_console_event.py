@@ -8,13 +8,17 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.support.axe import needs_axe, violations
 from tests.support.console import Console
+from tests.support.documents import ROOT
+from tests.support.esbuild import ESBUILD, needs_esbuild
 from tests.support.rules import apply_rules
 from tests.support.servers import wait_for
 
@@ -263,6 +267,15 @@ def test_schedule_until_and_cancel(console: Console) -> None:
     page.get_by_role("button", name="Insert …").click()
     confirm(page, "Insert", "It ends")
     expect(state(page)).to_contain_text("ends in 59 min")
+    # A change of a version that ends keeps its end, to the microsecond.
+    until = time.time() + 1_800.25
+    insert(console, "bob", "4", until=until)
+    expect(editor(page)).to_have_value("4")
+    editor(page).fill("5")
+    page.keyboard.press("Control+s")
+    confirm(page, "Insert", "It ends")
+    expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
+    assert abs(versions(console)[-1]["until"] - until) < 0.001
 
 
 def test_remove_restore_and_compare(console: Console) -> None:
@@ -528,6 +541,75 @@ def test_the_page_runs_as_it_is_copied(console: Console, coded: Any, name: str) 
     first, second = versions(console, name)
     assert first["data"] == second["data"]
     assert page.evaluate("window.hacked") is None
+
+
+REACT = ROOT / "tests" / "js" / "react" / "node_modules"
+CLIENT = ROOT / "src" / "broker" / "js"
+
+
+@needs_esbuild
+@pytest.mark.skipif(not (REACT / "react-19").exists() and not os.environ.get("CI"), reason="React is not installed")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_component_runs_as_it_is_copied(console: Console, coded: Any, name: str, tmp_path: Path) -> None:
+    copied, _ = coded
+    insert(console, "ada", json.dumps({"price": "1.50", "texts": HOSTILE, "a*/b": {"a</script>": 1}}), name)
+    (tmp_path / "app.tsx").write_text(copied(name, "React", "A component"))
+    (tmp_path / "page.tsx").write_text(
+        'import { createRoot } from "react-dom/client";\nimport { App } from "./app";\n'
+        'createRoot(document.getElementById("root")!).render(<App />);\n'
+    )
+    aliases = {
+        "react": REACT / "react-19",
+        "react-dom": REACT / "react-dom-19",
+        "zerocode-broker/react": CLIENT / "react.js",
+        "zerocode-broker": CLIENT / "broker.js",
+    }
+    options = [f"--alias:{alias}={path}" for alias, path in aliases.items()]
+    command = [str(ESBUILD), str(tmp_path / "page.tsx"), "--bundle", "--format=esm", "--jsx=automatic", *options]
+    built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    page = console.open(route(name))
+    html = '<!doctype html><meta charset="utf-8"><div id="root"></div><script type="module" src="/copied.js"></script>'
+    page.route("**/copied.html", lambda request: request.fulfill(body=html, content_type="text/html"))
+    page.route("**/copied.js", lambda request: request.fulfill(body=built, content_type="text/javascript"))
+    page.goto(f"{console.server.url}/copied.html")
+    expect(page.locator("pre")).to_contain_text('"price": "1.50"')
+    page.get_by_role("button", name="Insert").click()
+    wait_for(lambda: len(versions(console, name)) == 2)
+    first, second = versions(console, name)
+    assert first["data"] == second["data"]
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+def test_axe_finds_nothing_in_questions_conflicts_and_versions(console: Console, scheme: str, width: int) -> None:
+    insert(console, "ada", '{"a":1,"b":{"c":[1,2]}}')
+    page = console.open(route(NAME), color_scheme=scheme, viewport={"width": width, "height": 740})
+    expect(state(page)).to_contain_text("live")
+    editor(page).fill('{"a":2,"b":{"c":[1]},"d":0}')
+    page.keyboard.press("Control+s")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    insert(console, "bob", '{"a":3,"b":{"c":[1,2]}}')
+    page.get_by_role("button", name="See what").click()
+    assert violations(page) == []
+    editor(page).fill('{"a":2 "b":1}')
+    page.get_by_label("Publish", exact=True).select_option("At a time")
+    expect(page.get_by_role("button", name="a comma is missing")).to_be_visible()
+    assert violations(page) == []
+    page.get_by_role("button", name="Discard changes").click()
+    page.get_by_role("link", name="History").click()
+    rows = page.get_by_role("list", name="Versions").get_by_role("listitem")
+    expect(rows).to_have_count(2)
+    rows.nth(0).get_by_title("See the whole version").click()
+    page.get_by_role("dialog").locator("summary").click()
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("Escape")
+    rows.nth(0).get_by_label("Compare").check()
+    rows.nth(1).get_by_label("Compare").check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    assert violations(page) == []
 
 
 def test_the_language_is_remembered_and_a_token_is_only_copied(console: Console) -> None:

@@ -8,6 +8,7 @@ import { h } from "./h.js";
 /** @import { Difference, DifferenceRow } from "./difference.js" */
 
 const THREE_WAY_MAX = 100; // rows that are shown
+const PRETTY_LINES_MAX = 20_000; // 100,000 lines take two seconds
 const KIND_SIGNS = { added: "+", removed: "−", changed: "~" };
 
 /** What is changed between two texts, as a table; or a sentence if nothing is.
@@ -54,10 +55,12 @@ export function threeWayTable(base, mine, theirs, author) {
     paths.length > rows.length && h("p", { class: "muted" }, `… and ${(paths.length - rows.length).toLocaleString("en")} more paths`));
 }
 
-/** JSON text in lines, if it is valid. @param {string} text */
+/** JSON text in lines, if it is valid, and if these are not more than a browser lays out at once. @param {string} text */
 export function prettyJson(text) {
   const place = jsonPlace(text);
-  return place ? formatJson(text, place.node) : text;
+  if (!place) return text;
+  const formatted = formatJson(text, place.node);
+  return formatted.split("\n", PRETTY_LINES_MAX + 1).length > PRETTY_LINES_MAX ? text : formatted;
 }
 
 /** A value in one line, cut. @param {string} text @param {number} [length] */

@@ -123,6 +123,7 @@ class Editor {
     this.#base = version;
     this.#shown = text;
     if (text !== this.field.text) this.field.show(text);
+    this.form.when.propose(version?.until && 1_000 * version.until);
     this.conflict.hide();
     this.#update();
   }
@@ -144,7 +145,6 @@ class Editor {
   }
 
   #discard() {
-    this.form.when.reset();
     this.form.note("");
     this.form.refuse("");
     this.#adopt(this.subject.get().latest);
@@ -159,8 +159,10 @@ class Editor {
   /** Goes on from the newest version. @param {string | null} text  what is to be inserted; null: what is in the field */
   #rebase(text) {
     const typed = text === null ? this.field.text : prettyJson(text);
-    this.#adopt(this.#theirs);
+    this.#base = this.#theirs;
+    this.#shown = this.#base ? prettyJson(this.#base.data) : "";
     this.field.show(typed);
+    this.conflict.hide();
     this.#update();
     this.#save();
   }
@@ -187,13 +189,13 @@ class Editor {
         // What was typed while it was sent is an edit of the new version.
         this.#base = stored;
         this.#shown = typed;
+        this.form.when.propose(stored.until && 1_000 * stored.until);
         this.conflict.hide();
         toast("Inserted.");
       } else {
         this.#adopt(this.subject.get().latest);
         toast(`Scheduled for ${timeText(at)}.`);
       }
-      this.form.when.reset();
       this.form.note("");
     });
   }

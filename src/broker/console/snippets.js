@@ -24,9 +24,11 @@ export const pythonQuoted = (text) => JSON.stringify(text);
 /** @param {string} character */
 const unicodeEscape = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
 
-// The server leaves out comments that have lines of their own, so the programs have theirs from here.
+// The server leaves out comments that have lines of their own, and the word that exports a function, wherever they are; so
+// the programs have theirs from here.
 const LINE_COMMENT = "//";
 const TYPE_COMMENT = "/**";
+const EXPORT = "export";
 
 const JSON_HEADER = "-H 'Content-Type: application/json'";
 const TOKEN_HEADER = '-H "Authorization: Bearer $TOKEN"';
@@ -86,7 +88,7 @@ export function reactSnippets({ url, name, data, type }) {
 
 type Value = ${type};
 
-export function App() {
+${EXPORT} function App() {
   return (
     <BrokerProvider url={${scriptQuoted(url)}}>
       <Live />

@@ -11,6 +11,7 @@ const HOUR_MS = 3_600_000;
 
 export class WhenField {
   #ctx;
+  #proposal = { text: "", until: NaN };
   #start = h("select", { "aria-label": "Publish" }, h("option", { value: "now" }, "Now"), h("option", { value: "at" }, "At a time"));
   #end = h("select", { "aria-label": "Ends" }, h("option", { value: "never" }, "Never"), h("option", { value: "until" }, "At a time"));
   #at = timeInput("Publish at");
@@ -36,6 +37,7 @@ export class WhenField {
   }
 
   reset() {
+    this.#proposal = { text: "", until: NaN };
     this.#start.value = "now";
     this.#end.value = "never";
     this.#at.value = this.#until.value = "";
@@ -43,9 +45,21 @@ export class WhenField {
     this.#show();
   }
 
+  /** Proposes the end of the version that is edited: without it, the new version would have none. @param {number | undefined} until */
+  propose(until) {
+    this.reset();
+    if (until === undefined || until <= this.#ctx.broker.now() || this.#end.disabled) return;
+    this.#proposal = { text: localInput(until), until };
+    this.#end.value = "until";
+    this.#until.value = this.#proposal.text;
+    this.#show();
+  }
+
   /** An end removes the event, which some may not. @param {boolean} mayRemove */
   allowEnd(mayRemove) {
     this.#end.disabled = !mayRemove;
+    if (!mayRemove) this.#end.value = "never";
+    this.#show();
     this.#end.title = mayRemove ? "" : "The rules do not permit you to remove this event, and an end removes it.";
   }
 
@@ -53,11 +67,17 @@ export class WhenField {
   read() {
     const now = this.#ctx.broker.now();
     const at = this.isScheduled ? fromLocalInput(this.#at.value) : null;
-    const until = this.#end.value === "until" ? fromLocalInput(this.#until.value) : null;
+    const until = this.#end.value === "until" ? this.#untilTime() : null;
     if (at !== null && !(at > now)) return this.#refuse(this.#at, Number.isNaN(at) ? "Choose the time at which this version is published." : "This time has passed. Choose a later one, or publish now.");
     if (until !== null && !(until > (at ?? now))) return this.#refuse(this.#until, Number.isNaN(until) ? "Choose the time at which this version ends." : at === null ? "This time has passed. Choose a later one." : "A version cannot end before it is published.");
     this.#say("");
     return { at, until };
+  }
+
+  /** The field has whole seconds; the end that was proposed may be between two of them. */
+  #untilTime() {
+    const { text, until } = this.#proposal;
+    return this.#until.value === text ? until : fromLocalInput(this.#until.value);
   }
 
   /** @param {HTMLInputElement} input @param {boolean} isOpen @param {number} proposal @param {() => void} change */
