@@ -303,6 +303,12 @@ def test_remove_restore_and_compare(console: Console) -> None:
     expect(page.get_by_role("dialog").get_by_label("Data")).to_contain_text('"id": 12345678901234567890')
     page.get_by_role("button", name="Copy JSON").click()
     assert json.loads(page.evaluate("navigator.clipboard.readText()")) == json.loads(EXACT)
+    page.get_by_role("button", name="Copy as curl").click()
+    expect(page.get_by_role("button", name="Copy as curl")).to_have_text("Copied")
+    command = page.evaluate("navigator.clipboard.readText()").replace(NAME, "copy")
+    env = {**os.environ, "TOKEN": console.server.token("ada")}
+    subprocess.run(["sh", "-c", command], env=env, capture_output=True, timeout=20)
+    assert f'"data":{EXACT}' in snapshot(console, "copy")
     page.get_by_role("button", name="Restore …").click()
     expect(page.get_by_role("status").filter(has_text="Insert it to restore it")).to_be_visible()
     expect(editor(page)).to_have_value(re.compile("12345678901234567890"))
@@ -323,18 +329,21 @@ def test_new_versions_come_on_top_and_do_not_move_what_is_read(console: Console)
     expect(rows.first).to_contain_text("by bob")
     box = rows.nth(3).get_by_label("Compare")
     box.focus()
-    top = rows.nth(3).bounding_box()
+    before = rows.nth(3).bounding_box()
     insert(console, "bob", "31")
     new = page.get_by_role("button", name="↑ 1 new version")
     expect(new).to_be_visible()
     expect(rows).to_have_count(26)
     expect(box).to_be_focused()
-    assert top is not None
+    insert(console, "bob", "32")
+    new = page.get_by_role("button", name="↑ 2 new versions")
+    expect(new).to_be_visible()
+    assert rows.nth(3).bounding_box() == before
     new.click()
-    expect(rows).to_have_count(27)
+    expect(rows).to_have_count(28)
     page.get_by_role("button", name="Load older versions").click()
-    expect(rows).to_have_count(32)
-    expect(rows.nth(27).get_by_label("Compare")).to_be_focused()
+    expect(rows).to_have_count(33)
+    expect(rows.nth(28).get_by_label("Compare")).to_be_focused()
 
 
 def test_what_is_pending_changes_its_state_in_the_history(console: Console) -> None:
@@ -391,22 +400,53 @@ def test_what_is_typed_outlives_the_session(console: Console) -> None:
 
 
 RULES = """
+roles = ["editor"]
 [[event]]
 name = "shop/orders/*"
 read = "user"
-insert = "ada"
+insert = "@editor"
 remove = "nobody"
-log = "ada"
+log = "@editor"
 
 [[event]]
-name = "secret/*"
+name = "box/*"
 read = "nobody"
+insert = "user"
+
+[[event]]
+name = "public/*"
+read = "public"
 """
+
+
+def test_who_may_only_insert_inserts_without_a_condition(console: Console) -> None:
+    insert(console, "ada", "1", "box/1")
+    apply_rules(console.server, RULES)
+    page = console.open(route("box/1"), "bob")
+    expect(state(page)).to_contain_text("You may not read this event.")
+    editor(page).fill("2.0")
+    page.keyboard.press("Control+s")
+    confirm(page, "Insert", "2.0")
+    expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
+
+
+def test_a_stranger_sees_what_is_public_and_why_there_are_no_buttons(console: Console) -> None:
+    insert(console, "ada", "1.0", "public/1")
+    apply_rules(console.server, RULES)
+    page = console.open(route("public/1"), username=None)
+    expect(page.get_by_text("Without an account, you may not insert or remove this event.")).to_be_visible()
+    expect(editor(page)).to_have_value("1.0")
+    expect(state(page)).to_have_text(re.compile("^live (just now|. s ago)$"))
+    page.get_by_role("link", name="History").click()
+    expect(page.get_by_text("Sign in to see the history.")).to_be_visible()
+    page.get_by_role("link", name="Code").click()
+    page.get_by_role("radio", name="curl").check(force=True)
+    expect(page.get_by_text("Sign in to copy a line that sets it.")).to_be_visible()
 
 
 def test_what_the_rules_forbid_has_no_button_and_one_sentence_says_why(console: Console) -> None:
     insert(console, "ada", "1")
-    apply_rules(console.server, RULES.replace('"ada"', '"@editor"').replace("\n[[", 'roles = ["editor"]\n[[', 1))
+    apply_rules(console.server, RULES)
     page = console.open(route(NAME), "bob")
     expect(page.get_by_text("The rules do not permit you to insert or remove this event.")).to_be_visible()
     expect(editor(page)).to_have_value("1")
@@ -417,7 +457,7 @@ def test_what_the_rules_forbid_has_no_button_and_one_sentence_says_why(console: 
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.get_by_role("link", name="History").click()
     expect(page.get_by_text("The rules do not permit you to read the log")).to_be_visible()
-    page.goto(f"{console.server.url}/{route('secret/1')}")
+    page.goto(f"{console.server.url}/{route('box/1')}")
     expect(state(page)).to_contain_text("You may not read this event.")
 
 

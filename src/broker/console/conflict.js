@@ -3,8 +3,8 @@
 import { threeWayTable } from "./comparison.js";
 import { h, replace } from "./h.js";
 import { mergeJson } from "./merge.js";
-import { authorOf } from "./version.js";
-import { byWhom, everySecond } from "./words.js";
+import { authorOf, timeOf } from "./version.js";
+import { everySecond, timeElement } from "./words.js";
 
 /** @import { Context } from "./types.js" */
 /** @import { VersionRecord } from "./version.js" */
@@ -72,8 +72,8 @@ export class ConflictPanel {
     const what = latest ? "changed" : removal?.ends ? "ended" : "removed";
     const where = isOwn ? " from another window" : "";
     if (!version) return replace(this.#title, "It was removed meanwhile.");
-    const [, author, , time] = byWhom(version, this.#ctx.broker.now());
-    replace(this.#title, author, what === "ended" ? "’s version has ended" : ` has ${what} this`, where, " ", time, ".");
+    const time = timeElement(timeOf(version), this.#ctx.broker.now());
+    replace(this.#title, h("bdi", null, authorOf(version)), what === "ended" ? "’s version has ended" : ` has ${what} this`, where, " ", time, ".");
   }
 
   /** @param {Conflict} conflict */

@@ -183,7 +183,9 @@ class Editor {
   /** @param {string} data @param {Moment} moment @param {VersionRecord | null} base @param {string} typed */
   async #send(data, { at, until }, base, typed) {
     await this.#write(async () => {
-      const stored = await this.writer.insert({ event: this.subject.name, data, at, until, latest: base });
+      // Who may not read the event cannot know the newest version.
+      const latest = this.subject.get().rights.read ? base : undefined;
+      const stored = await this.writer.insert({ event: this.subject.name, data, at, until, latest });
       this.subject.wrote(stored.id);
       if (at === null) {
         // What was typed while it was sent is an edit of the new version.

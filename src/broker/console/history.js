@@ -45,7 +45,7 @@ class VersionList {
   constructor(ctx, subject) {
     this.ctx = ctx;
     this.subject = subject;
-    this.element = h("div", { class: "event-history" }, h("div", { class: "toolbar" }, this.#compare, this.#hint), this.#new, this.#list, this.#state, this.#older);
+    this.element = h("div", { class: "event-history" }, h("div", { class: "toolbar" }, this.#compare, this.#hint, this.#new), this.#list, this.#state, this.#older);
     ctx.watch(subject, (facts) => this.#follow(facts));
     everySecond(ctx, () => this.#rows.forEach((row) => row.tick()));
   }

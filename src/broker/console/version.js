@@ -62,7 +62,7 @@ export function fateOf(version) {
 }
 
 /** @param {{user?: string | null} | null | undefined} version */
-export const authorOf = (version) => version?.user ?? "somebody without a name";
+export const authorOf = (version) => version?.user ?? "Somebody";
 
 /** When it was published, or is due, in milliseconds. @param {VersionRecord} version */
 export const timeOf = (version) => 1_000 * (version.published_at ?? version.timestamp);

@@ -12,8 +12,8 @@ const HOUR_MS = 3_600_000;
 export class WhenField {
   #ctx;
   #proposal = { text: "", until: NaN };
-  #start = h("select", { "aria-label": "Publish" }, h("option", { value: "now" }, "Now"), h("option", { value: "at" }, "At a time"));
-  #end = h("select", { "aria-label": "Ends" }, h("option", { value: "never" }, "Never"), h("option", { value: "until" }, "At a time"));
+  #start = h("select", { id: "event-publish" }, h("option", { value: "now" }, "Now"), h("option", { value: "at" }, "At a time"));
+  #end = h("select", { id: "event-ends" }, h("option", { value: "never" }, "Never"), h("option", { value: "until" }, "At a time"));
   #at = timeInput("Publish at");
   #until = timeInput("Ends at");
   #note = h("p", { class: "muted event-when-note" });
@@ -23,8 +23,8 @@ export class WhenField {
   constructor(ctx, change) {
     this.#ctx = ctx;
     this.element = h("fieldset", { class: "event-when" }, h("legend", { class: "visually-hidden" }, "When"),
-      h("div", { class: "event-when-part" }, h("span", { class: "event-when-label", "aria-hidden": "true" }, "Publish"), this.#start, this.#at),
-      h("div", { class: "event-when-part" }, h("span", { class: "event-when-label", "aria-hidden": "true" }, "Ends"), this.#end, this.#until),
+      h("div", { class: "event-when-part" }, h("label", { for: "event-publish" }, "Publish"), this.#start, this.#at),
+      h("div", { class: "event-when-part" }, h("label", { for: "event-ends" }, "Ends"), this.#end, this.#until),
       this.#note, this.#error);
     this.#start.onchange = () => this.#open(this.#at, this.isScheduled, ctx.broker.now() + HOUR_MS, change);
     this.#end.onchange = () => this.#open(this.#until, this.#end.value === "until", (this.isScheduled ? fromLocalInput(this.#at.value) : ctx.broker.now()) + HOUR_MS, change);

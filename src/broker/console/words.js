@@ -2,7 +2,7 @@
 
 import { h } from "./h.js";
 import { ago, fullTime, timeText } from "./times.js";
-import { authorOf, timeOf } from "./version.js";
+import { timeOf } from "./version.js";
 
 /** @import { Child, Context } from "./types.js" */
 /** @import { VersionRecord } from "./version.js" */
@@ -10,9 +10,9 @@ import { authorOf, timeOf } from "./version.js";
 const SECOND_MS = 1_000;
 const DAY_MS = 86_400_000;
 
-/** @param {VersionRecord} version @param {number} now @returns {Child[]} */
+/** Strangers see no names. @param {VersionRecord} version @param {number} now @returns {Child[]} */
 export function byWhom(version, now) {
-  return ["by ", h("bdi", null, authorOf(version)), ", ", timeElement(timeOf(version), now)];
+  return [version.user ? ["by ", h("bdi", null, version.user), ", "] : null, timeElement(timeOf(version), now)];
 }
 
 /** How long ago; the title has the whole time. @param {number} time @param {number} now */
