@@ -6,57 +6,20 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.support.axe import needs_axe, violations
 from tests.support.console import Console
-from tests.support.documents import ROOT
-from tests.support.esbuild import ESBUILD, needs_esbuild
 from tests.support.rules import apply_rules
 from tests.support.servers import wait_for
+from tests.support.versions import HOSTILE, NAME, insert, route, snapshot, versions
 
-NAME = "shop/orders/42"
 # Numbers that JavaScript cannot express, or writes in another way.
 EXACT = '{"price":1.0,"id":12345678901234567890,"tiny":1e-7,"text":"\\u0041\\/"}'
-HOSTILE = [
-    "a'b\"c\\d",
-    "to $(id) `id` ${x} %s",
-    "</script><script>window.hacked=1</script>",
-    "\"><img src=x onerror=window.hacked=1>",
-    "é 😀/\u202eabc-- ?&#%",
-]  # fmt: skip
-
-
-def route(name: str, tab: str = "") -> str:
-    return f"#/event/{quote(name, safe='')}" + (f"/{tab}" if tab else "")
-
-
-def insert(console: Console, username: str, data: str, name: str = NAME, **more: Any) -> dict[str, Any]:
-    """Inserts JSON text as this user."""
-    body = f'{{"event":{json.dumps(name)},"data":{data}'
-    body += "".join(f',"{key}":{json.dumps(value)}' for key, value in more.items()) + "}"
-    with console.server.client(username) as client:
-        response = client.post("/insert", content=body, headers={"Content-Type": "application/json"})
-    assert response.status_code == 201, response.text
-    return dict(response.json())
-
-
-def snapshot(console: Console, name: str = NAME, username: str = "ada") -> str:
-    """The state of an event, as the server sends it."""
-    with console.server.client(username) as client:
-        return client.get("/snapshot", params={"event": name}).text
-
-
-def versions(console: Console, name: str = NAME) -> list[Any]:
-    with console.server.client("ada") as client:
-        return list(client.get(f"/collections/{quote(name, safe='')}").json())
 
 
 def editor(page: Page) -> Locator:
@@ -489,134 +452,18 @@ def test_large_data_are_edited(console: Console, data: str, typed: str, shown: s
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_and_data_are_text_on_a_phone_too(console: Console, name: str) -> None:
-    data = json.dumps({text: text for text in HOSTILE})
-    insert(console, "ada", data, name)
-    page = console.open(route(name), viewport={"width": 360, "height": 640})
-    expect(page.get_by_role("heading", level=1)).to_have_text(name)
-    expect(editor(page)).to_have_value(re.compile("onerror"))
-    for tab in ("History", "Code"):
-        page.get_by_role("link", name=tab, exact=True).click()
-        expect(page.get_by_role("main")).to_contain_text("$(id)")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+def test_hostile_names_and_data_are_text_on_a_phone_too(console: Console) -> None:
+    page = console.open(viewport={"width": 360, "height": 640})
+    for name in HOSTILE:
+        insert(console, "ada", json.dumps({text: text for text in HOSTILE}), name)
+        page.goto(f"{console.server.url}/{route(name)}")
+        expect(page.get_by_role("heading", level=1)).to_have_text(name)
+        expect(editor(page)).to_have_value(re.compile("onerror"))
+        for tab in ("History", "Code"):
+            page.get_by_role("link", name=tab, exact=True).click()
+            expect(page.get_by_role("main")).to_contain_text("$(id)")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate("window.hacked") is None
-
-
-@pytest.fixture(name="coded")
-def make_coded(console: Console) -> Any:
-    """Opens the code of a hostile event, and copies a snippet."""
-    token = console.server.token("ada")
-
-    def copied(name: str, language: str, title: str) -> str:
-        page = console.open(route(name, "code"))
-        expect(state(page)).to_contain_text("live")
-        page.get_by_role("radio", name=language).check(force=True)
-        expect(page.get_by_role("main")).to_contain_text("1.50")
-        page.get_by_role("region", name=title).get_by_role("button", name="Copy").click()
-        expect(page.get_by_text("Copied")).to_be_visible()
-        return str(page.evaluate("navigator.clipboard.readText()"))
-
-    return copied, {**os.environ, "TOKEN": token}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_the_commands_of_curl_run_as_they_are_copied(console: Console, coded: Any, name: str) -> None:
-    copied, env = coded
-    data = json.dumps({"price": "1.50", "texts": HOSTILE})
-    insert(console, "ada", data, name)
-    done = subprocess.run(
-        ["sh", "-c", copied(name, "curl", "Read the newest version")], env=env, capture_output=True, timeout=20
-    )
-    (record,) = json.loads(done.stdout)
-    assert (record["event"], record["data"]) == (name, json.loads(data))
-    done = subprocess.run(
-        ["sh", "-c", copied(name, "curl", "Insert a version")], env=env, capture_output=True, timeout=20
-    )
-    assert json.loads(done.stdout)["data"] == json.loads(data)
-    assert len(versions(console, name)) == 2
-    with subprocess.Popen(
-        ["sh", "-c", "exec " + copied(name, "curl", "Follow every change")], env=env, stdout=subprocess.PIPE
-    ) as follow:
-        assert follow.stdout is not None
-        assert any(
-            json.dumps(json.loads(data)) == json.dumps(json.loads(line[6:]))
-            for line in follow.stdout
-            if line.startswith(b"data: ")
-        )
-        follow.terminate()
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_the_programs_in_python_run_as_they_are_copied(console: Console, coded: Any, name: str) -> None:
-    copied, env = coded
-    insert(console, "ada", json.dumps({"price": "1.50", "texts": [*HOSTILE, None, True]}), name)
-    program = copied(name, "Python", "Insert a version")
-    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=20)
-    assert "'published': True" in done.stdout, done.stderr
-    first, second = versions(console, name)
-    assert first["data"] == second["data"]
-    program = copied(name, "Python", "Follow every change")
-    with subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True) as follow:
-        assert follow.stdout is not None
-        assert follow.stdout.readline().startswith("{'price': '1.50'")
-        insert(console, "bob", '"changed"', name)
-        assert follow.stdout.readline() == "changed\n"
-        follow.terminate()
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_the_page_runs_as_it_is_copied(console: Console, coded: Any, name: str) -> None:
-    copied, _ = coded
-    insert(console, "ada", json.dumps({"price": "1.50", "texts": HOSTILE, "b": {"__proto__": 1}}), name)
-    text = copied(name, "JavaScript", "A page")
-    assert "price: string;" in text  # its type
-    page = console.open(route(name))
-    # Of the server's own origin, and so with the session of the console.
-    page.route("**/copied.html", lambda request: request.fulfill(body=text, content_type="text/html"))
-    page.goto(f"{console.server.url}/copied.html")
-    expect(page.locator("#value")).to_contain_text('"price": "1.50"')
-    page.get_by_role("button", name="Insert").click()
-    wait_for(lambda: len(versions(console, name)) == 2)
-    first, second = versions(console, name)
-    assert first["data"] == second["data"]
-    assert page.evaluate("window.hacked") is None
-
-
-REACT = ROOT / "tests" / "js" / "react" / "node_modules"
-CLIENT = ROOT / "src" / "broker" / "js"
-
-
-@needs_esbuild
-@pytest.mark.skipif(not (REACT / "react-19").exists() and not os.environ.get("CI"), reason="React is not installed")
-@pytest.mark.parametrize("name", HOSTILE)
-def test_the_component_runs_as_it_is_copied(console: Console, coded: Any, name: str, tmp_path: Path) -> None:
-    copied, _ = coded
-    insert(console, "ada", json.dumps({"price": "1.50", "texts": HOSTILE, "a*/b": {"a</script>": 1}}), name)
-    (tmp_path / "app.tsx").write_text(copied(name, "React", "A component"))
-    (tmp_path / "page.tsx").write_text(
-        'import { createRoot } from "react-dom/client";\nimport { App } from "./app";\n'
-        'createRoot(document.getElementById("root")!).render(<App />);\n'
-    )
-    aliases = {
-        "react": REACT / "react-19",
-        "react-dom": REACT / "react-dom-19",
-        "zerocode-broker/react": CLIENT / "react.js",
-        "zerocode-broker": CLIENT / "broker.js",
-    }
-    options = [f"--alias:{alias}={path}" for alias, path in aliases.items()]
-    command = [str(ESBUILD), str(tmp_path / "page.tsx"), "--bundle", "--format=esm", "--jsx=automatic", *options]
-    built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    page = console.open(route(name))
-    html = '<!doctype html><meta charset="utf-8"><div id="root"></div><script type="module" src="/copied.js"></script>'
-    page.route("**/copied.html", lambda request: request.fulfill(body=html, content_type="text/html"))
-    page.route("**/copied.js", lambda request: request.fulfill(body=built, content_type="text/javascript"))
-    page.goto(f"{console.server.url}/copied.html")
-    expect(page.locator("pre")).to_contain_text('"price": "1.50"')
-    page.get_by_role("button", name="Insert").click()
-    wait_for(lambda: len(versions(console, name)) == 2)
-    first, second = versions(console, name)
-    assert first["data"] == second["data"]
 
 
 @needs_axe
@@ -650,15 +497,3 @@ def test_axe_finds_nothing_in_questions_conflicts_and_versions(console: Console,
     rows.nth(1).get_by_label("Compare").check()
     page.get_by_role("button", name="Compare", exact=True).click()
     assert violations(page) == []
-
-
-def test_the_language_is_remembered_and_a_token_is_only_copied(console: Console) -> None:
-    insert(console, "ada", "1")
-    page = console.open(route(NAME, "code"))
-    page.get_by_role("radio", name="Python").check(force=True)
-    page.reload()
-    expect(page.get_by_role("radio", name="Python")).to_be_checked()
-    page.get_by_role("button", name="Copy a line that sets TOKEN").click()
-    expect(page.get_by_text("Copied")).to_be_visible()
-    assert re.fullmatch(r"export TOKEN=eyJ[\w.-]+", page.evaluate("navigator.clipboard.readText()"))
-    assert "eyJ" not in page.content()
