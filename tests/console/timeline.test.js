@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { countDown } from "../../src/broker/console/entry.js";
-import { scheduleGroup } from "../../src/broker/console/schedule.js";
+import { entryGroup } from "../../src/broker/console/entrylist.js";
 import { timelinePlaces, timelineSpan, timelineX } from "../../src/broker/console/timeline.js";
 
 const SECOND = 1_000;
@@ -45,5 +45,5 @@ test("count-downs say two units while the first is small", () => {
 test("entries are in groups by their time", () => {
   const now = new Date(2030, 0, 15, 12).getTime();
   const cases = [[-DAY, 0], [60 * SECOND, 0], [61 * SECOND, 1], [11 * HOUR, 1], [12 * HOUR, 2], [6 * DAY, 2], [7 * DAY, 3], [9_000 * DAY, 3]];
-  for (const [ahead, group] of cases) assert.equal(scheduleGroup(now + ahead, now), group, String(ahead));
+  for (const [ahead, group] of cases) assert.equal(entryGroup(now + ahead, now), group, String(ahead));
 });

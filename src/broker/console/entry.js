@@ -15,7 +15,8 @@ import { fromLocalInput, fullTime, localInput, timeText } from "./times.js";
 /** @import { TimelineMark } from "./timeline.js" */
 
 /** @typedef {TimelineMark & {event: string, user: string | null, pending?: Pending}} Entry */
-/** @typedef {{entry: Entry, element: HTMLLIElement, tick: (now: number) => void, show: (entry: Entry) => void}} EntryRow */
+/** `withdrawn`: the user has just cancelled or moved it.
+ * @typedef {{entry: Entry, withdrawn: boolean, element: HTMLLIElement, tick: (now: number) => void, show: (entry: Entry) => void}} EntryRow */
 
 const ENTRY_VALUE_LENGTH = 200; // letters of a value: more do not fit into a line
 const ENTRY_UNITS = /** @type {const} */ ([["day", 86_400], ["h", 3_600], ["min", 60], ["s", 1]]);
@@ -89,6 +90,7 @@ export function entryRow(ctx, entry) {
   /** @type {EntryRow} */
   const row = {
     entry,
+    withdrawn: false,
     element,
     tick(now) {
       const text = countDown(row.entry.at - now);
@@ -130,7 +132,8 @@ function entryButtons(ctx, row, place) {
 }
 
 /** @param {Context} ctx @param {EntryRow} row */
-async function entryCancel(ctx, { entry }) {
+async function entryCancel(ctx, row) {
+  const { entry } = row;
   const sure = await ask({
     title: `Cancel what is scheduled for ${entry.event}?`,
     body: `It is due in ${countDown(entry.at - ctx.broker.now())}, and will not be published. The log keeps it as cancelled.`,
@@ -139,11 +142,18 @@ async function entryCancel(ctx, { entry }) {
     danger: true,
   });
   if (!sure) return;
+  entryWithdraw(ctx, row, () => ctx.broker.schedule.cancel(entry.key), "is cancelled");
+}
+
+/** @param {Context} ctx @param {EntryRow} row @param {() => Promise<unknown>} act @param {string} what */
+async function entryWithdraw(ctx, row, act, what) {
+  row.withdrawn = true;
   try {
-    await ctx.broker.schedule.cancel(entry.key);
-    ctx.announce(`${entry.event} is cancelled.`);
+    await act();
+    ctx.announce(`${row.entry.event} ${what}.`);
   } catch (error) {
-    toast(entryRefusal(entry, error));
+    row.withdrawn = false;
+    if (!ctx.signal.aborted) toast(entryRefusal(row.entry, error));
   }
 }
 
@@ -170,18 +180,13 @@ function entryMover(ctx, row, place, button) {
     onkeydown: (/** @type {KeyboardEvent} */ event) => {
       if (event.key === "Escape") close();
     },
-    onsubmit: async (/** @type {SubmitEvent} */ event) => {
+    onsubmit: (/** @type {SubmitEvent} */ event) => {
       event.preventDefault();
       const at = fromLocalInput(time.value);
       problem.hidden = at > ctx.broker.now();
       if (!problem.hidden) return void (problem.textContent = "This time has passed; choose a later one.");
-      try {
-        close();
-        await entryMove(ctx, row.entry, at);
-        ctx.announce(`${row.entry.event} is moved.`);
-      } catch (error) {
-        toast(entryRefusal(row.entry, error));
-      }
+      close();
+      entryWithdraw(ctx, row, () => entryMove(ctx, row.entry, at), "is moved");
     },
   },
     h("label", { class: "field" }, h("span", null, "New time"), time),
