@@ -11,9 +11,10 @@ test("letters are found in their order", () => {
   assert.deepEqual(fuzzy("gs", "go schedule")?.at, [0, 3]);
   assert.deepEqual(fuzzy("sch", "Schedule")?.at, [0, 1, 2]);
   assert.equal(fuzzy("hcs", "Schedule"), undefined);
-  // A beginning of a word that is behind the other letters is no reason to find nothing.
   assert.deepEqual(fuzzy("opy", "copy of")?.at, [1, 2, 3]);
-  assert.deepEqual(fuzzy("oyf", "copy of")?.at, [1, 3, 6]);
+  assert.deepEqual(fuzzy("gosch", "go schedule")?.at, [0, 1, 3, 4, 5]);
+  // Nobody who types the name of an event means a command that has its letters somewhere.
+  assert.equal(fuzzy("tea", "Theme: auto"), undefined);
 });
 
 test("the best is what has the text in one piece, at the beginning of a word", () => {

@@ -1,6 +1,6 @@
-// The search among commands: the letters that somebody types are in the name, in this order, but not always side by side.
+// The search among commands: what somebody types is a part of the name, or the beginnings of its words, in their order.
 
-/** Looks for a text in a name. The score is higher if the letters stand side by side, or at the beginnings of words.
+/** Looks for a text in a name. The score is higher if it is a part of the name.
  * @param {string} text @param {string} name
  * @returns {{score: number, at: number[]} | undefined}  `at`: where in the name its letters are */
 export function fuzzy(text, name) {
@@ -13,20 +13,17 @@ export function fuzzy(text, name) {
     const length = text.trim().length;
     return { score: 100 + (beginsWord(lower, whole) ? 50 : 0) - whole, at: Array.from({ length }, (_, index) => whole + index) };
   }
-  const at = found(letters, lower, true) ?? found(letters, lower, false);
-  return at && { score: at.filter((each, index) => beginsWord(lower, each) || each === at[index - 1] + 1).length * 4 - at[0], at };
+  const at = found(letters, lower);
+  return at && { score: -at[0], at };
 }
 
-/** @param {string} letters @param {string} name @param {boolean} words  whether beginnings of words are preferred */
-function found(letters, name, words) {
+/** @param {string} letters @param {string} name */
+function found(letters, name) {
   const at = [];
   for (const letter of letters) {
     const next = (at.at(-1) ?? -1) + 1;
     let place = name.indexOf(letter, next);
-    if (words && place > next) for (let other = place; other >= 0; other = name.indexOf(letter, other + 1)) if (beginsWord(name, other)) {
-      place = other;
-      break;
-    }
+    while (place >= 0 && place !== next && !beginsWord(name, place)) place = name.indexOf(letter, place + 1);
     if (place < 0) return undefined;
     at.push(place);
   }
