@@ -19,6 +19,7 @@ export function fuzzy(text, name) {
 
 /** @param {string} letters @param {string} name */
 function found(letters, name) {
+  /** @type {number[]} */
   const at = [];
   for (const letter of letters) {
     const next = (at.at(-1) ?? -1) + 1;
