@@ -6,14 +6,15 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.console import Console
-from tests.support.servers import wait_for
+from tests.support.servers import ServerProcess, wait_for
 
 NAMES = ".events-body .events-row:not([hidden]) .events-name"
 
@@ -279,6 +280,17 @@ def test_nothing_there_yet_says_what_to_do(console: Console, ada: httpx.Client) 
     insert(ada, {"event": "first", "data": 1})
     expect(row(page, "first")).to_be_visible()
     expect(page.get_by_text("There is no event yet.")).to_be_hidden()
+
+
+def test_who_may_not_read_events_is_told_so(browser: Browser, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, events_public="no") as server:
+        server.client("ada").close()
+        console = Console(browser, server)
+        page = console.open("#/events", username=None)
+        expect(page.get_by_role("alert")).to_contain_text("You may not read these events.")
+        page.get_by_role("alert").get_by_role("link", name="Sign in").click()
+        expect(page.get_by_label("User name")).to_be_visible()
+        console.close()
 
 
 def test_a_server_that_was_stopped_is_read_again(console: Console, ada: httpx.Client) -> None:

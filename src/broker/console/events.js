@@ -40,6 +40,7 @@ class EventsScreen {
   #searchTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timeTimer;
+  /** What the line above the table says. @type {string | Error} */
   #said = "";
   #sayWhat = false; // whether somebody has asked for other rows, and is to hear what was found
 
@@ -174,9 +175,11 @@ class EventsScreen {
     const now = this.#ctx.broker.now();
     const text = error ? "" : at === null ? this.#liveText() : thenText(at, now);
     this.#status.dataset.state = error ? "error" : at === null ? this.#table.state : "then";
-    if (error) this.#showError(error);
-    else if (text !== this.#said) replace(this.#status, text);
-    this.#said = text;
+    const said = error ?? text;
+    // The same again would take the focus away, and be read aloud again.
+    if (error && said !== this.#said) this.#showError(error);
+    else if (said !== this.#said) replace(this.#status, text);
+    this.#said = said;
     const isEmpty = !error && !listing.more && !listing.length;
     if (isEmpty && this.#empty.hidden) replace(this.#empty, this.#emptyText());
     this.#empty.hidden = !isEmpty;
