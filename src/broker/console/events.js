@@ -11,7 +11,8 @@ import { ago } from "./times.js";
 
 const SEARCH_PAUSE_MS = 150; // after the last key
 const ADDRESS_PAUSE_MS = 200; // after the slider was moved
-const DUE_MAX = 500; // records that are marked on the slider
+const DUE_MAX = 200; // records that are marked on the slider
+const DUE_PAUSE_MS = 2_000; // between two times at which they are read, since they come with their data
 // With less room, the tree is a drawer above the table.
 const WIDE = matchMedia("(min-width: 1080px)");
 
@@ -40,6 +41,8 @@ class EventsScreen {
   #searchTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timeTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #dueTimer;
   /** What the line above the table says. @type {string | Error} */
   #said = "";
   #sayWhat = false; // whether somebody has asked for other rows, and is to hear what was found
@@ -57,7 +60,7 @@ class EventsScreen {
     this.#table = new EventTable(ctx, { under: this.#under, search, order }, {
       changed: () => this.#show(),
       name: (name) => this.#tree?.seen(name),
-      pending: () => this.#readDue(),
+      pending: () => (this.#dueTimer ??= setTimeout(() => this.#readDue(), DUE_PAUSE_MS)),
     });
     this.#search = h("input", {
       type: "search", value: search, placeholder: "Search names", "aria-label": "Search names", "aria-keyshortcuts": "/",
@@ -159,6 +162,7 @@ class EventsScreen {
 
   /** What is planned, for the marks of the slider. Only those with a token may read it. */
   async #readDue() {
+    this.#dueTimer = undefined;
     if (!this.#ctx.broker.user.get()) return;
     try {
       const response = await this.#ctx.api.get(`pending?limit=${DUE_MAX}`);
