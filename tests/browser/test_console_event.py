@@ -130,11 +130,17 @@ def test_a_change_of_a_second_window_is_said_at_once_and_what_is_typed_stays(con
     mine.get_by_role("button", name="See what").click()
     changes = mine.get_by_role("region", name="Both changes")
     expect(changes.get_by_role("row").filter(has_text="b1.0")).to_contain_text("7.00")
+    # What is typed while the changes are shown counts, too.
+    editor(mine).fill('{"a":2,"b":8}')
+    expect(mine.get_by_role("button", name="Put mine on theirs")).to_be_disabled()
+    editor(mine).fill('{"a":2 "b":1.0}')
+    expect(mine.get_by_text("Your text is not valid JSON")).to_be_visible()
+    editor(mine).fill('{"a":3,"b":1.0}')
     mine.get_by_role("button", name="Put mine on theirs").click()
-    confirm(mine, "Insert", "a", "1", "2")
-    wait_for(lambda: '"data":{"a":2,"b":7.00}' in snapshot(console))
+    confirm(mine, "Insert", "a", "1", "3")
+    wait_for(lambda: '"data":{"a":3,"b":7.00}' in snapshot(console))
     # Without edits of one's own, the text follows.
-    expect(editor(theirs)).to_have_value('{\n  "a": 2,\n  "b": 7.00\n}')
+    expect(editor(theirs)).to_have_value('{\n  "a": 3,\n  "b": 7.00\n}')
     expect(mine.get_by_text("has changed this")).to_be_hidden()
 
 

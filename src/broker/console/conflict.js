@@ -9,12 +9,14 @@ import { everySecond, timeElement } from "./words.js";
 /** @import { Context } from "./types.js" */
 /** @import { VersionRecord } from "./version.js" */
 
-/** `mine` is null if it is not valid JSON. `isOwn`: the newer version is of the same user, for example from another window.
+const REFRESH_MS = 300; // after the last key
+
+/** `mine` returns the text as it is now; null if it is not valid JSON. `isOwn`: the newer version is of the same user, for example from another window.
  * @typedef {object} Conflict
  * @property {VersionRecord | null} base
  * @property {VersionRecord | null} latest
  * @property {VersionRecord | null} removal
- * @property {string | null} mine
+ * @property {() => string | null} mine
  * @property {boolean} isOwn */
 
 export class ConflictPanel {
@@ -22,6 +24,8 @@ export class ConflictPanel {
   #on;
   /** @type {Conflict | null} */
   #conflict = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
   #title = h("p", { class: "event-conflict-title" });
   #body = h("div", { class: "event-conflict-body", hidden: true });
   #more = h("button", { type: "button", "aria-expanded": "false", onclick: () => (this.#body.hidden ? this.open() : this.#close()) }, "See what");
@@ -41,7 +45,14 @@ export class ConflictPanel {
     this.#conflict = conflict;
     this.#titles(conflict);
     this.element.hidden = false;
-    if (!this.#body.hidden && (before?.latest?.uuid !== conflict.latest?.uuid || before?.mine !== conflict.mine)) this.open();
+    if (!this.#body.hidden && before?.latest?.uuid !== conflict.latest?.uuid) this.#fill();
+  }
+
+  /** The text has changed. */
+  typed() {
+    if (!this.#conflict || this.#body.hidden) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#fill(), REFRESH_MS);
   }
 
   hide() {
@@ -52,12 +63,26 @@ export class ConflictPanel {
 
   open() {
     if (!this.#conflict) return;
-    const hadFocus = this.#body.contains(document.activeElement);
-    replace(this.#body, this.#details(this.#conflict));
+    this.#fill();
     this.#body.hidden = false;
     this.#more.setAttribute("aria-expanded", "true");
     this.#more.textContent = "Close";
-    if (!hadFocus) /** @type {HTMLElement | null} */ (this.#body.querySelector("button:enabled"))?.focus();
+    /** @type {HTMLElement | null} */ (this.#body.querySelector("button:enabled"))?.focus();
+  }
+
+  #fill() {
+    if (!this.#conflict) return;
+    const buttons = () => [...this.#body.querySelectorAll("button")];
+    const focused = buttons().findIndex((each) => each === document.activeElement);
+    replace(this.#body, this.#details(this.#conflict));
+    buttons()[focused]?.focus();
+  }
+
+  /** Puts what is typed now on the newer version, if that is still possible. @param {Conflict} conflict */
+  #merge(conflict) {
+    const { text } = mergedWith(conflict, conflict.mine());
+    if (text === undefined) this.#fill();
+    else this.#on.merge(text);
   }
 
   #close() {
@@ -77,19 +102,23 @@ export class ConflictPanel {
   }
 
   /** @param {Conflict} conflict */
-  #details({ base, latest, removal, mine }) {
+  #details(conflict) {
+    const { base, latest, removal } = conflict;
+    const mine = conflict.mine();
     const author = h("bdi", null, authorOf(latest ?? removal));
     const theirs = latest?.data ?? null;
-    const merged = mine === null ? { conflicts: [] } : mergeJson(base?.data ?? null, mine, theirs);
-    const { text } = merged;
-    const why = mine === null ? "Your text is not valid JSON, so the two cannot be put together." : `Both have changed ${merged.conflicts.slice(0, 3).join(", ")}, so the two cannot be put together.`;
+    const { text, conflicts } = mergedWith(conflict, mine);
+    const why = mine === null ? "Your text is not valid JSON, so the two cannot be put together." : `Both have changed ${conflicts.slice(0, 3).join(", ")}, so the two cannot be put together.`;
     return [
       mine === null ? null : threeWayTable(base?.data ?? null, mine, theirs, author),
       h("div", { class: "toolbar" },
-        h("button", { type: "button", class: text === undefined ? "" : "primary", disabled: text === undefined, onclick: () => text !== undefined && this.#on.merge(text) }, "Put mine on theirs …"),
+        h("button", { type: "button", class: text === undefined ? "" : "primary", disabled: text === undefined, onclick: () => this.#merge(conflict) }, "Put mine on theirs …"),
         h("button", { type: "button", onclick: () => this.#on.take() }, "Take theirs"),
         h("button", { type: "button", class: "danger", disabled: mine === null, onclick: () => this.#on.overwrite() }, "Overwrite …")),
       text === undefined ? h("p", { class: "muted" }, why) : null,
     ];
   }
 }
+
+/** @param {Conflict} conflict @param {string | null} mine @returns {{text?: string, conflicts: string[]}} */
+const mergedWith = ({ base, latest }, mine) => (mine === null ? { conflicts: [] } : mergeJson(base?.data ?? null, mine, latest?.data ?? null));

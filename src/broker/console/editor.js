@@ -48,7 +48,10 @@ class Editor {
       overwrite: () => this.#rebase(null),
     });
     this.form = new EditorForm(ctx, this.conflict.element, {
-      change: () => this.#update(),
+      change: () => {
+        this.#update();
+        this.conflict.typed();
+      },
       insert: () => this.#save(),
       discard: () => this.#discard(),
       remove: () => this.#remove(),
@@ -131,7 +134,7 @@ class Editor {
   /** @param {EventFacts} facts */
   #warn({ latest, removal }) {
     this.#theirs = latest;
-    this.conflict.show({ base: this.#base, latest, removal, mine: this.#compact(), isOwn: (latest ?? removal)?.user === this.subject.user });
+    this.conflict.show({ base: this.#base, latest, removal, mine: () => this.#compact(), isOwn: (latest ?? removal)?.user === this.subject.user });
   }
 
   /** The text without white space; null if it is not valid. */
