@@ -17,25 +17,29 @@ export function differenceTable(before, after, titles = ["Was", "Becomes"]) {
   const difference = differenceOf(before, after);
   if (!difference.rows.length) return h("p", { class: "muted" }, unchanged(difference));
   return h("div", { class: "event-difference", tabindex: "0", role: "region", "aria-label": "Changes" },
-    h("table", null, head("Path", ...titles), h("tbody", null, difference.rows.map(differenceRow))),
+    changesTable(["Path", ...titles], difference.rows.map(differenceRow)),
     difference.more > 0 && h("p", { class: "muted" }, `… and ${difference.more.toLocaleString("en")} more changes`));
 }
 
 /** @param {Difference} difference */
 const unchanged = ({ layout }) => (layout ? "No value differs, only the order of members." : "No value differs.");
 
-/** @param {string[]} titles */
-const head = (...titles) => h("thead", null, h("tr", null, titles.map((title) => h("th", { scope: "col" }, title))));
+/** The roles are said, because a narrow window shows the rows as blocks. @param {Child[]} titles @param {Element[]} rows */
+function changesTable(titles, rows) {
+  const heads = titles.map((title) => h("th", { scope: "col", role: "columnheader" }, title));
+  return h("table", { role: "table", class: heads.length > 3 && "event-three" },
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads)), h("tbody", { role: "rowgroup" }, rows));
+}
 
 /** @param {DifferenceRow} row */
 function differenceRow({ kind, path, was, becomes }) {
-  return h("tr", { class: `event-${kind}` },
-    h("th", { scope: "row" }, h("span", { class: "event-sign", title: kind, role: "img", "aria-label": kind }, KIND_SIGNS[kind]), h("bdi", null, path)),
+  return h("tr", { class: `event-${kind}`, role: "row" },
+    h("th", { scope: "row", role: "rowheader" }, h("span", { class: "event-sign", title: kind, role: "img", "aria-label": kind }, KIND_SIGNS[kind]), h("bdi", null, path)),
     valueCell(was), valueCell(becomes));
 }
 
 /** @param {string | null | undefined} text */
-const valueCell = (text) => h("td", null, text === null || text === undefined ? h("span", { class: "muted" }, "—") : h("bdi", null, text));
+const valueCell = (text) => h("td", { role: "cell" }, text === null || text === undefined ? h("span", { class: "muted" }, "—") : h("bdi", null, text));
 
 /** What two people have made of the same text: a row for each path that either of them has changed.
  * @param {string | null} base @param {string | null} mine @param {string | null} theirs @param {Child} author */
@@ -47,11 +51,11 @@ export function threeWayTable(base, mine, theirs, author) {
     const [a, b] = [own.get(path), other.get(path)];
     const was = (a ?? b)?.was ?? null;
     const both = Boolean(a && b && a.becomes !== b.becomes);
-    return h("tr", { class: both && "event-both" }, h("th", { scope: "row" }, h("bdi", null, path), both && h("span", { class: "badge danger" }, "both")),
+    return h("tr", { class: both && "event-both", role: "row" }, h("th", { scope: "row", role: "rowheader" }, h("bdi", null, path), both && h("span", { class: "badge danger" }, "both")),
       valueCell(was), valueCell(a ? a.becomes : was), valueCell(b ? b.becomes : was));
   });
   return h("div", { class: "event-difference", tabindex: "0", role: "region", "aria-label": "Both changes" },
-    h("table", null, h("thead", null, h("tr", null, ["Path", "Before", "Yours"].map((title) => h("th", { scope: "col" }, title)), h("th", { scope: "col" }, author))), h("tbody", null, rows)),
+    changesTable(["Path", "Before", "Yours", author], rows),
     paths.length > rows.length && h("p", { class: "muted" }, `… and ${(paths.length - rows.length).toLocaleString("en")} more paths`));
 }
 
