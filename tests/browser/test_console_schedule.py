@@ -88,7 +88,7 @@ def test_the_count_down_reaches_zero_and_the_entry_goes(console: Console) -> Non
     page = console.open("#/schedule")
     with console.server.client("ada") as ada:
         schedule(ada, "later", 1, HOUR)
-        schedule(ada, "sale", 1, 3)
+        schedule(ada, "sale", 1, 5)
         entry(page, "sale").evaluate(SEEN)
         expect(page.get_by_role("status").filter(has_text="sale is published.")).to_have_count(1)
         expect(entry(page, "sale")).to_have_count(0)
@@ -105,7 +105,7 @@ def test_the_end_of_a_version_is_there_and_follows_what_happens_to_it(console: C
         page = console.open("#/schedule")
         expect(entry(page, "banner")).to_contain_text(re.compile("59 min.*the version that holds now ends.*by ada"))
         expect(entry(page, "plain")).to_have_count(0)
-        schedule(ada, "beta", True, until=2)
+        schedule(ada, "beta", True, until=5)
         expect(entry(page, "beta")).to_be_visible()
         schedule(ada, "banner", "For good")
         expect(entry(page, "banner")).to_have_count(0)
@@ -135,7 +135,7 @@ def test_a_cancel_that_comes_too_late_is_said(console: Console) -> None:
     page = console.open("#/schedule")
     with console.server.client("ada") as ada:
         schedule(ada, "later", 1, HOUR)
-        schedule(ada, "sale", 1, 3)
+        schedule(ada, "sale", 1, 5)
         page.get_by_role("button", name="Cancel sale").click()
         wait_for(lambda: len(pending(ada)) == 1, what="its publication")
         page.get_by_role("button", name="Cancel the record").click()
