@@ -1,5 +1,6 @@
 // The palette: all commands, and all events, by some letters of their names. It has the shortcuts, too.
 
+import { createApi } from "./api.js";
 import { copy } from "./copy.js";
 import { show, toast } from "./dialog.js";
 import { fuzzy } from "./fuzzy.js";
@@ -84,7 +85,8 @@ class Palette {
   async #find(text, signal) {
     let names;
     try {
-      const response = await this.#ctx.api.get(`snapshot?search=${encodeURIComponent(text)}&limit=${PALETTE_EVENTS}&data=no`);
+      // Not a request of the screen: that may change while the palette is open.
+      const response = await createApi(this.#ctx.broker, signal).get(`snapshot?search=${encodeURIComponent(text)}&limit=${PALETTE_EVENTS}&data=no`);
       names = (await response.json()).map((/** @type {any} */ record) => record.event);
     } catch (error) {
       if (!signal.aborted) this.#note.textContent = `Events cannot be searched: ${error instanceof Error ? error.message : error}`;
