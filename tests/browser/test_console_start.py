@@ -45,6 +45,11 @@ def test_the_first_minute_by_keyboard_alone(console: Console) -> None:
     expect(greeting).to_contain_text("Hello from a terminal")
     expect(greeting).to_have_class(re.compile("flash"))
 
+    page.get_by_label("Event", exact=True).fill("it's; $(new)")
+    page.get_by_role("button", name="Copy the line for a terminal").click()
+    subprocess.run(["sh", "-c", page.evaluate("navigator.clipboard.readText()")], capture_output=True, timeout=20)
+    expect(page.get_by_role("listitem").first).to_contain_text("it's; $(new)")
+
 
 def test_sign_out_ends_the_session_and_its_stream(console: Console) -> None:
     page = console.open("#/start")

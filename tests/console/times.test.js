@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ago, duration, fromLocalInput, fullTime, localInput, timeText } from "../../src/broker/console/times.js";
+import { ago, duration, fromLocalInput, fullTime, localInput, timeOf, timeText } from "../../src/broker/console/times.js";
 
 const NOW = Date.UTC(2030, 0, 15, 12, 0, 0);
 
@@ -23,4 +23,10 @@ test("a time comes back from the field of a form, to the second", () => {
 test("a time that no calendar has is no error", () => {
   for (const time of [9e15, -9e15, Infinity]) assert.equal(timeText(time), "beyond all calendars");
   assert.equal(fullTime(NaN), "beyond all calendars");
+});
+
+test("an address has seconds or a date", () => {
+  assert.equal(timeOf("1700000000.125"), 1_700_000_000_125);
+  assert.equal(timeOf("2030-01-15T12:00:00Z"), NOW);
+  for (const text of [null, "", "now", "99999999999999", "1e3x"]) assert.equal(timeOf(text), null);
 });

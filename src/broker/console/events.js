@@ -4,7 +4,7 @@ import { copyButton } from "./copy.js";
 import { h, replace } from "./h.js";
 import { eventRoute, eventsRoute } from "./router.js";
 import { EventTable } from "./table.js";
-import { ago } from "./times.js";
+import { ago, timeOf } from "./times.js";
 
 /** @import { NameTree } from "./tree.js" */
 /** @import { Context } from "./types.js" */
@@ -54,8 +54,7 @@ class EventsScreen {
     this.#under = query.get("under") ?? "";
     const order = query.get("order") === "name" ? "name" : "newest";
     const search = query.get("search") ?? "";
-    const time = Date.parse(query.get("at") ?? "");
-    const at = Number.isNaN(time) ? null : time;
+    const at = timeOf(query.get("at"));
     ctx.title(this.#under || "Events");
     this.#table = new EventTable(ctx, { under: this.#under, search, order }, {
       changed: () => this.#show(),
@@ -216,13 +215,16 @@ class EventsScreen {
     if (search) return [h("p", null, "No name contains ", h("bdi", { class: "mono" }, search), "."), h("button", { onclick: () => this.#find("") }, "Show all events")];
     if (this.#table.at !== null) return [h("p", null, "There was no event at this time.")];
     if (this.#under) return [h("p", null, "No name begins with ", h("bdi", { class: "mono" }, this.#under), ".")];
+    if (!this.#ctx.broker.user.get()) {
+      return [h("p", null, "There is no event yet, or none that everybody may read."), h("a", { class: "button", href: "#/sign-in" }, "Sign in")];
+    }
     const url = new URL("insert", this.#ctx.broker.url).href;
     const line = (/** @type {string | null} */ token) =>
       `curl ${url} -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -d '{"event":"greeting","data":{"text":"Hello"}}'`;
     return [
       h("p", null, "There is no event yet. Insert one here, or from a terminal:"),
       h("a", { class: "button", href: eventRoute() }, "New event"),
-      this.#ctx.broker.user.get() && h("div", { class: "code" }, h("pre", { class: "code" }, line("…")),
+      h("div", { class: "code" }, h("pre", { class: "code" }, line("…")),
         copyButton(async () => line(await this.#ctx.broker.token()), "Copy", "Copy the line for a terminal, with your token")),
     ];
   }

@@ -56,16 +56,17 @@ async function admit(ctx) {
 /** @param {Context} ctx */
 function firstSteps(ctx) {
   const pane = livePane(ctx);
+  const name = h("input", { name: "event", value: EXAMPLE[0], required: true, maxLength: 255, autocapitalize: "none", spellcheck: false, class: "mono" });
   return h("div", { class: "start" },
     h("header", null, h("h1", null, "First steps"),
-      h("p", { class: "muted" }, "You define nothing before. An event is a name with any JSON as its value; to insert it again is its next version.")),
-    h("section", { class: "card start-step" }, h("h2", null, number(1), "Insert an event"), insertForm(ctx)),
+      h("p", { class: "muted" }, "No schema is needed: an event is a name with any JSON as its value. Insert it again, and that is its next version.")),
+    h("section", { class: "card start-step" }, h("h2", null, number(1), "Insert an event"), insertForm(ctx, name)),
     h("section", { class: "card start-pane" }, h("h2", null, "What every connected page sees"), pane.element,
-      h("div", { class: "start-step" }, h("h2", null, number(3), "Go back in time"),
+      h("div", { class: "start-step" }, h("h2", null, number(2), "Go back in time"),
         h("p", { class: "muted" }, "Broker keeps every version. The slider shows the state as it was; and beyond now, as it will be with what is scheduled."),
         pane.slider)),
-    h("section", { class: "card start-step" }, h("h2", null, number(2), "Insert one from a terminal"),
-      h("p", { class: "muted" }, "Copy this line with your token in it, paste it into a terminal, and watch the events change."), curlLine(ctx)),
+    h("section", { class: "card start-step" }, h("h2", null, number(3), "Insert one from a terminal"),
+      h("p", { class: "muted" }, "Copy this line with your token in it, paste it into a terminal, and watch the events change. The token is valid until you sign out."), curlLine(ctx, name)),
     h("footer", { class: "toolbar" }, h("a", { class: "button", href: "#/events" }, "All events"),
       h("a", { class: "button", href: eventRoute() }, "New event, now or later"),
       h("a", { class: "button", href: new URL("docs", ctx.broker.url).href }, "API documentation")));
@@ -74,9 +75,8 @@ function firstSteps(ctx) {
 /** @param {number} count */
 const number = (count) => h("span", { class: "start-number" }, count);
 
-/** @param {Context} ctx */
-function insertForm(ctx) {
-  const name = h("input", { name: "event", value: EXAMPLE[0], required: true, maxLength: 255, autocapitalize: "none", spellcheck: false, class: "mono" });
+/** @param {Context} ctx @param {HTMLInputElement} name */
+function insertForm(ctx, name) {
   const data = h("input", { name: "data", value: EXAMPLE[1], required: true, spellcheck: false, class: "mono", autofocus: true });
   const error = h("p", { class: "error", role: "alert", hidden: true });
   const form = h("form", { class: "start-insert" },
@@ -108,14 +108,15 @@ function json(text) {
   }
 }
 
-/** @param {Context} ctx */
-function curlLine(ctx) {
+/** @param {Context} ctx @param {HTMLInputElement} name */
+function curlLine(ctx, name) {
+  const body = () => JSON.stringify({ event: name.value, data: { text: "Hello from a terminal" } }).replaceAll("'", "'\\''");
   const line = (/** @type {string | null} */ token) =>
-    `curl ${new URL("insert", ctx.broker.url)} -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' ` +
-    `-d '{"event":"${EXAMPLE[0]}","data":{"text":"Hello from a terminal"}}'`;
+    `curl ${new URL("insert", ctx.broker.url)} -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -d '${body()}'`;
+  const shown = h("pre", { class: "code", tabindex: "0", "aria-label": "The line for a terminal" }, line("…"));
+  ctx.listen(name, "input", () => (shown.textContent = line("…")));
   const whole = async () => line(await ctx.broker.token());
-  return h("div", { class: "code" }, h("pre", { class: "code", tabindex: "0", "aria-label": "The line for a terminal" }, line("…")),
-    copyButton(whole, "Copy", "Copy the line for a terminal, with your token"));
+  return h("div", { class: "code" }, shown, copyButton(whole, "Copy", "Copy the line for a terminal, with your token"));
 }
 
 /** The newest events, live; or as they were or will be at the time of the slider. @param {Context} ctx */

@@ -53,6 +53,13 @@ export function fromLocalInput(text) {
   return text ? new Date(text).getTime() : NaN;
 }
 
+/** A time in an address: seconds, as everywhere in Broker's HTTP, or a text of RFC 3339. Null if it is neither.
+ * @param {string | null} text */
+export function timeOf(text) {
+  const time = /^-?\d+(\.\d+)?$/.test(text ?? "") ? 1_000 * Number(text) : Date.parse(text ?? "");
+  return isTime(time) ? time : null;
+}
+
 /** Whether JavaScript has a date for it. @param {number} time */
 function isTime(time) {
   return Math.abs(time) <= 8.64e15;
