@@ -271,9 +271,10 @@ def test_remove_restore_and_compare(console: Console) -> None:
     rows.nth(2).get_by_title("See the whole version").click()
     expect(page.get_by_role("dialog").get_by_label("Data")).to_contain_text('"id": 12345678901234567890')
     page.get_by_role("button", name="Copy JSON").click()
+    wait_for(lambda: page.evaluate("navigator.clipboard.readText()").startswith("{"))
     assert json.loads(page.evaluate("navigator.clipboard.readText()")) == json.loads(EXACT)
     page.get_by_role("button", name="Copy as curl").click()
-    expect(page.get_by_role("button", name="Copy as curl")).to_have_text("Copied")
+    wait_for(lambda: page.evaluate("navigator.clipboard.readText()").startswith("curl"))
     command = page.evaluate("navigator.clipboard.readText()").replace(NAME, "copy")
     env = {**os.environ, "TOKEN": console.server.token("ada")}
     subprocess.run(["sh", "-c", command], env=env, capture_output=True, timeout=20)

@@ -23,7 +23,7 @@ const LANGUAGES = {
 
 /** @param {Context} ctx @param {Subject} subject */
 export function codeTab(ctx, subject) {
-  const code = h("div", { class: "event-code" });
+  const code = h("div", { class: "event-code" }, h("p", { class: "empty" }, "Loading …"));
   let language = rememberedLanguage();
   /** @type {SnippetSubject} */
   let filled = { url: String(ctx.broker.url), name: subject.name, data: EXAMPLE_DATA, type: "unknown" };
@@ -35,16 +35,17 @@ export function codeTab(ctx, subject) {
     const [label, make, note] = LANGUAGES[key];
     replace(code, h("p", { class: "muted" }, note), note.includes("TOKEN") && tokenLine(ctx), make(filled).map((snippet) => block(snippet, label)));
   };
-  show(language);
   let seen = "";
-  ctx.watch(subject, async ({ known, latest }) => {
-    const version = latest?.uuid ?? "";
-    if (!known || seen === version) return;
+  let shown = "";
+  ctx.watch(subject, async ({ known, latest, error }) => {
+    const version = latest?.uuid ?? "none";
+    if ((!known && !error) || seen === version) return;
     seen = version;
     const type = latest ? await inferredType(ctx, subject) : "unknown";
-    const data = latest && latest.data.length <= EXAMPLE_CHARACTERS_MAX ? latest.data : EXAMPLE_DATA;
-    filled = { ...filled, data, type: data === latest?.data || !latest ? type : "unknown" };
-    show(language);
+    const isExample = latest && latest.data.length <= EXAMPLE_CHARACTERS_MAX;
+    filled = { ...filled, data: isExample ? latest.data : EXAMPLE_DATA, type: isExample ? type : "unknown" };
+    // What is the same stays, with the focus and the selection in it.
+    if (shown !== (shown = JSON.stringify(filled))) show(language);
   });
   return h("div", { class: "event-code-tab" }, choice, code);
 }
