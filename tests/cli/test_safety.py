@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pty
 import re
-import select
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -36,6 +33,7 @@ from tests.support.operators import broker, stderr_of, tamper
 from tests.support.postgres import a_database
 from tests.support.rules import NARROW, WIDE
 from tests.support.servers import ServerProcess, wait_for
+from tests.support.terminals import serving_in_a_terminal
 
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.7"}  # a client on another machine, behind a trusted proxy
 
@@ -292,24 +290,6 @@ class TestWithoutRules:
     def test_open_serves_other_machines(self, data: Path) -> None:
         with ServerProcess(data, "--open") as server, server.client() as client:
             assert client.get("/snapshot", headers=ELSEWHERE).status_code == 200
-
-
-@contextmanager
-def serving_in_a_terminal(data: Path, *options: str, until: str) -> Iterator[str]:
-    """Yields what a server has printed in a terminal, up to the line with this text, and serves meanwhile."""
-    person, terminal = pty.openpty()
-    command = [sys.executable, "-m", "broker", "serve", "--data", str(data), "--port", "0", *options]
-    with subprocess.Popen(command, stderr=terminal) as process:
-        try:
-            os.close(terminal)
-            said = ""
-            while until not in said or not said.endswith("\n"):
-                assert select.select([person], [], [], 20)[0], said
-                said += os.read(person, 10_000).decode()
-            yield said
-        finally:
-            process.terminate()
-            os.close(person)
 
 
 class TestFirstAdministrator:

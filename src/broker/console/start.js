@@ -22,7 +22,9 @@ export function startScreen(ctx) {
   }
   ctx.title("Start");
   const user = ctx.broker.user.get();
-  return user && !user.expired ? firstSteps(ctx) : welcome(ctx);
+  if (!user || user.expired) return welcome(ctx);
+  admit(ctx);
+  return firstSteps(ctx);
 }
 
 /** The code of a link that makes its first user an administrator. It outlives the screen, which the login makes anew. */
