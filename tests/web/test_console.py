@@ -201,6 +201,8 @@ def together(imports: dict[Path, set[Path]], module: Path, files: set[Path]) -> 
 def test_each_file_has_its_modules_and_no_others(served: Served, imports: dict[Path, set[Path]]) -> None:
     files = {SOURCES / name for name in served.modules}
     main = together(imports, SOURCES / "main.js", files)
+    # What is needed at first is not also loaded later, or it would be there twice.
+    assert together(imports, SOURCES / "main.js", set()) == main
     for name, sent in served.modules.items():
         modules = together(imports, SOURCES / name, files) - (main if name != "main.js" else set())
         assert modules
