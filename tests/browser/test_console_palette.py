@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.console import Console
 from tests.support.pages import insert
+
+
+def at(console: Console, name: str, **options: Any) -> Page:
+    """A page that shows this screen: before, the focus may still move."""
+    page = console.open(f"#/{name.lower()}", **options)
+    page.get_by_role("heading", name=name, level=1).wait_for()
+    expect(page.get_by_role("navigation").get_by_role("link", name=name)).to_have_attribute("aria-current", "page")
+    return page
 
 
 def opened(page: Page, keys: str = "Control+k") -> None:
@@ -18,7 +27,7 @@ def opened(page: Page, keys: str = "Control+k") -> None:
 
 @pytest.mark.parametrize("keys", ["Control+k", "Meta+k"])
 def test_a_command_is_found_by_some_letters_and_run(console: Console, keys: str) -> None:
-    page = console.open("#/schedule")
+    page = at(console, "Schedule")
     opened(page, keys)
     page.keyboard.type("insp")
     expect(page.get_by_role("option", selected=True)).to_contain_text("Inspector")
@@ -29,7 +38,7 @@ def test_a_command_is_found_by_some_letters_and_run(console: Console, keys: str)
 
 
 def test_arrows_choose_and_escape_returns_the_focus(console: Console) -> None:
-    page = console.open("#/schedule")
+    page = at(console, "Schedule")
     page.get_by_role("button", name=re.compile("^Search")).focus()
     page.keyboard.press("Enter")
     field = page.get_by_role("combobox", name="Search commands and events")
@@ -52,7 +61,7 @@ def test_events_are_found_by_their_names(console: Console) -> None:
         for n in range(20):
             insert(ada, f"orders/{n}", n)
         insert(ada, "<img src=x onerror=alert(1)>/x", 1)
-        page = console.open("#/schedule")
+        page = at(console, "Schedule")
         opened(page)
         page.keyboard.type("RDERS/1")
         expect(page.get_by_role("option")).to_have_count(8)
@@ -84,7 +93,7 @@ def test_shortcuts_open_screens(console: Console, keys: str, route: str) -> None
 
 
 def test_a_question_mark_shows_the_shortcuts(console: Console) -> None:
-    page = console.open("#/inspector")
+    page = at(console, "Inspector")
     page.keyboard.press("?")
     dialog = page.get_by_role("dialog", name="Shortcuts")
     for text in ("Search, and run a command", "Schedule", "New event", "Send a test event"):
@@ -96,7 +105,7 @@ def test_a_question_mark_shows_the_shortcuts(console: Console) -> None:
 
 
 def test_the_theme_is_a_command(console: Console) -> None:
-    page = console.open("#/schedule", color_scheme="light")
+    page = at(console, "Schedule", color_scheme="light")
     background = "getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(background)
     opened(page)
@@ -109,7 +118,7 @@ def test_the_theme_is_a_command(console: Console) -> None:
 
 
 def test_the_address_and_the_token_are_copied(console: Console) -> None:
-    page = console.open("#/schedule")
+    page = at(console, "Schedule")
     opened(page)
     page.keyboard.type("copy address")
     page.keyboard.press("Enter")
@@ -126,7 +135,7 @@ def test_the_address_and_the_token_are_copied(console: Console) -> None:
 
 
 def test_signing_out_is_a_command(console: Console) -> None:
-    page = console.open("#/schedule")
+    page = at(console, "Schedule")
     opened(page)
     page.keyboard.type("sign out")
     page.keyboard.press("Enter")
