@@ -112,3 +112,24 @@ def test_the_pane_shows_the_newest_first_and_only_what_has_changed_flashes(conso
         expect(rows.first).to_have_class("flash")
         insert(bob, "n5", None)
         expect(rows).to_have_text(["n99", "n88", "n77", "n66", "n44", "n33", "n22"])
+
+
+def test_a_slip_in_json_is_no_text(console: Console) -> None:
+    page = console.open("#/start")
+    page.get_by_label("Data (JSON, or plain text)").fill('{"price": 7')
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("not valid JSON")
+    with console.server.client("ada") as ada:
+        assert ada.get("/snapshot").json() == []
+
+
+def test_the_newest_is_first_again_after_another_screen(console: Console) -> None:
+    page = console.open("#/start")
+    with console.server.client("bob") as bob:
+        for number, name in enumerate(("a", "b", "c", "a")):
+            insert(bob, name, number)
+        expect(page.get_by_role("listitem")).to_have_text(["a3", "c2", "b1"])
+        page.get_by_role("link", name="Schedule").click()
+        page.get_by_role("heading", name="Nothing is scheduled").wait_for()
+        page.get_by_role("link", name="First steps").click()
+        expect(page.get_by_role("listitem")).to_have_text(["a3", "c2", "b1"])

@@ -117,7 +117,7 @@ async function openPalette() {
 }
 
 async function start() {
-  shell = new Shell(broker, openPalette);
+  shell = new Shell(broker, openPalette, () => current?.mayLeave() ?? true);
   const response = await fetch(new URL("about", server));
   if (!response.ok) throw await problemOf(response);
   about = await response.json();

@@ -26,6 +26,7 @@ const THEMES = /** @type {const} */ (["auto", "light", "dark"]);
 
 export class Shell {
   #broker;
+  #mayLeave;
   #name = h("bdi", { class: "shell-name" });
   #dot = h("span", { class: "shell-dot" });
   #place = h("span", { class: "shell-place" }, this.#dot, this.#name);
@@ -34,11 +35,14 @@ export class Shell {
   #live = h("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
   #status = h("span", { class: "shell-status" });
   #user = h("div", { class: "shell-user" });
+  #open = h("p", { class: "shell-open", hidden: true, title: "This log has no rules: everybody who reaches the server may read everything, and every user may change everything (docs/access.md)" }, "Open: there are no rules");
   #server = "Broker";
 
-  /** @param {Broker} broker @param {() => void} openPalette */
-  constructor(broker, openPalette) {
+  /** @param {Broker} broker @param {() => void} openPalette
+   * @param {() => boolean | Promise<boolean>} mayLeave  asks before what was typed on the screen is lost */
+  constructor(broker, openPalette, mayLeave) {
     this.#broker = broker;
+    this.#mayLeave = mayLeave;
     themed(theme());
     const search = h("button", {
       class: "quiet shell-search", title: "Search, and run a command (Ctrl K)",
@@ -48,7 +52,7 @@ export class Shell {
       h("a", { class: "shell-skip", href: "#main", onclick: (/** @type {Event} */ event) => this.#skip(event) }, "Skip to the content"),
       h("header", { class: "shell" }, h("a", { class: "shell-server", href: "#/" },
         h("span", { class: "shell-mark" }, icon(PULSE)), h("span", { class: "shell-brand" }, "Broker"), this.#place),
-      search, this.#nav, h("div", { class: "shell-foot" }, this.#status, this.#user)),
+      search, this.#nav, h("div", { class: "shell-foot" }, this.#open, this.#status, this.#user)),
       this.#main,
       this.#live,
       h("div", { id: "toasts", role: "status" }),
@@ -67,7 +71,8 @@ export class Shell {
       this.#status.textContent = STATUS[status];
       this.#status.dataset.status = status;
     });
-    this.#broker.user.subscribe((user) => this.#showUser(about));
+    this.#broker.user.subscribe(() => this.#showUser(about));
+    this.#open.hidden = about.rules;
   }
 
   /** @param {Element} screen @param {Route} route @param {boolean} isFirst */
@@ -112,6 +117,7 @@ export class Shell {
   }
 
   async signOut() {
+    if (!(await this.#mayLeave())) return;
     const unsent = this.#broker.outbox.get().length;
     if (unsent) {
       const sure = await ask({

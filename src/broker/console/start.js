@@ -88,7 +88,7 @@ function insertForm(ctx, name) {
     event.preventDefault();
     error.hidden = true;
     try {
-      await ctx.api.post("insert", `{"event":${JSON.stringify(name.value)},"data":${json(data.value)}}`);
+      await ctx.api.post("insert", `{"event":${JSON.stringify(name.value)},"data":${jsonOf(data.value)}}`);
       ctx.announce(`${name.value} was inserted`);
       data.select();
     } catch (reason) {
@@ -100,12 +100,14 @@ function insertForm(ctx, name) {
   return form;
 }
 
-/** What is no JSON is a text. @param {string} text */
-function json(text) {
+/** What looks like no JSON is a text. What begins like JSON, and is none, is a slip: raises SyntaxError.
+ * @param {string} text */
+function jsonOf(text) {
   try {
     JSON.parse(text);
     return text;
-  } catch {
+  } catch (error) {
+    if (/^\s*[[{"]/.test(text)) throw new SyntaxError(`this is not valid JSON: ${/** @type {Error} */ (error).message}`);
     return JSON.stringify(text);
   }
 }
@@ -131,6 +133,8 @@ function livePane(ctx) {
   let at = "";
   let begun = false;
   recent.ready.then(() => (begun = true), () => {});
+  /** Of two ids, the one with the larger number is the later one; what is not stored yet is the latest. */
+  const position = (/** @type {string} */ name) => Number(ctx.broker.event(name).state.get().id?.split("-").at(-1) ?? Infinity) || 0;
 
   const show = (/** @type {[string, unknown, number?][]} */ rows) =>
     replace(list, rows.length ? rows.map(([name, data, seen]) => row(name, data, seen)) : h("li", { class: "empty" },
@@ -148,8 +152,7 @@ function livePane(ctx) {
   ctx.signal.addEventListener("abort", recent.changes((keys, all) => {
     const time = begun ? performance.now() : 0;
     // Only what has changed is looked at: a page with very many events has no time for all of them in each frame.
-    const changed = [...keys].filter((key) => all.has(key));
-    if (time) changed.reverse(); // at first, the newest comes first
+    const changed = [...keys].filter((key) => all.has(key)).sort((one, other) => position(other) - position(one));
     const added = changed.map((key) => /** @type {[string, [unknown, number]]} */ ([key, [all.get(key), time]]));
     newest = new Map([...added, ...[...newest].filter(([key]) => !keys.has(key))].slice(0, SHOWN));
     if (!at) showLive();

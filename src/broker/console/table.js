@@ -11,6 +11,7 @@ import { RowGrid } from "./rows.js";
 /** @import { Context } from "./types.js" */
 
 const TABLE_MOVE_MS = 400; // between two times at which rows take other places
+const TABLE_AGAIN_MS = 3_000; // until the server is asked again, after it could not be reached
 const TABLE_NEAR = 60; // rows from an end of what is in memory, from where on the next page is read
 
 export class EventTable {
@@ -130,8 +131,15 @@ export class EventTable {
     } catch (error) {
       if (this.#ctx.signal.aborted) return;
       this.error = /** @type {Error} */ (error);
+      this.#again(this.error);
     }
     this.#draw();
+  }
+
+  /** What failed because of the server or the network is tried again by itself. @param {Error & {status?: number}} error */
+  #again({ status = 0 }) {
+    if (status > 0 && status < 500) return;
+    setTimeout(() => this.error && !this.#ctx.signal.aborted && void this.show(this.at), TABLE_AGAIN_MS);
   }
 
   #draw() {
