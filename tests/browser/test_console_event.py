@@ -1,42 +1,19 @@
-"""The screen of one event in the console: the editor, its conflicts, its times, the history, and code that runs."""
+"""The screen of one event in the console: the editor, its conflicts, and its times."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import time
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
 from tests.support.axe import needs_axe, violations
 from tests.support.console import Console
-from tests.support.rules import apply_rules
 from tests.support.servers import wait_for
-from tests.support.versions import HOSTILE, NAME, insert, route, snapshot, versions
-
-# Numbers that JavaScript cannot express, or writes in another way.
-EXACT = '{"price":1.0,"id":12345678901234567890,"tiny":1e-7,"text":"\\u0041\\/"}'
-
-
-def editor(page: Page) -> Locator:
-    return page.get_by_label("Data (JSON)")
-
-
-def state(page: Page) -> Locator:
-    return page.locator(".event-state")
-
-
-def confirm(page: Page, button: str, *shown: str) -> None:
-    """Answers the question that is asked, in which these texts are."""
-    dialog = page.get_by_role("dialog")
-    for text in shown:
-        expect(dialog).to_contain_text(text)
-    dialog.get_by_role("button", name=button, exact=True).click()
-    expect(dialog).to_have_count(0)
+from tests.support.versions import EXACT, HOSTILE, NAME, confirm, editor, insert, route, snapshot, state, versions
 
 
 def test_a_new_event_by_keyboard_alone(console: Console) -> None:
@@ -247,86 +224,6 @@ def test_schedule_until_and_cancel(console: Console) -> None:
     assert abs(versions(console)[-1]["until"] - until) < 0.001
 
 
-def test_remove_restore_and_compare(console: Console) -> None:
-    insert(console, "ada", EXACT)
-    insert(console, "bob", '{"price":2.0}')
-    page = console.open(route(NAME))
-    page.get_by_role("button", name="Remove …").click()
-    confirm(page, "Remove", "Its log stays")
-    expect(state(page)).to_contain_text("removed by ada")
-    expect(editor(page)).to_have_value("")
-    page.get_by_role("link", name="History").click()
-    rows = page.get_by_role("list", name="Versions").get_by_role("listitem")
-    expect(rows).to_have_count(3)
-    expect(rows.nth(0)).to_contain_text("removed")
-    expect(rows.nth(1)).to_contain_text("by bob")
-    rows.nth(2).get_by_label("Compare").check()
-    rows.nth(1).get_by_label("Compare").check()
-    page.get_by_role("button", name="Compare", exact=True).click()
-    row = page.get_by_role("dialog").get_by_role("row")
-    expect(row.filter(has_text="price")).to_contain_text("1.02.0")
-    expect(row.filter(has_text="id")).to_contain_text("12345678901234567890")
-    page.keyboard.press("Escape")
-
-    rows.nth(2).get_by_title("See the whole version").click()
-    expect(page.get_by_role("dialog").get_by_label("Data")).to_contain_text('"id": 12345678901234567890')
-    page.get_by_role("button", name="Copy JSON").click()
-    wait_for(lambda: page.evaluate("navigator.clipboard.readText()").startswith("{"))
-    assert json.loads(page.evaluate("navigator.clipboard.readText()")) == json.loads(EXACT)
-    page.get_by_role("button", name="Copy as curl").click()
-    wait_for(lambda: page.evaluate("navigator.clipboard.readText()").startswith("curl"))
-    command = page.evaluate("navigator.clipboard.readText()").replace(NAME, "copy")
-    env = {**os.environ, "TOKEN": console.server.token("ada")}
-    subprocess.run(["sh", "-c", command], env=env, capture_output=True, timeout=20)
-    assert f'"data":{EXACT}' in snapshot(console, "copy")
-    page.get_by_role("button", name="Restore …").click()
-    expect(page.get_by_role("status").filter(has_text="Insert it to restore it")).to_be_visible()
-    expect(editor(page)).to_have_value(re.compile("12345678901234567890"))
-    page.keyboard.press("Control+s")
-    confirm(page, "Insert", "the whole value")
-    expect(state(page)).to_contain_text("live by ada")
-    assert f'"data":{EXACT}' in snapshot(console)
-
-
-def test_new_versions_come_on_top_and_do_not_move_what_is_read(console: Console) -> None:
-    for number in range(30):
-        insert(console, "ada", str(number))
-    page = console.open(route(NAME, "history"))
-    rows = page.get_by_role("list", name="Versions").get_by_role("listitem")
-    expect(rows).to_have_count(25)
-    page.mouse.move(0, 0)
-    insert(console, "bob", "30")
-    expect(rows.first).to_contain_text("by bob")
-    box = rows.nth(3).get_by_label("Compare")
-    box.focus()
-    before = rows.nth(3).bounding_box()
-    insert(console, "bob", "31")
-    new = page.get_by_role("button", name="↑ 1 new version")
-    expect(new).to_be_visible()
-    expect(rows).to_have_count(26)
-    expect(box).to_be_focused()
-    insert(console, "bob", "32")
-    new = page.get_by_role("button", name="↑ 2 new versions")
-    expect(new).to_be_visible()
-    assert rows.nth(3).bounding_box() == before
-    new.click()
-    expect(rows).to_have_count(28)
-    page.get_by_role("button", name="Load older versions").click()
-    expect(rows).to_have_count(33)
-    expect(rows.nth(28).get_by_label("Compare")).to_be_focused()
-
-
-def test_what_is_pending_changes_its_state_in_the_history(console: Console) -> None:
-    record = insert(console, "ada", '"later"', timestamp=time.time() + 3600)
-    page = console.open(route(NAME, "history"))
-    rows = page.get_by_role("list", name="Versions").get_by_role("listitem")
-    expect(rows).to_contain_text(["pending"])
-    with console.server.client("ada") as ada:
-        assert ada.post(f"/cancel/{record['uuid']}").status_code == 200
-    expect(rows).to_contain_text(["cancelled"])
-    expect(rows).to_have_count(1)
-
-
 def test_leaving_with_unsaved_text_asks(console: Console) -> None:
     insert(console, "ada", "1")
     page = console.open(route(NAME))
@@ -367,68 +264,6 @@ def test_what_is_typed_outlives_the_session(console: Console) -> None:
     page.goto(f"{console.server.url}/{route(NAME)}")
     expect(editor(page)).to_have_value('"typed"')
     expect(page.get_by_role("status").filter(has_text="Your text from before is back")).to_be_visible()
-
-
-RULES = """
-roles = ["editor"]
-[[event]]
-name = "shop/orders/*"
-read = "user"
-insert = "@editor"
-remove = "nobody"
-log = "@editor"
-
-[[event]]
-name = "box/*"
-read = "nobody"
-insert = "user"
-
-[[event]]
-name = "public/*"
-read = "public"
-"""
-
-
-def test_who_may_only_insert_inserts_without_a_condition(console: Console) -> None:
-    insert(console, "ada", "1", "box/1")
-    apply_rules(console.server, RULES)
-    page = console.open(route("box/1"), "bob")
-    expect(state(page)).to_contain_text("You may not read this event.")
-    editor(page).fill("2.0")
-    page.keyboard.press("Control+s")
-    confirm(page, "Insert", "2.0")
-    expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
-
-
-def test_a_stranger_sees_what_is_public_and_why_there_are_no_buttons(console: Console) -> None:
-    insert(console, "ada", "1.0", "public/1")
-    apply_rules(console.server, RULES)
-    page = console.open(route("public/1"), username=None)
-    expect(page.get_by_text("Without an account, you may not insert or remove this event.")).to_be_visible()
-    expect(editor(page)).to_have_value("1.0")
-    expect(state(page)).to_have_text(re.compile("^live (just now|. s ago)$"))
-    page.get_by_role("link", name="History").click()
-    expect(page.get_by_text("Sign in to see the history.")).to_be_visible()
-    page.get_by_role("link", name="Code").click()
-    page.get_by_role("radio", name="curl").check(force=True)
-    expect(page.get_by_text("Sign in to copy a line that sets it.")).to_be_visible()
-
-
-def test_what_the_rules_forbid_has_no_button_and_one_sentence_says_why(console: Console) -> None:
-    insert(console, "ada", "1")
-    apply_rules(console.server, RULES)
-    page = console.open(route(NAME), "bob")
-    expect(page.get_by_text("The rules do not permit you to insert or remove this event.")).to_be_visible()
-    expect(editor(page)).to_have_value("1")
-    expect(editor(page)).to_have_attribute("readonly", "")
-    for name in ("Insert", "Remove", "Format"):
-        expect(page.get_by_role("button", name=name)).to_have_count(0)
-    page.keyboard.press("Control+s")
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    page.get_by_role("link", name="History").click()
-    expect(page.get_by_text("The rules do not permit you to read the log")).to_be_visible()
-    page.goto(f"{console.server.url}/{route('box/1')}")
-    expect(state(page)).to_contain_text("You may not read this event.")
 
 
 LONG = json.dumps("x" * 900_000)

@@ -1,4 +1,5 @@
-"""Versions of events as the tests of the console insert and read them: as JSON text, so that no number is rewritten."""
+"""Versions of events as the tests of the console insert and read them: as JSON text, so that no number is rewritten.
+And what the screen of an event shows."""
 
 from __future__ import annotations
 
@@ -8,11 +9,14 @@ from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 import httpx
+from playwright.sync_api import Locator, Page, expect
 
 from tests.support.console import Console
 from tests.support.servers import ServerProcess
 
 NAME = "shop/orders/42"
+# Numbers that JavaScript cannot express, or writes in another way.
+EXACT = '{"price":1.0,"id":12345678901234567890,"tiny":1e-7,"text":"\\u0041\\/"}'
 HOSTILE = [
     "a'b\"c\\d",
     "to $(id) `id` ${x} %s",
@@ -45,6 +49,23 @@ def snapshot(console: Console, name: str = NAME, username: str = "ada") -> str:
 def versions(console: Console, name: str = NAME) -> list[Any]:
     with client_of(console.server, "ada") as client:
         return list(client.get(f"/collections/{quote(name, safe='')}").json())
+
+
+def editor(page: Page) -> Locator:
+    return page.get_by_label("Data (JSON)")
+
+
+def state(page: Page) -> Locator:
+    return page.locator(".event-state")
+
+
+def confirm(page: Page, button: str, *shown: str) -> None:
+    """Answers the question that is asked, in which these texts are."""
+    dialog = page.get_by_role("dialog")
+    for text in shown:
+        expect(dialog).to_contain_text(text)
+    dialog.get_by_role("button", name=button, exact=True).click()
+    expect(dialog).to_have_count(0)
 
 
 _tokens: WeakKeyDictionary[ServerProcess, dict[str, str]] = WeakKeyDictionary()
