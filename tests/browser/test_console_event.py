@@ -339,3 +339,15 @@ def test_axe_finds_nothing_in_questions_conflicts_and_versions(console: Console,
     rows.nth(1).get_by_label("Compare").check()
     page.get_by_role("button", name="Compare", exact=True).click()
     assert violations(page) == []
+
+
+def test_a_removal_at_a_time_is_planned_and_not_done_now(console: Console) -> None:
+    insert(console, "ada", "1")
+    page = console.open(route(NAME))
+    editor(page).fill("null")
+    page.get_by_label("Publish", exact=True).select_option("At a time")
+    page.get_by_role("button", name="Schedule").click()
+    confirm(page, "Schedule", "null")
+    with console.server.client("ada") as ada:
+        assert [each["data"] for each in ada.get("/pending").json()] == [None]
+        assert [each["data"] for each in ada.get("/snapshot").json()] == [1]

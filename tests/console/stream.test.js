@@ -17,7 +17,7 @@ function streamOf(test, broker, options) {
   const frames = [];
   /** @type {StreamState[]} */
   const states = [];
-  openStream({ broker, signal: control.signal }, { ...options, frame: (each) => frames.push(each), state: (each) => states.push(each) });
+  openStream({ broker, signal: control.signal, renew: () => {} }, { ...options, frame: (each) => frames.push(each), state: (each) => states.push(each) });
   test.after(() => control.abort());
   const records = () => frames.filter((each) => !each.event?.startsWith("$") && each.data !== undefined);
   return { control, frames, states, records, live: (/** @type {number} */ count = 1) => until(() => states.filter((each) => each === "live").length >= count, "a live stream") };

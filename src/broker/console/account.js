@@ -1,6 +1,7 @@
 // Sign-in and sign-up.
 
 import { h, replace } from "./h.js";
+import { redeemInvitation } from "./invitation.js";
 
 /** @import { Context } from "./types.js" */
 
@@ -11,7 +12,7 @@ export function signInScreen(ctx) {
   const place = h("div", { class: "card account" });
   const show = (/** @type {boolean} */ isNew) =>
     replace(place, h("h1", null, isNew ? "Create an account" : expired ? "Your session has ended" : "Sign in"),
-      accountForm(ctx, { isNew, username, done: () => ctx.go("#/events") }),
+      accountForm(ctx, { isNew, username, done: () => (redeemInvitation(ctx), ctx.go("#/events")) }),
       ctx.about.signup && h("p", { class: "muted" }, isNew ? "You have an account? " : "You have no account? ",
         h("button", { class: "link", onclick: () => show(!isNew) }, isNew ? "Sign in" : "Create one")),
       h("p", { class: "muted" }, "What is public can be read ", h("a", { href: "#/events" }, "without an account"), "."));

@@ -14,7 +14,7 @@ export class ScreenContext {
   mayLeave = () => true;
 
   /** @param {Broker} broker @param {About} about @param {Route} route
-   * @param {{title: (text: string) => void, announce: (text: string) => void, moved: () => void}} shell */
+   * @param {{title: (text: string) => void, announce: (text: string) => void, moved: () => void, renew: () => void}} shell */
   constructor(broker, about, route, shell) {
     const signal = this.#control.signal;
     /** @type {Context} */
@@ -42,16 +42,19 @@ export class ScreenContext {
       announce: (text) => shell.announce(text),
       commands: (list) => this.extra.push(...list),
       guard: (mayLeave) => (this.mayLeave = mayLeave),
+      renew: () => signal.aborted || shell.renew(),
     };
   }
 
+  /** With its questions: they may show what the next user must not see, and nobody would carry out their answers. */
   end() {
     this.#control.abort();
+    for (const dialog of document.querySelectorAll("dialog")) dialog.close("");
   }
 
   /** Whether an address is another one than this screen's. @param {string} hash */
   isElsewhere(hash) {
-    const { name, params, query } = routeOf(hash);
-    return `${name}/${params}?${query}` !== `${this.context.name}/${this.context.params}?${this.context.query}`;
+    const place = (/** @type {Route} */ { name, params, query }) => JSON.stringify([name, params, String(query)]);
+    return place(routeOf(hash)) !== place(this.context);
   }
 }

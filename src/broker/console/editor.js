@@ -100,7 +100,11 @@ class Editor {
     if (!this.#begun) return this.#begin(latest);
     if (latest?.uuid === this.#base?.uuid) return this.conflict.hide();
     const isOwn = latest !== null && latest.uuid === this.writer.uuid; // the response to it was lost
-    if (isOwn && this.#compact() === latest.data) return this.#adopt(latest, this.field.text);
+    if (isOwn && this.#compact() === latest.data) {
+      this.form.refuse("");
+      toast("Inserted.");
+      return this.#adopt(latest, this.field.text);
+    }
     if (this.#dirty) return this.#warn(facts);
     this.#adopt(latest);
     this.ctx.announce(latest ? `${authorOf(latest)} has changed ${this.subject.name}` : `${this.subject.name} was removed`);
@@ -174,9 +178,9 @@ class Editor {
     const { rights } = this.subject.get();
     if (this.#busy || !rights.insert || !this.field.read()) return;
     const data = /** @type {string} */ (this.#compact());
-    if (data === "null") return this.#remove();
     const moment = this.form.when.read();
     if (!moment) return;
+    if (data === "null" && moment.at === null) return this.#remove();
     // What is confirmed is what is sent, whatever comes while the question is open.
     const [base, typed] = [this.#base, this.field.text];
     const compared = moment.at === null ? base : this.subject.get().latest;

@@ -19,7 +19,7 @@ const EVENT_TABS = { "": ["Edit", editTab], history: ["History", historyTab], co
 
 /** @param {Context} ctx */
 export function eventScreen(ctx) {
-  const [name = "", tab = ""] = ctx.params;
+  const [name, tab] = split(ctx.params);
   if (!name || nameProblem(name)) return newEvent(ctx, name);
   const [title, content] = Object.hasOwn(EVENT_TABS, tab) ? EVENT_TABS[tab] : EVENT_TABS[""];
   ctx.title(tab ? `${name}, ${title.toLowerCase()}` : name);
@@ -31,6 +31,13 @@ export function eventScreen(ctx) {
     h("header", { class: "event-head" }, heading(name), eventState(ctx, subject)),
     h("nav", { class: "tabs", "aria-label": "Views of this event" }, tabs),
     content(ctx, subject));
+}
+
+/** The name and the tab. Somebody who types an address writes the slashes of a name as they are.
+ * @param {string[]} params */
+function split(params) {
+  const hasTab = params.length > 1 && Object.hasOwn(EVENT_TABS, params.at(-1) ?? "");
+  return hasTab ? [params.slice(0, -1).join("/"), params.at(-1) ?? ""] : [params.join("/"), ""];
 }
 
 /** Each part of the name leads to the events that begin like it. @param {string} name */

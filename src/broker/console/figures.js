@@ -34,7 +34,7 @@ export class InspectorFigures {
       h("p", { class: "inspector-claim" }, this.#proof, " ", this.#reason),
       h("dl", null, [...this.#values].map(([name, value]) => h("div", null, h("dt", null, name), value))));
     const show = setInterval(() => this.#show(), FIGURES_EVERY_MS);
-    const next = setInterval(() => this.#seconds.splice(0, this.#seconds.unshift(0) - FIGURES_RATE_S - 1, 0), 1_000);
+    const next = setInterval(() => (this.#seconds = [0, ...this.#seconds.slice(0, FIGURES_RATE_S)]), 1_000);
     ctx.signal.addEventListener("abort", () => {
       clearInterval(show);
       clearInterval(next);

@@ -35,18 +35,20 @@ let current;
 /** The address of the screen that is shown. */
 let shown = "";
 let opened = 0;
+let asking = false; // whether the screen may be left
 
 /** Opens the screen that the address names. */
 async function open() {
-  const turn = ++opened;
+  let turn = ++opened;
   const left = current;
   if (left && (left.isElsewhere(location.hash) || left.context.signal.aborted)) {
-    const wanted = location.hash;
-    if (!(await left.mayLeave())) {
-      if (turn === opened) history.pushState(null, "", shown);
-      return;
-    }
-    if (location.hash !== wanted) return; // another address was opened meanwhile
+    if (asking) return; // the address that is there after the answer counts
+    asking = true;
+    const mayLeave = await left.mayLeave();
+    asking = false;
+    if (!mayLeave) return history.pushState(null, "", shown);
+    if (left !== current) return;
+    turn = ++opened;
   } else if (left) return;
   const route = routeOf(location.hash);
   const load = Object.hasOwn(SCREENS, route.name) ? SCREENS[route.name] : undefined;
@@ -64,6 +66,7 @@ async function open() {
     title: (text) => shell.title(text),
     announce: (text) => shell.announce(text),
     moved: () => (shown = location.hash),
+    renew: again,
   });
   current = made;
   shown = location.hash;
@@ -80,7 +83,7 @@ function home() {
   return about.first_run ? "#/start" : "#/sign-in";
 }
 
-/** Opens the same screen anew, for another user. */
+/** Opens the same screen anew, for another user, or because of other rights. */
 function again() {
   current?.end();
   if (current) open();

@@ -1,58 +1,40 @@
 // The first minute: an account, an insert that is seen at once, the same from a terminal, and the way back in time.
 
 import { accountForm, sentence } from "./account.js";
-import { problemOf } from "./api.js";
 import { copyButton } from "./copy.js";
-import { toast } from "./dialog.js";
 import { h, replace } from "./h.js";
+import { redeemInvitation, takeInvitation } from "./invitation.js";
 import { eventRoute } from "./router.js";
+import { randomUuid } from "./uuid.js";
 
 /** @import { Context } from "./types.js" */
 
 const SHOWN = 8; // events in the pane
+const DUE = 1_000; // planned records among which those are looked for that will be there
 const EXAMPLE = ["greeting", '{"text": "Hello"}'];
 
 /** @param {Context} ctx */
 export function startScreen(ctx) {
-  const code = ctx.query.get("admin");
-  if (code) {
-    // It is a secret, which nobody should find in the address or in the history of the browser.
-    invitation = code;
-    ctx.setQuery("admin", null);
-  }
+  const invited = takeInvitation(ctx);
   ctx.title("Start");
   const user = ctx.broker.user.get();
-  if (!user || user.expired) return welcome(ctx);
-  admit(ctx);
+  if (!user || user.expired) return welcome(ctx, invited);
+  redeemInvitation(ctx);
   return firstSteps(ctx);
 }
 
-/** The code of a link that makes its first user an administrator. It outlives the screen, which the login makes anew. */
-let invitation = "";
-
-/** @param {Context} ctx */
-function welcome(ctx) {
+/** @param {Context} ctx @param {boolean} invited  to be the administrator */
+function welcome(ctx, invited) {
   const { first_run: first, signup } = ctx.about;
   const isNew = first && signup;
   const what = isNew
-    ? invitation ? "Create the first user. It will be the administrator of this server." : "Create the first user, and see your first event in a minute."
+    ? invited ? "Create the first user. It will be the administrator of this server." : "Create the first user, and see your first event in a minute."
     : first ? "This server has no user yet, and sign-up is closed. Whoever runs it creates users with broker user add NAME." : "Sign in to insert events.";
   return h("div", { class: "start-welcome" },
     h("h1", null, "A real-time API without backend code"),
     h("p", { class: "start-lead" }, "A page inserts events as JSON. Broker keeps every version, and every connected page receives them at once."),
     h("div", { class: "card account" }, h("h2", null, isNew ? "Welcome" : "Sign in"), h("p", null, what),
-      (signup || !first) && accountForm(ctx, { isNew, done: () => admit(ctx) })));
-}
-
-/** Makes the new user an administrator, if the link was the one that the server has printed. @param {Context} ctx */
-async function admit(ctx) {
-  if (!invitation) return;
-  const code = invitation;
-  invitation = "";
-  // The screen ends with the login, so this is no request of it.
-  const headers = { Authorization: `Bearer ${await ctx.broker.token()}`, "Content-Type": "application/json" };
-  const response = await fetch(new URL("admin", ctx.broker.url), { method: "POST", headers, body: JSON.stringify({ code }) });
-  toast(response.ok ? "You are the administrator of this server." : sentence((await problemOf(response)).message));
+      (signup || !first) && accountForm(ctx, { isNew, done: () => redeemInvitation(ctx) })));
 }
 
 /** @param {Context} ctx */
@@ -81,6 +63,7 @@ const number = (count) => h("span", { class: "start-number" }, count);
 function insertForm(ctx, name) {
   const data = h("input", { name: "data", value: EXAMPLE[1], required: true, spellcheck: false, class: "mono", autofocus: true });
   const error = h("p", { class: "error", role: "alert", hidden: true });
+  let [sent, uuid] = ["", ""]; // what is sent again, because its response was lost, is stored once
   const form = h("form", { class: "start-insert" },
     h("label", { class: "field" }, h("span", null, "Event"), name),
     h("label", { class: "field" }, h("span", null, "Data (JSON, or plain text)"), data), error, h("button", { class: "primary" }, "Insert"));
@@ -88,7 +71,10 @@ function insertForm(ctx, name) {
     event.preventDefault();
     error.hidden = true;
     try {
-      await ctx.api.post("insert", `{"event":${JSON.stringify(name.value)},"data":${jsonOf(data.value)}}`);
+      const body = `"event":${JSON.stringify(name.value)},"data":${jsonOf(data.value)}}`;
+      if (body !== sent) [sent, uuid] = [body, randomUuid()];
+      await ctx.api.post("insert", `{"uuid":"${uuid}",${body}`);
+      sent = "";
       ctx.announce(`${name.value} was inserted`);
       data.select();
     } catch (reason) {
@@ -140,13 +126,16 @@ function livePane(ctx) {
     replace(list, rows.length ? rows.map(([name, data, seen]) => row(name, data, seen)) : h("li", { class: "empty" },
       at ? "There was no event at this time." : "There is no event yet. Insert one."));
   const showLive = () => show([...newest].map(([name, [data, seen]]) => [name, data, seen]));
+  const records = async (/** @type {string} */ path) => /** @type {Promise<any[]>} */ ((await ctx.api.get(path)).json());
   const showThen = async () => {
     const asked = at;
-    // What is planned has no order by time yet.
-    const order = 1_000 * Number(at) < ctx.broker.now() ? "order=newest&" : "";
-    const response = await ctx.api.get(`snapshot?${order}limit=${SHOWN}&at=${at}`);
-    const records = await response.json();
-    if (asked === at) show(records.map((/** @type {any} */ record) => [record.event, record.data]));
+    // There is no order of what is planned: what is due until then comes first, the latest before the others.
+    const due = 1_000 * Number(at) < ctx.broker.now() ? null : await records(`pending?limit=${DUE}`);
+    const names = due && [...new Set([...due.filter((each) => each.timestamp <= Number(at)).reverse().map((each) => each.event), ...newest.keys()])].slice(0, SHOWN);
+    const query = names ? names.map((name) => `event=${encodeURIComponent(name)}&`).join("") : `order=newest&limit=${SHOWN}&`;
+    const then = names?.length === 0 ? [] : await records(`snapshot?${query}at=${at}`);
+    if (names) then.sort((one, other) => names.indexOf(one.event) - names.indexOf(other.event));
+    if (asked === at) show(then.map((record) => [record.event, record.data]));
   };
 
   ctx.signal.addEventListener("abort", recent.changes((keys, all) => {

@@ -28,7 +28,7 @@ const STREAM_RETRY_MS = 1_000; // until the server has named its own
 /** Opens a stream, and keeps it open until the screen is left, or until the function that it returns is called. After
  * `denied` it is closed, because another attempt would not help.
  *
- * @param {Pick<Context, "broker" | "signal">} ctx
+ * @param {Pick<Context, "broker" | "signal" | "renew">} ctx
  * @param {{query?: Record<string, string | readonly string[]>, lastEventId?: string,
  *   frame: (frame: StreamFrame) => void, state: (state: StreamState, error?: Error, id?: string) => void,
  *   line?: (line: string) => void}} options  `query`: the parameters of `POST /events` (docs/http.md); `error`: why the
@@ -46,6 +46,7 @@ export function openStream(ctx, { query = {}, lastEventId = "", frame, state, li
 class ScreenStream {
   // For as long as the stream is wanted.
   #broker;
+  #renew;
   #query;
   #frame;
   #state;
@@ -66,11 +67,12 @@ class ScreenStream {
   #token = null;
   #complete = false; // whether everything up to the last id was received, so that the stream can resume from it
 
-  /** @param {Pick<Context, "broker">} ctx @param {Record<string, string | readonly string[]>} query @param {string} id
+  /** @param {Pick<Context, "broker" | "renew">} ctx @param {Record<string, string | readonly string[]>} query @param {string} id
    * @param {(frame: StreamFrame) => void} frame @param {(state: StreamState, error?: Error, id?: string) => void} state
    * @param {(line: string) => void} line */
-  constructor({ broker }, query, id, frame, state, line) {
+  constructor({ broker, renew }, query, id, frame, state, line) {
     this.#broker = broker;
+    this.#renew = renew;
     this.#query = query;
     this.#id = id;
     this.#frame = frame;
@@ -153,6 +155,8 @@ class ScreenStream {
   #take({ id, event, data }) {
     if (this.#closed) return;
     if (event === "$reset") this.#complete = false;
+    // What is on the screen may not be read any more, or has been erased.
+    if (event === "$reset" && ["rights", "erased"].includes(JSON.parse(data ?? "{}").reason)) return this.#renew();
     if (event === "$login") this.#refused = this.#token;
     if (event === "$ready") {
       this.#complete = true;

@@ -52,8 +52,10 @@ export class Subject {
       });
   }
 
+  /** Whose session has ended reads what everybody may read. */
   get user() {
-    return this.#ctx.broker.user.get()?.username ?? null;
+    const user = this.#ctx.broker.user.get();
+    return user && !user.expired ? user.username : null;
   }
 
   get = () => this.#facts;
@@ -95,6 +97,7 @@ export class Subject {
   /** @param {EventFacts} facts */
   #set(facts) {
     if (this.#ctx.signal.aborted) return;
+    if (this.#facts.rights.read && !facts.rights.read) return this.#ctx.renew();
     this.#facts = facts;
     for (const run of [...this.#watchers]) run(facts);
   }

@@ -66,6 +66,8 @@ export interface Context extends Route {
   commands(list: Command[]): void;
   /** Is asked before the screen is left; false keeps it. */
   guard(mayLeave: () => boolean | Promise<boolean>): void;
+  /** Makes this screen anew, because what it shows may not be read any more. */
+  renew(): void;
 }
 
 export type Screen = (ctx: Context) => Element;

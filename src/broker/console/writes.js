@@ -1,6 +1,7 @@
 // Requests that insert a version. Their bodies are put together as text, so that the data are sent as they were written.
 
 import { ProblemError } from "./api.js";
+import { randomUuid } from "./uuid.js";
 import { readVersion } from "./version.js";
 
 /** @import { Context } from "./types.js" */
@@ -54,12 +55,4 @@ export function insertBody({ event, data, at, until, latest }) {
   else if (latest !== undefined) parts.push(`"if_latest":${JSON.stringify(latest && latest.data !== "null" ? latest.uuid : "none")}`);
   if (typeof until === "number") parts.push(`"until":${until / 1_000}`);
   return `{${parts.join(",")}}`;
-}
-
-/** Of version 4 (RFC 9562). `crypto.randomUUID` does not exist on plain http. */
-function randomUuid() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = 0x40 | (bytes[6] & 0x0f);
-  bytes[8] = 0x80 | (bytes[8] & 0x3f);
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("").replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }

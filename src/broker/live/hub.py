@@ -275,6 +275,7 @@ class Hub:
 
         Every user may change conditions, so that must not cost a look at every stream. A condition changes nobody's
         class, so all other streams stay in their groups."""
+        self.pending_changed()  # what each of them may see of it may be more, or less
         if change.condition:
             for subscriber in self._concerned(change):
                 self.start_again(subscriber)
