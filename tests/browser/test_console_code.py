@@ -103,24 +103,45 @@ def test_the_programs_in_python_run_as_they_are_copied(code: Code, name: str) ->
         follow.terminate()
 
 
-def test_the_page_runs_as_it_is_copied(code: Code, name: str) -> None:
-    text = code.copied(name, "JavaScript", "A page")
-    assert "price: string;" in text  # its type
+def opened(code: Code, text: str) -> Page:
+    """A copied page. It is of the server's own origin, so that it runs without further settings."""
     page = code.console.watched(code.page.context.new_page())
-    # Of the server's own origin, and so with the session of the console.
     page.route("**/copied.html", lambda request: request.fulfill(body=text, content_type="text/html"))
     page.goto(f"{code.console.server.url}/copied.html")
+    return page
+
+
+def test_the_page_shows_the_value_live_as_it_is_copied(code: Code, name: str) -> None:
+    text = code.copied(name, "JavaScript", "A page with the live value")
+    assert "price: string;" in text  # its type
+    page = opened(code, text)
     expect(page.locator("#value")).to_contain_text('"price": "1.50"')
+    insert(code.console, "bob", '"changed"', name)
+    expect(page.locator("#value")).to_have_text('"changed"')
+    expect(page.get_by_role("button")).to_have_count(0)
+    assert page.evaluate("window.hacked") is None
+    page.close()
+
+
+def test_a_page_logs_in_before_it_inserts_as_it_is_copied(code: Code, name: str) -> None:
+    page = opened(code, code.copied(name, "JavaScript", "Insert from a page"))
+    page.get_by_placeholder("User name").fill("ada")
+    page.get_by_placeholder("Password").fill("wrong password")
+    page.get_by_role("button", name="Insert").click()
+    expect(page.locator("#state")).to_contain_text("password")
+    assert len(versions(code.console, name)) == 1
+    page.get_by_placeholder("Password").fill("correct horse")
     code.inserts_the_same_again(page, name)
+    expect(page.locator("#state")).to_contain_text("Inserted at")
     page.close()
 
 
 @needs_esbuild
 @pytest.mark.skipif(not (REACT / "react-19").exists() and not os.environ.get("CI"), reason="React is not installed")
 def test_the_component_runs_as_it_is_copied(code: Code, name: str, tmp_path: Path) -> None:
-    (tmp_path / "app.tsx").write_text(code.copied(name, "React", "A component"))
+    (tmp_path / "app.tsx").write_text(code.copied(name, "React", "src/App.tsx"))
     (tmp_path / "page.tsx").write_text(
-        'import { createRoot } from "react-dom/client";\nimport { App } from "./app";\n'
+        'import { createRoot } from "react-dom/client";\nimport App from "./app";\n'
         'createRoot(document.getElementById("root")!).render(<App />);\n'
     )
     aliases = {
@@ -138,6 +159,18 @@ def test_the_component_runs_as_it_is_copied(code: Code, name: str, tmp_path: Pat
     expect(page.locator("pre")).to_contain_text('"price": "1.50"')
     code.inserts_the_same_again(page, name)
     page.close()
+
+
+def test_code_scrolls_sideways_on_a_phone_and_commands_wrap(code: Code) -> None:
+    page = code.console.open(route("new", "code"), viewport={"width": 360, "height": 640})
+    wide = "pres => pres.map((each) => each.scrollWidth > each.clientWidth)"
+    expect(page.get_by_text("python3 -m http.server 8000 --bind 127.0.0.1")).to_be_visible()
+    expect(page.locator("pre")).to_have_count(2)
+    assert page.locator("pre").evaluate_all(wide) == [True, True]
+    page.get_by_role("radio", name="curl").check(force=True)
+    expect(page.locator("pre")).to_have_count(3)
+    assert page.locator("pre").evaluate_all(wide) == [False, False, False]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_the_language_is_remembered_and_a_token_is_only_copied(code: Code) -> None:

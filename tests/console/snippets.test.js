@@ -37,8 +37,8 @@ test("JavaScript has each value back, also a member that is called __proto__", (
   const random = seeded(4);
   for (let round = 0; round < 500; round++) {
     const data = anyJson(random);
-    const [{ code }] = pageSnippets({ url: "http://h/", name: "a", data, type: "unknown" });
-    const literal = /event\.set\(([^]*)\);\n<\/script>/.exec(code)?.[1];
+    const [, { code }] = pageSnippets({ url: "http://h/", name: "a", data, type: "unknown" });
+    const literal = /\.set\(([^]*)\);\n {6}state\./.exec(code)?.[1];
     assert.deepEqual(new Function(`return (${literal})`)(), JSON.parse(data));
   }
 });

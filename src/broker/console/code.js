@@ -15,8 +15,8 @@ const LANGUAGE_KEY = "broker console language";
 
 /** @type {{[language: string]: [string, (subject: SnippetSubject) => Snippet[], string]}} */
 const LANGUAGES = {
-  page: ["JavaScript", pageSnippets, "Save it as index.html, and serve its folder: broker serve --static FOLDER, or any server on http://localhost."],
-  react: ["React", reactSnippets, "The type is inferred from the newest version."],
+  page: ["JavaScript", pageSnippets, "Save it as index.html, and in its folder run python3 -m http.server 8000 --bind 127.0.0.1. Then open http://127.0.0.1:8000."],
+  react: ["React", reactSnippets, "It replaces src/App.tsx of a project such as npm create vite makes. The type is inferred from the newest version."],
   curl: ["curl", curlSnippets, "The commands read your token from the variable TOKEN."],
   python: ["Python", pythonSnippets, "Python’s standard library is enough. The programs read your token from the variable TOKEN."],
 };
@@ -53,7 +53,7 @@ export function codeTab(ctx, subject) {
 /** @param {Snippet} snippet @param {string} language */
 function block({ title, code }, language) {
   return h("section", { class: "event-snippet", "aria-label": title }, h("h2", null, title),
-    h("div", { class: "code" }, h("pre", { class: "code", tabindex: "0" }, h("code", null, code)), copyButton(code, "Copy", `Copy: ${title} (${language})`)));
+    h("div", { class: "code" }, h("pre", { class: `code ${language === "curl" ? "" : "event-lines"}`, tabindex: "0" }, h("code", null, code)), copyButton(code, "Copy", `Copy: ${title} (${language})`)));
 }
 
 /** @param {Context} ctx */

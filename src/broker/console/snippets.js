@@ -51,31 +51,56 @@ export function curlSnippets({ url, name, data }) {
   ];
 }
 
-/** @param {SnippetSubject} subject @returns {Snippet[]} */
+/** The first page needs no login if everybody may read the event; who inserts logs in before. @param {SnippetSubject} subject @returns {Snippet[]} */
 export function pageSnippets({ url, name, data, type }) {
-  return [{
-    title: "A page",
-    code: `<!doctype html>
+  const head = `<!doctype html>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <title>Broker</title>
-<pre id="value"></pre>
-<button id="insert">Insert</button>
-<script type="module">
+`;
+  const script = `<script type="module">
   import { createBroker } from ${scriptQuoted(`${url}broker.js`)};
-
+`;
+  return [
+    {
+      title: "A page with the live value",
+      code: `${head}<pre id="value">loading …</pre>
+${script}
   ${TYPE_COMMENT} @typedef {${indented(type, "  ")}} Value */
-  const broker = createBroker();
-  const event = broker.event(${scriptQuoted(name)});
+  const event = createBroker().event(${scriptQuoted(name)});
 
   ${LINE_COMMENT} Called at once, and after each change.
   event.subscribe((/** @type {Value | undefined} */ data) => {
     document.getElementById("value").textContent = data === undefined ? "no value" : JSON.stringify(data, null, 2);
   });
-
-  ${LINE_COMMENT} Users insert, so log in first: await broker.logIn("ada", "her password")
-  document.getElementById("insert").onclick = () => event.set(${scriptValue(data, "  ")});
 </script>
-` }];
+` },
+    {
+      title: "Insert from a page",
+      code: `${head}<form>
+  <input name="user" placeholder="User name" autocomplete="username">
+  <input name="password" type="password" placeholder="Password" autocomplete="current-password">
+  <button>Insert</button>
+</form>
+<p id="state"></p>
+${script}
+  const broker = createBroker();
+  const form = document.querySelector("form");
+  const state = document.getElementById("state");
+
+  form.onsubmit = async (event) => {
+    event.preventDefault();
+    try {
+      await broker.logIn(form.user.value, form.password.value); // signUp makes a new user
+      await broker.event(${scriptQuoted(name)}).set(${scriptValue(data, "      ")});
+      state.textContent = "Inserted at " + new Date().toLocaleTimeString();
+    } catch (error) {
+      state.textContent = error.message;
+    }
+  };
+</script>
+` },
+  ];
 }
 
 /** @param {SnippetSubject} subject @returns {Snippet[]} */
@@ -83,27 +108,47 @@ export function reactSnippets({ url, name, data, type }) {
   return [
     { title: "Once, in your project", code: `npm install ${shellQuoted(`${url}broker.tgz`)}` },
     {
-      title: "A component",
-      code: `import { BrokerProvider, useBroker, useEvent } from "zerocode-broker/react";
+      title: "src/App.tsx",
+      code: `${LINE_COMMENT} src/App.tsx
+import type { FormEvent } from "react";
+import { BrokerProvider, SignedIn, SignedOut, useBroker, useEvent } from "zerocode-broker/react";
 
 type Value = ${type};
 
-${EXPORT} function App() {
+${EXPORT} default function App() {
   return (
     <BrokerProvider url={${scriptQuoted(url)}}>
       <Live />
+      <SignedOut><LogIn /></SignedOut>
+      <SignedIn><Insert /></SignedIn>
     </BrokerProvider>
   );
 }
 
 function Live() {
   const data = useEvent<Value>(${scriptQuoted(name)});
+  return <pre>{data === undefined ? "no value" : JSON.stringify(data, null, 2)}</pre>;
+}
+
+${LINE_COMMENT} Users insert.
+function Insert() {
   const event = useBroker().event<Value>(${scriptQuoted(name)});
+  return <button onClick={() => event.set(${scriptValue(data, "  ")})}>Insert</button>;
+}
+
+function LogIn() {
+  const broker = useBroker();
+  function submit(event: FormEvent<HTMLFormElement>) {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    broker.logIn(String(form.get("user")), String(form.get("password"))).catch((error) => alert(error.message));
+  }
   return (
-    <>
-      <pre>{data === undefined ? "no value" : JSON.stringify(data, null, 2)}</pre>
-      <button onClick={() => event.set(${scriptValue(data, "      ")})}>Insert</button>
-    </>
+    <form onSubmit={submit}>
+      <input name="user" placeholder="User name" autoComplete="username" />
+      <input name="password" type="password" placeholder="Password" autoComplete="current-password" />
+      <button>Log in</button>
+    </form>
   );
 }
 ` }];
