@@ -109,11 +109,11 @@ def test_a_change_of_a_second_window_is_said_at_once_and_what_is_typed_stays(con
     expect(changes.get_by_role("row").filter(has_text="b1.0")).to_contain_text("7.00")
     # What is typed while the changes are shown counts, too.
     editor(mine).fill('{"a":2,"b":8}')
-    expect(mine.get_by_role("button", name="Put mine on theirs")).to_be_disabled()
+    expect(mine.get_by_role("button", name="Keep both changes")).to_be_disabled()
     editor(mine).fill('{"a":2 "b":1.0}')
     expect(mine.get_by_text("Your text is not valid JSON")).to_be_visible()
     editor(mine).fill('{"a":3,"b":1.0}')
-    mine.get_by_role("button", name="Put mine on theirs").click()
+    mine.get_by_role("button", name="Keep both changes").click()
     confirm(mine, "Insert", "a", "1", "3")
     wait_for(lambda: '"data":{"a":3,"b":7.00}' in snapshot(console))
     # Without edits of one's own, the text follows.
@@ -131,14 +131,31 @@ def test_a_conflict_that_only_the_server_knows_is_shown_and_nothing_is_overwritt
     expect(page.get_by_role("dialog")).to_be_visible()
     insert(console, "bob", '{"a":3}')
     confirm(page, "Insert")
-    expect(page.get_by_role("alert").filter(has_text="bob has changed this")).to_be_visible()
+    said = page.get_by_role("alert").filter(has_text=f"Not stored: bob has changed {NAME} meanwhile")
+    expect(said).to_be_visible()
     expect(page.get_by_role("row").filter(has_text="both")).to_contain_text("123")
-    expect(page.get_by_role("button", name="Put mine on theirs")).to_be_disabled()
+    expect(page.get_by_role("button", name="Keep both changes")).to_be_disabled()
     page.unroute("**/rights?*")
     assert [each["data"] for each in versions(console)] == [{"a": 1}, {"a": 3}]
     page.get_by_role("button", name="Overwrite").click()
     confirm(page, "Insert", "3", "2")
     wait_for(lambda: [each["data"] for each in versions(console)] == [{"a": 1}, {"a": 3}, {"a": 2}])
+
+
+def test_an_insert_during_a_conflict_opens_the_ways_on_and_asks_nothing(console: Console) -> None:
+    insert(console, "ada", '{"a":1,"b":1}')
+    page = console.open(route(NAME))
+    editor(page).fill('{"a":2,"b":1}')
+    insert(console, "bob", '{"a":1,"b":2}')
+    expect(page.get_by_role("alert").filter(has_text="bob has changed this")).to_be_visible()
+    page.keyboard.press("Control+s")
+    said = page.get_by_role("alert").filter(has_text=f"Not stored yet: bob has changed {NAME} meanwhile")
+    expect(said).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("button", name="Keep both changes")).to_be_focused()
+    page.keyboard.press("Enter")
+    confirm(page, "Insert", "a", "12")
+    wait_for(lambda: '"data":{"a":2,"b":2}' in snapshot(console))
 
 
 def test_take_theirs_gives_up_what_is_typed(console: Console) -> None:

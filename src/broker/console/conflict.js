@@ -21,18 +21,22 @@ const REFRESH_MS = 300; // after the last key
 
 export class ConflictPanel {
   #ctx;
+  #name;
   #on;
   /** @type {Conflict | null} */
   #conflict = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+  /** What has become of the insert: "Not stored". */
+  #refused = "";
   #title = h("p", { class: "event-conflict-title" });
   #body = h("div", { class: "event-conflict-body", hidden: true });
   #more = h("button", { type: "button", "aria-expanded": "false", onclick: () => (this.#body.hidden ? this.open() : this.#close()) }, "See what");
 
-  /** @param {Context} ctx @param {{take: () => void, merge: (text: string) => void, overwrite: () => void}} on */
-  constructor(ctx, on) {
+  /** @param {Context} ctx @param {string} name @param {{take: () => void, merge: (text: string) => void, overwrite: () => void}} on */
+  constructor(ctx, name, on) {
     this.#ctx = ctx;
+    this.#name = name;
     this.#on = on;
     // Outside of what is said at once, which is the title alone.
     this.element = h("div", { class: "event-conflict", hidden: true }, h("div", { class: "event-conflict-head", role: "alert" }, this.#title, this.#more), this.#body);
@@ -55,14 +59,22 @@ export class ConflictPanel {
     this.#timer = setTimeout(() => this.#fill(), REFRESH_MS);
   }
 
+  get isShown() {
+    return this.#conflict !== null;
+  }
+
   hide() {
     this.#conflict = null;
+    this.#refused = "";
     this.element.hidden = true;
     this.#close();
   }
 
-  open() {
+  /** `refused` begins the panel with what has become of the insert. @param {string} [refused] */
+  open(refused = "") {
     if (!this.#conflict) return;
+    this.#refused = refused;
+    this.#titles(this.#conflict);
     this.#fill();
     this.#body.hidden = false;
     this.#more.setAttribute("aria-expanded", "true");
@@ -94,11 +106,14 @@ export class ConflictPanel {
   /** @param {Conflict} conflict */
   #titles({ latest, removal, isOwn }) {
     const version = latest ?? removal;
+    const refused = this.#refused && h("strong", null, `${this.#refused}: `);
     const what = latest ? "changed" : removal?.ends ? "ended" : "removed";
     const where = isOwn ? " from another window" : "";
-    if (!version) return replace(this.#title, "It was removed meanwhile.");
+    const event = refused ? h("bdi", { class: "mono" }, this.#name) : "this";
+    if (!version) return replace(this.#title, refused, refused ? event : "It", " was removed meanwhile.");
     const time = timeElement(timeOf(version), this.#ctx.broker.now());
-    replace(this.#title, h("bdi", null, authorOf(version)), what === "ended" ? "’s version has ended" : ` has ${what} this`, where, " ", time, ".");
+    replace(this.#title, refused, h("bdi", null, authorOf(version)), what === "ended" ? ["’s version of ", event, " has ended"] : [` has ${what} `, event],
+      refused && " meanwhile", where, " ", time, ".");
   }
 
   /** @param {Conflict} conflict */
@@ -112,7 +127,7 @@ export class ConflictPanel {
     return [
       mine === null ? null : threeWayTable(base?.data ?? null, mine, theirs, author),
       h("div", { class: "toolbar" },
-        h("button", { type: "button", class: text === undefined ? "" : "primary", disabled: text === undefined, onclick: () => this.#merge(conflict) }, "Put mine on theirs …"),
+        h("button", { type: "button", class: text === undefined ? "" : "primary", disabled: text === undefined, onclick: () => this.#merge(conflict) }, "Keep both changes …"),
         h("button", { type: "button", onclick: () => this.#on.take() }, "Take theirs"),
         h("button", { type: "button", class: "danger", disabled: mine === null, onclick: () => this.#on.overwrite() }, "Overwrite …")),
       text === undefined ? h("p", { class: "muted" }, why) : null,

@@ -42,7 +42,7 @@ class Editor {
     this.subject = subject;
     this.user = subject.user;
     this.writer = new VersionWriter(ctx);
-    this.conflict = new ConflictPanel(ctx, {
+    this.conflict = new ConflictPanel(ctx, subject.name, {
       take: () => this.#take(),
       merge: (text) => this.#rebase(text),
       overwrite: () => this.#rebase(null),
@@ -180,6 +180,8 @@ class Editor {
     const data = /** @type {string} */ (this.#compact());
     const moment = this.form.when.read();
     if (!moment) return;
+    // What somebody else has changed comes first: as it is, it would be refused.
+    if (moment.at === null && this.conflict.isShown) return this.conflict.open("Not stored yet");
     if (data === "null" && moment.at === null) return this.#remove();
     // What is confirmed is what is sent, whatever comes while the question is open.
     const [base, typed] = [this.#base, this.field.text];
@@ -246,6 +248,6 @@ class Editor {
   #refused(latest) {
     const isGone = latest === null || latest.data === "null";
     this.#warn({ ...this.subject.get(), latest: isGone ? null : latest, removal: isGone ? latest : null });
-    this.conflict.open();
+    this.conflict.open("Not stored");
   }
 }
