@@ -30,12 +30,15 @@ def test_a_new_event_by_keyboard_alone(console: Console) -> None:
     expect(state(page)).to_contain_text("not there yet")
     expect(editor(page)).to_be_focused()
     page.keyboard.type('{"qty": 1.0}')
-    page.keyboard.press("Control+s")
-    dialog = page.get_by_role("dialog", name="Insert this version?")
-    expect(dialog).to_contain_text("the whole value")
-    page.keyboard.press("Enter")
+    page.keyboard.press("Control+s")  # there is nothing to compare, so nothing is asked
     expect(state(page)).to_contain_text("live by ada")
     assert '"data":{"qty":1.0}' in snapshot(console)
+    expect(editor(page)).to_have_value('{"qty": 1.0}')
+    editor(page).fill('{"qty": 2}')
+    page.keyboard.press("Control+s")
+    confirm(page, "Insert", "qty", "1.0")
+    wait_for(lambda: '"data":{"qty":2}' in snapshot(console))
+    expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
     page.get_by_role("link", name="orders/").click()
     assert page.url.endswith("#/events?under=shop%2Forders%2F")
 
@@ -247,7 +250,7 @@ def test_leaving_with_unsaved_text_asks(console: Console) -> None:
     expect(editor(page)).to_have_value("1")
     editor(page).fill("2")
     page.get_by_role("link", name="Events").click()
-    confirm(page, "Stay", "not stored")
+    confirm(page, "Stay", "If you leave, your changes are lost.")
     expect(editor(page)).to_have_value("2")
     asked: list[str] = []
 
@@ -263,6 +266,20 @@ def test_leaving_with_unsaved_text_asks(console: Console) -> None:
     confirm(page, "Leave")
     expect(editor(page)).to_have_count(0)
     page.go_back()
+    expect(editor(page)).to_have_value("1")
+
+
+def test_the_other_tabs_of_an_event_keep_what_is_typed_and_ask_nothing(console: Console) -> None:
+    insert(console, "ada", "1")
+    page = console.open(route(NAME))
+    expect(editor(page)).to_have_value("1")
+    editor(page).fill("2")
+    for tab in ("History", "Code", "Edit"):
+        page.get_by_role("link", name=tab, exact=True).click()
+        expect(page.get_by_role("link", name=tab, exact=True)).to_have_attribute("aria-current", "page")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(editor(page)).to_have_value("2")
+    page.get_by_role("button", name="Discard changes").click()
     expect(editor(page)).to_have_value("1")
 
 

@@ -5,12 +5,13 @@ import { prettyJson } from "./comparison.js";
 import { ConflictPanel } from "./conflict.js";
 import { jsonPlace } from "./difference.js";
 import { toast } from "./dialog.js";
-import { keepDraft, takeDraft } from "./draft.js";
+import { takeDraft } from "./draft.js";
 import { EditorForm } from "./editor_form.js";
 import { compactJson } from "./format.js";
 import { h } from "./h.js";
+import { guardText } from "./leaving.js";
 import { pendingList } from "./pending.js";
-import { confirmInsert, confirmLeave, confirmRemoval, problemText } from "./questions.js";
+import { confirmInsert, confirmRemoval, problemText } from "./questions.js";
 import { timeText } from "./times.js";
 import { authorOf, latestIn } from "./version.js";
 import { VersionWriter } from "./writes.js";
@@ -33,14 +34,11 @@ class Editor {
   #theirs = null;
   #begun = false;
   #busy = false;
-  /** The screen was left on purpose, whatever becomes of the text. */
-  #left = false;
 
   /** @param {Context} ctx @param {Subject} subject */
   constructor(ctx, subject) {
     this.ctx = ctx;
     this.subject = subject;
-    this.user = subject.user;
     this.writer = new VersionWriter(ctx);
     this.conflict = new ConflictPanel(ctx, subject.name, {
       take: () => this.#take(),
@@ -70,21 +68,8 @@ class Editor {
       event.preventDefault();
       if (!document.querySelector("dialog[open]")) this.#save();
     });
-    ctx.listen(window, "beforeunload", (event) => this.#dirty && event.preventDefault());
-    ctx.guard(() => this.#mayLeave());
     ctx.commands([{ name: "Insert this version", run: () => this.#save() }, { name: "Format the JSON", run: () => this.field.format() }]);
-    // The session has ended: the text waits until this user is here again.
-    ctx.signal.addEventListener("abort", () => {
-      if (this.#dirty && !this.#left) keepDraft(this.user, this.subject.name, { text: this.field.text, base: this.#base, note: "Your text from before is back. It is not inserted yet." });
-    });
-  }
-
-  /** @returns {Promise<boolean>} */
-  async #mayLeave() {
-    const isKept = this.ctx.signal.aborted || this.ctx.broker.user.get()?.expired;
-    if (isKept || !this.#dirty) return true;
-    this.#left = await confirmLeave();
-    return this.#left;
+    guardText(ctx, this.subject, () => ({ dirty: this.#dirty, text: this.field.text, base: this.#base }));
   }
 
   get #dirty() {
@@ -186,7 +171,13 @@ class Editor {
     // What is confirmed is what is sent, whatever comes while the question is open.
     const [base, typed] = [this.#base, this.field.text];
     const compared = moment.at === null ? base : this.subject.get().latest;
-    if (await confirmInsert(compared?.data ?? null, data, moment)) await this.#send(data, moment, base, typed);
+    if (this.#isFirst(moment) || (await confirmInsert(compared?.data ?? null, data, moment))) await this.#send(data, moment, base, typed);
+  }
+
+  /** A first version replaces nothing, so there is nothing to ask. @param {Moment} moment */
+  #isFirst({ at, until }) {
+    const { rights, latest, removal } = this.subject.get();
+    return rights.read && !latest && !removal && !this.#base && at === null && until === null;
   }
 
   /** @param {string} data @param {Moment} moment @param {VersionRecord | null} base @param {string} typed */

@@ -24,7 +24,7 @@ export function confirmRemoval(isPending) {
 }
 
 export function confirmLeave() {
-  const body = "The text that you have changed is not stored. Whoever leaves now loses it.";
+  const body = "If you leave, your changes are lost.";
   return ask({ title: "Leave without inserting?", body, confirm: "Leave", cancel: "Stay", danger: true });
 }
 
