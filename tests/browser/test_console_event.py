@@ -279,6 +279,8 @@ def test_the_other_tabs_of_an_event_keep_what_is_typed_and_ask_nothing(console: 
         expect(page.get_by_role("link", name=tab, exact=True)).to_have_attribute("aria-current", "page")
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(editor(page)).to_have_value("2")
+    page.get_by_role("button", name="Sign out").click()
+    confirm(page, "Stay", "If you leave")
     page.get_by_role("button", name="Discard changes").click()
     expect(editor(page)).to_have_value("1")
 

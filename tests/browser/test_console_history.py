@@ -20,7 +20,7 @@ def test_remove_restore_and_compare(console: Console) -> None:
     insert(console, "bob", '{"price":2.0}')
     page = console.open(route(NAME))
     page.get_by_role("button", name="Remove …").click()
-    confirm(page, "Remove", "Its log stays")
+    confirm(page, "Remove", f"Remove {NAME}?", "Its log stays")
     expect(state(page)).to_contain_text("removed by ada")
     expect(editor(page)).to_have_value("")
     page.get_by_role("link", name="History").click()
@@ -54,6 +54,25 @@ def test_remove_restore_and_compare(console: Console) -> None:
     confirm(page, "Insert", "the whole value")
     expect(state(page)).to_contain_text("live by ada")
     assert f'"data":{EXACT}' in snapshot(console)
+
+
+def test_a_removed_event_says_so_and_gives_its_value_back(console: Console) -> None:
+    insert(console, "ada", EXACT)
+    page = console.open(route(NAME))
+    page.get_by_role("button", name="Remove …").click()
+    confirm(page, "Remove")
+    page.get_by_role("button", name="Undo").click()
+    expect(state(page)).to_contain_text("by ada")
+    expect(editor(page)).to_have_value(re.compile("12345678901234567890"))
+    expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
+    assert f'"data":{EXACT}' in snapshot(console)
+    insert(console, "bob", "null")
+    expect(page.get_by_text("This event has no value: removed by bob, ")).to_be_visible()
+    expect(page.get_by_text("No data yet")).to_have_count(0)
+    page.get_by_role("button", name="Restore the last value …").click()
+    confirm(page, "Insert", "the whole value")
+    wait_for(lambda: f'"data":{EXACT}' in snapshot(console))
+    expect(page.get_by_text("This event has no value")).to_be_hidden()
 
 
 def test_new_versions_come_on_top_and_do_not_move_what_is_read(console: Console) -> None:

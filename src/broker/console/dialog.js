@@ -5,7 +5,7 @@ import { h } from "./h.js";
 /** @import { Child } from "./types.js" */
 
 /** Asks, and returns whether the answer is yes.
- * @param {{title: string, body?: Child, confirm: string, danger?: boolean, cancel?: string}} question */
+ * @param {{title: Child, body?: Child, confirm: string, danger?: boolean, cancel?: string}} question */
 export function ask({ title, body, confirm, danger, cancel = "Cancel" }) {
   const no = h("button", { type: "submit", value: "", autofocus: danger }, cancel);
   const yes = h("button", { type: "submit", value: "yes", class: danger ? "danger" : "primary", autofocus: !danger }, confirm);
@@ -30,11 +30,18 @@ export function show(dialog) {
 }
 
 const TOAST_MS = 6_000;
+const TOAST_BUTTON_MS = 15_000; // to reach the button with a keyboard
 
-/** Says for some seconds what has happened; also to those who hear the page. @param {string} text */
-export function toast(text) {
+/** Says for some seconds what has happened; also to those who hear the page. A button may take it back.
+ * @param {string} text @param {{label: string, run: () => unknown, signal: AbortSignal}} [button]  until the signal is aborted */
+export function toast(text, button) {
   const element = h("p", { class: "toast" }, text);
+  const end = () => element.remove();
+  if (button) {
+    element.append(h("button", { type: "button", onclick: () => (end(), button.run()) }, button.label));
+    button.signal.addEventListener("abort", end);
+  }
   const place = document.getElementById("toasts") ?? document.body;
   place.append(element);
-  setTimeout(() => element.remove(), TOAST_MS);
+  setTimeout(end, button ? TOAST_BUTTON_MS : TOAST_MS);
 }

@@ -12,8 +12,9 @@ import { h } from "./h.js";
 import { guardText } from "./leaving.js";
 import { pendingList } from "./pending.js";
 import { confirmInsert, confirmRemoval, problemText } from "./questions.js";
+import { removedNotice } from "./removed.js";
 import { timeText } from "./times.js";
-import { authorOf, latestIn } from "./version.js";
+import { authorOf, laterEnd, latestIn } from "./version.js";
 import { VersionWriter } from "./writes.js";
 
 /** @import { ProblemError } from "./api.js" */
@@ -41,9 +42,7 @@ class Editor {
     this.subject = subject;
     this.writer = new VersionWriter(ctx);
     this.conflict = new ConflictPanel(ctx, subject.name, {
-      take: () => this.#take(),
-      merge: (text) => this.#rebase(text),
-      overwrite: () => this.#rebase(null),
+      take: () => this.#giveUp(this.#theirs), merge: (text) => this.#rebase(text), overwrite: () => this.#rebase(null),
     });
     this.form = new EditorForm(ctx, this.conflict.element, {
       change: () => {
@@ -51,11 +50,11 @@ class Editor {
         this.conflict.typed();
       },
       insert: () => this.#save(),
-      discard: () => this.#discard(),
+      discard: () => this.#giveUp(this.subject.get().latest),
       remove: () => this.#remove(),
     });
     this.field = this.form.field;
-    this.element = h("div", { class: "event-edit" }, this.form.element, pendingList(ctx, subject));
+    this.element = h("div", { class: "event-edit" }, removedNotice(ctx, subject, (version) => this.#restore(version)), this.form.element, pendingList(ctx, subject));
     this.#listen();
     ctx.watch(subject, (facts) => facts.known && this.#follow(facts));
     this.#update();
@@ -78,7 +77,8 @@ class Editor {
 
   /** The server has something new, or it is known for the first time. @param {EventFacts} facts */
   #follow(facts) {
-    const { latest, rights } = facts;
+    const { latest, rights, removal } = facts;
+    this.field.sayEmpty(!latest && removal ? "" : "No data yet.");
     this.form.permit(rights, this.subject.user);
     this.#update();
     if (this.#busy || (this.#begun && !rights.read)) return;
@@ -136,15 +136,11 @@ class Editor {
     this.form.update({ busy: this.#busy, ready: this.#begun, dirty: this.#dirty, exists: this.subject.get().latest !== null });
   }
 
-  #discard() {
+  /** Gives up what is typed. @param {VersionRecord | null} version */
+  #giveUp(version) {
     this.form.note("");
     this.form.refuse("");
-    this.#adopt(this.subject.get().latest);
-    this.field.area.focus();
-  }
-
-  #take() {
-    this.#adopt(this.#theirs);
+    this.#adopt(version);
     this.field.area.focus();
   }
 
@@ -205,15 +201,31 @@ class Editor {
   async #remove() {
     const { latest } = this.subject.get();
     if (this.#busy || !latest) return;
-    if (!(await confirmRemoval(this.subject.get().pending.length > 0))) return;
+    if (!(await confirmRemoval(this.subject.name, this.subject.get().pending.length > 0))) return;
     await this.#write(async () => {
       const stored = await this.writer.insert({ event: this.subject.name, data: "null", latest });
       this.subject.wrote(stored.id);
       if (!this.#dirty) this.#adopt(null);
       else [this.#base, this.#shown] = [null, ""]; // what was typed stays, as a new beginning
       this.conflict.hide();
-      toast("Removed.");
+      const undo = () => this.#write(async () => this.#undone(await this.writer.insert({ event: latest.event, data: latest.data, until: laterEnd(latest, this.ctx.broker.now()), latest: stored })));
+      toast("Removed.", { label: "Undo", run: undo, signal: this.ctx.signal });
     });
+  }
+
+  /** The value is there again, as a version of its own. @param {VersionRecord} version */
+  #undone(version) {
+    this.subject.wrote(version.id);
+    if (!this.#dirty) this.#adopt(version);
+    else [this.#base, this.#shown] = [version, prettyJson(version.data)];
+    toast("The value is there again.");
+  }
+
+  /** @param {VersionRecord} version */
+  #restore({ data }) {
+    this.field.show(prettyJson(data));
+    this.#update();
+    this.#save();
   }
 
   /** Sends something, and shows what is wrong if it is refused. @param {() => Promise<void>} run */

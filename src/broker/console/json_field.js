@@ -19,13 +19,14 @@ export class JsonField {
   #timer;
   #lines = 0;
   #leaving = false;
+  #empty = "No data yet.";
 
   /** @param {Context} ctx @param {() => void} change */
   constructor(ctx, change) {
     this.change = change;
     this.area = h("textarea", {
       class: "mono event-json", spellcheck: false, autocapitalize: "none", autocomplete: "off", wrap: "off", rows: 16, "aria-label": "Data (JSON)",
-      "aria-describedby": "event-result event-keys", placeholder: '{"percent": 20}', dir: "ltr", readOnly: true,
+      "aria-describedby": "event-result event-keys", placeholder: '{"any": "JSON"}', dir: "ltr", readOnly: true,
     });
     this.area.oninput = () => this.#changed();
     this.area.onscroll = () => (this.#gutter.style.transform = `translateY(${-this.area.scrollTop}px)`);
@@ -38,6 +39,13 @@ export class JsonField {
 
   get text() {
     return this.area.value;
+  }
+
+  /** What is said of no text. @param {string} text */
+  sayEmpty(text) {
+    if (text === this.#empty) return;
+    this.#empty = text;
+    this.#check(false);
   }
 
   /** Shows another text. The caret and what is in view stay where they are, as far as they can. @param {string} text */
@@ -115,7 +123,7 @@ export class JsonField {
     const isEmpty = !this.text.trim();
     const [warning] = result.warnings;
     this.area.setAttribute("aria-invalid", String(Boolean(result.problem) && !isEmpty));
-    if (isEmpty) replace(this.#result, h("span", { class: "muted" }, "No data yet."));
+    if (isEmpty) replace(this.#result, h("span", { class: "muted" }, this.#empty));
     else if (result.problem) replace(this.#result, this.#place(result.problem, "event-problem"));
     else if (warning) replace(this.#result, this.#place(warning, "event-warning"));
     else replace(this.#result, h("span", { class: "muted" }, `Valid JSON, ${this.#lines} ${this.#lines === 1 ? "line" : "lines"}`));

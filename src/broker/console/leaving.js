@@ -17,7 +17,7 @@ export function guardText(ctx, subject, typed) {
   let isLost = false;
   ctx.listen(window, "beforeunload", (event) => typed().dirty && event.preventDefault());
   ctx.guard(async () => {
-    const isKept = ctx.signal.aborted || ctx.broker.user.get()?.expired || isScreenOf(name);
+    const isKept = ctx.signal.aborted || ctx.broker.user.get()?.expired || isOtherTab(ctx, name);
     if (isKept || !typed().dirty) return true;
     isLost = await confirmLeave();
     return isLost;
@@ -28,8 +28,8 @@ export function guardText(ctx, subject, typed) {
   });
 }
 
-/** Whether the address that is opened is one of this event. @param {string} event */
-function isScreenOf(event) {
-  const { name, params } = routeOf(location.hash);
-  return name === "event" && params[0] === event;
+/** Whether the address that is opened is another one of this event. @param {Context} ctx @param {string} event */
+function isOtherTab(ctx, event) {
+  const { name, params, query } = routeOf(location.hash);
+  return name === "event" && params[0] === event && `${params}?${query}` !== `${ctx.params}?${ctx.query}`;
 }

@@ -16,11 +16,11 @@ export function confirmInsert(before, data, { at, until }) {
   return ask({ title: at === null ? "Insert this version?" : "Schedule this version?", body, confirm: at === null ? "Insert" : "Schedule", cancel: "Back" });
 }
 
-/** @param {boolean} isPending  whether something else is pending */
-export function confirmRemoval(isPending) {
+/** @param {string} name @param {boolean} isPending  whether something else is pending */
+export function confirmRemoval(name, isPending) {
   const body = h("div", null, h("p", null, "Every page sees at once that it has no value any more. Its log stays, so that you can restore each of its versions."),
     isPending && h("p", { class: "notice" }, "What is pending stays pending: it will give the event a value again. Cancel it, if you do not want that."));
-  return ask({ title: "Remove this event?", body, confirm: "Remove", danger: true });
+  return ask({ title: ["Remove ", h("bdi", { class: "mono event-asked" }, name), "?"], body, confirm: "Remove", danger: true });
 }
 
 export function confirmLeave() {

@@ -6,18 +6,19 @@ import { readVersions } from "./version.js";
 /** @import { VersionRecord } from "./version.js" */
 
 const PENDING_MAX = 100; // that are listed
-const REMOVAL_MAX = 20; // versions among which the one that has removed the event is looked for
+const REMOVAL_MAX = 20; // versions among which the one that has removed the event, and the last value, are looked for
 const PAUSE_MS = 200; // between two readings of an event that changes all the time
 const RETRY_READING_MS = 2_000; // after a reading that has failed
 
 /** @typedef {{read: boolean, insert: boolean, remove: boolean, cancel: boolean | "own", log: boolean}} EventRights
  *
- * `removal` is the version that has removed the event, if it is known. `error` is why nothing can be read.
+ * `removal` is the version that has removed the event, if it is known, and `last` the value before it. `error` is why nothing can be read.
  * @typedef {object} EventFacts
  * @property {boolean} known
  * @property {EventRights} rights
  * @property {VersionRecord | null} latest
  * @property {VersionRecord | null} removal
+ * @property {VersionRecord | null} last
  * @property {VersionRecord[]} pending
  * @property {string} error */
 
@@ -28,7 +29,7 @@ export class Subject {
   /** @type {Set<(facts: EventFacts) => void>} */
   #watchers = new Set();
   /** @type {EventFacts} */
-  #facts = { known: false, rights: NO_RIGHTS, latest: null, removal: null, pending: [], error: "" };
+  #facts = { known: false, rights: NO_RIGHTS, latest: null, removal: null, last: null, pending: [], error: "" };
   #reading = false;
   #again = false;
   #seen = "";
@@ -115,11 +116,13 @@ export class Subject {
       this.user ? this.#versions(`pending?event=${this.path}&limit=${PENDING_MAX}`) : [],
     ]);
     let removal = null;
+    let last = null;
     if (!latest && rights.log && this.user) {
       const log = await this.#versions(`collections/${this.path}?order=desc&limit=${REMOVAL_MAX}`);
       removal = log.find((each) => each.id !== null) ?? null;
+      last = log.find((each) => each.id !== null && each.data !== "null") ?? null;
     }
-    return { known: true, rights, latest, removal, pending, error: "" };
+    return { known: true, rights, latest, removal, last, pending, error: "" };
   }
 
   /** @param {string} path */

@@ -66,3 +66,6 @@ export const authorOf = (version) => version?.user ?? "Somebody";
 
 /** When it was published, or is due, in milliseconds. @param {VersionRecord} version */
 export const timeOf = (version) => 1_000 * (version.published_at ?? version.timestamp);
+
+/** Its end in milliseconds, if that is still to come. @param {VersionRecord} version @param {number} now */
+export const laterEnd = ({ until = 0 }, now) => (1_000 * until > now ? 1_000 * until : null);
