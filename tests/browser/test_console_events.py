@@ -113,6 +113,52 @@ def test_search_as_one_types_is_in_the_address_and_survives_a_reload(console: Co
     wait_for(lambda: len(names(page)) > 10, what="all events")
 
 
+def test_several_words_are_looked_for_and_what_was_found_is_highlighted(console: Console, ada: httpx.Client) -> None:
+    insert(ada, *({"event": f"orders/{number}/<b>", "data": 1} for number in range(8)), {"event": "other/7", "data": 1})
+    page = console.open("#/events?search=7+ORD")
+    wait_for(lambda: names(page) == ["orders/7/<b>"], what="the name that has both words")
+    assert row(page, "orders/7/<b>").locator("mark").all_inner_texts() == ["ord", "7"]
+    live(page)
+    insert(ada, {"event": "orders/8", "data": 1}, {"event": "lord/77", "data": 1})
+    wait_for(lambda: names(page) == ["lord/77", "orders/7/<b>"], what="a new name that has both words")
+    page.get_by_label("Search names").fill("lord")
+    wait_for(lambda: names(page) == ["lord/77"], what="the other search")
+    expect(page.locator(".events-name mark").filter(has_text="lord")).to_have_count(1)
+
+
+def test_the_values_have_the_room_that_the_last_columns_leave(console: Console, ada: httpx.Client) -> None:
+    insert(ada, {"event": "sale", "data": "x" * 1_000})
+    page = console.open("#/events")
+    live(page)
+
+    def left() -> float:
+        width: float = page.evaluate(
+            """() => {
+            const [row] = document.querySelectorAll(".events-body .events-row:not([hidden])");
+            const [when, who] = [".events-when", ".events-who"].map((each) => row.querySelector(each));
+            return when.clientWidth + who.clientWidth;
+        }"""
+        )
+        return width
+
+    assert left() < 120
+    with console.server.client("a-very-long-name-of-a-user") as other:
+        insert(other, {"event": "sale", "data": "x" * 1_000})
+    wait_for(lambda: left() > 150, what="more room for a longer name")
+
+
+def test_a_group_without_groups_says_so(console: Console, ada: httpx.Client) -> None:
+    insert(ada, {"event": "orders/1", "data": 1})
+    page = console.open("#/events")
+    item = page.get_by_role("treeitem", name="orders/")
+    item.locator(".tree-toggle").click()
+    expect(page.get_by_role("treeitem", name="No groups in it")).to_be_visible()
+    expect(item).to_have_attribute("aria-expanded", "true")
+    item.locator(".tree-toggle").click()
+    expect(page.get_by_role("treeitem", name="No groups in it")).to_have_count(0)
+    expect(item).to_have_attribute("aria-expanded", "false")
+
+
 def test_the_tree_by_keyboard_and_the_way_back(console: Console, ada: httpx.Client) -> None:
     insert(ada, *({"event": f"{group}/{key}/x", "data": 1} for group in ("orders", "users") for key in range(30)))
     insert(ada, {"event": "alone", "data": 1})
@@ -209,8 +255,11 @@ def test_the_slider_shows_the_former_value_and_the_planned_one(console: Console,
     expect(row(page, "sale")).to_contain_text('{"percent":10}')
     expect(row(page, "sale")).to_have_attribute("data-mark", "changed")
     expect(row(page, "plain")).to_have_attribute("data-mark", "")
+    expect(row(page, "sale")).to_contain_text("Differs from now")
     expect(row(page, "later")).to_contain_text("not there yet")
+    expect(row(page, "later")).not_to_contain_text("ada")
     expect(page.locator(".events-status")).to_contain_text("As it was")
+    wait_for(lambda: names(page) == ["plain", "sale", "later"], what="the latest version of then first")
     insert(ada, {"event": "sale", "data": {"percent": 21}})
     page.get_by_role("button", name="Now").click()
     expect(row(page, "sale")).to_contain_text('{"percent":21}')
@@ -237,6 +286,20 @@ def test_the_slider_shows_the_former_value_and_the_planned_one(console: Console,
     page.get_by_label(re.compile("Exact time")).fill("2001-01-01T00:00:00")
     page.keyboard.press("Tab")
     expect(page.locator(".events-status")).to_contain_text("As it was")
+
+
+def test_a_state_of_the_future_begins_with_the_latest_version(console: Console, ada: httpx.Client) -> None:
+    insert(ada, {"event": "b", "data": 1}, {"event": "a", "data": 1}, {"event": "plain", "data": 1})
+    for hours, event in ((1, "a"), (3, "b"), (2, "planned")):
+        insert(ada, {"event": event, "data": 2, "timestamp": time.time() + 3_600 * hours})
+    page = console.open(f"#/events?at={time.time() + 86_400}")
+    wait_for(lambda: names(page) == ["b", "planned", "a", "plain"], what="the latest first")
+    expect(row(page, "planned")).to_have_attribute("data-mark", "added")
+    expect(row(page, "planned")).to_contain_text("Only at this time: 2")
+    content = 'getComputedStyle(document.querySelector("[data-mark=added] .events-value"), "::before").content'
+    assert page.evaluate(content).startswith('"+ "')
+    page.get_by_label("Order").select_option("By name")
+    wait_for(lambda: names(page) == ["a", "b", "plain", "planned"], what="the order of names")
 
 
 def test_what_changes_now_does_not_touch_the_state_of_another_time(console: Console, ada: httpx.Client) -> None:

@@ -6,7 +6,9 @@ import { test } from "node:test";
 import { Listing } from "../../src/broker/console/listing.js";
 import { LiveRows } from "../../src/broker/console/live.js";
 import { compareNames, compareNewest, isNewer, rowOf, valueText } from "../../src/broker/console/row.js";
-import { compared } from "../../src/broker/console/then.js";
+import { hasWords, placesOf, wordsOf } from "../../src/broker/console/marked.js";
+import { withWords } from "../../src/broker/console/snapshot.js";
+import { byTimes, compared } from "../../src/broker/console/then.js";
 
 /** @import { Cursor } from "../../src/broker/console/listing.js" */
 /** @import { Row } from "../../src/broker/console/row.js" */
@@ -166,6 +168,37 @@ test("the state of another time has marks where it differs from now, and the row
   const marks = (/** @type {{rows: Row[]}} */ { rows }) => rows.map(({ name, mark, value }) => [name, mark, value]);
   assert.deepEqual(marks(compared(then, now)), [["a", "added", "1"], ["b", "", "2"], ["c", "changed", "3"], ["d", "missing", ""]]);
   assert.deepEqual(marks(compared(then, { ...now, more: true, rows: now.rows.slice(0, 1) })), [["a", "added", "1"], ["b", "", "2"]]);
+});
+
+test("the state of another time begins with the latest version, and ends with what has none then", () => {
+  const rows = [
+    { ...record("old", 1), at: 10 }, { ...record("gone", 9), at: 90, mark: /** @type {const} */ ("missing") },
+    { ...record("planned", 2), id: null, place: null, at: 99 }, { ...record("b", 3), at: 20 }, { ...record("a", 4), at: 20 },
+  ];
+  assert.deepEqual(rows.sort(byTimes).map((each) => each.name), ["planned", "a", "b", "old", "gone"]);
+});
+
+test("the words of a search are found wherever they are, in any case, and once where they overlap", () => {
+  assert.deepEqual(wordsOf(" Orders  7 "), ["orders", "7"]);
+  assert.ok(hasWords("ORDERS/17", ["orders", "7"]) && !hasWords("orders/1", ["orders", "7"]));
+  assert.deepEqual(placesOf("Orders/orders/7", ["orders", "7"]), [[0, 6], [7, 13], [14, 15]]);
+  assert.deepEqual(placesOf("banana", ["an", "nana"]), [[1, 6]]);
+  assert.deepEqual(placesOf("İstanbul", ["stan"]), []);
+});
+
+test("several words are looked for in as many pages as it takes, and the next page begins where they ended", async () => {
+  const names = Array.from({ length: 25_000 }, (_, index) => record(`orders/${index % 5_000 === 4_999 ? "x" : "y"}/${String(index).padStart(5, "0")}`, index + 1));
+  const byName = (/** @type {Row} */ a, /** @type {Row} */ b) => compareNames(a.name.slice(9), b.name.slice(9));
+  const { load, asked } = serverOf(names, byName);
+  const words = withWords(load, "orders /x/");
+  const few = await words(null, 1);
+  assert.deepEqual([few.rows.map((each) => each.name), few.more], [["orders/x/04999"], true]);
+  const listing = new Listing(words, byName);
+  await listing.begin();
+  asked.length = 0;
+  while (listing.more) await listing.extend(0);
+  assert.deepEqual(listing.rows.map((each) => each.name.slice(9)), ["04999", "09999", "14999", "19999", "24999"]);
+  assert.ok(asked.length <= 30);
 });
 
 test("the rows below begin where the last page ended, also if its last row has moved", async () => {

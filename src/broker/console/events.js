@@ -18,6 +18,8 @@ const WIDE = matchMedia("(min-width: 1080px)");
 
 /** @typedef {"newest" | "name"} Order */
 
+const STATE_WORDS = { connecting: "Connecting …", live: "Live", waiting: "The connection is interrupted. Trying again …", denied: "" };
+
 /** @param {Context} ctx */
 export function eventsScreen(ctx) {
   return new EventsScreen(ctx).element;
@@ -176,7 +178,7 @@ class EventsScreen {
     const { at, error, listing } = this.#table;
     this.element.classList.toggle("events-then", at !== null);
     const now = this.#ctx.broker.now();
-    const text = error ? "" : at === null ? this.#liveText() : thenText(at, now);
+    const text = error ? "" : at === null ? this.#liveText() : this.#thenText(at, now);
     this.#status.dataset.state = error ? "error" : at === null ? this.#table.state : "then";
     const said = error ?? text;
     // The same again would take the focus away, and be read aloud again.
@@ -191,9 +193,19 @@ class EventsScreen {
 
   #liveText() {
     const { state, changes } = this.#table;
-    const words = { connecting: "Connecting …", live: "Live", waiting: "The connection is interrupted. Trying again …", denied: "" };
     const count = changes && `${changes.toLocaleString("en")} ${changes === 1 ? "change" : "changes"} since this page was opened`;
-    return [words[state], count].filter(Boolean).join(" · ");
+    return [STATE_WORDS[state], count].filter(Boolean).join(" · ");
+  }
+
+  /** @param {number} at @param {number} now */
+  #thenText(at, now) {
+    const { listing, state } = this.#table;
+    const isByName = listing.more && this.#ctx.query.get("order") !== "name";
+    return [
+      at < now ? `As it was ${ago(at, now)}` : `As it will be ${ago(at, now)}, if nothing changes`,
+      isByName && "by name, since there are so many events",
+      state === "waiting" && STATE_WORDS.waiting,
+    ].filter(Boolean).join(" · ");
   }
 
   /** @param {number} count @param {boolean} more */
@@ -229,9 +241,6 @@ class EventsScreen {
     ];
   }
 }
-
-/** @param {number} at @param {number} now */
-const thenText = (at, now) => (at < now ? `As it was ${ago(at, now)}` : `As it will be ${ago(at, now)}, if nothing changes`);
 
 /** The address of another group keeps the order and the time. @param {Context} ctx @param {string} under */
 export function routed(ctx, under) {

@@ -11,7 +11,8 @@ const LISTING_ROWS_MAX = 2_000; // in memory
 /** @callback LoadRows
  * @param {Cursor | null} behind  null: from the beginning
  * @param {number} limit
- * @returns {Promise<{rows: Row[], more: boolean, id: string}>}  `id`: as of which the rows are */
+ * @returns {Promise<{rows: Row[], more: boolean, id: string, end?: Cursor}>}  `id`: as of which the rows are; `end`: behind
+ *   which the next page begins, if that is not the last one of the rows */
 
 export class Listing {
   /** What is in memory; without a gap. @type {Row[]} */
@@ -64,7 +65,7 @@ export class Listing {
     if (generation !== this.#generation) return false;
     this.#above = [];
     this.id = page.id;
-    this.#replace(page.rows, page.more);
+    this.#replace(page);
     return true;
   }
 
@@ -76,7 +77,7 @@ export class Listing {
     const limit = Math.min(Math.max(LISTING_PAGE, last - this.offset + LISTING_PAGE / 2), 1_000);
     const page = await this.#load(this.#above.at(-1)?.to ?? null, limit);
     if (generation !== this.#generation) return false;
-    this.#replace(page.rows, page.more);
+    this.#replace(page);
     return true;
   }
 
@@ -92,7 +93,7 @@ export class Listing {
       this.rows = this.rows.concat(rows);
       for (const each of rows) this.#names.set(each.name, each);
       this.more = page.more;
-      this.#end = cursorOf(page.rows.at(-1)) ?? this.#end;
+      this.#end = page.end ?? cursorOf(page.rows.at(-1)) ?? this.#end;
       this.#dropAbove(first);
       return true;
     });
@@ -142,11 +143,11 @@ export class Listing {
     this.more = true;
   }
 
-  /** @param {Row[]} rows @param {boolean} more */
-  #replace(rows, more) {
+  /** @param {{rows: Row[], more: boolean, end?: Cursor}} page */
+  #replace({ rows, more, end }) {
     this.rows = rows;
     this.more = more;
-    this.#end = cursorOf(rows.at(-1));
+    this.#end = end ?? cursorOf(rows.at(-1));
     this.#names = new Map(rows.map((each) => [each.name, each]));
   }
 

@@ -1,9 +1,11 @@
 // The rows of the table on the screen: as many elements as fit there, of one height, which show other rows as one scrolls.
 
+import { fillCells, makeCells, setText, whenText } from "./cells.js";
 import { h } from "./h.js";
 import { eventRoute } from "./router.js";
-import { ago, fullTime } from "./times.js";
+import { fullTime } from "./times.js";
 
+/** @import { Cells } from "./cells.js" */
 /** @import { Listing } from "./listing.js" */
 /** @import { Row } from "./row.js" */
 /** @import { Context } from "./types.js" */
@@ -15,16 +17,15 @@ const ROWS_HEIGHT_NARROW = 64; // two lines
 const ROWS_NARROW = matchMedia("(max-width: 760px)");
 const ROWS_STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const FLASH_MS = 1_200;
-
-/** The elements of one row, and what they show.
- * @typedef {{element: HTMLElement, link: HTMLAnchorElement, name: HTMLElement, value: HTMLElement, when: HTMLElement,
- *   who: HTMLElement, row: Row | null, version: number, index: number, flash: Animation | null}} Cells */
+const ROWS_FIT_MAX = 16; // characters of the columns When and By
 
 export class RowGrid {
   /** @type {Listing | null} */
   listing = null;
   /** What stands in place of a value of a row that is there only now. */
   missing = "";
+  /** What is highlighted in the names. @type {string[]} */
+  words = [];
 
   #ctx;
   #ranged;
@@ -37,6 +38,8 @@ export class RowGrid {
   /** The name of the row that the keyboard has chosen. @type {string | null} */
   #active = null;
   #frame = 0;
+  /** How many characters the last two columns have room for. */
+  #widths = { when: 0, who: 0 };
 
   /** @param {Context} ctx @param {(first: number, last: number) => void} ranged  which rows are seen */
   constructor(ctx, ranged) {
@@ -112,45 +115,20 @@ export class RowGrid {
 
   /** @param {Row} row @param {number} index @param {number} height @param {number} now */
   #show(row, index, height, now) {
-    const cells = this.#shown.get(row.name) ?? this.#free.pop() ?? this.#make();
+    const cells = this.#shown.get(row.name) ?? this.#free.pop() ?? makeCells(++this.#made, this.#body);
     this.#shown.set(row.name, cells);
     if (cells.index !== index) {
       cells.index = index;
       cells.element.setAttribute("aria-rowindex", String(index + 2));
     }
     cells.element.style.transform = `translateY(${index * height}px)`;
-    if (cells.row !== row || cells.version !== row.version) this.#fill(cells, row, now);
+    if (cells.row !== row || cells.version !== row.version) {
+      fillCells(cells, row, this, now);
+      this.#fit(cells);
+    }
     // What has changed long before one scrolls there is nothing new.
     if (row.flash && performance.now() - row.flash < FLASH_MS) this.#flash(cells);
     row.flash = 0;
-  }
-
-  #make() {
-    const name = h("bdi");
-    const link = h("a", { class: "events-name mono", tabindex: "-1", draggable: false }, name);
-    const value = h("bdi", { class: "mono" });
-    const [when, who] = [h("span", { class: "events-when", role: "gridcell" }), h("bdi", { class: "events-who", role: "gridcell" })];
-    const element = h("div", { class: "events-row", role: "row", id: `events-row-${++this.#made}` },
-      h("span", { class: "events-cell", role: "gridcell" }, link), h("span", { class: "events-value", role: "gridcell" }, value), when, who);
-    this.#body.append(element);
-    return /** @type {Cells} */ ({ element, link, name, value, when, who, row: null, version: -1, index: -1, flash: null });
-  }
-
-  /** @param {Cells} cells @param {Row} row @param {number} now */
-  #fill(cells, row, now) {
-    const { element, link, name, value, when, who } = cells;
-    if (cells.row?.name !== row.name) {
-      link.href = eventRoute(row.name);
-      name.textContent = row.name;
-      cells.flash?.cancel(); // it was of another event
-    }
-    cells.row = row;
-    cells.version = row.version;
-    setText(value, row.mark === "missing" ? this.missing : row.value);
-    setText(when, whenText(row, now));
-    setText(who, row.mark === "missing" ? "" : (row.user ?? ""));
-    element.classList.toggle("events-removed", row.removed);
-    element.dataset.mark = row.mark;
   }
 
   /** @param {Cells} cells */
@@ -160,18 +138,33 @@ export class RowGrid {
     cells.flash = cells.element.animate({ backgroundColor: ["var(--flash)", "transparent"] }, { duration: FLASH_MS, easing: "ease-out" });
   }
 
+  /** The last two columns are as wide as what they have shown so far, so that the values have the rest and nothing
+   * jumps. @param {Cells} cells */
+  #fit({ when, who }) {
+    for (const [column, { textContent }] of /** @type {const} */ ([["when", when], ["who", who]])) {
+      const length = textContent?.length ?? 0;
+      if (length <= this.#widths[column]) continue;
+      this.#widths[column] = length;
+      this.element.style.setProperty(`--events-${column}`, `${Math.min(length, ROWS_FIT_MAX)}ch`);
+    }
+  }
+
   /** What "3 s ago" means goes on without a change. */
   #tick() {
     const now = this.#ctx.broker.now();
-    for (const { row, when } of this.#shown.values()) if (row) setText(when, whenText(row, now));
+    for (const cells of this.#shown.values()) {
+      if (cells.row) setText(cells.when, whenText(cells.row, now));
+      this.#fit(cells);
+    }
   }
 
   /** The whole time, and the whole name, for whoever points there. @param {HTMLElement} target */
   #describe(target) {
-    for (const { element, row, name, when } of this.#shown.values())
+    for (const { element, row, name, note, when } of this.#shown.values())
       if (row && element.contains(target)) {
         name.title = row.name;
         when.title = fullTime(row.at);
+        element.title = note.textContent ?? "";
       }
   }
 
@@ -224,12 +217,4 @@ export class RowGrid {
     for (const { element } of this.#free) element.hidden = true;
     for (const { element } of this.#shown.values()) element.hidden = false;
   }
-}
-
-/** @param {Row} row @param {number} now */
-const whenText = (row, now) => (row.mark === "missing" ? "" : row.removed ? `removed ${ago(row.at, now)}` : ago(row.at, now));
-
-/** @param {HTMLElement} element @param {string} text */
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }

@@ -2,6 +2,7 @@
 
 import { h } from "./h.js";
 import { liveRows } from "./live.js";
+import { hasWords, wordsOf } from "./marked.js";
 import { rowOf } from "./row.js";
 import { RowGrid } from "./rows.js";
 
@@ -52,6 +53,7 @@ export class EventTable {
     this.#shown = shown;
     this.#told = told;
     this.#grid = new RowGrid(ctx, (first, last) => this.#scrolled(first, last));
+    this.#grid.words = wordsOf(shown.search);
     this.#live = liveRows(this.#ctx, this.#shown);
     this.element = h("div", { class: "events-table" }, this.#pill, this.#grid.element);
     this.#pill.onclick = () => this.#refresh();
@@ -77,6 +79,7 @@ export class EventTable {
   /** Shows other rows, or in another order. @param {Partial<Shown>} shown */
   async select(shown) {
     this.#shown = { ...this.#shown, ...shown };
+    this.#grid.words = wordsOf(this.#shown.search);
     this.#live = liveRows(this.#ctx, this.#shown);
     this.#then = null;
     this.#grid.top();
@@ -115,7 +118,7 @@ export class EventTable {
     await this.#attempt(async () => {
       const shown = this.#shown;
       const { listingThen } = await import("./then.js");
-      const then = this.#then ?? listingThen(this.#ctx, this.#shown, () => this.at ?? time, this.#live.listing);
+      const then = this.#then ?? listingThen(this.#ctx, this.#shown, () => this.at ?? time);
       const [first, last] = this.#then ? this.#grid.range : [0, 0];
       if (!(await then.again(first, last)) || shown !== this.#shown) return; // other rows are wanted meanwhile
       this.#then = this.#grid.listing = then;
@@ -181,7 +184,7 @@ export class EventTable {
     const row = rowOf(data);
     this.changes++;
     this.#told.name(row.name);
-    if (row.name.toLowerCase().includes(this.#shown.search.toLowerCase())) this.#live.take(row);
+    if (hasWords(row.name, this.#grid.words)) this.#live.take(row);
     if (this.at !== null) return;
     this.#grid.draw();
     this.#settleSoon();

@@ -1,26 +1,34 @@
 // The state at another time, beside the one now.
 
 import { Listing } from "./listing.js";
-import { byNames, compareNames } from "./row.js";
-import { readRows } from "./snapshot.js";
+import { byNames, compareNames, compareNewest } from "./row.js";
+import { readRows, withWords } from "./snapshot.js";
 
 /** @import { LoadRows } from "./listing.js" */
+/** @import { Shown } from "./live.js" */
 /** @import { Row } from "./row.js" */
 /** @import { Page, Selected } from "./snapshot.js" */
 /** @import { Context } from "./types.js" */
 
-/** The list of a time. If the list of now is there as a whole, and short, its order is kept, so that nothing moves but
- * the values. @param {Context} ctx @param {Selected} selected @param {() => number} at  milliseconds
- * @param {Listing} now */
-export function listingThen(ctx, selected, at, now) {
-  const places = new Map(now.more ? [] : now.rows.map((row, index) => [row.name, index]));
-  const place = (/** @type {Row} */ row) => places.get(row.name) ?? Infinity;
-  const load = loadThen(ctx, selected, at);
+export const THEN_SORTED_MAX = 1_000; // rows that are put in the order of their times
+
+/** The list of a time. The newest are first only if all rows are on one page, because the server has no such order for
+ * what is planned. @param {Context} ctx @param {Shown} shown @param {() => number} at  milliseconds */
+export function listingThen(ctx, shown, at) {
+  const load = withWords(loadThen(ctx, shown, at), shown.search);
+  if (shown.order === "name") return new Listing(load, byNames);
   return new Listing(async (behind, limit) => {
-    const page = await load(behind, limit);
-    if (places.size && !page.more) page.rows.sort((a, b) => (place(a) === place(b) ? byNames(a, b) : place(a) - place(b)));
+    if (behind) return load(behind, limit);
+    const page = await load(null, THEN_SORTED_MAX);
+    if (!page.more) page.rows.sort(byTimes);
     return page;
   }, byNames);
+}
+
+/** The latest version first, and at the end what has none at this time. @param {Row} a @param {Row} b */
+export function byTimes(a, b) {
+  const isMissing = (/** @type {Row} */ row) => Number(row.mark === "missing");
+  return isMissing(a) - isMissing(b) || b.at - a.at || compareNewest(a, b) || byNames(a, b);
 }
 
 /** Reads both states in the order by name, because what is planned has no other.

@@ -151,6 +151,7 @@ export class NameTree {
   #children(group, level) {
     if (!group.open) return [];
     const items = group.groups.flatMap((each) => [this.#item(each, each.prefix.slice(group.prefix.length), level), ...this.#children(each, level + 1)]);
+    if (group.after === null && !group.groups.length && group !== this.#root) return [treeEmpty(level)];
     if (group.after === null || !group.groups.length) return items;
     group.more ??= { ...newGroup(group.prefix, group), isMore: true };
     const more = h("div", { class: "tree-item tree-more", role: "treeitem", id: `tree-${this.#items.size}`, "aria-level": String(level), onclick: () => this.#more(group) }, "More groups …");
@@ -161,13 +162,12 @@ export class NameTree {
 
   /** @param {Group} group @param {string} text @param {number} level */
   #item(group, text, level) {
-    const hasMore = group === this.#root || !group.open || group.groups.length > 0;
-    const toggle = group !== this.#root && hasMore &&
+    const toggle = group !== this.#root &&
       h("span", { class: "tree-toggle", "aria-hidden": "true", onclick: (/** @type {Event} */ event) => this.#toggle(group, event) }, group.open ? "▾" : "▸");
     const link = h("a", { class: "tree-link", tabindex: "-1", href: eventsRoute(routed(this.#ctx, group.prefix)) }, h("bdi", null, text));
     const item = h("div", {
       class: "tree-item", role: "treeitem", id: `tree-${this.#items.size}`, "aria-level": String(level),
-      "aria-expanded": hasMore && String(group.open), "aria-current": group.prefix === this.#under && "true",
+      "aria-expanded": String(group.open), "aria-current": group.prefix === this.#under && "true",
       "aria-selected": String(group.prefix === this.#under),
     }, toggle || h("span", { class: "tree-toggle" }), link);
     item.style.paddingInlineStart = `${Math.max(0, level - 2) * 12}px`;
@@ -225,6 +225,13 @@ export class NameTree {
     for (const item of this.#items.values()) item.classList.toggle("tree-active", item === active);
     if (document.activeElement === this.#list) active?.scrollIntoView({ block: "nearest" });
   }
+}
+
+/** Stands in a group that has events, and no groups. @param {number} level */
+function treeEmpty(level) {
+  const element = h("div", { class: "tree-item tree-empty", role: "treeitem", "aria-disabled": "true", "aria-level": String(level) }, "No groups in it");
+  element.style.paddingInlineStart = `${level * 12}px`;
+  return element;
 }
 
 /** The table of another group is another screen, whose tree has the focus if this one has. */
