@@ -192,11 +192,42 @@ def test_on_a_phone_the_tree_is_a_drawer(console: Console, ada: httpx.Client) ->
     live(page)
     item = page.get_by_role("treeitem", name="orders/")
     expect(item).to_be_hidden()
-    page.get_by_text("Groups").click()
+    drawer = page.get_by_text("Groups")
+    arrow = "getComputedStyle(document.querySelector('.events-tree > summary'), '::before').content"
+    assert "▸" in page.evaluate(arrow)
+    drawer.click()
+    assert "▾" in page.evaluate(arrow)
     item.get_by_role("link").click()
     wait_for(lambda: names(page) == ["orders/1"], what="the group alone")
     expect(page.get_by_role("tree")).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_on_a_phone_the_slider_is_above_the_bar(console: Console, ada: httpx.Client) -> None:
+    insert(ada, *({"event": f"e/{number}", "data": 1} for number in range(30)))
+    page = console.open("#/events", viewport={"width": 360, "height": 640})
+    live(page)
+    expect(page.get_by_role("slider")).to_be_visible()
+    expect(page.get_by_role("button", name="Now")).to_be_hidden()
+    below = "document.querySelector('.slider-scale').getBoundingClientRect().bottom"
+    bar = "document.querySelector('.shell nav').getBoundingClientRect().top"
+    assert page.evaluate(f"{below} <= {bar}")
+    page.get_by_role("slider").focus()
+    page.keyboard.press("End")
+    page.get_by_role("button", name="Now").click()
+    expect(page.get_by_role("slider")).to_be_focused()
+    expect(page.get_by_role("button", name="Now")).to_be_hidden()
+
+
+def test_the_state_of_the_connection_is_said_once_and_in_words(console: Console, ada: httpx.Client) -> None:
+    insert(ada, {"event": "sale", "data": 1})
+    page = console.open("#/events", viewport={"width": 360, "height": 740})
+    live(page)
+    expect(page.locator(".shell-status")).to_be_hidden()
+    console.server.stop()
+    expect(page.get_by_text("The connection is interrupted. Trying again …")).to_be_visible()
+    console.server.start()
+    live(page)
 
 
 def test_the_table_by_keyboard(console: Console, ada: httpx.Client) -> None:

@@ -18,6 +18,7 @@ const ROWS_NARROW = matchMedia("(max-width: 760px)");
 const ROWS_STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const FLASH_MS = 1_200;
 const ROWS_FIT_MAX = 16; // characters of the columns When and By
+const ROWS_CHARACTER = 7.5; // pixels, about
 
 export class RowGrid {
   /** @type {Listing | null} */
@@ -145,7 +146,7 @@ export class RowGrid {
       const length = textContent?.length ?? 0;
       if (length <= this.#widths[column]) continue;
       this.#widths[column] = length;
-      this.element.style.setProperty(`--events-${column}`, `${Math.min(length, ROWS_FIT_MAX)}ch`);
+      this.element.style.setProperty(`--events-${column}`, `${Math.min(length, ROWS_FIT_MAX) * ROWS_CHARACTER}px`);
     }
   }
 

@@ -50,7 +50,10 @@ class TimeSlider {
       const time = fromLocalInput(this.#exact.value);
       this.#choose(Number.isNaN(time) ? null : time);
     });
-    ctx.listen(this.#now, "click", () => this.#choose(null));
+    ctx.listen(this.#now, "click", () => {
+      this.#choose(null);
+      this.#input.focus(); // the button has nothing to do any more
+    });
     if (pending)
       ctx.watch(pending, (due) => {
         this.#due = due;
