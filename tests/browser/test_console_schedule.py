@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import httpx
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.support.console import Console
@@ -55,7 +56,8 @@ def test_an_empty_schedule_says_what_it_is_and_how_to_fill_it(console: Console) 
     page = console.open("#/schedule")
     expect(page).to_have_title(re.compile("^Schedule · "))
     expect(page.get_by_role("heading", name="Nothing is scheduled")).to_be_visible()
-    expect(page.get_by_role("main").get_by_role("link", name="New event")).to_have_attribute("href", "#/event")
+    link = page.get_by_role("main").get_by_role("link", name="Schedule an event")
+    expect(link).to_have_attribute("href", "#/event?when=at")
     page.get_by_role("button", name="Copy with my token").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Copy with my token")).to_have_text("Copied")
@@ -103,7 +105,7 @@ def test_the_end_of_a_version_is_there_and_follows_what_happens_to_it(console: C
         schedule(ada, "banner", "Free delivery", until=HOUR)
         schedule(ada, "plain", 1)
         page = console.open("#/schedule")
-        expect(entry(page, "banner")).to_contain_text(re.compile("59 min.*the version that holds now ends.*by ada"))
+        expect(entry(page, "banner")).to_contain_text(re.compile("59 min.*this version ends, and the event with it.*by ada"))
         expect(entry(page, "plain")).to_have_count(0)
         schedule(ada, "beta", True, until=5)
         expect(entry(page, "beta")).to_be_visible()
@@ -128,6 +130,8 @@ def test_an_entry_is_cancelled_by_keyboard(console: Console) -> None:
         page.get_by_role("button", name="Cancel the record").press("Enter")
         expect(entry(page, "sale")).to_have_count(0)
         expect(page.get_by_role("link", name="next", exact=True)).to_be_focused()
+        expect(page.get_by_role("status").filter(has_text="sale is cancelled.")).to_be_visible()
+        expect(page.get_by_role("link", name="Schedule an event")).to_be_visible()
         assert [each["event"] for each in pending(ada)] == ["next"]
 
 
@@ -146,10 +150,10 @@ def test_a_cancel_that_comes_too_late_is_said(console: Console) -> None:
 def test_an_entry_is_moved_by_keyboard_in_one_step_and_keeps_its_numbers(console: Console) -> None:
     page = console.open("#/schedule")
     due = int(time.time()) + HOUR
-    body = '{"event":"sale","data":{"id":12345678901234567890,"price":1.0},"timestamp":' + f"{due}}}"
+    body = '{"event":"sale","data":{"id":12345678901234567890,"price":2.30},"timestamp":' + f"{due}}}"
     with console.server.client("ada") as ada:
         assert ada.post("/insert", content=body, headers={"Content-Type": "application/json"}).status_code == 201
-        expect(entry(page, "sale")).to_contain_text('{"id":12345678901234567890,"price":1.0}')
+        expect(entry(page, "sale")).to_contain_text('{"id":12345678901234567890,"price":2.30}')
         move = page.get_by_role("button", name="Move sale")
         move.focus()
         page.keyboard.press("Enter")
@@ -166,9 +170,37 @@ def test_an_entry_is_moved_by_keyboard_in_one_step_and_keeps_its_numbers(console
         expect(entry(page, "sale")).to_have_count(1)
         expect(page.get_by_role("link", name="sale", exact=True)).to_be_focused()
         wait_for(lambda: len(pending(ada)) == 1, what="the move")
+        expect(page.get_by_role("status").filter(has_text="sale is moved to ")).to_be_visible()
+        expect(entry(page, "sale")).to_contain_text('{"id":12345678901234567890,"price":2.30}')
         text = ada.get("/pending").text
-        assert '{"id":12345678901234567890,"price":1.0}' in text
+        assert '{"id":12345678901234567890,"price":2.30}' in text
         assert [each["cancelled"] for each in ada.get("/collections/sale").json()] == [True, False]
+
+
+def test_the_digits_of_many_values_are_as_they_were_inserted_and_tomorrow_is_a_group(console: Console) -> None:
+    page = console.open("#/schedule", timezone_id="UTC")
+    page.get_by_role("heading", name="Nothing is scheduled").wait_for()
+    tomorrow = (time.time() // DAY + 1.5) * DAY
+    with console.server.client("ada") as ada:
+        for name, data in (("a", "2.30"), ("b", "[1.0,1e2]"), ("c", '"2.30"')):
+            body = f'{{"event":"{name}","data":{data},"timestamp":{tomorrow}}}'
+            assert ada.post("/insert", content=body, headers={"Content-Type": "application/json"}).status_code == 201
+        for name, data in (("a", "2.30"), ("b", "[1.0,1e2]"), ("c", '"2.30"')):
+            expect(entry(page, name).locator(".schedule-value")).to_have_text(data)
+        expect(page.get_by_role("list", name="Tomorrow").get_by_role("listitem")).to_have_count(3)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_field_for_another_time_has_room_for_its_text(console: Console, width: int) -> None:
+    with console.server.client("ada") as ada:
+        schedule(ada, "sale", 1, HOUR)
+    page = console.open("#/schedule", viewport={"width": width, "height": 740}, locale="en-US")
+    page.get_by_role("button", name="Move sale").click()
+    field = page.get_by_label("New time")
+    box = field.bounding_box()
+    assert box is not None
+    assert box["width"] >= 280
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_names_and_values_are_text(console: Console) -> None:

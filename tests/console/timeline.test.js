@@ -44,6 +44,6 @@ test("count-downs say two units while the first is small", () => {
 
 test("entries are in groups by their time", () => {
   const now = new Date(2030, 0, 15, 12).getTime();
-  const cases = [[-DAY, 0], [60 * SECOND, 0], [61 * SECOND, 1], [11 * HOUR, 1], [12 * HOUR, 2], [6 * DAY, 2], [7 * DAY, 3], [9_000 * DAY, 3]];
+  const cases = [[-DAY, 0], [60 * SECOND, 0], [61 * SECOND, 1], [11 * HOUR, 1], [12 * HOUR, 2], [35 * HOUR, 2], [36 * HOUR, 3], [6 * DAY, 3], [7 * DAY, 4], [9_000 * DAY, 4]];
   for (const [ahead, group] of cases) assert.equal(entryGroup(now + ahead, now), group, String(ahead));
 });

@@ -1,7 +1,6 @@
 // An entry of the schedule: a record that is pending, or the end of a version that holds now. One row shows it, with a
 // count-down, and with what one can do about it.
 
-import { isExact } from "../js/server.js";
 import { ask, toast } from "./dialog.js";
 import { compactJson } from "./format.js";
 import { h, replace } from "./h.js";
@@ -9,6 +8,7 @@ import { JSON_DEPTH_MAX, readJson } from "./json.js";
 import { eventRoute, eventsRoute } from "./router.js";
 import { fromLocalInput, fullTime, localInput, timeText } from "./times.js";
 
+/** @import { PendingTexts } from "./texts.js" */
 /** @import { Pending } from "../js/types.js" */
 /** @import { Ending } from "./endings.js" */
 /** @import { Context } from "./types.js" */
@@ -54,14 +54,9 @@ const entryAmount = (count, unit) => `${count} ${unit}${unit === "day" && count 
 
 /** The value in a line. @param {Entry} entry */
 function entryValue({ kind, pending }) {
-  if (kind === "end") return "the version that holds now ends";
+  if (kind === "end") return "this version ends, and the event with it";
   if (kind === "remove") return "removes the event";
   return entryCut(JSON.stringify(pending?.data) ?? "");
-}
-
-/** The same, with all digits of its numbers. @param {Context} ctx @param {Entry} entry */
-async function entryExact(ctx, { event, key }) {
-  return entryCut(entryData(await entryText(ctx, event), key));
 }
 
 /** @param {string} text */
@@ -73,8 +68,8 @@ async function entryText(ctx, event) {
   return response.text();
 }
 
-/** @param {Context} ctx @param {Entry} entry @returns {EntryRow} */
-export function entryRow(ctx, entry) {
+/** @param {Context} ctx @param {Entry} entry @param {PendingTexts} texts @returns {EntryRow} */
+export function entryRow(ctx, entry, texts) {
   const left = h("span", { class: "schedule-left" });
   const details = h("p", { class: "schedule-details muted" });
   const value = h("bdi", { class: entry.kind === "insert" ? "schedule-value mono" : "schedule-value muted" });
@@ -99,8 +94,7 @@ export function entryRow(ctx, entry) {
     show(next) {
       row.entry = next;
       value.textContent = entryValue(next);
-      // JavaScript cannot express so many digits, so the text of the record has the right ones.
-      if (/[\d.]{16}|\de\+/.test(value.textContent)) entryExact(ctx, next).then((text) => (value.textContent = text), () => {});
+      if (next.kind === "insert" && /\d/.test(value.textContent)) texts.want(next.key, (text) => (value.textContent = entryCut(text)));
       const verb = next.kind === "end" ? "ends" : "due";
       replace(details,
         `${verb} `, entryTime(next.at),
@@ -117,9 +111,9 @@ export function entryRow(ctx, entry) {
   return row;
 }
 
-/** The state at this time has the record already: what is due at a time counts at that time.
+/** The state at this time has the record already: what is due at a time counts at that time, which was rounded here.
  * @param {Entry} entry  seconds, as everywhere in the addresses */
-const entryMoment = (entry) => String(entry.at / 1_000);
+const entryMoment = (entry) => String((entry.at + 1) / 1_000);
 
 /** @param {Context} ctx @param {EntryRow} row @param {HTMLElement} place  where the form for another time is shown */
 function entryButtons(ctx, row, place) {
@@ -150,7 +144,7 @@ async function entryWithdraw(ctx, row, act, what) {
   row.withdrawn = true;
   try {
     await act();
-    ctx.announce(`${row.entry.event} ${what}.`);
+    toast(`${row.entry.event} ${what}.`);
   } catch (error) {
     row.withdrawn = false;
     if (!ctx.signal.aborted) toast(entryRefusal(row.entry, error));
@@ -186,7 +180,7 @@ function entryMover(ctx, row, place, button) {
       problem.hidden = at > ctx.broker.now();
       if (!problem.hidden) return void (problem.textContent = "This time has passed; choose a later one.");
       close();
-      entryWithdraw(ctx, row, () => entryMove(ctx, row.entry, at), "is moved");
+      entryWithdraw(ctx, row, () => entryMove(ctx, row.entry, at), `is moved to ${timeText(at)}`);
     },
   },
     h("label", { class: "field" }, h("span", null, "New time"), time),
@@ -201,10 +195,9 @@ function entryMover(ctx, row, place, button) {
 
 /** Gives a pending record another time. @param {Context} ctx @param {Entry} entry @param {number} at */
 async function entryMove(ctx, { key, event, until }, at) {
-  const text = await entryText(ctx, event);
-  if (isExact(text)) return ctx.broker.schedule.move(key, at);
-  // A number with more digits than JavaScript can express would lose some, so the text is sent as it is.
-  const data = entryData(text, key);
+  const data = entryData(await entryText(ctx, event), key);
+  if (JSON.stringify(JSON.parse(data)) === data) return ctx.broker.schedule.move(key, at);
+  // The digits of a number, such as 2.30, would become other ones in JavaScript, so the text is sent as it is.
   const end = until === undefined ? "" : `,"until":${until / 1_000}`;
   return ctx.api.post("insert", `[{"cancel":"${key}"},{"event":${JSON.stringify(event)},"data":${data},"timestamp":${at / 1_000}${end}}]`);
 }

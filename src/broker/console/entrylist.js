@@ -2,6 +2,7 @@
 
 import { entryRow } from "./entry.js";
 import { h } from "./h.js";
+import { PendingTexts } from "./texts.js";
 
 /** @import { Entry, EntryRow } from "./entry.js" */
 /** @import { Context } from "./types.js" */
@@ -10,17 +11,19 @@ const ENTRIES_PAGE = 200; // entries that are shown at first, and that one more 
 const ENTRIES_FLASH_MS = 1_600; // how long what became due is still shown
 const ENTRIES_EARLY_MS = 500; // an entry that goes so long before its time has become due: clocks differ a little
 
-const ENTRY_GROUPS = ["Next minute", "Today", "This week", "Later"];
+const ENTRY_GROUPS = ["Next minute", "Today", "Tomorrow", "This week", "Later"];
 
 /** The number of the group in which a time is. @param {number} at @param {number} now */
 export function entryGroup(at, now) {
   if (at <= now + 60_000) return 0;
   if (at < new Date(now).setHours(24, 0, 0, 0)) return 1;
-  return at < now + 7 * 86_400_000 ? 2 : 3;
+  if (at < new Date(now).setHours(48, 0, 0, 0)) return 2;
+  return at < now + 7 * 86_400_000 ? 3 : 4;
 }
 
 export class EntryList {
   #ctx;
+  #texts;
   /** @type {readonly Entry[]} */
   #entries = [];
   /** @type {Map<string, EntryRow>} */
@@ -37,6 +40,7 @@ export class EntryList {
   /** @param {Context} ctx */
   constructor(ctx) {
     this.#ctx = ctx;
+    this.#texts = new PendingTexts(ctx);
     this.element = h("div", { class: "schedule-groups" }, this.#groups.map((each) => each.element), this.#more);
   }
 
@@ -82,7 +86,7 @@ export class EntryList {
     if (due.length) this.#flash(due);
     for (const entry of entries) {
       const row = this.#rows.get(entry.key);
-      if (!row) this.#rows.set(entry.key, entryRow(this.#ctx, entry));
+      if (!row) this.#rows.set(entry.key, entryRow(this.#ctx, entry, this.#texts));
       else if (row.entry.at !== entry.at || row.entry.until !== entry.until || row.entry.user !== entry.user) row.show(entry);
     }
   }

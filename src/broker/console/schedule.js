@@ -5,13 +5,14 @@ import { entryOfEnding, entryOfPending } from "./entry.js";
 import { EntryList } from "./entrylist.js";
 import { copyButton } from "./copy.js";
 import { h, replace } from "./h.js";
-import { eventRoute } from "./router.js";
 import { timeline } from "./timeline.js";
 import { zone } from "./times.js";
 
 /** @import { CollectionState, Pending } from "../js/types.js" */
 /** @import { Entry } from "./entry.js" */
 /** @import { Context } from "./types.js" */
+
+const SCHEDULE_NEW = "#/event?when=at";
 
 /** @param {Context} ctx */
 export function scheduleScreen(ctx) {
@@ -42,7 +43,8 @@ class Schedule {
     this.#list = new EntryList(ctx);
     this.#body = h("div", { class: "schedule-body", "aria-busy": "true" }, this.#line.element, this.#list.element);
     this.element = h("section", { class: "schedule", "aria-labelledby": "schedule-title" },
-      h("header", { class: "schedule-head" }, h("h1", { id: "schedule-title" }, "Schedule"), this.#summary),
+      h("header", { class: "schedule-head" }, h("h1", { id: "schedule-title" }, "Schedule"), this.#summary,
+        ctx.broker.user.get() && h("a", { class: "button primary schedule-new", href: SCHEDULE_NEW }, "Schedule an event")),
       this.#problem, this.#body, this.#empty, this.#ends);
     this.#endings = followEndings(ctx, () => this.#later());
     ctx.watch(ctx.broker.schedule, (value) => {
@@ -131,7 +133,6 @@ function scheduleEmpty(ctx) {
     h("h2", null, "Nothing is scheduled"),
     h("p", null, "A version can have a time in the future: it is stored now, and published when its time has come, unless you " +
       "move or cancel it before. A version can also end by itself, at a time that is given with it."),
-    h("p", null, h("a", { class: "button primary", href: eventRoute(), title: "New event (n)" }, "New event")),
     h("p", null, "Or paste this into a terminal. In half a minute, everybody who is connected has the sale:"),
     h("pre", { class: "code schedule-curl" }, line("$TOKEN")),
     h("p", null, copyButton(async () => line((await ctx.broker.token()) ?? "$TOKEN"), "Copy with my token")),

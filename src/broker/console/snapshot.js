@@ -58,7 +58,7 @@ export function withWords(load, search) {
 
 /** Only one line at a time is in memory, because each may have a mebibyte. @param {Response} response
  * @param {(line: string) => void} run */
-async function readLines(response, run) {
+export async function readLines(response, run) {
   const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (let part; reader && !(part = await reader.read()).done; ) {
