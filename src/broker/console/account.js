@@ -1,7 +1,8 @@
-// Sign-in and sign-up.
+// Sign-in and sign-up, and the link that makes the first administrator.
 
+import { problemOf } from "./api.js";
+import { toast } from "./dialog.js";
 import { h, replace } from "./h.js";
-import { redeemInvitation } from "./invitation.js";
 
 /** @import { Context } from "./types.js" */
 
@@ -51,3 +52,27 @@ export function accountForm(ctx, { isNew, username = "", label, done }) {
 
 /** @param {string} text  the server's messages begin with a small letter and have no full stop */
 export const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "");
+
+/** The code of the link that `broker serve` prints as long as there is no administrator: who sends it becomes one. It
+ * outlives the screen, which the login makes anew, and is forgotten when the server has accepted or refused it. */
+let invitation = "";
+
+/** Takes the code out of the address: it is a secret, which nobody should find there, or in the history of the browser.
+ * @param {Context} ctx */
+export function takeInvitation(ctx) {
+  invitation = ctx.query.get("admin") ?? invitation;
+  ctx.setQuery("admin", null);
+  return invitation !== "";
+}
+
+/** Makes whoever is signed in an administrator. @param {Context} ctx */
+export async function redeemInvitation(ctx) {
+  if (!invitation || !ctx.broker.user.get()) return;
+  // The screen may end with the login, so this is no request of it.
+  const headers = { Authorization: `Bearer ${await ctx.broker.token()}`, "Content-Type": "application/json" };
+  const request = { method: "POST", headers, body: JSON.stringify({ code: invitation }) };
+  const response = await fetch(new URL("admin", ctx.broker.url), request).catch(() => null);
+  if (!response || response.status >= 500) return toast("The server could not make you its administrator now. Reload the page to try again.");
+  invitation = "";
+  toast(response.ok ? "You are the administrator of this server." : sentence((await problemOf(response)).message));
+}

@@ -2,24 +2,24 @@
 
 import { createBroker } from "../js/broker.js";
 import { problemOf } from "./api.js";
-import { signInScreen } from "./account.js";
 import { ScreenContext } from "./context.js";
+import { toast } from "./dialog.js";
 import { eventsScreen } from "./events.js";
 import { h } from "./h.js";
 import { routeOf } from "./router.js";
 import { Shell } from "./shell.js";
 import { styled } from "./styles.js";
 
-/** @import { About, Command, Screen } from "./types.js" */
+/** @import { About, Command, Context, Screen } from "./types.js" */
 
 const server = new URL("../../", import.meta.url);
 const broker = createBroker(server);
 
-/** The screens: two that are needed at first, and the others, which are loaded when they are opened.
+/** The screens: the one that is needed most, and the others, which are loaded when they are opened.
  * @type {{[name: string]: () => Screen | Promise<Screen>}} */
 const SCREENS = {
-  "sign-in": () => signInScreen,
   events: () => eventsScreen,
+  "sign-in": async () => (await import("./account.js")).signInScreen,
   start: async () => (await import("./start.js")).startScreen,
   event: async () => (await styled("event", import("./event.js"))).eventScreen,
   schedule: async () => (await styled("schedule", import("./schedule.js"))).scheduleScreen,
@@ -110,13 +110,22 @@ function press(event) {
   if (event.key === "/") event.preventDefault(); // some browsers search in the page
   const { key } = event;
   // In the order of the keys, also while the palette is being loaded.
-  pressed = pressed.catch(() => {}).then(async () => {
-    if (current) (await styled("palette", import("./palette.js"))).press(key, current.context, commands());
-  });
+  pressed = pressed.then(() => withPalette((palette, ctx) => palette.press(key, ctx, commands())));
 }
 
 async function openPalette() {
-  if (current) (await styled("palette", import("./palette.js"))).openPalette(current.context, commands());
+  await withPalette((palette, ctx) => palette.openPalette(ctx, commands()));
+}
+
+/** The palette is loaded when it is needed for the first time.
+ * @param {(palette: typeof import("./palette.js"), ctx: Context) => void} run */
+async function withPalette(run) {
+  try {
+    const palette = await styled("palette", import("./palette.js"));
+    if (current) run(palette, current.context);
+  } catch {
+    toast("The palette could not be loaded. Is the server still running?");
+  }
 }
 
 async function start() {

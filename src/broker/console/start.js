@@ -1,9 +1,8 @@
 // The first minute: an account, an insert that is seen at once, the same from a terminal, and the way back in time.
 
-import { accountForm, sentence } from "./account.js";
+import { accountForm, redeemInvitation, sentence, takeInvitation } from "./account.js";
 import { copyButton } from "./copy.js";
 import { h, replace } from "./h.js";
-import { redeemInvitation, takeInvitation } from "./invitation.js";
 import { eventRoute } from "./router.js";
 import { randomUuid } from "./uuid.js";
 
