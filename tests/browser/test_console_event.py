@@ -31,7 +31,7 @@ def test_a_new_event_by_keyboard_alone(console: Console) -> None:
     expect(editor(page)).to_be_focused()
     page.keyboard.type('{"qty": 1.0}')
     page.keyboard.press("Control+s")  # there is nothing to compare, so nothing is asked
-    expect(state(page)).to_contain_text("live by ada")
+    expect(state(page)).to_contain_text("current by ada")
     assert '"data":{"qty":1.0}' in snapshot(console)
     expect(editor(page)).to_have_value('{"qty": 1.0}')
     editor(page).fill('{"qty": 2}')
@@ -314,7 +314,7 @@ KEYS = json.dumps({f"key {number}": number for number in range(10_000)}, separat
 def test_large_data_are_edited(console: Console, data: str, typed: str, shown: str) -> None:
     insert(console, "ada", data)
     page = console.open(route(NAME))
-    expect(state(page)).to_contain_text("live")
+    expect(state(page)).to_contain_text("current")
     expect(editor(page)).to_be_editable()
     editor(page).focus()
     page.keyboard.press("Control+Home")
@@ -326,7 +326,7 @@ def test_large_data_are_edited(console: Console, data: str, typed: str, shown: s
     assert f'"data":{typed.replace(" ", "")}{data[1:]}' in snapshot(console)
     for tab in ("Edit", "History", "Code"):
         page.get_by_role("link", name=tab, exact=True).click()
-        expect(state(page)).to_contain_text("live")
+        expect(state(page)).to_contain_text("current")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -349,7 +349,7 @@ def test_hostile_names_and_data_are_text_on_a_phone_too(console: Console) -> Non
 def test_axe_finds_nothing_in_questions_conflicts_and_versions(console: Console, scheme: str, width: int) -> None:
     insert(console, "ada", '{"a":1,"b":{"c":[1,2]}}')
     page = console.open(route(NAME), color_scheme=scheme, viewport={"width": width, "height": 740})
-    expect(state(page)).to_contain_text("live")
+    expect(state(page)).to_contain_text("current")
     editor(page).fill('{"a":2,"b":{"c":[1]},"d":0}')
     page.keyboard.press("Control+s")
     expect(page.get_by_role("dialog")).to_be_visible()

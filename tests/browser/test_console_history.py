@@ -47,12 +47,12 @@ def test_remove_restore_and_compare(console: Console) -> None:
     env = {**os.environ, "TOKEN": console.server.token("ada")}
     subprocess.run(["sh", "-c", command], env=env, capture_output=True, timeout=20)
     assert f'"data":{EXACT}' in snapshot(console, "copy")
-    page.get_by_role("button", name="Restore …").click()
+    page.get_by_role("dialog").get_by_role("button", name="Restore …").click()
     expect(page.get_by_role("status").filter(has_text="Insert it to restore it")).to_be_visible()
     expect(editor(page)).to_have_value(re.compile("12345678901234567890"))
     page.keyboard.press("Control+s")
     confirm(page, "Insert", "the whole value")
-    expect(state(page)).to_contain_text("live by ada")
+    expect(state(page)).to_contain_text("current by ada")
     assert f'"data":{EXACT}' in snapshot(console)
 
 
@@ -73,6 +73,27 @@ def test_a_removed_event_says_so_and_gives_its_value_back(console: Console) -> N
     confirm(page, "Insert", "the whole value")
     wait_for(lambda: f'"data":{EXACT}' in snapshot(console))
     expect(page.get_by_text("This event has no value")).to_be_hidden()
+
+
+def test_each_version_says_what_it_changed_and_earlier_ones_are_restored_from_their_row(console: Console) -> None:
+    for price in ("24.90", "22.90", "19.90"):
+        insert(console, "ada", f'{{"item":"tea","price":{price}}}')
+    page = console.open(route(NAME, "history"), viewport={"width": 1280, "height": 400})
+    rows = page.get_by_role("list", name="Versions").get_by_role("listitem")
+    expect(rows).to_contain_text(["current", "earlier", "earlier"])
+    expect(rows.nth(1)).to_contain_text("price 24.90 → 22.90")
+    expect(rows.nth(0).get_by_role("button", name="Restore …")).to_have_count(0)
+    before = rows.nth(2).bounding_box()
+    rows.nth(1).get_by_label("Compare").check()
+    rows.nth(2).get_by_label("Compare").check()
+    assert rows.nth(2).bounding_box() == before
+    rows.nth(0).locator(".badge").click()  # the whole row opens the version
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Data")).to_contain_text("19.90")
+    expect(dialog.get_by_role("button", name="Restore …")).to_have_count(0)
+    page.keyboard.press("Escape")
+    rows.nth(2).get_by_role("button", name="Restore …").click()
+    expect(editor(page)).to_have_value(re.compile("24.90"))
 
 
 def test_new_versions_come_on_top_and_do_not_move_what_is_read(console: Console) -> None:

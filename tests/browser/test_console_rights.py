@@ -47,7 +47,7 @@ def test_a_stranger_sees_what_is_public_and_why_there_are_no_buttons(console: Co
     page = console.open(route("public/1"), username=None)
     expect(page.get_by_text("Without an account, you may not insert or remove this event.")).to_be_visible()
     expect(editor(page)).to_have_value("1.0")
-    expect(state(page)).to_have_text(re.compile("^live (just now|. s ago)$"))
+    expect(state(page)).to_have_text(re.compile("^current (just now|. s ago)$"))
     page.get_by_role("link", name="History").click()
     expect(page.get_by_text("Sign in to see the history.")).to_be_visible()
     page.get_by_role("link", name="Code").click()

@@ -69,3 +69,18 @@ export function prettyJson(text) {
 
 /** A value in one line, cut. @param {string} text @param {number} [length] */
 export const oneLine = (text, length = 160) => (text.length > length ? excerpt(text, 0, length) : text);
+
+const CHANGE_CHARACTERS_MAX = 20_000; // more takes too long for each row of a list
+const CHANGE_PATHS_MAX = 3;
+
+/** What is changed between two texts, in one line: `price 24.90 → 22.90`. Empty if it is nothing, or too much.
+ * @param {string} before @param {string} after */
+export function changeText(before, after) {
+  if (before.length + after.length > CHANGE_CHARACTERS_MAX || before === "null" || after === "null") return "";
+  const { rows, more } = differenceOf(before, after);
+  const texts = rows.slice(0, CHANGE_PATHS_MAX).map(({ kind, path, was, becomes }) => {
+    if (kind === "removed") return `−${path}`;
+    return kind === "added" ? `+${path} ${oneLine(becomes ?? "", 40)}` : `${path} ${oneLine(was ?? "", 40)} → ${oneLine(becomes ?? "", 40)}`;
+  });
+  return [...texts, ...(rows.length + more > CHANGE_PATHS_MAX ? [`${rows.length + more - CHANGE_PATHS_MAX} more`] : [])].join(", ");
+}

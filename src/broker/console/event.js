@@ -63,7 +63,7 @@ function stateWords({ known, latest, removal, rights, pending, error }, now) {
   const more = pending.length > 0 && [" · ", `${pending.length} pending`];
   if (!rights.read) return [h("span", { class: "badge warn" }, "hidden"), " You may not read this event.", more];
   if (latest)
-    return [h("span", { class: "badge ok" }, "live"), " ", byWhom(latest, now),
+    return [h("span", { class: "badge ok" }, "current"), " ", byWhom(latest, now),
       latest.until !== undefined && [" · ends ", timeElement(1_000 * latest.until, now)], more];
   if (!removal) return [h("span", { class: "badge" }, rights.log ? "not there yet" : "no value"), more];
   if (removal.ends) return [h("span", { class: "badge" }, "ended"), " ", timeElement(timeOf(removal), now), more];

@@ -1,25 +1,21 @@
 // The tab with the log of the event: every version, who has inserted it and when, and what has become of it.
 
-import { oneLine } from "./comparison.js";
-import { h, replace } from "./h.js";
-import { readVersions, fateOf } from "./version.js";
+import { h } from "./h.js";
+import { readVersions } from "./version.js";
+import { versionRow } from "./version_row.js";
 import { compareVersions, viewVersion } from "./version_view.js";
-import { byWhom, everySecond } from "./words.js";
+import { everySecond } from "./words.js";
 
 /** @import { EventFacts, Subject } from "./subject.js" */
 /** @import { Context } from "./types.js" */
 /** @import { VersionRecord } from "./version.js" */
+/** @import { VersionRow } from "./version_row.js" */
 
 const HISTORY_PAGE = 25; // versions that are read at once
 const HISTORY_READ_MAX = 1_000; // that the server sends at once
 
-/** @type {{[fate: string]: string}} */
-const FATE_STYLES = { live: "badge ok", pending: "badge warn", cancelled: "badge danger" };
-
 /** @param {Context} ctx @param {Subject} subject */
 export const historyTab = (ctx, subject) => new VersionList(ctx, subject).element;
-
-/** @typedef {{element: HTMLElement, box: HTMLInputElement, tick: () => void, update: (version: VersionRecord) => void}} VersionRow */
 
 class VersionList {
   /** As they are shown, the newest first. @type {VersionRecord[]} */
@@ -39,7 +35,7 @@ class VersionList {
   #new = h("button", { type: "button", class: "event-new-versions", hidden: true, onclick: () => this.#showWaiting() });
   #older = h("button", { type: "button", hidden: true, onclick: () => this.#loadOlder() }, "Load older versions");
   #compare = h("button", { type: "button", disabled: true, onclick: () => this.#showComparison() }, "Compare");
-  #hint = h("span", { class: "muted" }, "Choose two versions to compare them.");
+  #hint = h("span", { class: "muted event-hint" }, "Tick two versions to compare them.");
 
   /** @param {Context} ctx @param {Subject} subject */
   constructor(ctx, subject) {
@@ -153,32 +149,19 @@ class VersionList {
     this.#versions.forEach((version, index) => {
       let row = this.#rows.get(version.uuid);
       if (!row) {
-        row = this.#row(version);
+        row = versionRow(this.ctx, this.subject, version, { choose: (uuid, isChosen) => this.#choose(uuid, isChosen), view: (shown) => this.#view(shown) });
         this.#rows.set(version.uuid, row);
         if (flashing?.has(version.uuid)) row.element.classList.add("flash");
       }
       if (this.#list.children[index] !== row.element) this.#list.insertBefore(row.element, this.#list.children[index] ?? null);
       row.tick();
+      row.compare(this.#before(index));
     });
   }
 
-  /** @param {VersionRecord} version @returns {VersionRow} */
-  #row(version) {
-    let current = version;
-    const badge = h("span", { class: "badge" });
-    const who = h("span", { class: "event-who" });
-    const box = h("input", { type: "checkbox", "aria-label": "Compare", onchange: () => this.#choose(current.uuid, box.checked) });
-    const value = h("button", { type: "button", class: "link mono event-value", title: "See the whole version", onclick: () => this.#view(current) }, h("bdi", null, oneLine(version.data)));
-    const tick = () => {
-      const fate = this.subject.get().latest?.uuid === current.uuid ? "live" : fateOf(current);
-      if (badge.textContent !== fate) {
-        badge.textContent = fate;
-        badge.className = FATE_STYLES[fate] ?? "badge";
-      }
-      replace(who, byWhom(current, this.ctx.broker.now()));
-    };
-    const element = h("li", null, h("label", { class: "event-choose" }, box), badge, who, value);
-    return { element, box, tick, update: (newer) => void (current = newer) };
+  /** The published version before the one at this place. @param {number} index */
+  #before(index) {
+    return this.#versions.slice(index + 1, index + 1 + HISTORY_PAGE).find((each) => each.id !== null) ?? null;
   }
 
   /** @param {string} uuid @param {boolean} isChosen */
@@ -191,7 +174,7 @@ class VersionList {
       if (row) row.box.checked = false;
     }
     this.#compare.disabled = this.#chosen.length < 2;
-    this.#hint.textContent = ["Choose two versions to compare them.", "Choose one more version.", "Two versions are chosen."][this.#chosen.length];
+    this.#hint.textContent = ["Tick two versions to compare them.", "Tick one more.", "Two are ticked."][this.#chosen.length];
   }
 
   #showComparison() {
@@ -201,7 +184,6 @@ class VersionList {
 
   /** @param {VersionRecord} version */
   #view(version) {
-    const before = this.#versions.slice(this.#versions.indexOf(version) + 1).find((each) => each.id !== null);
-    viewVersion(this.ctx, this.subject, version, before ?? null);
+    viewVersion(this.ctx, this.subject, version, this.#before(this.#versions.findIndex((each) => each.uuid === version.uuid)));
   }
 }

@@ -52,12 +52,12 @@ function versionAt(text, node) {
   return /** @type {VersionRecord} */ (version);
 }
 
-/** What has become of a version. @param {VersionRecord} version */
-export function fateOf(version) {
+/** What has become of a version. @param {VersionRecord} version @param {VersionRecord | null} latest  the one that holds now */
+export function fateOf(version, latest) {
   if (version.cancelled) return "cancelled";
   if (!version.published) return "pending";
   if (version.id === null) return "log only";
-  if (version.data !== "null") return "published";
+  if (version.data !== "null") return version.uuid === latest?.uuid ? "current" : "earlier";
   return version.ends ? "ended" : "removed";
 }
 

@@ -19,14 +19,14 @@ const VIEW_CHARACTERS_MAX = 200_000; // a browser needs seconds to lay out more
 
 /** @param {Context} ctx @param {Subject} subject @param {VersionRecord} version @param {VersionRecord | null} before  the one before it */
 export async function viewVersion(ctx, subject, version, before) {
-  const { rights } = subject.get();
+  const { rights, latest } = subject.get();
   const text = prettyJson(version.data);
   const cut = text.length > VIEW_CHARACTERS_MAX;
-  const canRestore = rights.insert && version.data !== "null";
+  const canRestore = rights.insert && version.data !== "null" && version.uuid !== latest?.uuid;
   const dialog = h("dialog", { class: "event-view", "aria-labelledby": "event-view-title" },
     h("form", { method: "dialog" },
       h("div", null, h("h2", { id: "event-view-title" }, `Version ${timeText(timeOf(version))}`),
-        h("p", { class: "muted" }, fateOf(version), " ", byWhom(version, ctx.broker.now()), version.until !== undefined && `, until ${timeText(1_000 * version.until)}`, version.reason && `, ${version.reason}`)),
+        h("p", { class: "muted" }, fateOf(version, latest), " ", byWhom(version, ctx.broker.now()), version.until !== undefined && `, until ${timeText(1_000 * version.until)}`, version.reason && `, ${version.reason}`)),
       h("pre", { class: "code event-whole", tabindex: "0", "aria-label": "Data" }, h("bdi", null, cut ? text.slice(0, VIEW_CHARACTERS_MAX) : text)),
       cut && h("p", { class: "muted" }, `The first ${VIEW_CHARACTERS_MAX.toLocaleString("en")} of ${text.length.toLocaleString("en")} characters. Copy the JSON to have all of it.`),
       before && h("details", null, h("summary", null, "Changes since the version before"), differenceTable(before.data, version.data)),
@@ -39,7 +39,7 @@ export async function viewVersion(ctx, subject, version, before) {
 }
 
 /** Opens the editor with the text of a version. @param {Context} ctx @param {Subject} subject @param {VersionRecord} version */
-function restoreVersion(ctx, subject, version) {
+export function restoreVersion(ctx, subject, version) {
   const note = `This is the version of ${authorOf(version)}, ${timeText(timeOf(version))}. Insert it to restore it.`;
   keepDraft(subject.user, subject.name, { text: prettyJson(version.data), note });
   ctx.go(eventRoute(subject.name));
