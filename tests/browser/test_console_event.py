@@ -201,7 +201,7 @@ def test_schedule_until_and_cancel(console: Console) -> None:
     expect(editor(page)).to_have_value("1")
     editor(page).fill("2.0")
     page.get_by_label("Publish", exact=True).select_option("At a time")
-    expect(page.get_by_text("A scheduled version has no condition")).to_be_visible()
+    expect(page.get_by_text("It replaces whatever is there by then.")).to_be_visible()
     zone = page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone")
     expect(page.get_by_text(f"Times are in your zone, {zone}.")).to_be_visible()
     at = page.get_by_label(f"Publish at ({zone})")
@@ -213,7 +213,7 @@ def test_schedule_until_and_cancel(console: Console) -> None:
     page.get_by_label("Ends", exact=True).select_option("At a time")
     page.get_by_label(f"Ends at ({zone})").fill("2100-01-02T12:00:00")
     page.get_by_role("button", name="Schedule …").click()
-    confirm(page, "Schedule", "whatever the event is then", "2.0")
+    confirm(page, "Schedule", "replaces whatever is there by then", "2.0")
     pending = page.get_by_role("region", name="Pending versions").get_by_role("listitem")
     expect(pending).to_have_count(1)
     expect(pending).to_contain_text("in 7")  # and more years
@@ -242,6 +242,40 @@ def test_schedule_until_and_cancel(console: Console) -> None:
     confirm(page, "Insert", "It ends")
     expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
     assert abs(versions(console)[-1]["until"] - until) < 0.001
+
+
+def test_a_version_is_scheduled_for_some_time_from_now(console: Console) -> None:
+    page = console.open(route(NAME))
+    expect(editor(page)).to_be_focused()
+    page.keyboard.type('{"a": 1}')
+    page.get_by_label("Publish", exact=True).select_option("In …")
+    span = page.get_by_label("Publish in", exact=True)
+    expect(span).to_be_focused()
+    expect(span).to_have_value("10")
+    expect(page.get_by_text("Ctrl S schedules.")).to_be_visible()
+    span.fill("")
+    page.keyboard.press("Control+s")
+    expect(page.get_by_role("alert").filter(has_text="Choose when")).to_be_visible()
+    span.fill("2")
+    page.get_by_label("Publish in: the unit").select_option("h")
+    page.get_by_label("Ends", exact=True).select_option("After …")
+    page.get_by_label("Ends after", exact=True).fill("30")
+    page.keyboard.press("Control+s")
+    confirm(page, "Schedule", "in 1 h, ", "It ends ")
+    # The field shows what will be there, and a slip of the fingers does not publish it now.
+    expect(editor(page)).to_have_value('{\n  "a": 1\n}')
+    expect(page.get_by_role("status").filter(has_text="Nothing is published yet")).to_be_visible()
+    expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
+    page.keyboard.press("Control+s")
+    confirm(page, "Back", "at once")
+    (record,) = versions(console)
+    assert 7_100 < record["timestamp"] - time.time() < 7_200
+    assert abs(record["until"] - record["timestamp"] - 1_800) < 1
+    page.reload()
+    expect(editor(page)).to_have_value('{\n  "a": 1\n}')
+    page.get_by_role("button", name="Cancel what is due").click()
+    confirm(page, "Cancel it")
+    expect(editor(page)).to_have_value("")
 
 
 def test_leaving_with_unsaved_text_asks(console: Console) -> None:

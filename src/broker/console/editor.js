@@ -11,8 +11,9 @@ import { compactJson } from "./format.js";
 import { h } from "./h.js";
 import { guardText } from "./leaving.js";
 import { pendingList } from "./pending.js";
-import { confirmInsert, confirmRemoval, problemText } from "./questions.js";
+import { confirmInsert, confirmRemoval, isFirstVersion, problemText } from "./questions.js";
 import { removedNotice } from "./removed.js";
+import { wasNeverThere } from "./subject.js";
 import { timeText } from "./times.js";
 import { authorOf, laterEnd, latestIn } from "./version.js";
 import { VersionWriter } from "./writes.js";
@@ -45,30 +46,17 @@ class Editor {
       take: () => this.#giveUp(this.#theirs), merge: (text) => this.#rebase(text), overwrite: () => this.#rebase(null),
     });
     this.form = new EditorForm(ctx, this.conflict.element, {
-      change: () => {
-        this.#update();
-        this.conflict.typed();
-      },
+      change: () => (this.#update(), this.conflict.typed()),
       insert: () => this.#save(),
       discard: () => this.#giveUp(this.subject.get().latest),
       remove: () => this.#remove(),
     });
     this.field = this.form.field;
     this.element = h("div", { class: "event-edit" }, removedNotice(ctx, subject, (version) => this.#restore(version)), this.form.element, pendingList(ctx, subject));
-    this.#listen();
+    ctx.commands([{ name: "Insert this version", run: () => this.#save() }, { name: "Format the JSON", run: () => this.field.format() }]);
+    guardText(ctx, subject, () => ({ dirty: this.#dirty, text: this.field.text, base: this.#base }));
     ctx.watch(subject, (facts) => facts.known && this.#follow(facts));
     this.#update();
-  }
-
-  #listen() {
-    const { ctx } = this;
-    ctx.listen(document, "keydown", (event) => {
-      if (!((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s" && !event.shiftKey && !event.altKey)) return;
-      event.preventDefault();
-      if (!document.querySelector("dialog[open]")) this.#save();
-    });
-    ctx.commands([{ name: "Insert this version", run: () => this.#save() }, { name: "Format the JSON", run: () => this.field.format() }]);
-    guardText(ctx, this.subject, () => ({ dirty: this.#dirty, text: this.field.text, base: this.#base }));
   }
 
   get #dirty() {
@@ -83,7 +71,10 @@ class Editor {
     this.#update();
     if (this.#busy || (this.#begun && !rights.read)) return;
     if (!this.#begun) return this.#begin(latest);
-    if (latest?.uuid === this.#base?.uuid) return this.conflict.hide();
+    if (latest?.uuid === this.#base?.uuid) {
+      this.conflict.hide();
+      return this.#showPending();
+    }
     const isOwn = latest !== null && latest.uuid === this.writer.uuid; // the response to it was lost
     if (isOwn && this.#compact() === latest.data) {
       this.form.refuse("");
@@ -93,6 +84,16 @@ class Editor {
     if (this.#dirty) return this.#warn(facts);
     this.#adopt(latest);
     this.ctx.announce(latest ? `${authorOf(latest)} has changed ${this.subject.name}` : `${this.subject.name} was removed`);
+  }
+
+  /** What a new event will be, as long as it has no value. */
+  #showPending() {
+    const facts = this.subject.get();
+    if (!wasNeverThere(facts) || this.#dirty) return;
+    const next = facts.pending.find(({ data }) => data !== "null");
+    const text = next ? prettyJson(next.data) : "";
+    if (text !== this.#shown) this.#adopt(null, text);
+    this.form.note(next ? `Nothing is published yet. This is what is due ${timeText(1_000 * next.timestamp)}.` : "");
   }
 
   /** @param {VersionRecord | null} latest */
@@ -107,6 +108,7 @@ class Editor {
       this.#update();
       this.#follow(this.subject.get());
     }
+    if (!draft) this.#showPending();
     if (draft || !latest) this.field.area.focus();
   }
 
@@ -116,6 +118,7 @@ class Editor {
     this.#shown = text;
     if (text !== this.field.text) this.field.show(text);
     this.form.when.propose(version?.until && 1_000 * version.until);
+    this.form.note("");
     this.conflict.hide();
     this.#update();
   }
@@ -138,9 +141,9 @@ class Editor {
 
   /** Gives up what is typed. @param {VersionRecord | null} version */
   #giveUp(version) {
-    this.form.note("");
     this.form.refuse("");
     this.#adopt(version);
+    this.#showPending();
     this.field.area.focus();
   }
 
@@ -167,13 +170,7 @@ class Editor {
     // What is confirmed is what is sent, whatever comes while the question is open.
     const [base, typed] = [this.#base, this.field.text];
     const compared = moment.at === null ? base : this.subject.get().latest;
-    if (this.#isFirst(moment) || (await confirmInsert(compared?.data ?? null, data, moment))) await this.#send(data, moment, base, typed);
-  }
-
-  /** A first version replaces nothing, so there is nothing to ask. @param {Moment} moment */
-  #isFirst({ at, until }) {
-    const { rights, latest, removal } = this.subject.get();
-    return rights.read && !latest && !removal && !this.#base && at === null && until === null;
+    if (isFirstVersion(this.subject.get(), moment) || (await confirmInsert(this.ctx, compared?.data ?? null, data, moment))) await this.#send(data, moment, base, typed);
   }
 
   /** @param {string} data @param {Moment} moment @param {VersionRecord | null} base @param {string} typed */
@@ -191,7 +188,8 @@ class Editor {
         this.conflict.hide();
         toast("Inserted.");
       } else {
-        this.#adopt(this.subject.get().latest);
+        const { latest } = this.subject.get();
+        this.#adopt(latest, latest ? prettyJson(latest.data) : typed);
         toast(`Scheduled for ${timeText(at)}.`);
       }
       this.form.note("");

@@ -15,7 +15,8 @@ export class EditorForm {
   #format = h("button", { type: "button", title: "Shift Alt F", "aria-keyshortcuts": "Shift+Alt+F", onclick: () => this.field.format() }, "Format");
   #discard;
   #remove;
-  #keys = h("p", { id: "event-keys", class: "muted event-keys" }, keyCap("Tab"), " inserts two spaces; ", keyCap("Esc"), " and then ", keyCap("Tab"), " leaves the field. ", keyCap("Ctrl S"), " inserts.");
+  #does = h("span", null, " inserts.");
+  #keys = h("p", { id: "event-keys", class: "muted event-keys" }, keyCap("Tab"), " inserts two spaces; ", keyCap("Esc"), " and then ", keyCap("Tab"), " leaves the field. ", keyCap("Ctrl S"), this.#does);
   #why = h("p", { class: "muted", hidden: true });
   #error = h("p", { class: "error", role: "alert", hidden: true });
   #note = h("p", { class: "notice", role: "status", hidden: true });
@@ -33,6 +34,11 @@ export class EditorForm {
       event.preventDefault();
       insert();
     };
+    ctx.listen(document, "keydown", (event) => {
+      if (!((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s" && !event.shiftKey && !event.altKey)) return;
+      event.preventDefault();
+      if (!document.querySelector("dialog[open]")) insert();
+    });
   }
 
   /** What is not permitted is not shown, and a sentence says why. @param {EventRights} rights @param {string | null} user */
@@ -49,6 +55,7 @@ export class EditorForm {
   update({ busy, ready, dirty, exists }) {
     this.#insert.disabled = busy || !ready;
     this.#insert.textContent = this.when.isScheduled ? "Schedule …" : "Insert …";
+    this.#does.textContent = this.when.isScheduled ? " schedules." : " inserts.";
     this.#discard.hidden = !dirty;
     this.#remove.disabled = busy || !exists;
   }

@@ -3,17 +3,30 @@
 import { differenceTable } from "./comparison.js";
 import { ask } from "./dialog.js";
 import { h } from "./h.js";
-import { timeText } from "./times.js";
+import { wasNeverThere } from "./subject.js";
+import { ago, timeText } from "./times.js";
 
 /** @import { ProblemError } from "./api.js" */
+/** @import { EventFacts } from "./subject.js" */
+/** @import { Context } from "./types.js" */
 /** @import { Moment } from "./when.js" */
 
-/** Shows what is about to change. @param {string | null} before @param {string} data  both are JSON @param {Moment} moment */
-export function confirmInsert(before, data, { at, until }) {
-  const ends = until === null ? "" : ` It ends ${timeText(until)}.`;
-  const what = at === null ? `It becomes the newest version at once.${ends}` : `It is published ${timeText(at)}, whatever the event is then.${ends} Compared with the value now:`;
+/** Whether nothing is replaced, so that there is nothing to ask. @param {EventFacts} facts @param {Moment} moment */
+export const isFirstVersion = (facts, { at, until }) => wasNeverThere(facts) && !facts.pending.length && at === null && until === null;
+
+/** Shows what is about to change. @param {Context} ctx @param {string | null} before @param {string} data  both are JSON @param {Moment} moment */
+export async function confirmInsert({ broker }, before, data, { at, until }) {
+  const ends = until === null ? "" : ` It ends ${timeText(until)}, ${ago(until, broker.now())}.`;
+  const count = h("strong", { class: "event-count" });
+  const tick = () => (count.textContent = at === null ? "" : ago(at, broker.now()));
+  const what = at === null ? `It becomes the newest version at once.${ends}` : ["It is published ", count, `, ${timeText(at)}, and replaces whatever is there by then.${ends} Compared with the value now:`];
   const body = h("div", { class: "event-review" }, h("p", { class: "muted" }, what), differenceTable(before, data));
-  return ask({ title: at === null ? "Insert this version?" : "Schedule this version?", body, confirm: at === null ? "Insert" : "Schedule", cancel: "Back" });
+  tick();
+  const timer = setInterval(tick, 1_000);
+  const title = at === null ? "Insert this version?" : "Schedule this version?";
+  const isSure = await ask({ title, body, confirm: at === null ? "Insert" : "Schedule", cancel: "Back" });
+  clearInterval(timer);
+  return isSure;
 }
 
 /** @param {string} name @param {boolean} isPending  whether something else is pending */

@@ -137,3 +137,6 @@ function laterId(one, other) {
   const [, otherLog, otherNumber] = /^(.*)-(\d+)$/.exec(other) ?? [];
   return log === otherLog && Number(otherNumber) > Number(number) ? other : one || other;
 }
+
+/** As far as is known to somebody who may read the event. @param {EventFacts} facts */
+export const wasNeverThere = ({ rights, latest, removal }) => rights.read && !latest && !removal;

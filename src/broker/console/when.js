@@ -1,6 +1,7 @@
 // When a version is published, and when it ends.
 
 import { h } from "./h.js";
+import { SpanInput } from "./span_input.js";
 import { fromLocalInput, localInput, zone } from "./times.js";
 
 /** @import { Context } from "./types.js" */
@@ -12,10 +13,12 @@ const HOUR_MS = 3_600_000;
 export class WhenField {
   #ctx;
   #proposal = { text: "", until: NaN };
-  #start = h("select", { id: "event-publish" }, h("option", { value: "now" }, "Now"), h("option", { value: "at" }, "At a time"));
-  #end = h("select", { id: "event-ends" }, h("option", { value: "never" }, "Never"), h("option", { value: "until" }, "At a time"));
+  #start = h("select", { id: "event-publish" }, h("option", { value: "now" }, "Now"), h("option", { value: "in" }, "In …"), h("option", { value: "at" }, "At a time"));
+  #end = h("select", { id: "event-ends" }, h("option", { value: "never" }, "Never"), h("option", { value: "after" }, "After …"), h("option", { value: "until" }, "At a time"));
   #at = timeInput("Publish at");
   #until = timeInput("Ends at");
+  #in = new SpanInput("Publish in", () => this.#say(""));
+  #after = new SpanInput("Ends after", () => this.#say(""));
   #note = h("p", { class: "muted event-when-note" });
   #error = h("p", { class: "error", role: "alert", hidden: true });
 
@@ -23,17 +26,36 @@ export class WhenField {
   constructor(ctx, change) {
     this.#ctx = ctx;
     this.element = h("fieldset", { class: "event-when" }, h("legend", { class: "visually-hidden" }, "When"),
-      h("div", { class: "event-when-part" }, h("label", { for: "event-publish" }, "Publish"), this.#start, this.#at),
-      h("div", { class: "event-when-part" }, h("label", { for: "event-ends" }, "Ends"), this.#end, this.#until),
+      h("div", { class: "event-when-part" }, h("label", { for: "event-publish" }, "Publish"), this.#start, this.#in.element, this.#at),
+      h("div", { class: "event-when-part" }, h("label", { for: "event-ends" }, "Ends"), this.#end, this.#after.element, this.#until),
       this.#note, this.#error);
-    this.#start.onchange = () => this.#open(this.#at, this.isScheduled, ctx.broker.now() + HOUR_MS, change);
-    this.#end.onchange = () => this.#open(this.#until, this.#end.value === "until", (this.isScheduled ? fromLocalInput(this.#at.value) : ctx.broker.now()) + HOUR_MS, change);
+    const proposal = (/** @type {number} */ from) => localInput(from + HOUR_MS - (from % 60_000));
+    this.#start.onchange = () => {
+      this.#at.value ||= proposal(ctx.broker.now());
+      this.#open(this.#start.value === "in" ? this.#in.number : this.#at, change);
+    };
+    this.#end.onchange = () => {
+      this.#until.value ||= proposal(this.#startTime() ?? ctx.broker.now());
+      this.#open(this.#end.value === "after" ? this.#after.number : this.#until, change);
+    };
     this.#at.oninput = this.#until.oninput = () => this.#say("");
     this.#show();
   }
 
   get isScheduled() {
-    return this.#start.value === "at";
+    return this.#start.value !== "now";
+  }
+
+  /** When it is published; null: at once. NaN: nothing is chosen. */
+  #startTime() {
+    if (this.#start.value === "in") return this.#ctx.broker.now() + this.#in.milliseconds;
+    return this.isScheduled ? fromLocalInput(this.#at.value) : null;
+  }
+
+  /** @param {number} start */
+  #endTime(start) {
+    if (this.#end.value === "after") return start + this.#after.milliseconds;
+    return this.#end.value === "until" ? this.#untilTime() : null;
   }
 
   reset() {
@@ -66,10 +88,10 @@ export class WhenField {
   /** Undefined, and a sentence that says why, if it is no valid choice. @returns {Moment | undefined} */
   read() {
     const now = this.#ctx.broker.now();
-    const at = this.isScheduled ? fromLocalInput(this.#at.value) : null;
-    const until = this.#end.value === "until" ? this.#untilTime() : null;
-    if (at !== null && !(at > now)) return this.#refuse(this.#at, Number.isNaN(at) ? "Choose the time at which this version is published." : "This time has passed. Choose a later one, or publish now.");
-    if (until !== null && !(until > (at ?? now))) return this.#refuse(this.#until, Number.isNaN(until) ? "Choose the time at which this version ends." : at === null ? "This time has passed. Choose a later one." : "A version cannot end before it is published.");
+    const at = this.#startTime();
+    const until = this.#endTime(at ?? now);
+    if (at !== null && !(at > now)) return this.#refuse(this.#start.value === "in" ? this.#in.number : this.#at, Number.isNaN(at) ? "Choose when this version is published." : "This time has passed. Choose a later one, or publish now.");
+    if (until !== null && !(until > (at ?? now))) return this.#refuse(this.#end.value === "after" ? this.#after.number : this.#until, Number.isNaN(until) ? "Choose when this version ends." : at === null ? "This time has passed. Choose a later one." : "A version cannot end before it is published.");
     this.#say("");
     return { at, until };
   }
@@ -80,22 +102,23 @@ export class WhenField {
     return this.#until.value === text ? until : fromLocalInput(this.#until.value);
   }
 
-  /** @param {HTMLInputElement} input @param {boolean} isOpen @param {number} proposal @param {() => void} change */
-  #open(input, isOpen, proposal, change) {
-    if (isOpen && !input.value) input.value = localInput(proposal - (proposal % 60_000));
+  /** Shows the inputs of what is chosen, and goes to this one if it is among them. @param {HTMLInputElement} input @param {() => void} change */
+  #open(input, change) {
     this.#say("");
     this.#show();
     change();
-    if (isOpen) input.focus();
+    input.focus();
   }
 
   #show() {
-    this.#at.hidden = !this.isScheduled;
+    this.#at.hidden = this.#start.value !== "at";
+    this.#in.element.hidden = this.#start.value !== "in";
+    this.#after.element.hidden = this.#end.value !== "after";
     this.#until.hidden = this.#end.value !== "until";
     const parts = [];
     if (!this.#at.hidden || !this.#until.hidden) parts.push(`Times are in your zone, ${zone}.`);
-    if (this.isScheduled) parts.push("A scheduled version has no condition: it is published whatever the event is then.");
-    if (!this.#until.hidden) parts.push("The end removes the event; the version before does not come back.");
+    if (this.isScheduled) parts.push("It replaces whatever is there by then.");
+    if (this.#end.value !== "never") parts.push("The end removes the event; the version before does not come back.");
     this.#note.hidden = parts.length === 0;
     this.#note.textContent = parts.join(" ");
   }
