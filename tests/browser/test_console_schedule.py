@@ -105,7 +105,9 @@ def test_the_end_of_a_version_is_there_and_follows_what_happens_to_it(console: C
         schedule(ada, "banner", "Free delivery", until=HOUR)
         schedule(ada, "plain", 1)
         page = console.open("#/schedule")
-        expect(entry(page, "banner")).to_contain_text(re.compile("59 min.*this version ends, and the event with it.*by ada"))
+        expect(entry(page, "banner")).to_contain_text(
+            re.compile("59 min.*this version ends, and the event with it.*by ada")
+        )
         expect(entry(page, "plain")).to_have_count(0)
         schedule(ada, "beta", True, until=5)
         expect(entry(page, "beta")).to_be_visible()
