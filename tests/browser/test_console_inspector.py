@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import httpx
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.support.console import Console
@@ -57,10 +58,13 @@ def test_frames_come_as_they_are_on_the_wire(console: Console) -> None:
         expect(figure(page, "Position")).to_have_text(re.compile("-2$"))
         expect(frame(page, "before")).to_have_count(0)
         page.get_by_label("begin with the state").check()
-        page.get_by_role("button", name="Open anew").press("Enter")
+        page.get_by_role("button", name="Apply").press("Enter")
         expect(frame(page, "before")).to_have_count(1)
         expect(page).to_have_url(re.compile("begin=state"))
         shows(page, "2 received, 0 missing")
+        expect(page.get_by_text("so ids have gaps until $ready")).to_be_visible()
+        expect(frame(page, "retry: ").get_by_role("button")).to_have_attribute("title", re.compile("How many millisec"))
+        expect(page.get_by_text("EventSource, and Broker's client in a page of your own")).to_be_visible()
 
 
 def test_nothing_is_missing_after_the_server_was_killed(console: Console) -> None:
@@ -128,11 +132,14 @@ def test_who_looks_at_an_older_frame_is_not_disturbed(console: Console) -> None:
         expect(resume).to_be_visible()
         insert_many(ada, "b", 50)
         expect(resume).to_have_text("Resume (50 new)")
+        expect(page.get_by_text("Paused, 50 new")).to_be_in_viewport()
+        expect(page.get_by_role("status").filter(has_text="Paused.")).to_have_count(1)
         shows(page, "150 received, 0 missing")
         assert frames(page).count() == 103
         assert page.get_by_role("list", name="Frames").evaluate("list => list.parentElement.scrollTop") == 0
         resume.press("Enter")
         expect(frames(page)).to_have_count(153)
+        expect(page.get_by_text("Paused, 50 new")).to_be_hidden()
         expect(frames(page).last).to_be_in_viewport()
         page.get_by_role("heading", name="Inspector").click()
         page.keyboard.press("p")
@@ -182,10 +189,31 @@ def test_a_test_event_comes_back_with_its_time(console: Console) -> None:
     page.keyboard.press("Enter")
     expect(frame(page, "mine")).to_contain_text(re.compile(r'"test":2.*[\d.]+ ms'))
     page.get_by_role("combobox", name="Frames").select_option("whole records")
-    page.get_by_role("button", name="Open anew").click()
+    page.get_by_role("button", name="Apply").click()
     expect(figure(page, "Connection")).to_have_text("live")
     page.get_by_role("button", name="Send a test event").click()
     expect(frame(page, "mine")).to_contain_text(re.compile(r'"user":"ada".*"test":3.*[\d.]+ ms'))
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_jumps_when_a_test_event_is_answered(console: Console, width: int) -> None:
+    page = live(console, viewport={"width": width, "height": 740})
+    place = page.locator(".inspector-figures")
+    before = place.bounding_box()
+    page.get_by_role("button", name="Send a test event").click()
+    expect(page.get_by_role("status").filter(has_text="It came back in")).to_be_visible()
+    assert place.bounding_box() == before
+
+
+def test_on_a_phone_the_controls_are_folded(console: Console) -> None:
+    page = live(console, viewport={"width": 390, "height": 740})
+    pause = page.get_by_role("button", name="Pause")
+    expect(pause).to_be_hidden()
+    page.get_by_text("What is shown, pause, and disconnect").click()
+    expect(pause).to_be_visible()
+    page.set_viewport_size({"width": 1280, "height": 740})
+    expect(pause).to_be_visible()
+    expect(page.get_by_text("What is shown, pause, and disconnect")).to_be_hidden()
 
 
 def test_a_test_event_that_is_refused_or_filtered_is_said(console: Console) -> None:

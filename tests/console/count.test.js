@@ -26,6 +26,13 @@ test("ids that follow each other prove that nothing is missing", () => {
   assert.equal(count.id, "ab-cd-10");
 });
 
+test("a stream that begins with the state has gaps until it is ready, and says so", () => {
+  const count = counted("");
+  take(count, record(3), record(9), own("ready", {}, 12), record(13));
+  assert.equal(figuresClaim(count), "3 received, 0 missing");
+  assert.match(figuresReason(count), /gaps until \$ready/);
+});
+
 test("a gap is missing, wherever it is", () => {
   const count = counted("ab-cd-7");
   take(count, record(9), own("ready", {}, 11), record(14));

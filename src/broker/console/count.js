@@ -19,6 +19,8 @@ export class StreamCount {
   resets = 0;
   /** Whether the rules hide a part of the stream. */
   hidden = false;
+  /** Whether it has begun with the state. */
+  fromState = false;
   /** The last id. */
   id = "";
 
@@ -41,6 +43,7 @@ export class StreamCount {
   opened(from) {
     this.#last = from ? split(from)[1] : undefined;
     if (from) this.id = from;
+    else this.fromState = true;
   }
 
   /** @param {{id?: string, event?: string, data?: string}} frame */

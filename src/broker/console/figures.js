@@ -97,9 +97,10 @@ export function figuresClaim({ received, missing, proves }) {
 }
 
 /** @param {StreamCount} count */
-export function figuresReason({ proves, hidden, passed, skipped, repeated, resets }) {
+export function figuresReason({ proves, hidden, fromState, passed, skipped, repeated, resets }) {
   if (!proves) return hidden ? "The rules hide a part of this stream from you, so ids do not count." : "This stream shows only a part, so ids do not count.";
   const more = [
+    fromState && "The state has only the newest record of each event, so ids have gaps until $ready.",
     passed && `${passed} ${passed === 1 ? "position is" : "positions are"} Broker's own, and not shown ($passed).`,
     skipped && `${skipped} ${skipped === 1 ? "was" : "were"} left out, and only the newest versions came ($skipped).`,
     resets && "The state came anew ($reset).",

@@ -165,7 +165,8 @@ export class FrameList {
     const name = wireName(entry);
     const isFrame = entry.kind === "frame";
     const button = h("button", {
-      type: "button", class: "inspector-row", tabindex: "-1", "aria-expanded": "false", onclick: () => this.#expand(entry, item, button),
+      type: "button", class: "inspector-row", tabindex: "-1", "aria-expanded": "false", title: wireMeaning(entry) || null,
+      onclick: () => this.#expand(entry, item, button),
     },
       h("time", { class: "inspector-time" }, frameClock.format(entry.time)),
       isFrame && h("span", { class: "inspector-id" }, entry.id ?? ""),

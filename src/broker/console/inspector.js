@@ -11,6 +11,10 @@ import { openStream } from "./stream.js";
 /** @import { StreamFrame, StreamState } from "./stream.js" */
 /** @import { Context } from "./types.js" */
 
+const INSPECTOR_WIDE = matchMedia("(min-width: 761px)");
+const INSPECTOR_FRAMES = "plain: a frame has the event's name and its data. whole records: a frame is a record, with who has inserted it, and when";
+const INSPECTOR_OWN = "EventSource, and Broker's client in a page of your own, do the same by themselves: they connect again, and go on behind the last id.";
+
 /** @param {Context} ctx */
 export function inspectorScreen(ctx) {
   ctx.title("Inspector");
@@ -32,9 +36,12 @@ class Inspector {
 
   #filter = h("input", { class: "mono", placeholder: "all events, or orders/*", maxLength: 256, spellcheck: false, autocapitalize: "none" });
   #frames = h("select", null, h("option", { value: "" }, "plain"), h("option", { value: "record" }, "whole records"));
+  #framesField = h("label", { class: "field", title: INSPECTOR_FRAMES }, h("span", null, "Frames"), this.#frames);
   #begin = h("input", { type: "checkbox" });
   #text = h("input", { type: "search", class: "inspector-text", "aria-label": "Filter the frames", placeholder: "Filter names and data", "aria-keyshortcuts": "/", title: "Show only frames with this text (/)" });
   #pause = h("button", { "aria-keyshortcuts": "p", onclick: () => this.#togglePause() });
+  #paused = h("p", { class: "inspector-paused", "aria-hidden": "true", hidden: true }); // the button says it, too
+  #controls = h("details", { class: "inspector-controls" }, h("summary", null, "What is shown, pause, and disconnect"));
   #connection = h("button", { onclick: () => this.#toggleConnection() });
 
   /** @param {Context} ctx */
@@ -53,7 +60,7 @@ class Inspector {
       { name: "Pause or resume the frames", keys: "p", run: () => this.#togglePause() },
       { name: "Send a test event", keys: "t", run: () => this.#test.send() },
       { name: "Disconnect or reconnect the stream", run: () => this.#toggleConnection() },
-      { name: "Filter the frames", keys: "/", run: () => this.#text.focus() },
+      { name: "Filter the frames", keys: "/", run: () => this.#focusText() },
     ]);
     this.#anew();
     this.#showPause();
@@ -62,23 +69,37 @@ class Inspector {
   #build() {
     const options = h("form", { class: "inspector-options", "aria-label": "What the stream brings", onsubmit: (/** @type {Event} */ event) => this.#apply(event) },
       h("label", { class: "field" }, h("span", null, "Events"), this.#filter),
-      h("label", { class: "field" }, h("span", null, "Frames"), this.#frames),
+      this.#framesField,
       h("label", { class: "inspector-check" }, this.#begin, "begin with the state"),
-      h("button", null, "Open anew"));
+      h("button", { title: "Open another stream, and count from the beginning" }, "Apply"));
     this.#text.addEventListener("input", () => {
       this.#list.filter(this.#text.value);
       this.#ctx.setQuery("text", this.#text.value || null);
     });
     return h("section", { class: "inspector", "aria-labelledby": "inspector-title" },
       h("header", { class: "inspector-head" }, h("h1", { id: "inspector-title" }, "Inspector"), this.#test.element),
+      this.#test.outcome,
       this.#figures.element,
-      options,
-      this.#problem,
-      h("div", { class: "toolbar inspector-toolbar" },
+      this.#fold(options, h("div", { class: "toolbar inspector-toolbar" },
         this.#text, this.#pause, this.#connection,
         h("button", { class: "quiet", onclick: () => this.#list.clear() }, "Clear"),
-        copyButton(() => this.#list.text, "Copy all", "Copy all frames that are shown")),
-      this.#list.element);
+        copyButton(() => this.#list.text, "Copy all", "Copy all frames that are shown"))),
+      this.#problem,
+      h("div", { class: "inspector-stage" }, this.#list.element, this.#paused),
+      h("p", { class: "inspector-note-own muted" }, INSPECTOR_OWN));
+  }
+
+  #focusText() {
+    this.#controls.open = true;
+    this.#text.focus();
+  }
+
+  /** On a phone, they are folded: there is no room for them and for the frames. @param {Element[]} controls */
+  #fold(...controls) {
+    this.#controls.append(...controls);
+    this.#controls.open = INSPECTOR_WIDE.matches;
+    this.#ctx.listen(INSPECTOR_WIDE, "change", () => (this.#controls.open = INSPECTOR_WIDE.matches));
+    return this.#controls;
   }
 
   /** Opens the stream as the form says. @param {Event} event */
@@ -170,6 +191,10 @@ class Inspector {
 
   #showPause() {
     const { paused, unseen } = this.#list;
+    if (paused && this.#paused.hidden) this.#ctx.announce("Paused. The stream goes on; resume to see what is new.");
+    this.#paused.hidden = !paused;
+    this.#paused.textContent = `Paused, ${unseen} new`;
+    this.#pause.classList.toggle("primary", Boolean(paused));
     this.#pause.textContent = paused ? `Resume${unseen ? ` (${unseen} new)` : ""}` : "Pause";
     this.#pause.title = paused ? "Go on with the newest frames (p)" : "Keep the frames that are shown; the stream goes on (p)";
   }

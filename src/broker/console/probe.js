@@ -16,7 +16,8 @@ export function probe(ctx) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const name = h("input", { class: "mono", "aria-label": "Name of the test event", value: PROBE_EVENT, required: true, maxLength: 255, spellcheck: false, autocapitalize: "none" });
-  const outcome = h("p", { class: "inspector-outcome muted", role: "status" });
+  // It has its place before there is something to say, so that nothing jumps.
+  const outcome = h("p", { class: "inspector-outcome muted", role: "status" }, "A test event is stored, and comes back on the stream.");
   const say = (/** @type {string} */ text) => (outcome.textContent = text);
 
   async function send() {
@@ -40,13 +41,14 @@ export function probe(ctx) {
 
   return {
     send,
+    outcome,
     element: h("form", {
       class: "inspector-probe",
       onsubmit: (/** @type {Event} */ event) => {
         event.preventDefault();
         send();
       },
-    }, name, h("button", { "aria-keyshortcuts": "t", title: "Send a test event (t)" }, "Send a test event"), outcome),
+    }, name, h("button", { "aria-keyshortcuts": "t", title: "Send a test event (t)" }, "Send a test event")),
     /** If this frame is the one that is awaited: how long it took, in words. @param {StreamFrame} frame */
     took({ event, data }) {
       if (!awaited || !data) return "";

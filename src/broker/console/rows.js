@@ -17,8 +17,8 @@ const ROWS_HEIGHT_NARROW = 64; // two lines
 const ROWS_NARROW = matchMedia("(max-width: 760px)");
 const ROWS_STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const FLASH_MS = 1_200;
-const ROWS_FIT_MAX = 16; // characters of the columns When and By
-const ROWS_CHARACTER = 7.5; // pixels, about
+const ROWS_FIT_MAX = 14; // characters of the columns When and By
+const ROWS_CHARACTER = 9; // pixels, about
 
 export class RowGrid {
   /** @type {Listing | null} */

@@ -47,7 +47,7 @@ export function wireBrief({ kind, data = "" }) {
 export function wireMeaning({ kind, event, data }) {
   if (kind === "note") return "";
   if (kind === "line")
-    return data === ":" ? "A comment, so that nobody takes the silence for a dead connection." : "How many milliseconds to wait before connecting again.";
+    return data === ":" ? "A comment, so that nobody takes the silence for a dead connection." : "How many milliseconds a browser waits before it connects again, if the connection is lost.";
   if (data === undefined) return "An id alone: this stream shows only a part, and the position has moved on.";
   return WIRE_MEANINGS.get(event ?? "") ?? "";
 }
