@@ -133,3 +133,25 @@ def test_what_is_pending_changes_its_state_in_the_history(console: Console) -> N
         assert ada.post(f"/cancel/{record['uuid']}").status_code == 200
     expect(rows).to_contain_text(["cancelled"])
     expect(rows).to_have_count(1)
+
+
+def test_very_many_new_versions_leave_no_gap_in_the_list(console: Console) -> None:
+    for n in range(3):
+        insert(console, "ada", str(n))
+    page = console.open(route(NAME, "history"))
+    rows = page.get_by_role("list", name="Versions").get_by_role("listitem")
+    expect(rows).to_have_count(3)
+    with console.server.client("ada") as ada:
+        ada.post("/insert", json=[{"event": NAME, "data": n} for n in range(3, 403)]).raise_for_status()
+    expect(rows.first).to_contain_text("401 → 402")
+    for index, row in enumerate(rows.all_inner_texts()[:-1]):
+        assert f"{401 - index} → {402 - index}" in row
+    page.get_by_role("button", name="Load older versions").click()
+    shown = rows.count()
+    expect(rows.nth(shown - 2)).to_contain_text(f"{402 - shown + 1} → {402 - shown + 2}")
+    for n in range(403, 405):
+        with console.server.client("ada") as ada:
+            ada.post("/insert", json=[{"event": NAME, "data": 1000 * n + m} for m in range(190)]).raise_for_status()
+        page.get_by_role("button", name=re.compile("^↑ .* new versions$")).click()
+        expect(rows.first).to_contain_text(f"{1000 * n + 189}")
+    assert rows.count() <= 300

@@ -12,7 +12,8 @@ import { everySecond } from "./words.js";
 /** @import { VersionRow } from "./version_row.js" */
 
 const HISTORY_PAGE = 25; // versions that are read at once
-const HISTORY_READ_MAX = 1_000; // that the server sends at once
+const HISTORY_READ_MAX = 200; // that are read again after a change
+const HISTORY_SHOWN_MAX = 300; // unless somebody has loaded older ones
 
 /** @param {Context} ctx @param {Subject} subject */
 export const historyTab = (ctx, subject) => new VersionList(ctx, subject).element;
@@ -24,6 +25,9 @@ class VersionList {
   #rows = new Map();
   /** New ones that are not shown yet, so that nothing moves. @type {VersionRecord[]} */
   #waiting = [];
+  /** Whether there are others between those that wait and those that are shown. */
+  #gap = false;
+  #most = HISTORY_SHOWN_MAX;
   #hasMore = false;
   #loaded = false;
   #reading = false;
@@ -98,6 +102,7 @@ class VersionList {
       this.#render();
     } else if (fresh.length) {
       this.#waiting = fresh;
+      this.#gap = start < 0;
       if (!this.#isRead()) this.#showWaiting();
       else this.#offer();
     } else this.#render();
@@ -111,12 +116,16 @@ class VersionList {
   #offer() {
     const count = this.#waiting.length;
     this.#new.hidden = count === 0;
-    this.#new.textContent = `↑ ${count} new ${count === 1 ? "version" : "versions"}`;
+    this.#new.textContent = `↑ ${this.#gap ? "more than " : ""}${count} new ${count === 1 ? "version" : "versions"}`;
   }
 
   #showWaiting() {
     const hadFocus = document.activeElement === this.#new;
-    this.#versions = [...this.#waiting, ...this.#versions];
+    // With a gap, each version would be compared with one that is not the one before it. So the list begins anew.
+    this.#versions = this.#gap ? this.#waiting : [...this.#waiting, ...this.#versions];
+    this.#hasMore ||= this.#gap || this.#versions.length > this.#most;
+    this.#versions.splice(this.#most);
+    this.#gap = false;
     const flashing = new Set(this.#waiting.map((each) => each.uuid));
     this.#waiting = [];
     this.#offer();
@@ -131,6 +140,7 @@ class VersionList {
       const { versions, more } = await this.#read(HISTORY_PAGE, last);
       const from = this.#versions.length;
       this.#versions.push(...versions);
+      this.#most = Math.max(this.#most, this.#versions.length);
       this.#hasMore = more;
       this.#render();
       this.#rows.get(this.#versions[from]?.uuid)?.box.focus();
@@ -146,6 +156,7 @@ class VersionList {
     this.#say(this.#versions.length ? "" : "Nothing was inserted yet.");
     this.#older.hidden = !this.#hasMore;
     this.#compare.hidden = this.#hint.hidden = this.#versions.length < 2;
+    this.#drop(new Set(this.#versions.map((each) => each.uuid)));
     this.#versions.forEach((version, index) => {
       let row = this.#rows.get(version.uuid);
       if (!row) {
@@ -157,6 +168,16 @@ class VersionList {
       row.tick();
       row.compare(this.#before(index));
     });
+  }
+
+  /** @param {Set<string>} kept */
+  #drop(kept) {
+    for (const [uuid, row] of this.#rows)
+      if (!kept.has(uuid)) {
+        row.element.remove();
+        this.#rows.delete(uuid);
+        if (this.#chosen.includes(uuid)) this.#choose(uuid, false);
+      }
   }
 
   /** The published version before the one at this place. @param {number} index */
