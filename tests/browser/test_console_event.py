@@ -82,6 +82,59 @@ def test_a_mistake_is_said_with_its_place_and_nothing_is_sent(console: Console) 
     expect(editor(page)).to_have_value(formatted)
 
 
+def test_the_field_is_as_high_as_its_text_and_no_higher_than_most_of_the_window(console: Console) -> None:
+    page = console.open(route("new"), viewport={"width": 1280, "height": 800})
+
+    def height() -> float:
+        return float(editor(page).evaluate("area => area.clientHeight"))
+
+    expect(editor(page)).to_be_focused()
+    low = height()
+    assert 8 * 20 <= low <= 10 * 20
+    editor(page).fill("[\n" + "1,\n" * 10 + "1]")
+    wait_for(lambda: 12 * 20 <= height() <= 15 * 20)
+    editor(page).fill("[\n" + "1,\n" * 1_000 + "1]")
+    wait_for(lambda: 0.55 * 800 <= height() <= 0.6 * 800)
+
+
+def test_on_a_phone_the_actions_stay_above_the_navigation(console: Console) -> None:
+    insert(console, "ada", json.dumps({f"key {number}": number for number in range(50)}))
+    page = console.open(route(NAME), viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
+    expect(editor(page)).to_have_value(re.compile("key 49"))
+    expect(page.locator(".event-keys")).to_be_hidden()
+    button = page.get_by_role("button", name="Insert …")
+    box = button.bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 640 - 56
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_new_event_of_a_group_has_its_name_begun(console: Console) -> None:
+    insert(console, "ada", "1", "products/tea")
+    page = console.open("#/events?under=products/")
+    page.get_by_role("link", name="New event").click()
+    name = page.get_by_label("Name", exact=True)
+    expect(name).to_be_focused()
+    expect(name).to_have_value("products/")
+    page.keyboard.type("coffee")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("products/coffee")
+    expect(editor(page)).to_have_attribute("placeholder", '{"any": "JSON"}')
+    page.locator(".event-name").get_by_role("link", name="Events").click()
+    assert page.url.endswith("#/events")
+
+
+def test_the_palette_leads_into_the_field(console: Console) -> None:
+    insert(console, "ada", "1")
+    page = console.open("#/schedule")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("orders/42")
+    expect(page.get_by_role("option", selected=True)).to_have_text(NAME)
+    page.keyboard.press("Enter")
+    expect(editor(page)).to_be_focused()
+    wait_for(lambda: page.url.endswith(route(NAME)))
+
+
 def test_tab_indents_and_escape_tab_leaves(console: Console) -> None:
     page = console.open(route("new"))
     expect(editor(page)).to_be_focused()
@@ -283,7 +336,7 @@ def test_leaving_with_unsaved_text_asks(console: Console) -> None:
     page = console.open(route(NAME))
     expect(editor(page)).to_have_value("1")
     editor(page).fill("2")
-    page.get_by_role("link", name="Events").click()
+    page.get_by_role("navigation").get_by_role("link", name="Events").click()
     confirm(page, "Stay", "If you leave, your changes are lost.")
     expect(editor(page)).to_have_value("2")
     asked: list[str] = []
@@ -296,7 +349,7 @@ def test_leaving_with_unsaved_text_asks(console: Console) -> None:
     page.evaluate("setTimeout(() => location.reload())")
     wait_for(lambda: page.evaluate("1") and asked, what="the question of the browser")
     assert asked == ["beforeunload"]
-    page.get_by_role("link", name="Events").click()
+    page.get_by_role("navigation").get_by_role("link", name="Events").click()
     confirm(page, "Leave")
     expect(editor(page)).to_have_count(0)
     page.go_back()

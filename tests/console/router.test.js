@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { eventRoute, eventsRoute, routeOf } from "../../src/broker/console/router.js";
+import { eventRoute, eventsRoute, newEventRoute, routeOf } from "../../src/broker/console/router.js";
 
 test("a name of any characters comes back from its address", () => {
   for (const name of ["sale", "orders/7", "a?b#c", "100%", "%2F", "é/☃", " ", "a b+c", "..", "$x", "\u202egnp"]) {
@@ -11,6 +11,8 @@ test("a name of any characters comes back from its address", () => {
     assert.deepEqual(routeOf(eventRoute(name)).params, [name]);
   }
   assert.deepEqual(routeOf(eventRoute()).params, []);
+  assert.equal(newEventRoute(""), "#/event");
+  assert.equal(routeOf(newEventRoute("a b/&é")).query.get("name"), "a b/&é");
 });
 
 test("the table's address has what the table shows", () => {

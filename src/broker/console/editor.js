@@ -109,7 +109,8 @@ class Editor {
       this.#follow(this.subject.get());
     }
     if (!draft) this.#showPending();
-    if (draft || !latest) this.field.area.focus();
+    if (draft || !latest || this.ctx.query.has("focus")) this.field.area.focus();
+    this.ctx.setQuery("focus", null);
   }
 
   /** Takes a version as the one that is edited. @param {VersionRecord | null} version @param {string} [text] */

@@ -19,8 +19,8 @@ const EVENT_TABS = { "": ["Edit", editTab], history: ["History", historyTab], co
 
 /** @param {Context} ctx */
 export function eventScreen(ctx) {
-  const [name, tab] = split(ctx.params);
-  if (!name || nameProblem(name)) return newEvent(ctx, name);
+  const [name, tab] = nameAndTab(ctx.params);
+  if (!name || nameProblem(name)) return newEvent(ctx, name || (ctx.query.get("name") ?? ""));
   const [title, content] = Object.hasOwn(EVENT_TABS, tab) ? EVENT_TABS[tab] : EVENT_TABS[""];
   ctx.title(tab ? `${name}, ${title.toLowerCase()}` : name);
   const subject = new Subject(ctx, name);
@@ -35,7 +35,7 @@ export function eventScreen(ctx) {
 
 /** The name and the tab. Somebody who types an address writes the slashes of a name as they are.
  * @param {string[]} params */
-function split(params) {
+function nameAndTab(params) {
   const hasTab = params.length > 1 && Object.hasOwn(EVENT_TABS, params.at(-1) ?? "");
   return hasTab ? [params.slice(0, -1).join("/"), params.at(-1) ?? ""] : [params.join("/"), ""];
 }
@@ -44,7 +44,7 @@ function split(params) {
 function heading(name) {
   const parts = name.split(/(?<=\/)/);
   const links = parts.slice(0, -1).map((part, index) => h("a", { href: eventsRoute({ under: parts.slice(0, index + 1).join("") }) }, h("bdi", null, part)));
-  return h("div", { class: "event-name" }, h("h1", { class: "mono" }, links, h("bdi", null, parts.at(-1))), copyButton(name, "Copy", "Copy the name"));
+  return h("div", { class: "event-name" }, h("a", { class: "event-back", href: eventsRoute() }, "Events"), h("h1", { class: "mono" }, links, h("bdi", null, parts.at(-1))), copyButton(name, "Copy", "Copy the name"));
 }
 
 /** The state in words, which follows the server and the clock. @param {Context} ctx @param {Subject} subject */
@@ -86,7 +86,8 @@ function newEvent(ctx, name) {
     return !message;
   };
   input.oninput = () => (input.value || !problem.hidden) && check();
-  if (name) check();
+  input.setSelectionRange(name.length, name.length);
+  if (ctx.params[0]) check();
   const form = h("form", { class: "card event-new" },
     h("label", { class: "field", for: "event-new-name" }, h("span", null, "Name"), input), problem,
     h("p", { id: "event-new-rules", class: "muted" }, "1 to 255 bytes, such as ", h("code", null, "sale"), " or ", h("code", null, "orders/42"),

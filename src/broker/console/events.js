@@ -2,7 +2,7 @@
 
 import { copyButton } from "./copy.js";
 import { h, replace } from "./h.js";
-import { eventRoute, eventsRoute } from "./router.js";
+import { eventRoute, eventsRoute, newEventRoute } from "./router.js";
 import { EventTable } from "./table.js";
 import { ago, timeOf } from "./times.js";
 
@@ -105,7 +105,7 @@ class EventsScreen {
     this.#table.element.append(this.#empty);
     return h("div", { class: "events" },
       h("div", { class: "events-top" }, h("h1", null, this.#path()),
-        h("div", { class: "toolbar" }, this.#search, this.#orders(order), h("a", { class: "button primary", href: eventRoute() }, "New event"))),
+        h("div", { class: "toolbar" }, this.#search, this.#orders(order), h("a", { class: "button primary", href: newEventRoute(this.#under) }, "New event"))),
       this.#status, h("div", { class: "events-middle" }, groups, this.#table.element), this.#time);
   }
 

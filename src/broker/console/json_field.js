@@ -10,6 +10,8 @@ import { readJson } from "./json.js";
 const CHECK_MS = 250; // after the last key
 const UNDO_CHARACTERS_MAX = 100_000; // a browser takes seconds to make the change of a longer text undoable
 const NUMBERS_MAX = 20_000; // lines that have numbers
+const ROWS_MIN = 8;
+const ROWS_MAX = 200; // the style sheet allows less, as the window does
 
 export class JsonField {
   #gutter = h("div", { class: "event-gutter", "aria-hidden": "true" });
@@ -25,7 +27,7 @@ export class JsonField {
   constructor(ctx, change) {
     this.change = change;
     this.area = h("textarea", {
-      class: "mono event-json", spellcheck: false, autocapitalize: "none", autocomplete: "off", wrap: "off", rows: 16, "aria-label": "Data (JSON)",
+      class: "mono event-json", spellcheck: false, autocapitalize: "none", autocomplete: "off", wrap: "off", "aria-label": "Data (JSON)",
       "aria-describedby": "event-result event-keys", placeholder: '{"any": "JSON"}', dir: "ltr", readOnly: true,
     });
     this.area.oninput = () => this.#changed();
@@ -113,6 +115,7 @@ export class JsonField {
     for (let at = this.text.indexOf("\n"); at >= 0 && lines < NUMBERS_MAX; at = this.text.indexOf("\n", at + 1)) lines++;
     if (lines === this.#lines) return;
     this.#lines = lines;
+    this.area.rows = Math.max(ROWS_MIN, Math.min(ROWS_MAX, lines + 1));
     this.#gutter.textContent = Array.from({ length: lines }, (_, line) => line + 1).join("\n");
   }
 

@@ -95,7 +95,7 @@ class Palette {
     if (signal.aborted) return;
     // They come behind the commands, so what is chosen already stays where it is.
     this.#choices.push(...names.map((/** @type {string} */ name) => (
-      { name, at: [], isEvent: true, run: () => this.#ctx.go(eventRoute(name)) })));
+      { name, at: [], isEvent: true, run: () => this.#ctx.go(`${eventRoute(name)}?focus=editor`) })));
     this.#show();
     this.#note.textContent = this.#choices.length ? "" : "No command and no event has this in its name.";
   }

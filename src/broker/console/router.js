@@ -14,6 +14,11 @@ export function eventRoute(name, tab) {
   return `#/event${name ? `/${encodeURIComponent(name)}` : ""}${tab ? `/${tab}` : ""}`;
 }
 
+/** The screen of a new event whose name begins like this. @param {string} prefix */
+export function newEventRoute(prefix) {
+  return withQuery("#/event", new URLSearchParams(prefix && { name: prefix }));
+}
+
 /** The table of events. @param {{under?: string, search?: string, order?: string, at?: string}} [options] */
 export function eventsRoute(options = {}) {
   return withQuery("#/events", new URLSearchParams(Object.entries(options).filter(([, value]) => value)));
