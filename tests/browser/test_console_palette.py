@@ -66,6 +66,7 @@ def test_events_are_found_by_their_names(console: Console) -> None:
         page.keyboard.type("RDERS/1")
         expect(page.get_by_role("option")).to_have_count(8)
         expect(page.get_by_role("option", selected=True)).to_have_text("orders/1")
+        expect(page.get_by_role("option", selected=True).locator("mark")).to_have_text("rders/1")
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
         expect(page).to_have_url(re.compile(r"#/event/orders%2F10$"))
@@ -96,12 +97,31 @@ def test_a_question_mark_shows_the_shortcuts(console: Console) -> None:
     page = at(console, "Inspector")
     page.keyboard.press("?")
     dialog = page.get_by_role("dialog", name="Shortcuts")
-    for text in ("Search, and run a command", "Schedule", "New event", "Send a test event"):
+    rows = (
+        "Search, and run a commandCtrlK", "Schedulegs", "Eventsge", "Inspectorgi",
+        "New eventn", "everything/", "framesp",
+        "Send a test eventt", "InsertCtrlS", "valueEscTab", "Choose a row↑or↓", "Open the eventEnter",
+    )  # fmt: skip
+    for text in rows:
         expect(dialog).to_contain_text(text)
+    for title in ("Everywhere", "Table of events", "Editor of an event", "Inspector"):
+        expect(dialog.get_by_role("heading", name=title, exact=True)).to_be_visible()
     page.keyboard.press("n")  # they rest meanwhile
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     expect(page).to_have_url(re.compile("#/inspector$"))
+
+
+def test_the_shortcuts_are_named_as_on_this_computer_and_fit_on_a_phone(console: Console) -> None:
+    page = at(console, "Inspector", viewport={"width": 360, "height": 640})
+    page.add_init_script("Object.defineProperty(navigator, 'platform', {get: () => 'MacIntel'})")
+    page.reload()
+    page.get_by_role("heading", name="Inspector", level=1).wait_for()
+    page.keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="Shortcuts")
+    expect(dialog).to_contain_text("Insert⌘S")
+    expect(dialog).not_to_contain_text("Ctrl")
+    assert dialog.evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
 
 
 def test_the_theme_is_a_command(console: Console) -> None:

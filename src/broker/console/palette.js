@@ -5,11 +5,14 @@ import { copy } from "./copy.js";
 import { show, toast } from "./dialog.js";
 import { fuzzy } from "./fuzzy.js";
 import { h, replace } from "./h.js";
+import { marked } from "./marked.js";
 import { eventRoute } from "./router.js";
+import { keysOf, showShortcuts } from "./shortcuts.js";
 
 /** @import { Command, Context } from "./types.js" */
 
-/** What can be chosen. @typedef {{name: string, keys?: string, at: number[], isEvent: boolean, run: () => unknown}} Choice */
+/** What can be chosen. `at`: the letters that were found in a command; `text`: what was looked for in
+ * the name of an event. @typedef {{name: string, keys?: string, at: number[], text?: string, isEvent: boolean, run: () => unknown}} Choice */
 
 const PALETTE_EVENTS = 8;
 const PALETTE_WAIT_MS = 120; // until the server is asked for events, so that not every key is a request
@@ -95,7 +98,7 @@ class Palette {
     if (signal.aborted) return;
     // They come behind the commands, so what is chosen already stays where it is.
     this.#choices.push(...names.map((/** @type {string} */ name) => (
-      { name, at: [], isEvent: true, run: () => this.#ctx.go(`${eventRoute(name)}?focus=editor`) })));
+      { name, at: [], text: text.toLowerCase(), isEvent: true, run: () => this.#ctx.go(`${eventRoute(name)}?focus=editor`) })));
     this.#show();
     this.#note.textContent = this.#choices.length ? "" : "No command and no event has this in its name.";
   }
@@ -153,30 +156,11 @@ function paletteMatches(commands, text) {
 }
 
 /** The name, with the letters that were found. @param {Choice} choice */
-function paletteMarked({ name, at }) {
+function paletteMarked({ name, at, text }) {
+  if (text) return marked(name, [text]);
   if (!at.length) return [name];
   const found = new Set(at);
   return [...name].map((letter, index) => (found.has(index) ? h("mark", null, letter) : letter));
-}
-
-/** @param {string | undefined} keys */
-function keysOf(keys) {
-  return keys && h("span", { class: "palette-keys" }, keys.split(" ").map((each) => h("kbd", null, each)));
-}
-
-/** @param {Command[]} commands */
-function showShortcuts(commands) {
-  const rows = [
-    { name: "Search, and run a command", keys: "Ctrl K" },
-    { name: "Show all shortcuts", keys: "?" },
-    ...commands.filter((each, index) => each.keys && commands.findLastIndex((other) => other.keys === each.keys) === index),
-  ];
-  return show(h("dialog", { class: "palette-shortcuts", "aria-labelledby": "palette-shortcuts" },
-    h("form", { method: "dialog" },
-      h("h2", { id: "palette-shortcuts" }, "Shortcuts"),
-      h("dl", null, rows.map(({ name, keys }) => h("div", null, h("dt", null, name), h("dd", null, keysOf(keys))))),
-      h("p", { class: "muted" }, "They count outside of fields. Two keys are pressed one after the other."),
-      h("div", { class: "actions" }, h("button", { autofocus: true }, "Close")))));
 }
 
 /** The first key of a shortcut that has two, and when it was pressed. */
