@@ -106,6 +106,9 @@ def test_on_a_phone_the_actions_stay_above_the_navigation(console: Console) -> N
     box = button.bounding_box()
     assert box is not None
     assert box["y"] + box["height"] <= 640 - 56
+    editor(page).fill("1")
+    expect(page.get_by_role("button", name="Discard changes")).to_be_visible()
+    assert page.locator(".event-actions").evaluate("bar => bar.clientHeight") < 80  # one row
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 

@@ -26,7 +26,7 @@ export class EditorForm {
   constructor(ctx, conflict, { change, insert, discard, remove }) {
     this.field = new JsonField(ctx, change);
     this.when = new WhenField(ctx, change);
-    this.#discard = h("button", { type: "button", class: "quiet", onclick: discard }, "Discard changes");
+    this.#discard = h("button", { type: "button", class: "quiet", onclick: discard }, "Discard ", h("span", { class: "event-wide" }, "changes"));
     this.#remove = h("button", { type: "button", class: "danger", onclick: remove }, "Remove …");
     this.element = h("form", { class: "event-form" }, conflict, this.#note, this.field.element, this.#keys, this.when.element, this.#error,
       h("div", { class: "toolbar event-actions" }, this.#insert, this.#format, this.#discard, this.#remove), this.#why);

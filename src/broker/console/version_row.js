@@ -26,8 +26,7 @@ const FATE_STYLES = { current: "badge ok", pending: "badge warn", cancelled: "ba
  * @param {{choose: (uuid: string, isChosen: boolean) => void, view: (version: VersionRecord) => void}} on @returns {VersionRow} */
 export function versionRow(ctx, subject, version, { choose, view }) {
   let current = version;
-  /** @type {string | undefined} */
-  let compared;
+  let compared = "";
   const badge = h("span", { class: "badge" });
   const who = h("span", { class: "event-who" });
   const box = h("input", { type: "checkbox", "aria-label": "Compare", onchange: () => choose(current.uuid, box.checked) });
@@ -49,9 +48,10 @@ export function versionRow(ctx, subject, version, { choose, view }) {
     replace(who, byWhom(current, ctx.broker.now()));
   };
   const compare = (/** @type {VersionRecord | null} */ before) => {
-    if (compared === before?.uuid) return;
-    compared = before?.uuid;
-    change.textContent = before ? changeText(before.data, current.data) : "";
+    // What is pending replaces whatever is there by then.
+    const key = current.id && before ? before.uuid : "";
+    if (compared === (compared = key)) return;
+    change.textContent = key && before ? changeText(before.data, current.data) : "";
   };
   return { element, box, tick, compare, update: (newer) => void (current = newer) };
 }
