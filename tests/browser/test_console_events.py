@@ -376,6 +376,13 @@ def test_nothing_there_yet_says_what_to_do(console: Console, ada: httpx.Client) 
     expect(page.get_by_text("There is no event yet.")).to_be_hidden()
 
 
+def test_nothing_then_is_said_for_the_past_and_for_the_future(console: Console) -> None:
+    page = console.open(f"#/events?at={time.time() + 86_400}")
+    expect(page.get_by_text("There will be no event at this time.")).to_be_visible()
+    page = console.open(f"#/events?at={time.time() - 86_400}")
+    expect(page.get_by_text("There was no event at this time.")).to_be_visible()
+
+
 def test_who_may_not_read_events_is_told_so(browser: Browser, tmp_path: Path) -> None:
     with ServerProcess(tmp_path, events_public="no") as server:
         server.client("ada").close()

@@ -225,7 +225,7 @@ class EventsScreen {
   #emptyText() {
     const search = this.#ctx.query.get("search");
     if (search) return [h("p", null, "No name contains ", h("bdi", { class: "mono" }, search), "."), h("button", { onclick: () => this.#find("") }, "Show all events")];
-    if (this.#table.at !== null) return [h("p", null, "There was no event at this time.")];
+    if (this.#table.at !== null) return [h("p", null, `There ${this.#table.at < this.#ctx.broker.now() ? "was" : "will be"} no event at this time.`)];
     if (this.#under) return [h("p", null, "No name begins with ", h("bdi", { class: "mono" }, this.#under), ".")];
     if (!this.#ctx.broker.user.get()) {
       return [h("p", null, "There is no event yet, or none that everybody may read."), h("a", { class: "button", href: "#/sign-in" }, "Sign in")];
