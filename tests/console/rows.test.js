@@ -119,13 +119,14 @@ test("in the order by name only new names take a place, and only within what is 
   const { load } = serverOf(many(500), byName);
   const listing = new Listing(load, byName);
   await listing.begin();
+  const { length } = listing;
   const live = new LiveRows(listing, false);
   live.take(record("e/000003", 1_001)); // known
   live.take(record("e/000003a", 1_002)); // new
   live.take(record("e/000400", 1_003)); // not in memory
   assert.equal(live.waiting, 1);
   live.settle();
-  assert.deepEqual([listing.at(4).name, listing.length], ["e/000003a", 201]);
+  assert.deepEqual([listing.at(4).name, listing.length], ["e/000003a", length + 1]);
 });
 
 test("a removed row stays where it is, without its value being lost, until the list is read again", async () => {
@@ -205,9 +206,10 @@ test("the rows below begin where the last page ended, also if its last row has m
   const { load, asked } = serverOf(many(500), compareNewest);
   const listing = new Listing(load, compareNewest);
   await listing.begin();
+  const { length } = listing;
   const last = /** @type {Row} */ (listing.rows.at(-1)).name;
   listing.place([Object.assign(/** @type {Row} */ (listing.rows.at(-1)), { place: "log-501", id: "log-501" })]);
   await listing.extend(0);
   assert.equal(asked.at(-1), last);
-  assert.equal(listing.length, 400);
+  assert.equal(listing.length, length + 200);
 });

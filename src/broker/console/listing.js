@@ -3,6 +3,7 @@
 
 /** @import { Row } from "./row.js" */
 
+const LISTING_FIRST = 90; // rows that are there at once: more than a screen has
 export const LISTING_PAGE = 200; // rows, of one request
 const LISTING_ROWS_MAX = 2_000; // in memory
 
@@ -61,7 +62,7 @@ export class Listing {
   /** Reads the first page, and forgets everything else. Returns false if another call was faster. */
   async begin() {
     const generation = ++this.#generation;
-    const page = await this.#load(null, LISTING_PAGE);
+    const page = await this.#load(null, LISTING_FIRST);
     if (generation !== this.#generation) return false;
     this.#above = [];
     this.id = page.id;
