@@ -73,7 +73,7 @@ def test_going_back_twice_asks_once_whether_to_leave(console: Console) -> None:
     page = console.open("#/events")
     page.goto(f"{console.server.url}/#/schedule")
     page.goto(f"{console.server.url}/#/event/{NAME}")
-    page.get_by_role("textbox").first.fill("[1]")
+    page.get_by_label("Data (JSON)").fill("[1]")
     page.evaluate("history.back()")
     page.get_by_role("dialog").wait_for()
     page.evaluate("history.back()")
@@ -82,7 +82,7 @@ def test_going_back_twice_asks_once_whether_to_leave(console: Console) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page).to_have_url(re.compile(f"#/event/{NAME}$"))
-    expect(page.get_by_role("textbox").first).to_have_value("[1]")
+    expect(page.get_by_label("Data (JSON)")).to_have_value("[1]")
 
 
 def test_addresses_of_two_events_are_two_screens(console: Console) -> None:

@@ -131,6 +131,7 @@ def test_the_palette_leads_into_the_field(console: Console) -> None:
     insert(console, "ada", "1")
     page = console.open("#/schedule")
     page.keyboard.press("Control+k")
+    page.get_by_role("combobox").wait_for()
     page.keyboard.type("orders/42")
     expect(page.get_by_role("option", selected=True)).to_have_text(NAME)
     page.keyboard.press("Enter")

@@ -78,9 +78,9 @@ class EventsScreen {
     void this.#begin(at);
   }
 
-  /** The rows come first, and what stands around them is loaded meanwhile. @param {number | null} at */
+  /** The rows come first, and what stands around them is loaded then. @param {number | null} at */
   async #begin(at) {
-    void this.#table.show(at);
+    await this.#table.show(at);
     const [{ NameTree }, { slider }] = await Promise.all([import("./tree.js"), import("./slider.js")]);
     if (this.#ctx.signal.aborted) return;
     this.#tree = new NameTree(this.#ctx, this.#under);
