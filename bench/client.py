@@ -25,15 +25,22 @@ PARTS: dict[str, Part] = {
 
 def measure(bench: Bench, names: list[str], machine: dict[str, str]) -> str:
     """The page; with names of parts, the tables of these parts alone."""
-    if unknown := set(names) - set(PARTS):
-        raise BenchError(f"{min(unknown)}: expected some of {', '.join(PARTS)}")
+    return measure_parts(bench, PARTS, TEMPLATE, names, machine)
+
+
+def measure_parts(
+    bench: Bench, parts: dict[str, Part], template: Path, names: list[str], machine: dict[str, str]
+) -> str:
+    """Measures these parts in a browser, and fills their tables into the template."""
+    if unknown := set(names) - set(parts):
+        raise BenchError(f"{min(unknown)}: expected some of {', '.join(parts)}")
     with ExitStack() as stack:
         open_tab, browser = stack.enter_context(chromium())
         tables = {}
-        for number, name in enumerate(names or PARTS, 1):
-            bench.tell(f"[{number}/{len(names or PARTS)}] {name}")
-            tables[name] = PARTS[name](bench, open_tab)
+        for number, name in enumerate(names or parts, 1):
+            bench.tell(f"[{number}/{len(names or parts)}] {name}")
+            tables[name] = parts[name](bench, open_tab)
     if names:
         return "\n\n".join(tables.values()) + "\n"
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    return TEMPLATE.read_text().format(date=date, machine=machine, browser=browser, **tables)
+    return template.read_text().format(date=date, machine=machine, browser=browser, **tables)

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import median
 
 from bench.bench import Bench, check, publisher
-from bench.browser import Tab, chromium
+from bench.browser import Tab
+from bench.client import measure_parts
 from bench.errors import BenchError
 from bench.figures import table
 from bench.frames import BATCH, CHANGES_PER_S, percentiles, record
@@ -199,14 +200,4 @@ PARTS: dict[str, Callable[[Bench, Callable[[], Tab]], str]] = {
 
 def measure(bench: Bench, names: list[str], machine: dict[str, str]) -> str:
     """The page; with names of parts, the tables of these parts alone."""
-    if unknown := set(names) - set(PARTS):
-        raise BenchError(f"{min(unknown)}: expected some of {', '.join(PARTS)}")
-    tables = {}
-    with chromium() as (open_tab, browser):
-        for number, name in enumerate(names or PARTS, 1):
-            bench.tell(f"[{number}/{len(names or PARTS)}] {name}")
-            tables[name] = PARTS[name](bench, open_tab)
-    if names:
-        return "\n\n".join(tables.values()) + "\n"
-    date = time.strftime("%Y-%m-%d", time.gmtime())
-    return TEMPLATE.read_text().format(date=date, machine=machine, browser=browser, **tables)
+    return measure_parts(bench, PARTS, TEMPLATE, names, machine)

@@ -67,7 +67,7 @@ class SettingTable:
     )  # fmt: skip
     console_name: str = _set(
         "", "text", "what the console calls this server, such as `production`; 64 characters at most",
-        "two servers whose pages look the same are told apart at a glance",
+        "you notice at a glance on which of several servers you are",
     )  # fmt: skip
     tls_certificate: Path | None = _set(
         None, "PEM file", "the certificate; with it Broker serves https",

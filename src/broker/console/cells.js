@@ -7,7 +7,7 @@ import { ago } from "./times.js";
 
 /** @import { Row } from "./row.js" */
 
-/** What the marks mean, for those who hear them or point there. @type {{[mark: string]: string}} */
+/** What the marks mean, for screen readers and tooltips. @type {{[mark: string]: string}} */
 const CELL_NOTES = { added: "Only at this time: ", changed: "Differs from now: " };
 
 /** The elements of one row, and what they show.

@@ -32,7 +32,7 @@ export function show(dialog) {
 const TOAST_MS = 6_000;
 const TOAST_BUTTON_MS = 15_000; // to reach the button with a keyboard
 
-/** Says for some seconds what has happened; also to those who hear the page. A button may take it back.
+/** Shows a message for some seconds; screen readers announce it. It may have a button, such as "Undo".
  * @param {string} text @param {{label: string, run: () => unknown, signal: AbortSignal}} [button]  until the signal is aborted */
 export function toast(text, button) {
   const element = h("p", { class: "toast" }, text);

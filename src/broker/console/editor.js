@@ -148,7 +148,7 @@ class Editor {
     this.field.area.focus();
   }
 
-  /** Goes on from the newest version. @param {string | null} text  what is to be inserted; null: what is in the field */
+  /** Makes the edit one of the newest version. @param {string | null} text  JSON to insert; null: the text of the field */
   #rebase(text) {
     const typed = text === null ? this.field.text : prettyJson(text);
     this.#base = this.#theirs;

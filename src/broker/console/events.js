@@ -1,9 +1,9 @@
 // The screen of all events: search, the tree of names, the live table, and the slider of time.
 
-import { copyButton } from "./copy.js";
 import { h, replace } from "./h.js";
 import { eventRoute, eventsRoute, newEventRoute } from "./router.js";
 import { EventTable } from "./table.js";
+import { terminalLine } from "./terminal.js";
 import { ago, timeOf } from "./times.js";
 
 /** @import { NameTree } from "./tree.js" */
@@ -47,7 +47,7 @@ class EventsScreen {
   #dueTimer;
   /** What the line above the table says. @type {string | Error} */
   #said = "";
-  #sayWhat = false; // whether somebody has asked for other rows, and is to hear what was found
+  #sayWhat = false; // whether the user has asked for other rows, so that a screen reader announces how many there are
 
   /** @param {Context} ctx */
   constructor(ctx) {
@@ -230,14 +230,10 @@ class EventsScreen {
     if (!this.#ctx.broker.user.get()) {
       return [h("p", null, "There is no event yet, or none that everybody may read."), h("a", { class: "button", href: "#/sign-in" }, "Sign in")];
     }
-    const url = new URL("insert", this.#ctx.broker.url).href;
-    const line = (/** @type {string | null} */ token) =>
-      `curl ${url} -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -d '{"event":"greeting","data":{"text":"Hello"}}'`;
     return [
       h("p", null, "There is no event yet. Insert one here, or from a terminal:"),
       h("a", { class: "button", href: eventRoute() }, "New event"),
-      h("div", { class: "code" }, h("pre", { class: "code" }, line("…")),
-        copyButton(async () => line(await this.#ctx.broker.token()), "Copy", "Copy the line for a terminal, with your token")),
+      terminalLine(this.#ctx, () => "greeting").element,
     ];
   }
 }

@@ -121,7 +121,7 @@ class VersionList {
 
   #showWaiting() {
     const hadFocus = document.activeElement === this.#new;
-    // With a gap, each version would be compared with one that is not the one before it. So the list begins anew.
+    // If versions are missing in between, a version would be compared with a wrong predecessor. So the list is replaced.
     this.#versions = this.#gap ? this.#waiting : [...this.#waiting, ...this.#versions];
     this.#hasMore ||= this.#gap || this.#versions.length > this.#most;
     this.#versions.splice(this.#most);

@@ -214,7 +214,7 @@ export class RowGrid {
       if (element === active) element.setAttribute("aria-selected", "true");
       else if (element.hasAttribute("aria-selected")) element.removeAttribute("aria-selected");
     }
-    // What shows nothing is out of the way, also of those who hear the page.
+    // Elements that show no row are hidden, also from screen readers.
     for (const { element } of this.#free) element.hidden = true;
     for (const { element } of this.#shown.values()) element.hidden = false;
   }

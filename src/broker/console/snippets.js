@@ -66,10 +66,10 @@ export function pageSnippets({ url, name, data, type }) {
       title: "A page with the live value",
       code: `${head}<pre id="value">loading …</pre>
 ${script}
-  ${TYPE_COMMENT} @typedef {${indented(type, "  ")}} Value */
+  /** @typedef {${indented(type, "  ")}} Value */
   const event = createBroker().event(${scriptQuoted(name)});
 
-  ${LINE_COMMENT} Called at once, and after each change.
+  // Called at once, and after each change.
   event.subscribe((/** @type {Value | undefined} */ data) => {
     document.getElementById("value").textContent = data === undefined ? "no value" : JSON.stringify(data, null, 2);
   });
@@ -109,7 +109,7 @@ export function reactSnippets({ url, name, data, type }) {
     { title: "Once, in your project", code: `npm install ${shellQuoted(`${url}broker.tgz`)}` },
     {
       title: "src/App.tsx",
-      code: `${LINE_COMMENT} src/App.tsx
+      code: `// src/App.tsx
 import type { FormEvent } from "react";
 import { BrokerProvider, SignedIn, SignedOut, useBroker, useEvent } from "zerocode-broker/react";
 
@@ -130,7 +130,7 @@ function Live() {
   return <pre>{data === undefined ? "no value" : JSON.stringify(data, null, 2)}</pre>;
 }
 
-${LINE_COMMENT} Users insert.
+// Users insert.
 function Insert() {
   const event = useBroker().event<Value>(${scriptQuoted(name)});
   return <button onClick={() => event.set(${scriptValue(data, "  ")})}>Insert</button>;

@@ -1,9 +1,9 @@
 // The first minute: an account, an insert that is seen at once, the same from a terminal, and the way back in time.
 
 import { accountForm, redeemInvitation, sentence, takeInvitation } from "./account.js";
-import { copyButton } from "./copy.js";
 import { h, replace } from "./h.js";
 import { eventRoute } from "./router.js";
+import { terminalLine } from "./terminal.js";
 import { randomUuid } from "./uuid.js";
 
 /** @import { Context } from "./types.js" */
@@ -99,13 +99,9 @@ function jsonOf(text) {
 
 /** @param {Context} ctx @param {HTMLInputElement} name */
 function curlLine(ctx, name) {
-  const body = () => JSON.stringify({ event: name.value, data: { text: "Hello from a terminal" } }).replaceAll("'", "'\\''");
-  const line = (/** @type {string | null} */ token) =>
-    `curl ${new URL("insert", ctx.broker.url)} -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -d '${body()}'`;
-  const shown = h("pre", { class: "code", tabindex: "0", "aria-label": "The line for a terminal" }, line("…"));
-  ctx.listen(name, "input", () => (shown.textContent = line("…")));
-  const whole = async () => line(await ctx.broker.token());
-  return h("div", { class: "code" }, shown, copyButton(whole, "Copy", "Copy the line for a terminal, with your token"));
+  const { element, update } = terminalLine(ctx, () => name.value);
+  ctx.listen(name, "input", update);
+  return element;
 }
 
 /** The newest events, live; or as they were or will be at the time of the slider. @param {Context} ctx */

@@ -60,7 +60,7 @@ export interface Context extends Route {
   go(route: string): void;
   /** Changes the address of this screen without opening it anew; null takes the parameter out. */
   setQuery(name: string, value: string | null): void;
-  /** Says something to those who hear the page. Only summaries: never what a table shows. */
+  /** Lets screen readers announce a text. Only summaries are announced, never what a table shows. */
   announce(text: string): void;
   /** Adds commands to the palette while this screen is shown. */
   commands(list: Command[]): void;
