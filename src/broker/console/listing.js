@@ -3,7 +3,7 @@
 
 /** @import { Row } from "./row.js" */
 
-const LISTING_FIRST = 90; // rows that are there at once: more than a screen has
+const LISTING_FIRST = 60; // rows that are there at once: more than a screen has
 export const LISTING_PAGE = 200; // rows, of one request
 const LISTING_ROWS_MAX = 2_000; // in memory
 

@@ -13,7 +13,7 @@ import { RowGrid } from "./rows.js";
 
 const TABLE_MOVE_MS = 400; // between two times at which rows take other places
 const TABLE_AGAIN_MS = 3_000; // until the server is asked again, after it could not be reached
-const TABLE_NEAR = 60; // rows from an end of what is in memory, from where on the next page is read
+const TABLE_NEAR = 40; // rows from an end of what is in memory, from where on the next page is read
 
 export class EventTable {
   /** @type {StreamState} */
