@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.support.documents import README, ROOT, blocks, section
 from tests.support.servers import BOUND_S, ServerProcess
@@ -97,6 +97,23 @@ def test_the_page_of_ten_lines_shows_what_it_writes_while_the_server_is_stopped(
         assert page.get_by_role("status").text_content() == "2 % off"
         server.start()
         expect(other.get_by_role("status")).to_have_text("2 % off")
+    other.close()
+
+
+def test_the_page_of_ten_lines_keeps_what_is_written_before_its_guest_exists(
+    page: Page, browser: Browser, served: ServerProcess
+) -> None:
+    held: list[Route] = []
+    page.route("**/users", lambda route: held.append(route))
+    other = browser.new_page()
+    other.goto(served.url)
+    with page.expect_request("**/users"):
+        page.goto(served.url)
+    page.get_by_role("button").click()
+    text = page.get_by_role("status").text_content() or ""
+    assert text.endswith("% off")
+    held[0].continue_()
+    expect(other.get_by_role("status")).to_have_text(text)
     other.close()
 
 
