@@ -38,9 +38,10 @@ def compact(source: str, language: str = "js") -> str:
     ).stdout
 
 
-def bundled(entry: Path) -> str:
-    """A module with all that it imports, as one module; only its comments are left out."""
+def bundled(entry: Path, *external: str) -> str:
+    """A module with all that it imports, but ``external``, as one module; only its comments are left out."""
     command = [str(ESBUILD), str(entry), "--bundle", "--format=esm", "--minify-whitespace"]
+    command += [f"--external:{each}" for each in external]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 

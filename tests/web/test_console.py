@@ -18,7 +18,7 @@ from broker import __version__
 from broker.errors import SettingsError
 from broker.settings import Settings
 from broker.web.console import console_path
-from broker.web.modules import without_comments
+from broker.web.modules import stripped, without_comments
 from tests.support.documents import ROOT
 from tests.support.esbuild import ESBUILD, compact, needs_esbuild
 from tests.support.hosts import STARLETTE, HostProcess
@@ -38,7 +38,7 @@ POLICY = {
     "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'",
     "trusted-types 'none'",
 }  # fmt: skip
-_IMPORT = re.compile(r'^import \{ (.*) \} from "(\.{1,2}/.*)";$', re.MULTILINE)
+_IMPORT = re.compile(r'^import ?\{ ?(.*?) ?\} ?from "(\.{1,2}/.*)";$', re.MULTILINE)
 _LATER = re.compile(r'(?<!\{)\bimport\("\./([\w.]+)"\)')
 
 
@@ -166,7 +166,7 @@ def test_what_is_not_sent_of_a_module_is_comments(module: Path) -> None:
 
 def body(source: str) -> str:
     """What is sent of a module."""
-    return re.sub(r"^export ", "", without_comments(_IMPORT.sub("", source)), flags=re.MULTILINE).strip()
+    return re.sub(r"^export ", "", stripped(_IMPORT.sub("", source)), flags=re.MULTILINE).strip()
 
 
 @pytest.fixture(name="imports", scope="module")

@@ -7,15 +7,21 @@ import { Schedule } from "./schedule.js";
 import { BrokerError, Server } from "./server.js";
 import { Session } from "./session.js";
 import { Validation } from "./validation.js";
+import { Derived } from "./store.js";
 import { Values } from "./values.js";
 import { Writer } from "./writer.js";
 
 /** @typedef {import("./types.js").Broker} Broker */
+/** @typedef {import("./types.js").Form} Form */
+/** @typedef {import("./types.js").FormOptions} FormOptions */
 /** @typedef {import("./types.js").LogInOptions} LogInOptions */
 /** @typedef {import("./types.js").LogOutOptions} LogOutOptions */
 /** @typedef {import("./types.js").Options} Options */
 
 export { BrokerError };
+
+/** What is to be said of a form before it is bound. @type {import("./types.js").FormState} */
+const NOTHING = { status: "loading", saved: true, saving: false, fields: {}, undoable: false, redoable: false, others: [] };
 
 /** See types.d.ts. @param {string | URL} [url] @param {Options} [options] @returns {Broker} */
 export function createBroker(url = globalThis.location?.origin, options = {}) {
@@ -84,6 +90,7 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
     url: address,
     event: (/** @type {string} */ name) => values.handles.event(name),
     events: (/** @type {string} */ prefix, { deep = true, last = 0 } = {}) => values.handles.events(prefix, deep, last),
+    form: (name, element, options) => formOf(values.handles.event(name), element, options),
     batch: (write) => writer.batch(write),
     status: { get: connection.status.get, subscribe: connection.status.subscribe },
     get position() {
@@ -120,4 +127,18 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
       schedule.close();
     },
   });
+}
+
+/** A form. The program that binds its controls is loaded with the first one.
+ * @param {import("./event.js").Event} event @param {HTMLElement} element @param {FormOptions} [options] @returns {Form} */
+function formOf(event, element, options = {}) {
+  /** @type {import("./forms.js").Form | undefined} */
+  let form;
+  const state = new Derived(() => form?.describe() ?? NOTHING);
+  const loaded = import("./forms.js").then(({ Form }) => (form = new Form(event, element, options, () => state.change())));
+  /** @param {"save" | "undo" | "redo" | "keep" | "take" | "close"} name @returns {any} */
+  const method = (name) => async (/** @type {string} */ path) => (await loaded)[name](path);
+  return {
+    state, save: method("save"), undo: method("undo"), redo: method("redo"), keep: method("keep"), take: method("take"), close: method("close"),
+  };
 }

@@ -1,8 +1,8 @@
 // Broker in React 18 and 19, written by hand. Nothing is opened while React renders: a component watches what it shows
 // from when it is on the page, and all components share one stream.
 
-import type { ReactElement, ReactNode } from "react";
-import type { Broker, Collection, CollectionOptions, Data, DataOf, EventState, Pending, Preloaded, Status, Store, User } from "./types.js";
+import type { ReactElement, ReactNode, RefCallback } from "react";
+import type { Broker, Collection, CollectionOptions, Data, DataOf, EventState, FieldState, Form, FormOptions, FormState, Pending, Preloaded, Status, Store, User } from "./types.js";
 
 /** Optional. Without it, components use a client of the page's own origin, which is made when the first of them needs it;
  * with `url`, one of that address. All that give the same address share one client.
@@ -64,6 +64,13 @@ export function useStore<T>(store: Store<T>): T;
 /** The value of an event or a collection. The component is suspended until it is known for the first time: the nearest
  * `<Suspense>` shows its fallback. If this user may not read it, the error is thrown, for an error boundary. */
 export function useReady<T>(handle: Store<T> & { readonly ready: Promise<T>; readonly state: Store<{ status: EventState["status"] }> }): T;
+
+/** A form whose controls follow an event, and whose changes are saved: give `ref` to the form. Its controls are uncontrolled:
+ * they have a `name`, which is the path of a field, and no `value`. `null` binds nothing. */
+export function useEventForm(
+  name: string | null,
+  options?: FormOptions,
+): { readonly ref: RefCallback<HTMLElement>; field(path: string): Partial<FieldState> } & FormState & Omit<Form, "state">;
 
 /** Shows its children to somebody who is logged in, also when the session has expired, so that no input is lost. */
 export function SignedIn(props: { children?: ReactNode }): ReactElement;

@@ -21,6 +21,10 @@ const none = [];
 /** @type {any} */
 const nothing = { get() {}, subscribe: () => () => {} };
 nothing.state = nothing;
+/** What is to be said of a form that is not bound yet. */
+const start = { status: "loading", saved: true, saving: false, fields: {}, undoable: false, redoable: false, others: none };
+const idle = () => {};
+const unbound = { state: { ...nothing, get: () => start }, save: async () => {}, undo: idle, redo: idle, keep: idle, take: idle, close: idle };
 const empty = { ...nothing, get: () => none };
 
 /** Makes clients, and opens nothing.
@@ -99,6 +103,21 @@ export function useReady(handle) {
   else if (!onPage) throw new Error(`${handle.filter} is not preloaded`);
   else if (!loaded.has(handle)) throw handle.ready.then(note, note);
   return value;
+}
+
+/** @param {string | null} name @param {import("./types.js").FormOptions} [options] */
+export function useEventForm(name, { save, idle, others } = {}) {
+  const broker = useBroker();
+  const [element, ref] = React.useState(/** @type {any} */ (null));
+  const [form, setForm] = React.useState(/** @type {any} */ (unbound));
+  React.useEffect(() => {
+    if (!element || name == null) return;
+    const made = broker.form(name, element, { save, idle, others });
+    setForm(made);
+    return made.close;
+  }, [broker, element, name, save, idle, others]);
+  const state = useStore(form.state);
+  return { ref, field: (/** @type {string} */ path) => state.fields[path] ?? {}, ...form, ...state };
 }
 
 /** @param {{children?: React.ReactNode}} options */

@@ -19,11 +19,10 @@ export class Sender {
 
   /** @param {Server} server @param {Session} session @param {Outbox} outbox */
   constructor(server, session, outbox) {
-    this.#server = server;
+    this.server = server;
     this.#session = session;
     this.#outbox = outbox;
   }
-  #server;
   #session;
   #outbox;
 
@@ -76,7 +75,7 @@ export class Sender {
       if (checked.length) return await this.#check(checked);
       for (const row of rows) Object.assign(row, { state: "sending", tries: row.tries + 1 });
       this.#outbox.list.change();
-      const records = await this.#server.call("insert", token, `[${rows.map((row) => row.json).join()}]`);
+      const records = await this.server.call("insert", token, `[${rows.map((row) => row.json).join()}]`);
       if (!Array.isArray(records) || records.length < rows.length) throw new BrokerError("the response is not Broker's");
       this.#pause.failures = 0;
       this.#limit = Math.min(2 * this.#limit, ROWS_MAX);
@@ -140,6 +139,7 @@ export class Sender {
     let before = own ?? error.latest ?? undefined;
     // The server has looked at this version already, so to try again would change nothing.
     if (bad.options.ifLatest === (before?.uuid ?? "none")) return this.#outbox.refuse(bad, error);
+    if (!own) this.#outbox.values.learn(bad.event, error.latest);
     for (const row of rows.slice(from)) {
       if (!row.rebase) {
         row.before = before?.data ?? null; // for undo

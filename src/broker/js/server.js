@@ -68,6 +68,8 @@ const digits = (number) => number.replace(/e.*$/i, "").replace(/[-.]/g, "").repl
 export class BrokerError extends Error {
   /** @type {EventRecord | null | undefined} */
   latest;
+  /** @type {string | undefined} */
+  path;
   /** Which record of a batch is refused. @type {number | undefined} */
   index;
   /** How many records of a batch would pass now. @type {number | undefined} */
@@ -97,6 +99,7 @@ export class BrokerError extends Error {
     const error = new BrokerError(detail ?? `status ${response.status}`, response.status, type);
     error.latest = problem.latest;
     error.index = problem.index;
+    error.path = problem.pointer?.replace(/^#?\/data\//, "").replace(/\//g, "."); // a JSON Pointer (RFC 6901)
     error.allowed = problem.allowed >= 1 ? Math.floor(problem.allowed) : undefined;
     error.exact = isExact(text);
     error.wait = Math.min(1_000 * Number(response.headers.get("Retry-After")) || 0, WAIT_MAX_MS);
@@ -112,18 +115,19 @@ export class Server {
   }
 
   /** @param {string} method @param {string} path @param {string | null} token @param {string | undefined} body  JSON
-   * @param {AbortSignal} signal */
-  open(method, path, token, body, signal) {
+   * @param {AbortSignal} signal @param {boolean} [keepalive] */
+  open(method, path, token, body, signal, keepalive) {
     /** @type {Record<string, string>} */
     const headers = body === undefined ? { Accept: "application/x-ndjson" } : { "Content-Type": "application/json" };
     if (token) headers.Authorization = `Bearer ${token}`;
-    return this.fetch(this.url + path, { method, headers, body, signal });
+    return this.fetch(this.url + path, { method, headers, body, signal, keepalive });
   }
 
   /** Calls the server, and returns what it responds. @param {string} path @param {string | null} token
-   * @param {string} [body]  JSON @returns {Promise<any>} @throws {BrokerError} */
-  async call(path, token, body) {
-    return (await this.#request("POST", path, token, body)).values[0];
+   * @param {string} [body]  JSON @param {boolean} [keepalive]  also if the page is closed meanwhile
+   * @returns {Promise<any>} @throws {BrokerError} */
+  async call(path, token, body, keepalive) {
+    return (await this.#request("POST", path, token, body, keepalive)).values[0];
   }
 
   /** Reads a page of records. Returns also the path of the next one, if there is one, and the id as of which they are.
@@ -135,12 +139,12 @@ export class Server {
   }
 
   /** @param {string} method @param {string} path @param {string | null} token @param {string} [body]
-   * @returns {Promise<{lines: string[], values: any[], headers: Headers}>} */
-  async #request(method, path, token, body) {
+   * @param {boolean} [keepalive] @returns {Promise<{lines: string[], values: any[], headers: Headers}>} */
+  async #request(method, path, token, body, keepalive) {
     const control = new AbortController();
     const timer = setTimeout(() => control.abort(), TIMEOUT_MS);
     try {
-      const response = await this.open(method, path, token, body, control.signal);
+      const response = await this.open(method, path, token, body, control.signal, keepalive);
       if (!response.ok) throw await BrokerError.of(response);
       const lines = (await response.text()).split("\n").filter(Boolean);
       // What is no JSON is not Broker's, but for example the page of a network that wants a login.

@@ -91,6 +91,8 @@ export class BrokerError extends Error {
   status: number;
   type: string;
   latest?: EventRecord | null;
+  /** The part of the data that is refused, such as `address.city`, if the response, or the validator, names one. */
+  path?: string;
 }
 
 export interface WriteOptions {
@@ -178,6 +180,73 @@ export interface CollectionOptions {
   deep?: boolean;
   /** Begins with so many of the newest events, for long lists; `more` adds as many of the next older ones. */
   last?: number;
+}
+
+export interface FormOptions {
+  /** `change`, the default: what is typed is saved when somebody leaves the field, and after a second without a key.
+   * `submit`: only when the form is submitted, or `save` is called. */
+  save?: "change" | "submit" | undefined;
+  /** After how many milliseconds without a key what is typed is saved; 1,000 is the default. */
+  idle?: number | undefined;
+  /** Whether this page tells others that it has the form open, and `state` says who else has. It writes an event
+   * `open/NAME/…` every 45 seconds, which needs a login, and the right to write it. */
+  others?: boolean | undefined;
+}
+
+/** What a form has to tell of a field. */
+export interface FieldState {
+  /** Something that was typed here is not stored yet. */
+  readonly edited: boolean;
+  /** Somebody else has changed the field while something was typed here. What was typed stays, and is saved after `keep`. */
+  readonly conflict?: Conflict | undefined;
+  /** Why it is not saved: what the browser finds wrong with it, a validator, or the server. */
+  readonly error?: string | undefined;
+  /** Who else has changed what the field shows, and when, in milliseconds; only of changes since the form is open. */
+  readonly by?: string | null | undefined;
+  readonly at?: number | undefined;
+}
+
+export interface Conflict {
+  readonly theirs: unknown;
+  readonly by?: string | null | undefined;
+  readonly at?: number | undefined;
+}
+
+export interface FormState {
+  /** Of the event; `error` says why it is denied. */
+  readonly status: EventState["status"];
+  readonly error?: BrokerError | undefined;
+  /** Who has written the newest version, and when it was published, in milliseconds. */
+  readonly by?: string | null | undefined;
+  readonly at?: number | undefined;
+  /** Everything that was typed is stored. */
+  readonly saved: boolean;
+  /** A write is under way, or waits until the server can be reached, or until somebody logs in. */
+  readonly saving: boolean;
+  /** Why the server has refused what was typed. The text stays, and is sent again with the next change, or by `save`. */
+  readonly refused?: BrokerError | undefined;
+  /** The fields of which there is something to tell, by their path. */
+  readonly fields: { readonly [path: string]: FieldState };
+  readonly undoable: boolean;
+  readonly redoable: boolean;
+  /** Who else has the form open, with the option `others`. */
+  readonly others: readonly string[];
+}
+
+/** A form whose controls follow an event, and whose changes are saved field by field. */
+export interface Form {
+  readonly state: Store<FormState>;
+  /** Saves what is typed now. Returns the state once it is stored or refused; while the server is away, it waits. */
+  save(): Promise<FormState>;
+  /** Takes back what was done in a field last, in this form. If somebody else has changed the field since, this is a conflict. */
+  undo(): void;
+  redo(): void;
+  /** Ends a conflict: what is typed here is saved. */
+  keep(path: string): void;
+  /** Ends a conflict: the field shows what somebody else has written. */
+  take(path: string): void;
+  /** Saves what is typed, and ends. */
+  close(): void;
 }
 
 /** A write in the outbox. */
@@ -276,6 +345,8 @@ export interface Broker {
   event<T>(name: string): Event<T>;
   events<Prefix extends string>(prefix: Prefix, options?: CollectionOptions): Collection<DataOf<Prefix>>;
   events<T>(prefix: string, options?: CollectionOptions): Collection<T>;
+  /** Binds the controls in an element to an event: the name of each control is the path of a field in the event's data. */
+  form(name: string, element: HTMLElement, options?: FormOptions): Form;
   /** Stores all writes that `write` makes, or none of them. */
   batch(write: () => void): Promise<EventRecord[]>;
   readonly status: Store<Status>;

@@ -48,5 +48,7 @@ function errorOf(name, { issues }) {
   if (!issues?.length) return undefined;
   const [{ message, path = [] }] = issues;
   const keys = path.map((/** @type {any} */ each) => each?.key ?? each);
-  return new BrokerError([name, keys.join("."), message].filter(Boolean).join(": "), 0, "invalid");
+  const error = new BrokerError([name, keys.join("."), message].filter(Boolean).join(": "), 0, "invalid");
+  error.path = keys.join(".");
+  return error;
 }

@@ -16,7 +16,7 @@ from importlib import resources
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from broker.web.modules import IMMUTABLE, JAVASCRIPT, NO_CACHE, File, joined, without_comments
+from broker.web.modules import IMMUTABLE, JAVASCRIPT, NO_CACHE, File, joined, stripped
 from broker.web.requests import Header, respond
 
 _TEXT = b"text/plain; charset=utf-8"  # so that a browser shows it
@@ -52,7 +52,8 @@ class Client:
         self._package = _packed(package)
         self._modules = {
             "broker.js": File(joined(files, "broker.js"), JAVASCRIPT, IMMUTABLE, _HEADERS),
-            "react.js": File(without_comments(files["react.js"]), JAVASCRIPT, IMMUTABLE, _HEADERS),
+            "forms.js": File(joined(files, "forms.js"), JAVASCRIPT, IMMUTABLE, _HEADERS),
+            "react.js": File(stripped(files["react.js"]), JAVASCRIPT, IMMUTABLE, _HEADERS),
             "types.d.ts": File(files["types.d.ts"], _TEXT, IMMUTABLE, _HEADERS),
         }
 

@@ -22,6 +22,7 @@ _TOKEN = re.compile(
     r"""|(?<=[(,=:!&|?;{}\[])[ ]?/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/)"""
     r"""|(?:\s|//.*|/\*(?:(?!\*/)[^\0])*\*/)+"""
 )
+_SIGNS = frozenset("=(){}[],;:?<>&|*!")  # no word, and nothing that two of could mean something else, as + and / do
 _IMPORT = re.compile(r'^import \{(.*)\} from "(\.{1,2}/.*)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=async |class |const |function )", re.MULTILINE)
 
@@ -29,7 +30,23 @@ _EXPORT = re.compile(r"^export (?=async |class |const |function )", re.MULTILINE
 def without_comments(text: str) -> str:
     """Returns a module, or a style sheet, without comments and indentation, which are half of it; the source
     distribution and the package for npm have them. A line break stays, because it may end a statement."""
-    return _TOKEN.sub(lambda found: found[1] or ("\n" if "\n" in found[0] else " "), text).lstrip()
+    return _without_comments(text, frozenset())
+
+
+def stripped(text: str) -> str:
+    """Returns a module without comments, indentation, and white space beside signs."""
+    return _without_comments(text, _SIGNS)
+
+
+def _without_comments(text: str, signs: frozenset[str]) -> str:
+    def replaced(found: re.Match[str]) -> str:
+        if found[1]:
+            return found[1]
+        if "\n" in found[0]:
+            return "\n"
+        return "" if signs.intersection(found.string[found.start() - 1] + found.string[found.end()]) else " "
+
+    return _TOKEN.sub(replaced, text.strip() + "\n").lstrip()
 
 
 def joined(
@@ -49,7 +66,7 @@ def joined(
         text = _IMPORT.sub("", files[each])
         texts.append(text if each == name or keep_exports else _EXPORT.sub("", text))
     imports = [f'import {{ {", ".join(sorted(outside[path]))} }} from "{path}";' for path in sorted(outside)]
-    return without_comments("\n".join([*imports, *texts]))
+    return stripped("\n".join([*imports, *texts]))
 
 
 def imported(files: dict[str, str], name: str) -> list[str]:

@@ -1,0 +1,172 @@
+// A form: its controls follow an event, and what somebody types is saved.
+
+import { controlsOf, isBound, read, rendered, show } from "./controls.js";
+import { Draft, same } from "./draft.js";
+import { Presence } from "./presence.js";
+
+/** @import { FormOptions, FormState } from "./types.js" */
+/** @import { Event } from "./event.js" */
+
+const IDLE_MS = 1_000; // without a key, until what is typed is saved
+
+export class Form {
+  #end = new AbortController();
+  /** The field in which a text is composed. */
+  #composing = "";
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {Presence | undefined} */
+  #presence;
+
+  /** @param {Event} event @param {HTMLElement} element @param {FormOptions} options @param {() => void} changed */
+  constructor(event, element, { save = "change", idle = IDLE_MS, others = false }, changed) {
+    this.#event = event;
+    this.#element = element;
+    this.#automatic = save === "change";
+    this.#idle = idle;
+    this.draft = new Draft(event, {
+      show: (path, value) => show(this.#controls(path), value),
+      busy: (path) => this.#composing === path || this.#controls(path).some((each) => each.validity.badInput && each.matches(":focus")),
+      problem: (path) => this.#controls(path).find((each) => each.willValidate && !each.validity.valid)?.validationMessage ?? "",
+      refuse: (path, problem) => this.#controls(path).forEach((each) => each.setCustomValidity(problem)),
+    }, changed);
+    if (others) this.#presence = new Presence(event, changed);
+    this.#listen();
+    const observer = new MutationObserver(() => this.#follow());
+    observer.observe(element, { childList: true, subtree: true });
+    const follow = () => this.#follow();
+    const ends = [event.subscribe(follow), event.state.subscribe(follow), event.values.session.user.subscribe(() => this.draft.adopt())];
+    this.#end.signal.addEventListener("abort", () => {
+      observer.disconnect();
+      ends.forEach((end) => end());
+      this.#presence?.close();
+    });
+  }
+  #event;
+  #element;
+  #automatic;
+  #idle;
+
+  #listen() {
+    const { signal } = this.#end;
+    /** @param {string} kind @param {(event: any) => void} run @param {EventTarget} [target] */
+    const listen = (kind, run, target = this.#element) => target.addEventListener(kind, run, { signal });
+    listen("input", ({ target }) => this.#edit(target, false));
+    listen("change", ({ target }) => this.#edit(target, true));
+    listen("focusout", ({ target }) => {
+      this.draft.leave();
+      if (isBound(target)) this.draft.receive(target.name);
+    });
+    listen("compositionstart", ({ target }) => (this.#composing = target.name));
+    listen("compositionend", ({ target }) => {
+      this.#composing = "";
+      this.#edit(target, false);
+    });
+    listen("submit", (event) => {
+      event.preventDefault();
+      this.save();
+    });
+    listen("reset", (event) => {
+      event.preventDefault();
+      this.draft.reset();
+    });
+    listen("pagehide", () => this.#hide(), window);
+    listen("visibilitychange", () => (document.hidden ? this.#hide() : this.#presence?.renew()), document);
+  }
+
+  /** @param {string} path */
+  #controls(path) {
+    return controlsOf(this.#element).filter((each) => each.name === path);
+  }
+
+  /** Each field shows what the event has, unless somebody is typing there. Controls may come and go. */
+  #follow() {
+    for (const path of new Set(controlsOf(this.#element).map((each) => each.name))) {
+      if (!this.draft.fields.has(path)) this.#begin(path);
+      this.draft.receive(path);
+    }
+  }
+
+  /** What was typed before this program was there counts. But a page that is loaded anew shows what was typed before that,
+   * which is old; then only the field in which somebody is counts. @param {string} path */
+  #begin(path) {
+    const controls = this.#controls(path);
+    const was = rendered(controls);
+    const is = read(controls);
+    this.draft.field(path, was);
+    const [{ type } = {}] = /** @type {any[]} */ (performance.getEntriesByType("navigation"));
+    if (!same(is, was) && (type === "navigate" || controls.some((each) => each.matches(":focus")))) this.draft.edit(path, is);
+  }
+
+  /** @param {any} target @param {boolean} now  it is complete, so it is saved at once */
+  #edit(target, now) {
+    if (!isBound(target)) return;
+    const others = this.#controls(target.name).filter((each) => each !== target);
+    const value = read([target, ...others], this.draft.field(target.name).mine);
+    if (!same(value, this.draft.field(target.name).mine)) this.draft.edit(target.name, value);
+    clearTimeout(this.#timer);
+    if (!this.#automatic) return;
+    if (now) this.save();
+    else this.#timer = setTimeout(() => this.save(), this.#idle);
+  }
+
+  /** Returns the state once what was typed is stored or refused. */
+  async save() {
+    clearTimeout(this.#timer);
+    await this.draft.save()?.catch(() => {});
+    return this.describe();
+  }
+
+  /** The page is hidden, and may be closed without another word. What is not stored is sent in requests that go on without
+   * the page. What is under way already is in them, too; the server stores a uuid only once. */
+  async #hide() {
+    this.#presence?.leave();
+    if (this.#automatic) this.draft.save(true);
+    const { outbox, session } = this.#event.values;
+    const token = await session.fresh();
+    const rows = session.expired ? [] : outbox.unsent().filter((row) => !row.batch && !row.check);
+    for (const event of new Set(rows.map((row) => row.event))) {
+      const records = rows.filter((row) => row.event === event).map((row) => row.json);
+      outbox.sender.server.call("insert", token, `[${records}]`, true).catch(() => {});
+    }
+  }
+
+  undo() {
+    this.draft.undo();
+  }
+
+  redo() {
+    this.draft.redo();
+  }
+
+  /** @param {string} path */
+  keep(path) {
+    this.draft.keep(path);
+  }
+
+  /** @param {string} path */
+  take(path) {
+    this.draft.take(path);
+  }
+
+  /** @returns {FormState} */
+  describe() {
+    const fields = [...this.draft.fields].map(([path, { conflict, error, by, at }]) => {
+      return /** @type {const} */ ([path, { edited: this.draft.edited(path), conflict, error, by, at }]);
+    });
+    const { status, error, by, at } = this.#event.state.get();
+    const { saving, refused, undoable, redoable } = this.draft;
+    return {
+      status, error, by, at, saving, refused, undoable, redoable,
+      saved: !fields.some(([, { edited }]) => edited),
+      fields: Object.fromEntries(fields.filter(([, field]) => Object.values(field).some(Boolean))),
+      others: this.#presence?.users ?? [],
+    };
+  }
+
+  close() {
+    clearTimeout(this.#timer);
+    if (this.#automatic) this.draft.save(true);
+    this.#end.abort();
+  }
+}
