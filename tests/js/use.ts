@@ -1,7 +1,7 @@
 // The right use of the types is accepted, and each wrong one is refused: tsc checks this file, and nothing runs it.
 
 import { BrokerError, createBroker } from "../../src/broker/js/types.js";
-import type { Event, EventRecord, Pending, Sent, StandardSchema, Status, Store, User, Version } from "../../src/broker/js/types.js";
+import type { Event, EventRecord, Form, FormState, Pending, Sent, StandardSchema, Status, Store, User, Version } from "../../src/broker/js/types.js";
 
 declare global {
   interface BrokerEvents {
@@ -64,6 +64,14 @@ broker.event("other").set({ any: ["thing"] });
 const batch: Promise<EventRecord[]> = broker.batch(() => void orders.remove(key));
 batch.catch((error) => error instanceof BrokerError && [error.status.toFixed(), error.type.length, error.latest?.uuid]);
 
+// Forms.
+const form: Form = broker.form("sale", document.body, { save: "submit", idle: 500, others: true });
+const formState: FormState = form.state.get();
+const theirs: unknown = formState.fields["shop.open"]?.conflict?.theirs;
+form.save().then(({ saved, refused }) => saved || refused?.path?.toUpperCase());
+form.keep("percent");
+console.log(theirs, formState.others.join(), form.undo(), form.redo(), form.take("percent"), form.close());
+
 // The rest.
 const pending: readonly Pending[] = broker.schedule.get();
 const moved: Promise<EventRecord> = broker.schedule.move(pending[0].uuid, broker.now() + 1_000);
@@ -72,6 +80,8 @@ const user: User | null = broker.user.get();
 broker.logIn("ada", "correct horse", { adopt: true }).then(({ username }) => broker.logOut({ keep: username === "ada" }));
 console.log(end, state, older, at, history, cancelled, undone, moved, status, user?.expired, {} as Version);
 
+// @ts-expect-error a way of saving that there is not
+broker.form("sale", document.body, { save: "input" });
 // @ts-expect-error a field that there is not
 sale.get()?.prcent;
 // @ts-expect-error the value may not be there

@@ -4,7 +4,7 @@ import { Suspense } from "react";
 import { createBroker } from "../../../src/broker/js/types.js";
 import { preload } from "../../../src/broker/js/preload.js";
 import {
-  BrokerProvider, SignedIn, SignedOut, useBroker, useEvent, useEvents, useEventState, useReady, useSchedule, useStatus,
+  BrokerProvider, SignedIn, SignedOut, useBroker, useEvent, useEventForm, useEvents, useEventState, useReady, useSchedule, useStatus,
   useStore, useUser,
 } from "../../../src/broker/js/react.js";
 
@@ -22,6 +22,8 @@ export function Page({ chosen }: { chosen: string | null }) {
   const counted: number = useEvent<number>("counter", 0) + (useEvent<number>(chosen) ?? 0);
   const by: string | null | undefined = useEventState("sale").by;
   const pending: number | undefined = useEventState(chosen)?.pending;
+  const form = useEventForm(chosen, { save: "submit" });
+  const problem: string | undefined = form.refused?.message ?? form.field("percent").error;
   const [rows, orders] = useEvents("orders/", { sort: ([, a], [, b]) => a.qty - b.qty, limit: 3, deep: false });
   const [tasks, board] = useEvents<{ title: string }>("tasks/");
   const [none, nobody] = useEvents<{ title: string }>(chosen);
@@ -37,6 +39,7 @@ export function Page({ chosen }: { chosen: string | null }) {
       {rows.map(([key, { item }]) => <li key={key} onClick={() => orders.remove(key)}>{item}</li>)}
       {tasks.map(([key, task]) => <li key={key} onClick={() => board.patch(key, { title: "x" })}>{task.title}</li>)}
       {none.map(([key]) => <li key={key} onClick={() => nobody?.remove(key)} />)}
+      <form ref={form.ref} onReset={form.undo}><output>{problem}</output></form>
       <button onClick={add}>{[certain, counted, by, pending, due, unsent, ready, all].join()}</button>
     </Suspense>
   );
