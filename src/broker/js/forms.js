@@ -95,7 +95,10 @@ export class Form {
     const is = read(controls);
     this.draft.field(path, was);
     const [{ type } = {}] = /** @type {any[]} */ (performance.getEntriesByType("navigation"));
-    if (!same(is, was) && (type === "navigate" || controls.some((each) => each.matches(":focus")))) this.draft.edit(path, is);
+    if (!same(is, was) && (type === "navigate" || controls.some((each) => each.matches(":focus")))) {
+      this.draft.edit(path, is);
+      this.#saveSoon();
+    }
   }
 
   /** @param {any} target @param {boolean} now  it is complete, so it is saved at once */
@@ -104,10 +107,13 @@ export class Form {
     const others = this.#controls(target.name).filter((each) => each !== target);
     const value = read([target, ...others], this.draft.field(target.name).mine);
     if (!same(value, this.draft.field(target.name).mine)) this.draft.edit(target.name, value);
+    if (now && this.#automatic) this.save();
+    else this.#saveSoon();
+  }
+
+  #saveSoon() {
     clearTimeout(this.#timer);
-    if (!this.#automatic) return;
-    if (now) this.save();
-    else this.#timer = setTimeout(() => this.save(), this.#idle);
+    if (this.#automatic) this.#timer = setTimeout(() => this.save(), this.#idle);
   }
 
   /** Returns the state once what was typed is stored or refused. */

@@ -1,0 +1,365 @@
+"""Forms in Chromium: whoever types keeps every character, the caret and the composition, while another window writes.
+
+T35 to T37 are pitfalls of such forms, which the tests of the client number alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+
+from tests.support.servers import BOUND_S, ServerProcess
+
+KEYS_A_SECOND = 20
+SECONDS = float(os.environ.get("BROKER_TYPING_S", "2"))  # `make soak` types for a minute
+HTML = """<!doctype html><meta charset="utf-8"><title>A form</title><link rel="icon" href="data:,">
+<form id="profile">
+  <input name="text" aria-label="text"><input name="address.city" aria-label="nested">
+  <textarea name="note" aria-label="textarea"></textarea>
+  <input name="email" type="email" aria-label="email"><input name="number" type="number" aria-label="number">
+  <input name="date" type="date" aria-label="date"><input name="time" type="time" aria-label="time">
+  <input name="check" type="checkbox" aria-label="check">
+  <label><input name="radio" type="radio" value="a">radio a</label>
+  <label><input name="radio" type="radio" value="b">radio b</label>
+  <select name="select" aria-label="select"><option>a</option><option>b</option><option>c</option></select>
+  <select name="several" aria-label="several" multiple><option>a<option>b<option>c</select>
+  <label><input name="boxes" type="checkbox" value="a">box a</label>
+  <label><input name="boxes" type="checkbox" value="b">box b</label>
+  <input name="password" type="password" aria-label="password"><input name="hidden" type="hidden" value="h">
+  <input name="fixed" aria-label="fixed" readonly><span id="place"></span><input type="reset" value="Reset">
+</form>
+<script type="module">
+  import { createBroker } from "/broker.js";
+  globalThis.broker = createBroker();
+  await broker.signUp(`user-${Math.random()}`.replace("0.", ""), "correct horse");
+  globalThis.form = broker.form("profile", profile, globalThis.options);
+  form.state.subscribe((state) => (globalThis.state = state));
+</script>"""
+BOUND_MS = 1_000 * BOUND_S
+expect.set_options(timeout=BOUND_MS)
+
+
+@pytest.fixture(name="server", scope="module")
+def make_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    site = tmp_path_factory.mktemp("site")
+    (site / "index.html").write_text(HTML)
+    with ServerProcess(tmp_path_factory.mktemp("data"), "--static", str(site), retry_ms=200) as server:
+        yield server
+
+
+@pytest.fixture(name="open_page")
+def make_open_page(browser: Browser, server: ServerProcess) -> Iterator[Callable[[], Page]]:
+    """Opens a window of another user, with an empty form."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+    with server.client("remover") as client:
+        client.post("/insert", json={"event": "profile", "data": None}).raise_for_status()
+
+    def open_page() -> Page:
+        contexts.append(browser.new_context())
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(server.url)
+        waits(page, "() => globalThis.state?.status === 'live'")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def mine(open_page: Callable[[], Page]) -> Page:
+    return open_page()
+
+
+@pytest.fixture
+def other(open_page: Callable[[], Page]) -> Page:
+    return open_page()
+
+
+def waits(page: Page, expression: str, argument: Any = None) -> None:
+    page.wait_for_function(expression, arg=argument, timeout=BOUND_MS, polling=20)
+
+
+def shows(page: Page, **data: Any) -> None:
+    """Waits until the event has these fields, and the page has nothing that is not stored."""
+    expression = """(data) => state.saved && Object.entries(data).every(([key, value]) =>
+      JSON.stringify(broker.event("profile").get()?.[key]) === JSON.stringify(value))"""
+    waits(page, expression, data)
+
+
+def patch(page: Page, **data: Any) -> None:
+    """Writes fields by a program, and returns once they are stored."""
+    page.evaluate("(data) => broker.event('profile').patch(data).then(() => {})", data)
+
+
+def begin_to_write(page: Page, *values: dict[str, Any]) -> None:
+    """Writes one of the values after the other, as often as somebody types keys."""
+    page.evaluate(
+        """([values, pause]) => {
+          let count = 0;
+          globalThis.writing = setInterval(() => broker.event("profile").patch(values[count++ % values.length]), pause);
+        }""",
+        [values, 1_000 / KEYS_A_SECOND],
+    )
+
+
+def end_writing(page: Page) -> None:
+    page.evaluate("clearInterval(writing)")
+    waits(page, "() => broker.outbox.get().length === 0")
+
+
+class Hold:
+    """Holds requests back until it ends."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self._routes: list[Route] = []
+        self._held = True
+        page.route(address, self._take)
+
+    def _take(self, route: Route) -> None:
+        if self._held:
+            self._routes.append(route)
+        else:
+            route.continue_()
+
+    def end(self) -> None:
+        self._held = False
+        for route in self._routes:
+            route.continue_()
+
+
+def text(length: float = SECONDS * KEYS_A_SECOND) -> str:
+    return ("The quick brown fox jumps over the lazy dog. " * (1 + int(length) // 45))[: int(length)]
+
+
+def keys(page: Page, typed: str) -> None:
+    page.keyboard.type(typed, delay=1_000 / KEYS_A_SECOND)
+
+
+def typing(label: str, typed: str) -> Callable[[Page], None]:
+    def edit(page: Page) -> None:
+        page.get_by_label(label).focus()
+        keys(page, typed)
+
+    return edit
+
+
+@pytest.mark.parametrize(("label", "path"), [("text", "text"), ("nested", "address.city"), ("textarea", "note")])
+def test_what_is_typed_is_kept_while_another_window_changes_the_same_field(
+    mine: Page, other: Page, label: str, path: str
+) -> None:
+    """T35"""
+    field = mine.get_by_label(label, exact=True)
+    field.focus()
+    keys(mine, "T")
+    values = [{"text": each, "note": each, "address": {"city": each}} for each in ("one", "two")]
+    begin_to_write(other, *values)
+    keys(mine, text())
+    end_writing(other)
+    assert field.input_value() == "T" + text()
+    assert field.evaluate("(field) => [field.selectionStart, field.selectionEnd]") == [len(text()) + 1] * 2
+    waits(mine, "(path) => ['one', 'two'].includes(state.fields[path].conflict?.theirs)", path)
+    assert mine.evaluate("(path) => [state.saved, !!state.fields[path].conflict.by]", path) == [False, True]
+    mine.evaluate("(path) => form.keep(path)", path)
+    expect(other.get_by_label(label, exact=True)).to_have_value("T" + text())
+    waits(mine, "() => state.saved && Object.values(state.fields).every((field) => !field.conflict)")
+
+
+def test_what_is_typed_in_the_middle_of_a_text_is_kept_while_all_other_fields_change(mine: Page, other: Page) -> None:
+    """T35"""
+    patch(other, text="begin end", number=1)
+    field = mine.get_by_label("text", exact=True)
+    expect(field).to_have_value("begin end")
+    field.focus()
+    for _ in range(4):
+        mine.keyboard.press("ArrowLeft")
+    fields = [
+        {"address": {"city": "Rome"}, "note": "n", "number": 1, "date": "2030-01-01", "time": "10:00", "check": True},
+        {"radio": "b", "select": "b", "several": ["a", "c"], "boxes": ["b"], "check": False, "note": "m", "number": 2},
+    ]
+    begin_to_write(other, *fields)
+    keys(mine, text())
+    end_writing(other)
+    assert field.input_value() == f"begin{text()} end"
+    assert field.evaluate("(field) => field.selectionStart") == len("begin" + text())
+    patch(other, number=3)
+    mine.keyboard.press("Tab")
+    shows(mine, text=f"begin{text()} end", number=3, several=["a", "c"], boxes=["b"], radio="b", time="10:00")
+    shown = "() => [...new FormData(profile)].filter(([name]) => !['text', 'hidden'].includes(name)).join(' ')"
+    expect(mine.get_by_label("number")).to_have_value("3")
+    assert other.evaluate(shown) == mine.evaluate(shown)
+
+
+@pytest.mark.parametrize(
+    ("path", "theirs", "edit", "kept"),
+    [
+        ("number", [1, 2], typing("number", "12345678"), 12345678),
+        ("date", ["2001-01-01", "2002-02-02"], lambda page: page.get_by_label("date").fill("2030-05-06"), "2030-05-06"),
+        ("time", ["01:00", "02:00"], lambda page: page.get_by_label("time").fill("12:34"), "12:34"),
+        ("email", ["a@a.a", "b@b.b"], typing("email", "me@x.y"), "me@x.y"),
+        ("check", [False, "later"], lambda page: page.get_by_label("check").check(), True),
+        ("radio", ["b", "c"], lambda page: page.get_by_label("radio a").check(), "a"),
+        ("select", ["a", "c"], lambda page: page.get_by_label("select").select_option("b"), "b"),
+        ("several", [["a"], ["c"]], lambda page: page.get_by_label("several").select_option(["a", "b"]), ["a", "b"]),
+        ("boxes", [["b"], ["c"]], lambda page: page.get_by_label("box a").check(), ["a"]),
+    ],
+)  # fmt: skip
+def test_every_kind_of_control_keeps_what_its_user_has_chosen_and_offers_the_others_change(
+    mine: Page, other: Page, path: str, theirs: list[Any], edit: Callable[[Page], Any], kept: Any
+) -> None:
+    """T35. Both change the field before they know of each other."""
+    patch(other, first=True)
+    waits(mine, "() => broker.event('profile').get()?.first")
+    hold = Hold(mine, "**/insert")
+    edit(mine)
+    mine.keyboard.press("Tab")
+    waits(mine, "(path) => state.saving && state.fields[path].edited", path)
+    for each in theirs:
+        patch(other, **{path: each})
+    hold.end()
+    waits(
+        mine,
+        "([path, theirs]) => state.fields[path]?.conflict?.theirs?.toString() === theirs.toString()",
+        [path, theirs[-1]],
+    )
+    assert mine.evaluate("state.saved") is False
+    mine.evaluate("(path) => form.keep(path)", path)
+    shows(mine, **{path: kept})
+    shows(other, **{path: kept})
+
+
+@pytest.mark.parametrize(
+    ("before", "selected", "after", "kept"),
+    [
+        ("one two three", (4, 7), "zero one two three", (9, 12)),
+        ("one two three", (4, 7), "one two", (4, 7)),
+        ("one two three", (13, 13), "one two four three", (18, 18)),
+        ("a 😀 b", (5, 6), "😀 a 😀 b", (8, 9)),
+        ("שלום עולם", (5, 9), "היי שלום עולם", (9, 13)),
+    ],
+)
+@pytest.mark.parametrize(("label", "path"), [("text", "text"), ("textarea", "note")])
+def test_a_field_in_which_nobody_types_follows_and_keeps_its_selection(
+    mine: Page, other: Page, label: str, path: str, before: str, selected: tuple[int, int], after: str,
+    kept: tuple[int, int],
+) -> None:  # fmt: skip
+    """T35"""
+    patch(other, **{path: before})
+    field = mine.get_by_label(label, exact=True)
+    expect(field).to_have_value(before)
+    field.focus()
+    field.evaluate("(field, range) => field.setSelectionRange(...range)", list(selected))
+    patch(other, **{path: after})
+    expect(field).to_have_value(after)
+    assert field.evaluate("(field) => [field.selectionStart, field.selectionEnd]") == list(kept)
+
+
+def test_a_composition_is_not_disturbed_and_is_saved_once_after_its_end(mine: Page, other: Page) -> None:
+    """T36"""
+    patch(other, text="before ")
+    field = mine.get_by_label("text", exact=True)
+    expect(field).to_have_value("before ")
+    field.focus()
+    mine.keyboard.press("End")
+    session = mine.context.new_cdp_session(mine)
+    begin_to_write(other, {"text": "theirs", "note": "one"}, {"text": "theirs, too", "note": "two"})
+    for length in range(1, 5):
+        composed = "こんにちは"[:length]
+        session.send("Input.imeSetComposition", {"text": composed, "selectionStart": length, "selectionEnd": length})
+        waits(mine, "() => ['one', 'two'].includes(profile.note.value)")
+        mine.wait_for_timeout(2_000 / KEYS_A_SECOND)
+        assert field.input_value() == f"before {composed}"
+        assert mine.evaluate("broker.outbox.get().length") == 0
+    session.send("Input.insertText", {"text": "今日は"})
+    end_writing(other)
+    expect(field).to_have_value("before 今日は")
+    waits(mine, "() => state.fields.text?.conflict")
+    mine.evaluate("form.keep('text')")
+    shows(mine, text="before 今日は")
+    shows(other, text="before 今日は")
+
+
+def test_an_edit_during_a_save_stays_an_edit_and_is_saved_next(mine: Page, other: Page) -> None:
+    """T37"""
+    hold = Hold(mine, "**/insert")
+    field = mine.get_by_label("text", exact=True)
+    field.focus()
+    keys(mine, "one")
+    assert mine.evaluate("[state.saved, state.saving]") == [False, False]
+    waits(mine, "() => state.saving")
+    keys(mine, " two")
+    assert mine.evaluate("[state.saved, state.fields.text.edited]") == [False, True]
+    hold.end()
+    expect(field).to_have_value("one two")
+    shows(mine, text="one two")
+    shows(other, text="one two")
+    assert mine.evaluate("[state.saved, state.saving, Object.keys(state.fields).length]") == [True, False, 0]
+
+
+def test_controls_that_come_and_go_keep_what_was_typed(mine: Page, other: Page) -> None:
+    add = "place.innerHTML = '<input name=extra aria-label=extra>'"
+    patch(other, extra="theirs", late="z")
+    mine.evaluate(add)
+    extra = mine.get_by_label("extra")
+    expect(extra).to_have_value("theirs")
+    extra.focus()
+    keys(mine, "!")
+    mine.evaluate("place.replaceChildren()")
+    mine.evaluate(add)
+    expect(extra).to_have_value("theirs!")
+    shows(other, extra="theirs!")
+    mine.evaluate("place.innerHTML = '<select name=late aria-label=late><option>y</select>'")
+    expect(mine.get_by_label("late")).to_have_value("")
+    mine.evaluate("place.firstChild.add(new Option('z'))")
+    expect(mine.get_by_label("late")).to_have_value("z")
+    assert mine.evaluate("state.saved") is True
+
+
+def test_what_was_typed_before_the_program_was_there_counts_and_what_a_reload_restores_does_not(
+    browser: Browser, server: ServerProcess, other: Page
+) -> None:
+    patch(other, text="theirs")
+    page = browser.new_context().new_page()
+    hold = Hold(page, "**/forms.js")
+    page.goto(server.url)
+    waits(page, "() => globalThis.form")
+    page.get_by_label("textarea").fill("typed early")
+    hold.end()
+    shows(other, note="typed early", text="theirs")
+    patch(other, text="newer")
+    expect(page.get_by_label("text", exact=True)).to_have_value("newer")
+    page.reload()
+    waits(page, "() => globalThis.state?.status === 'live'")
+    expect(page.get_by_label("text", exact=True)).to_have_value("newer")
+    assert page.evaluate("[state.saved, Object.keys(state.fields).length]") == [True, 0]
+    page.context.close()
+
+
+def test_what_is_never_bound_is_never_sent(mine: Page, other: Page) -> None:
+    patch(other, password="theirs", hidden="theirs", fixed="theirs")
+    expect(mine.get_by_label("fixed")).to_have_value("theirs")
+    mine.get_by_label("password").fill("secret")
+    mine.get_by_label("text", exact=True).fill("mine")
+    mine.keyboard.press("Enter")
+    shows(other, text="mine", password="theirs", hidden="theirs")
+    assert mine.get_by_label("password").input_value() == "secret"
+    assert mine.evaluate("profile.hidden.value || profile.elements.namedItem('hidden').value") == "h"
+
+
+def test_a_reset_takes_back_what_is_not_saved(mine: Page, other: Page) -> None:
+    patch(other, text="stored", check=True)
+    expect(mine.get_by_label("text", exact=True)).to_have_value("stored")
+    hold = Hold(mine, "**/insert")
+    mine.get_by_label("text", exact=True).focus()
+    keys(mine, "!")
+    assert mine.evaluate("state.saved") is False
+    mine.get_by_role("button", name="Reset").focus()  # leaving the field saves it, and this is under way
+    mine.keyboard.press("Enter")
+    hold.end()
+    shows(mine, check=True)
