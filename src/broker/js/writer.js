@@ -57,13 +57,15 @@ export class Writer {
     });
   }
 
-  /** Changes the version that is shown. If nothing is known yet, the server says so (412), and sends it along.
-   * @param {string} event @param {NonNullable<Row["rebase"]>} rebase */
+  /** Changes the version that the condition names: the last own write, or the newest that the stream has brought. What is
+   * shown may be older than the own write, if this was made anew upon a version that the stream has not brought yet; a
+   * change of that would undo what others have written. If nothing is known yet, the server says so (412), and sends it
+   * along. @param {string} event @param {NonNullable<Row["rebase"]>} rebase */
   #change(event, rebase) {
     const own = this.#outbox.overlays(event).at(-1);
     if (!own && !this.#values.exact(event)) throw new BrokerError(INEXACT);
     const ifLatest = (own ?? this.#values.record(event))?.uuid ?? "none";
-    return this.#add(event, { ifLatest }, { ...rebase(this.#values.view(event)), rebase });
+    return this.#add(event, { ifLatest }, { ...rebase(own ? own.data : this.#values.view(event)), rebase });
   }
 
   /** @param {string} event */
