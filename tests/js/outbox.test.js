@@ -111,6 +111,45 @@ test("two clients that count together lose nothing", async (t) => {
   assert.deepEqual(versions, Array.from({ length: 50 }, (_, n) => n + 1));
 });
 
+test("a change is one of the version that it names, whatever is shown meanwhile, so nothing of others is undone", async (t) => {
+  let release = () => {};
+  const held = new Promise((resolve) => (release = () => resolve(undefined)));
+  let open = true;
+  const fetch = async (/** @type {any} */ url, /** @type {any} */ options) => {
+    const response = await globalThis.fetch(url, options);
+    if (!url.endsWith("/events")) return response;
+    const late = new TransformStream({ transform: async (part, frames) => (open || (await held), frames.enqueue(part)) });
+    return new Response(response.body?.pipeThrough(late), response);
+  };
+  const [ada, bob] = [await server.user(t, "ada", { fetch }), await server.user(t, "bob")];
+  /** @type {any} */
+  const [mine, theirs] = [ada.event("named"), bob.event("named")];
+  seen(mine), seen(theirs);
+  await Promise.all([mine.ready, theirs.ready]);
+  open = false; // from here on, the stream brings nothing to ada
+  await mine.set({ a: 1, b: 1 });
+  await until(() => theirs.get()?.a === 1);
+  await theirs.patch({ a: 2 });
+  await mine.patch({ b: 2 }); // is made anew upon a version that the stream has not brought
+  await mine.update((/** @type {any} */ data) => ({ ...data, b: 3 }));
+  assert.deepEqual((await server.versions("named")).at(-1), { a: 2, b: 3 });
+  release();
+  await until(() => mine.get().a === 2);
+});
+
+test("a function that throws when its change is made anew is refused, and holds up nothing", async (t) => {
+  const [ada, bob] = [await server.user(t, "ada"), await server.user(t, "bob")];
+  await bob.event("thrown").set({ a: 1 });
+  const sent = ada.event("thrown").update((/** @type {any} */ data) => {
+    if (data) throw new Error("there is something");
+    return { b: 1 };
+  });
+  const next = ada.event("thrown").patch({ c: 1 });
+  await assert.rejects(sent, /there is something/);
+  await next;
+  assert.deepEqual(await server.versions("thrown"), [{ a: 1 }, { a: 1, c: 1 }]);
+});
+
 test("a batch is stored as a whole, or refused as a whole", async (t) => {
   const ada = await server.user(t, "ada");
   const todos = ada.events("batch/");

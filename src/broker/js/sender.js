@@ -139,15 +139,18 @@ export class Sender {
     let before = own ?? error.latest ?? undefined;
     // The server has looked at this version already, so to try again would change nothing.
     if (bad.options.ifLatest === (before?.uuid ?? "none")) return this.#outbox.refuse(bad, error);
-    if (!own) this.#outbox.values.learn(bad.event, error.latest);
     for (const row of rows.slice(from)) {
       if (!row.rebase) {
         row.before = before?.data ?? null; // for undo
         break;
       }
       row.uuid = this.#outbox.uuid();
-      this.#outbox.place(row, before);
-      before = row;
+      try {
+        this.#outbox.place(row, before);
+        before = row;
+      } catch (problem) {
+        this.#outbox.refuse(row, /** @type {BrokerError} */ (problem)); // the function of the page has thrown
+      }
     }
     this.#outbox.touch([bad]);
   }

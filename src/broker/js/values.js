@@ -123,12 +123,6 @@ export class Values {
     this.touch(record.event);
   }
 
-  /** The server has said what the newest version of an event is, maybe before the stream has brought it. Without this, the
-   * version before would be shown until then. @param {string} event @param {EventRecord | null | undefined} latest */
-  learn(event, latest) {
-    if (this.connection.watches(event)) this.take(latest ?? /** @type {EventRecord} */ ({ event, data: null }), true);
-  }
-
   /** Reads the first pages of long lists, before the stream is opened. Returns the id as of which they are.
    * @param {readonly string[]} filters */
   async begin(filters) {
