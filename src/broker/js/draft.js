@@ -13,6 +13,8 @@ const STEPS_MAX = 100; // that can be taken back
 /** A write under way: what it changes, from what to what, and whose it is.
  * @typedef {{changes: Map<string, {base: any, mine: any}>, user: string | null, sent?: any}} Write */
 
+/** One stay in a field. @typedef {{path: string, before: any, after: any}} Step */
+
 /** What the draft needs of the controls of a field: to show a value, whether they must not be touched now, what is wrong
  * with what is typed, and to show what the server finds wrong with it, or that this is over.
  * @typedef {{show: (path: string, value: any) => void, busy: (path: string) => boolean, problem: (path: string) => string,
@@ -23,30 +25,35 @@ export class Draft {
   fields = new Map();
   /** Why the server has refused what was typed. @type {BrokerError | undefined} */
   refused;
-  /** A step is one stay in a field. @type {{path: string, before: any, after: any}[]} */
+  /** @type {Step[]} */
   #done = [];
-  /** @type {{path: string, before: any, after: any}[]} */
+  /** @type {Step[]} */
   #undone = [];
   /** The field in which somebody is, and its value before. @type {{path: string, before: any} | undefined} */
   #stay;
   /** There is more than one only if the page was hidden meanwhile. @type {Set<Write>} */
   #writes = new Set();
+  /** What is typed is to be saved once the write under way has ended, or once it is known what the event is. */
   #again = false;
   #known = false;
+  /** Who has typed. */
+  #user;
 
   /** @param {Event} event @param {Controls} controls @param {() => void} changed */
   constructor(event, controls, changed) {
     this.#event = event;
     this.#controls = controls;
     this.#changed = changed;
+    this.#user = event.values.session.name;
   }
   #event;
   #controls;
   #changed;
 
-  /** The writes of whoever is logged in now. Those of another user wait in the outbox for this user. */
+  /** The writes of whoever is logged in now, and those of nobody, which become theirs (`adopt`). Those of another user wait
+   * in the outbox for this user. */
   #own() {
-    return [...this.#writes].filter((each) => each.user === this.#event.values.session.name);
+    return [...this.#writes].filter(({ user }) => user === null || user === this.#event.values.session.name);
   }
 
   get saving() {
@@ -54,8 +61,7 @@ export class Draft {
   }
 
   get undoable() {
-    const stay = this.#stay;
-    return this.#done.length > 0 || (stay !== undefined && !same(stay.before, this.field(stay.path).mine));
+    return this.#done.length > 0 || this.#stay !== undefined;
   }
 
   get redoable() {
@@ -81,17 +87,22 @@ export class Draft {
       this.leave();
       this.#stay = { path, before: field.mine };
     }
-    this.#undone = [];
+    this.#undone.length = 0;
     this.#put(path, value);
   }
 
   /** @param {string} path @param {any} value */
   #put(path, value) {
-    const field = this.field(path);
-    if (field.refused) this.#controls.refuse(path, "");
-    Object.assign(field, { mine: value, error: undefined, refused: false, by: undefined, at: undefined });
+    Object.assign(this.#cleared(path), { mine: value, by: undefined, at: undefined });
     this.refused = undefined;
     this.receive(path);
+  }
+
+  /** A field with which nothing is wrong any more. @param {string} path */
+  #cleared(path) {
+    const field = this.field(path);
+    if (field.refused) this.#controls.refuse(path, "");
+    return Object.assign(field, { error: undefined, refused: false });
   }
 
   /** Somebody leaves a field. What they have done there is one step. */
@@ -101,34 +112,39 @@ export class Draft {
     if (stay) this.#record({ ...stay, after: this.field(stay.path).mine });
   }
 
-  /** @param {{path: string, before: any, after: any}} step */
+  /** @param {Step} step */
   #record(step) {
-    if (!same(step.before, step.after)) this.#done = [...this.#done, step].slice(-STEPS_MAX);
+    if (!same(step.before, step.after) && this.#done.push(step) > STEPS_MAX) this.#done.shift();
   }
 
   /** Compares a field with what the event has now. @param {string} path */
   receive(path) {
     this.#changed();
     if (this.#controls.busy(path)) return;
-    const { status, by, at } = this.#event.state.get();
-    const unknown = status === "loading" || status === "denied";
-    this.#known ||= !unknown;
+    const known = this.#event.values.knows(this.#event.name);
+    const { by, at } = this.#event.state.get();
+    this.#known ||= known;
     const field = this.field(path);
+    const theirs = valueAt(this.#event.get(), path);
+    // A write under way is laid over the value that is shown. If it is not there, it has just been refused, or a newer
+    // version is there already: its end, which follows, decides what the typing is based upon. To follow the value before
+    // that would lose what was typed.
+    const ending = this.#own().some(({ changes }) => changes.has(path) && !same(changes.get(path)?.mine, theirs));
     // What is not known changes nothing that is typed, and nothing that was there before anything was known.
-    if (!unknown || (this.#known && !dirty(field))) {
-      const theirs = valueAt(this.#event.get(), path);
+    if (!ending && (known || (this.#known && !dirty(field)))) {
       const own = same(theirs, field.mine);
       if (own || !dirty(field)) {
         if (!own) {
           if (this.#stay?.path === path) this.leave();
           if (field.known) Object.assign(field, { by, at });
         }
-        Object.assign(field, { base: theirs, mine: theirs, conflict: undefined });
+        Object.assign(this.#cleared(path), { base: theirs, mine: theirs, conflict: undefined });
       } else if (same(theirs, field.base)) field.conflict = undefined;
       else if (!field.conflict || !same(theirs, field.conflict.theirs)) field.conflict = { theirs, by, at };
-      field.known = !unknown;
-      this.#controls.show(path, field.mine);
-    }
+    } else if (!known) field.conflict = undefined; // it may be nothing that this user may see
+    field.known = known;
+    this.#controls.show(path, field.mine);
+    if (known) this.#next();
   }
 
   /** Writes what is edited, but for conflicts and for what is not valid: one write after the other, unless the page may be
@@ -141,15 +157,21 @@ export class Draft {
 
   #write() {
     this.refused = undefined;
-    const { outbox, session } = this.#event.values;
+    const { session } = this.#event.values;
     const data = this.#event.get();
+    /** @type {Write["changes"]} */
     const changes = new Map();
     for (const [path, field] of this.fields) {
       if (!dirty(field) || field.conflict || this.#controls.busy(path)) continue;
-      field.error = this.#controls.problem(path) || (fits(data, path) ? undefined : `a part of ${path} is no object, so there is no place for it`);
+      field.error = this.#controls.problem(path) || (fits(data, path) ? undefined : "there is no object to put it into");
       if (field.error) continue;
-      changes.set(path, { base: field.base, mine: field.mine });
-      field.base = field.mine;
+      const { base, mine } = field;
+      // What the typing is based upon is not there: it is not known again yet what the event is, or it is compared next.
+      if (!same(valueAt(data, path), base)) this.#again = true;
+      else {
+        changes.set(path, { base, mine });
+        field.base = mine;
+      }
     }
     this.#changed();
     if (!changes.size) return;
@@ -163,113 +185,116 @@ export class Draft {
           const theirs = valueAt(latest, path);
           if (!fits(latest, path) || !(same(theirs, base) || same(theirs, mine))) this.#takeBack(write, path);
         }
-        if (!changes.size) outbox.discard(write.sent?.uuid);
+        if (!changes.size) throw new Error("conflict");
         return [...changes].reduce((value, [path, { mine }]) => withValue(value, path.split("."), mine), latest);
       });
     } catch (error) {
       return this.#refuse(write, /** @type {BrokerError} */ (error));
     }
-    const stored = () => {
-      this.#writes.delete(write);
-      this.#next();
-    };
-    write.sent.then(stored, (/** @type {BrokerError} */ error) => this.#writes.has(write) && this.#refuse(write, error));
+    write.sent.then(() => this.#end(write), (/** @type {BrokerError} */ error) => this.#refuse(write, error));
   }
 
   #next() {
     if (this.#again && !this.saving) this.save();
-    this.#changed();
   }
 
   /** What is not stored is an edit again. @param {Write} write @param {string} path */
   #takeBack(write, path) {
-    const writes = [...this.#writes];
-    const change = write.changes.get(path);
+    const own = this.#own();
+    const change = /** @type {{base: any, mine: any}} */ (write.changes.get(path));
     write.changes.delete(path);
+    // What is in the form is another user's now.
+    if (!own.includes(write)) return;
     // A later write of this field has begun with what this one was to write.
-    const later = writes.slice(writes.indexOf(write) + 1).find((each) => each.changes.has(path));
-    Object.assign(later?.changes.get(path) ?? this.field(path), { base: change?.base });
+    const later = own.slice(own.indexOf(write) + 1).find((each) => each.changes.has(path))?.changes.get(path);
+    const field = this.field(path);
+    if (!later && !dirty(field)) field.mine = change.mine;
+    Object.assign(later ?? field, { base: change.base });
   }
 
-  /** @param {Write} write */
-  #withdraw(write) {
+  /** A write is over. @param {Write} write @param {boolean} [stored] */
+  #end(write, stored = true) {
     const paths = [...write.changes.keys()];
-    paths.forEach((path) => this.#takeBack(write, path));
+    if (!stored) paths.forEach((path) => this.#takeBack(write, path));
     this.#writes.delete(write);
     paths.forEach((path) => this.receive(path));
+    this.#next();
+    this.#changed();
   }
 
   /** @param {Write} write @param {BrokerError} error */
   #refuse(write, error) {
     // What was typed is in the form, so it need not be in the outbox, too.
     this.#event.values.outbox.discard(write.sent?.uuid);
-    if (write.changes.size) {
-      const field = error.path === undefined ? undefined : this.fields.get(error.path);
+    if (write.changes.size && this.#own().includes(write)) {
+      const path = error.path ?? "";
+      const field = this.fields.get(path);
       if (field) {
         Object.assign(field, { error: error.message, refused: true });
-        this.#controls.refuse(/** @type {string} */ (error.path), error.message);
+        this.#controls.refuse(path, error.message);
       } else this.refused = error;
     }
-    this.#withdraw(write);
-    this.#next();
+    this.#end(write, false);
   }
 
-  /** Another user has logged in. What was written by nobody waits for nobody, so it is written again. */
+  /** Another user may have logged in. What was written by nobody is theirs, since it is in the form in which they are. */
   adopt() {
-    for (const write of this.#writes) {
-      if (write.user !== null || this.#event.values.session.name === null) continue;
-      this.#withdraw(write);
-      this.#event.values.outbox.of(this.#event.name).forEach((row) => row.uuid === write.sent.uuid && this.#event.values.outbox.drop(row));
-      this.save();
+    const { outbox, session } = this.#event.values;
+    const { name } = session;
+    if (name === this.#user) return;
+    // What another user has done is not to be taken back.
+    if (this.#user !== null) {
+      this.#done.length = this.#undone.length = 0;
+      this.#stay = undefined;
     }
+    this.#user = name;
+    for (const write of this.#writes) {
+      write.user ??= name;
+      const row = outbox.of(this.#event.name).find(({ uuid }) => uuid === write.sent.uuid);
+      if (row) row.user ??= name;
+    }
+    outbox.changed();
   }
 
   /** Ends a conflict with what is typed. @param {string} path */
   keep(path) {
     const { conflict } = this.field(path);
-    if (!conflict) return undefined;
-    Object.assign(this.field(path), { base: conflict.theirs, conflict: undefined });
-    return this.save();
+    if (conflict) Object.assign(this.field(path), { base: conflict.theirs, conflict: undefined });
   }
 
   /** Ends a conflict with what somebody else has written. To take that back brings what was typed. @param {string} path */
   take(path) {
-    const field = this.field(path);
-    if (!field.conflict) return;
+    const { conflict } = this.field(path);
+    if (!conflict) return;
     this.leave();
-    this.#record({ path, before: field.mine, after: field.conflict.theirs });
-    this.#undone = [];
-    field.base = field.conflict.theirs;
-    this.#put(path, field.base);
+    this.edit(path, conflict.theirs);
+    this.leave();
   }
 
   /** Takes back what was typed, and is not written yet. */
   reset() {
     this.leave();
-    for (const [path, field] of this.fields) if (dirty(field)) this.#put(path, field.conflict?.theirs ?? field.base);
+    for (const [path, { base }] of this.fields) this.#put(path, base);
   }
 
   undo() {
-    this.leave();
-    const step = this.#done.pop();
-    if (step) this.#undone.push(step);
-    return step && this.#step(step.path, step.after, step.before);
+    this.#step(this.#done, this.#undone, "after", "before");
   }
 
   redo() {
-    this.leave();
-    const step = this.#undone.pop();
-    if (step) this.#done.push(step);
-    return step && this.#step(step.path, step.before, step.after);
+    this.#step(this.#undone, this.#done, "before", "after");
   }
 
   /** If the field has another value now than the step begins with, somebody else has changed it: a conflict.
-   * @param {string} path @param {any} from @param {any} to */
-  #step(path, from, to) {
-    const field = this.field(path);
-    if (!same(field.mine, from)) field.base = from;
-    this.#put(path, to);
-    return this.save();
+   * @param {Step[]} from @param {Step[]} to @param {"before" | "after"} begin @param {"before" | "after"} end */
+  #step(from, to, begin, end) {
+    this.leave();
+    const step = from.pop();
+    if (!step) return;
+    to.push(step);
+    const field = this.field(step.path);
+    if (!same(field.mine, step[begin])) field.base = step[begin];
+    this.#put(step.path, step[end]);
   }
 }
 
@@ -294,9 +319,10 @@ const valueAt = (data, path) =>
 /** Whether a value can have something at a path: whatever is on the way there is an object, or nothing yet.
  * @param {any} data @param {string} path */
 const fits = (data, path) =>
-  path.split(".").every((_, index, keys) => {
-    const part = index ? valueAt(data, keys.slice(0, index).join(".")) : data;
-    return part == null || isObject(part);
+  path.split(".").every((key) => {
+    const fit = data == null || isObject(data);
+    data = valueAt(data, key);
+    return fit;
   });
 
 /** @param {any} data @param {string[]} keys @param {any} value @returns {any} */

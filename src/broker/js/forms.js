@@ -97,7 +97,7 @@ export class Form {
     const [{ type } = {}] = /** @type {any[]} */ (performance.getEntriesByType("navigation"));
     if (!same(is, was) && (type === "navigate" || controls.some((each) => each.matches(":focus")))) {
       this.draft.edit(path, is);
-      this.#saveSoon();
+      this.#changed(this.#idle);
     }
   }
 
@@ -107,13 +107,15 @@ export class Form {
     const others = this.#controls(target.name).filter((each) => each !== target);
     const value = read([target, ...others], this.draft.field(target.name).mine);
     if (!same(value, this.draft.field(target.name).mine)) this.draft.edit(target.name, value);
-    if (now && this.#automatic) this.save();
-    else this.#saveSoon();
+    this.#changed(now ? 0 : this.#idle);
   }
 
-  #saveSoon() {
+  /** Saves what has changed, unless this is for the page to say. @param {number} [wait]  milliseconds */
+  #changed(wait = 0) {
     clearTimeout(this.#timer);
-    if (this.#automatic) this.#timer = setTimeout(() => this.save(), this.#idle);
+    if (!this.#automatic) return;
+    if (wait) this.#timer = setTimeout(() => this.save(), wait);
+    else this.save();
   }
 
   /** Returns the state once what was typed is stored or refused. */
@@ -139,15 +141,18 @@ export class Form {
 
   undo() {
     this.draft.undo();
+    this.#changed();
   }
 
   redo() {
     this.draft.redo();
+    this.#changed();
   }
 
   /** @param {string} path */
   keep(path) {
     this.draft.keep(path);
+    this.#changed();
   }
 
   /** @param {string} path */

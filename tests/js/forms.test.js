@@ -1,0 +1,401 @@
+// The merge of forms against a model: whatever happens, no edit is lost in silence, and all forms end equal.
+//
+// A history is a random sequence of what people, programs and networks do. What must hold is checked after each step, and
+// more at the end. FORMS_HISTORIES is how many each group of forms lives through, FORMS_SEED where they begin: a failure
+// prints its seed and its steps. Since the network is real, a seed repeats the steps, but not each moment.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+import { Draft, same, textOf } from "../../src/broker/js/draft.js";
+import { Server, printed, problem, settled, until } from "./support.js";
+
+const HISTORIES = Number(process.env.FORMS_HISTORIES ?? 8);
+const SEED = Number(process.env.FORMS_SEED ?? Date.now() % 1_000_000);
+const STEPS = 40;
+const PATHS = ["a", "b", "n.c"];
+
+const server = new Server();
+before(() => server.start());
+
+/** Random numbers that a seed repeats (mulberry32). @param {number} seed */
+function randomOf(seed) {
+  const next = () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+  const below = (/** @type {number} */ limit) => Math.floor(limit * next());
+  return { below, one: (/** @type {any[]} */ all) => all[below(all.length)] };
+}
+
+/** @param {any} data @param {string} path */
+const at = (data, path) => path.split(".").reduce((value, key) => (typeof value === "object" ? value?.[key] : undefined), data);
+
+const sleep = (/** @type {number} */ milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** A network that is late, loses requests and responses, refuses writes, holds the stream back and cuts it. */
+class Network {
+  /** What happens to the next writes. @type {any[]} */
+  faults = [];
+  /** The stream waits for this. @type {Promise<void> | undefined} */
+  held;
+  release = () => {};
+  /** @type {AbortController | undefined} */
+  #stream;
+  #latency;
+
+  /** @param {() => number} latency */
+  constructor(latency) {
+    this.#latency = latency;
+  }
+
+  hold() {
+    this.held ??= new Promise((resolve) => {
+      this.release = () => {
+        this.held = undefined;
+        resolve();
+      };
+    });
+  }
+
+  cut() {
+    this.#stream?.abort();
+  }
+
+  calm() {
+    this.faults = [];
+    this.release();
+  }
+
+  /** @type {any} */
+  fetch = async (/** @type {string} */ url, /** @type {any} */ options) => {
+    await sleep(this.#latency());
+    if (url.endsWith("/events")) return this.#open(url, options);
+    if (!url.endsWith("/insert")) return fetch(url, options);
+    const fault = this.faults.shift();
+    if (fault === "before") throw new TypeError("the request is lost");
+    if (fault > 0) return refusal(fault);
+    const response = await fetch(url, options);
+    const body = await response.arrayBuffer();
+    await sleep(this.#latency());
+    if (fault === "late") await sleep(25);
+    if (fault === "after") throw new TypeError("the response is lost");
+    return new Response(body, response);
+  };
+
+  /** @param {string} url @param {any} options */
+  async #open(url, options) {
+    const control = (this.#stream = new AbortController());
+    options.signal.addEventListener("abort", () => control.abort());
+    const response = await fetch(url, { ...options, signal: control.signal });
+    const late = new TransformStream({
+      transform: async (part, frames) => {
+        await this.held;
+        frames.enqueue(part);
+      },
+    });
+    return new Response(response.body?.pipeThrough(late), response);
+  }
+}
+
+/** @param {number} status */
+function refusal(status) {
+  if (status !== 422) return problem(status, status === 403 ? "forbidden" : "refused");
+  const body = JSON.stringify({ type: "urn:broker:problem:invalid", status, detail: "it is wrong", pointer: "#/data/a" });
+  return new Response(body, { status, headers: { "Content-Type": "application/problem+json" } });
+}
+
+/** A form without a document: what its fields show, and what somebody has seen and typed there. */
+class Sheet {
+  /** @type {Map<string, any>} */
+  shown = new Map();
+  /** What was shown in each field, or offered as a conflict. @type {Map<string, Set<string>>} */
+  seen = new Map(PATHS.map((path) => [path, new Set([""])]));
+  /** @type {Set<string>} */
+  typed = new Set();
+  /** What was typed, and is not shown any more although nobody has replaced it here: so it must be in the log. @type {string[]} */
+  gone = [];
+  /** @type {Set<string>} */
+  busy = new Set();
+  /** @type {Map<string, string>} */
+  invalid = new Map();
+  /** The server's refusal of a field. @type {Map<string, string>} */
+  refusals = new Map();
+  #acting = false;
+  /** @type {(() => void)[]} */
+  #ends;
+
+  /** @param {any} broker @param {string} name @param {string} event */
+  constructor(broker, name, event) {
+    this.name = name;
+    this.event = broker.event(event);
+    this.draft = new Draft(this.event, {
+      show: (path, value) => this.#show(path, value),
+      busy: (path) => this.busy.has(path),
+      problem: (path) => this.refusals.get(path) || (this.invalid.get(path) ?? ""),
+      refuse: (path, text) => void this.refusals.set(path, text),
+    }, () => {});
+    for (const path of PATHS) this.draft.field(path, "");
+    const follow = () => PATHS.forEach((path) => this.draft.receive(path));
+    this.#ends = [
+      this.event.subscribe(follow), this.event.state.subscribe(follow), this.event.values.session.user.subscribe(() => this.draft.adopt()),
+    ];
+  }
+
+  close() {
+    this.#ends.forEach((end) => end());
+  }
+
+  /** @param {string} path @param {any} value */
+  #show(path, value) {
+    const text = textOf(this.shown.get(path));
+    if (!this.#acting && this.typed.has(text) && !same(text, value)) this.gone.push(text);
+    this.shown.set(path, value);
+    this.seen.get(path)?.add(textOf(value));
+  }
+
+  /** @param {string} path */
+  keep(path) {
+    const { conflict } = this.draft.field(path);
+    this.seen.get(path)?.add(textOf(conflict?.theirs));
+    this.draft.keep(path);
+  }
+
+  /** What somebody does here may replace what they have typed. @param {() => void} run */
+  act(run) {
+    this.#acting = true;
+    run();
+    this.#acting = false;
+  }
+
+  /** @param {string} path @param {any} value */
+  type(path, value) {
+    this.act(() => {
+      this.shown.set(path, value);
+      if (value) this.typed.add(textOf(value));
+      this.draft.edit(path, value);
+    });
+  }
+
+  /** @param {string} path */
+  conflict(path) {
+    return this.draft.field(path).conflict;
+  }
+
+  get edited() {
+    return PATHS.filter((path) => this.draft.edited(path));
+  }
+
+  /** What must hold at every moment. */
+  check() {
+    this.event.values.handles.flush();
+    const { status } = this.event.state.get();
+    const unsent = this.event.values.outbox.of(this.event.name).length > 0;
+    for (const path of PATHS) {
+      const shown = this.shown.get(path);
+      const { mine } = this.draft.field(path);
+      assert.ok(this.busy.has(path) || same(shown, mine), `${this.name} ${path} shows ${textOf(shown)}, and has ${textOf(mine)}`);
+      if (status === "loading" || status === "denied" || this.busy.has(path)) continue;
+      const theirs = at(this.event.get(), path);
+      if (!this.draft.edited(path)) assert.ok(same(shown, theirs), `${this.name} ${path} is not edited: ${textOf(shown)}, ${textOf(theirs)}`);
+      else {
+        const stored = at(this.event.values.record(this.event.name)?.data, path);
+        assert.ok(unsent || !same(shown, stored), `${this.name} ${path} is edited, but stored: ${textOf(shown)}`);
+        if (!unsent && !same(theirs, this.draft.field(path).base)) assert.ok(this.conflict(path), `${this.name} ${path}: a conflict is not shown`);
+      }
+    }
+  }
+}
+
+/** The versions of an event, the oldest first. @param {any} event @returns {Promise<any[]>} */
+const logOf = async (event) => {
+  const log = [];
+  for await (const record of event.log({ limit: 1_000 })) log.unshift(record);
+  return log;
+};
+
+/** What the log must say at the end. @param {any[]} log @param {Sheet[]} sheets */
+function checkLog(log, sheets) {
+  const stored = new Set(log.flatMap(({ data }) => PATHS.map((path) => textOf(at(data, path)))));
+  for (const { name, gone } of sheets) for (const text of gone) assert.ok(stored.has(text), `${name} typed ${text}, which is gone`);
+  log.slice(1).forEach(({ data, user }, index) => {
+    const sheet = sheets.find(({ name }) => name === user);
+    if (!sheet) return;
+    const { data: old } = log[index];
+    assert.equal(data.k, old?.k, "a field without a control has changed");
+    for (const path of PATHS) {
+      const [was, is] = [textOf(at(old, path)), textOf(at(data, path))];
+      if (was !== is) assert.ok(sheet.seen.get(path)?.has(was) || sheet.typed.has(was), `${user} has replaced ${was} by ${is} in ${path}, and has not seen it`);
+    }
+  });
+}
+
+/** Forms of several users on one event, and a program that writes to it, too. */
+class World {
+  count = 0;
+  /** @type {string[]} */
+  steps = [];
+
+  /** @param {import("node:test").TestContext} test @param {Server} at @param {string} name @param {number} size */
+  constructor(test, at, name, size) {
+    this.test = test;
+    this.server = at;
+    this.name = name;
+    this.size = size;
+    this.random = randomOf(0);
+  }
+
+  async open() {
+    const latency = () => this.random.below(6);
+    this.networks = Array.from({ length: this.size }, () => new Network(latency));
+    const names = this.networks.map((_, index) => `${this.name}${index}`);
+    this.brokers = await Promise.all(this.networks.map(({ fetch }, index) => this.server.user(this.test, names[index], { fetch })));
+    this.program = await this.server.user(this.test, `${this.name}program`);
+    for (const broker of [...this.brokers, this.program]) broker.events(`form/${this.name}/`).subscribe(() => {}); // so that the stream stays open
+    return this;
+  }
+
+  /** @param {number} seed @param {(world: any) => Promise<void>} [restart] */
+  async live(seed, restart) {
+    this.random = randomOf(seed);
+    this.steps = [`seed ${seed}`];
+    const event = `form/${this.name}/${seed}`;
+    const brokers = /** @type {any[]} */ (this.brokers);
+    const sheets = (this.sheets = brokers.map((broker, index) => new Sheet(broker, `${this.name}${index}`, event)));
+    /** @type {any} */
+    this.target = this.program?.event(event);
+    try {
+      if (this.random.below(2)) await this.target.set({ a: this.#token(), n: { c: this.#token() }, k: 1 });
+      for (let step = 0; step < STEPS; step++) {
+        await this.#step(this.random.below(sheets.length));
+        if (restart && step % 20 === 10) await restart(this);
+        await settled();
+        for (const sheet of sheets) sheet.check();
+      }
+      await this.#settle();
+      const log = await logOf(this.target);
+      this.steps.push(...log.map(({ data, user }) => `  log: ${user} ${JSON.stringify(data)}`));
+      checkLog(log, sheets);
+      for (const sheet of sheets)
+        for (const path of PATHS) assert.ok(same(sheet.shown.get(path), at(log.at(-1)?.data, path)), `${sheet.name} ends with ${textOf(sheet.shown.get(path))} in ${path}`);
+    } catch (error) {
+      throw new Error(`${this.steps.join("\n")}\n${/** @type {any} */ (error).message}`, { cause: error });
+    } finally {
+      sheets.forEach((sheet) => sheet.close());
+    }
+  }
+
+  #token() {
+    return `t${this.count++}`;
+  }
+
+  /** @param {number} index */
+  async #step(index) {
+    const { random } = this;
+    const sheet = /** @type {Sheet[]} */ (this.sheets)[index];
+    const network = /** @type {Network[]} */ (this.networks)[index];
+    const path = random.one(PATHS);
+    const { draft } = sheet;
+    const token = this.#token();
+    /** @type {Record<string, () => any>} */
+    const all = {
+      type: () => sheet.type(path, token),
+      clear: () => sheet.type(path, ""),
+      back: () => sheet.type(path, draft.field(path).base),
+      leave: () => draft.leave(),
+      save: () => draft.save()?.catch(() => {}),
+      hide: () => draft.save(true)?.catch(() => {}),
+      undo: () => sheet.act(() => draft.undo()),
+      redo: () => sheet.act(() => draft.redo()),
+      keep: () => sheet.keep(path),
+      take: () => sheet.act(() => draft.take(path)),
+      reset: () => sheet.act(() => draft.reset()),
+      compose: () => sheet.busy.add(path),
+      composed: () => this.#composed(sheet),
+      invalid: () => sheet.invalid.set(path, "it is not valid"),
+      valid: () => sheet.invalid.clear(),
+      fault: () => network.faults.push(random.one(["before", "after", "after", "late", "late", 403, 409, 413, 422, 429, 503])),
+      hold: () => network.hold(),
+      release: () => network.release(),
+      cut: () => network.cut(),
+      wake: () => this.#wake(sheet),
+      wait: () => sleep(random.below(12)),
+      patch: () => this.target.patch(path === "n.c" ? { n: { c: token } } : { [path]: token }),
+      set: () => this.target.set({ a: token, b: token, k: token }),
+      other: () => this.target.set(random.one(["text", 7, [1], { n: 3, k: token }])),
+      remove: () => this.target.remove(),
+      inexact: () => this.#inexact(token),
+    };
+    const kinds = [
+      "type", "type", "type", "type", "type", "type", "type", "save", "save", "save", "save", "wait", "wait", "wait", "wake", "patch", "patch", "patch",
+      "fault", "fault", "keep", "take", "undo", "undo", "redo", "release", "valid", "composed", ...Object.keys(all),
+    ];
+    const kind = random.one(kinds);
+    this.steps.push(`${kind} ${sheet.name} ${path} ${token}`);
+    // A program waits for its write, but nobody else does. It does not write numbers again that it cannot express.
+    const done = Promise.resolve().then(all[kind]).catch(() => {});
+    if (["wait", "patch", "set", "other", "remove", "inexact"].includes(kind)) await done;
+  }
+
+  /** @param {string} token  a number that JavaScript cannot express must not be written again as another one */
+  async #inexact(token) {
+    const body = `{"event": ${JSON.stringify(this.target.name)}, "data": {"a": "${token}", "k": 12345678901234567891}}`;
+    const headers = { "Content-Type": "application/json", Authorization: `Bearer ${await this.program?.token()}` };
+    await fetch(`${this.server.url}/insert`, { method: "POST", headers, body });
+  }
+
+  /** @param {Sheet} sheet */
+  #composed(sheet) {
+    for (const path of sheet.busy) {
+      sheet.busy.delete(path);
+      const shown = sheet.shown.get(path);
+      if (same(shown, sheet.draft.field(path).mine)) sheet.draft.receive(path);
+      else sheet.type(path, shown);
+    }
+  }
+
+  /** The pauses of a client after a failure end. @param {Sheet} sheet */
+  #wake(sheet) {
+    sheet.event.values.outbox.sender.wake();
+    sheet.event.values.connection.wake();
+  }
+
+  /** Everything that is held is released, and people end what they have begun. */
+  async #settle() {
+    const sheets = /** @type {Sheet[]} */ (this.sheets);
+    this.networks?.forEach((each) => each.calm());
+    await this.target.set({ a: this.#token(), k: 2 }); // an object again, with numbers that can be written
+    for (const sheet of sheets) {
+      this.#composed(sheet);
+      sheet.invalid.clear();
+    }
+    const over = () => {
+      for (const sheet of sheets) {
+        this.#wake(sheet);
+        for (const path of PATHS) {
+          if (sheet.refusals.get(path)) sheet.type(path, this.#token());
+          if (!sheet.conflict(path)) continue;
+          if (this.random.below(2)) sheet.act(() => sheet.draft.take(path));
+          else sheet.keep(path);
+        }
+        if (!sheet.draft.saving) sheet.draft.save()?.catch(() => {});
+        sheet.check();
+      }
+      const values = [...sheets.map(({ event }) => event), this.target].map((event) => JSON.stringify(PATHS.map((path) => at(event.get(), path))));
+      const pending = sheets.some(({ event }) => event.values.outbox.of(event.name).length > 0);
+      return !pending && sheets.every(({ edited }) => !edited.length) && new Set(values).size === 1;
+    };
+    const state = () => sheets.map((sheet) => `${sheet.name}: ${JSON.stringify([[...sheet.draft.fields], sheet.draft.saving, String(sheet.draft.refused), sheet.event.get(), sheet.event.state.get()])}`).join("\n");
+    await until(over, "all is stored").catch((error) => assert.fail(`${error.message}\n${state()}`));
+  }
+}
+
+describe("no edit is lost in silence, and all forms end equal, whatever happens", { concurrency: true }, () => {
+  for (const [name, size] of /** @type {const} */ ([["ann", 2], ["bea", 3], ["cat", 2], ["dot", 3], ["eve", 2]]))
+    test(`in ${size} forms of ${name}`, async (t) => {
+      printed(t);
+      const world = await new World(t, server, name, size).open();
+      for (let history = 0; history < HISTORIES; history++) await world.live(SEED + 1_000_000 * name.charCodeAt(0) + history);
+    });
+});
