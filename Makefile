@@ -1,6 +1,6 @@
 # Two commands: `make` serves, `make test` tests. Both set up what they need in .venv the first time.
 .DEFAULT_GOAL := serve
-.PHONY: serve example-plain example-react example-shop test quick test-js check format docs bench soak clean
+.PHONY: serve example-plain example-plain-form example-react example-react-form example-shop test quick test-js check format docs bench soak clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,6 +22,10 @@ serve: $(VENV)/.runs
 example-plain: DATA ?= ./tmp/example-plain
 example-plain: $(VENV)/.runs
 	@$(BIN)/broker serve --data $(DATA) --static examples/plain
+
+example-plain-form: DATA ?= ./tmp/example-plain-form
+example-plain-form: $(VENV)/.runs
+	@$(BIN)/broker serve --data $(DATA) --static examples/plain-form
 
 example-shop: DATA ?= ./tmp/example-shop
 example-shop: $(VENV)/.runs
