@@ -13,6 +13,7 @@ CLIENT := tests/js
 REACT := tests/js/react
 CONSOLE := tests/console
 BOARD := examples/react
+FORM := examples/react-form
 ASSETS := src/broker/web/assets
 
 serve: $(VENV)/.runs
@@ -42,8 +43,13 @@ example-react: $(VENV)/.runs $(BOARD)/node_modules/.installed
 	@npm --prefix $(BOARD) run --silent build
 	@$(BIN)/broker serve --data $(DATA) --static $(BOARD)/dist
 
+example-react-form: DATA ?= ./tmp/example-react-form
+example-react-form: $(VENV)/.runs $(FORM)/node_modules
+	@npm --prefix $(FORM) run --silent build
+	@$(BIN)/broker serve --data $(DATA) --static $(FORM)/dist
+
 test: $(VENV)/.tests $(JS)/node_modules/.installed $(PAGE)/node_modules/.installed $(CLIENT)/node_modules/.installed \
-  $(REACT)/node_modules/.installed $(BOARD)/node_modules/.installed
+  $(REACT)/node_modules/.installed $(FORM)/node_modules
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report
@@ -55,15 +61,15 @@ quick: $(VENV)/.tests
 
 # The client for pages alone: its modules in Node.js, and its pages in a browser.
 test-js: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed $(REACT)/node_modules/.installed \
-  $(BOARD)/node_modules/.installed
-	@$(BIN)/pytest tests/js tests/browser/test_client.py tests/browser/test_react.py tests/browser/test_example_react.py tests/web/test_client.py
+  $(FORM)/node_modules
+	@$(BIN)/pytest tests/js tests/browser/test_client.py tests/browser/test_react.py tests/browser/test_example_react.py tests/browser/test_example_forms.py tests/web/test_client.py
 
 check: $(VENV)/.tests $(JS)/node_modules/.installed $(CLIENT)/node_modules/.installed $(REACT)/node_modules/.installed \
-  $(BOARD)/node_modules/.installed
+  $(FORM)/node_modules
 	$(BIN)/ruff check src tests docs bench
 	$(BIN)/ruff format --check src tests docs bench
 	$(BIN)/mypy src tests docs bench
-	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT) $(REACT) $(BOARD) $(CONSOLE); do \
+	@if [ -d $(JS)/node_modules/typescript ]; then for each in $(JS) $(CLIENT) $(REACT) $(BOARD) $(FORM) $(CONSOLE); do \
 	  if [ $$each = $(CONSOLE) ] || [ -e $$each/node_modules/.installed ]; then \
 	  echo "tsc $$each" && node $(JS)/node_modules/typescript/bin/tsc --project $$each || exit 1; fi; done; fi
 
@@ -89,7 +95,7 @@ soak: $(VENV)/.tests $(JS)/node_modules/.installed
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
-	rm -rf $(JS)/node_modules $(PAGE)/node_modules $(CLIENT)/node_modules $(REACT)/node_modules $(BOARD)/node_modules $(BOARD)/dist tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
+	rm -rf $(JS)/node_modules $(PAGE)/node_modules $(CLIENT)/node_modules $(REACT)/node_modules $(BOARD)/node_modules $(BOARD)/dist $(FORM)/node_modules $(FORM)/dist tests/clients/.cache tests/proxies/js/node_modules tests/proxies/js/tmp
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -131,6 +137,10 @@ $(BOARD)/node_modules/.installed: $(BOARD)/package.json $(wildcard src/broker/js
 	@rm -rf $(BOARD)/node_modules/zerocode-broker && mkdir -p $(@D)
 	@$(NPM) --prefix $(BOARD) install --no-package-lock && touch $@ || { \
 	  echo "THE EXAMPLE IS NOT BUILT: npm could not install the packages of $(BOARD)" >&2; [ -z "$$CI" ]; }
+
+# It has the same packages.
+$(FORM)/node_modules: | $(BOARD)/node_modules/.installed
+	@ln -sfn ../react/node_modules $@
 
 NPM := npm --silent --no-audit --no-fund --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=3000
 %/node_modules/.installed: %/package.json | $(VENV)/.tests
