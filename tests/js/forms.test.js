@@ -5,6 +5,8 @@
 // prints its seed and its steps. Since the network is real, a seed repeats the steps, but not each moment.
 
 import assert from "node:assert/strict";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { Draft, same, textOf } from "../../src/broker/js/draft.js";
 import { Server, printed, problem, settled, until } from "./support.js";
@@ -268,7 +270,7 @@ class World {
     try {
       if (this.random.below(2)) await this.target.set({ a: this.#token(), n: { c: this.#token() }, k: 1 });
       for (let step = 0; step < STEPS; step++) {
-        await this.#step(this.random.below(sheets.length));
+        await this.step();
         if (restart && step % 20 === 10) await restart(this);
         await settled();
         for (const sheet of sheets) sheet.check();
@@ -290,9 +292,10 @@ class World {
     return `t${this.count++}`;
   }
 
-  /** @param {number} index */
-  async #step(index) {
+  /** Somebody, a program, or the network does something. */
+  async step() {
     const { random } = this;
+    const index = random.below(this.size);
     const sheet = /** @type {Sheet[]} */ (this.sheets)[index];
     const network = /** @type {Network[]} */ (this.networks)[index];
     const path = random.one(PATHS);
@@ -398,4 +401,224 @@ describe("no edit is lost in silence, and all forms end equal, whatever happens"
       const world = await new World(t, server, name, size).open();
       for (let history = 0; history < HISTORIES; history++) await world.live(SEED + 1_000_000 * name.charCodeAt(0) + history);
     });
+});
+
+test("while the server is killed and started again, no edit is lost, and all forms end equal", async (t) => {
+  printed(t);
+  const own = await new Server().start();
+  const world = await new World(t, own, "fay", 2).open();
+  for (let history = 0; history < Math.ceil(HISTORIES / 8); history++)
+    await world.live(SEED + history, async () => {
+      await own.stop("SIGKILL");
+      await world.step();
+      await own.start();
+    });
+});
+
+/** One person's form, and a program that writes to its event.
+ * @param {import("node:test").TestContext} t @param {string} name @param {any} [clients] */
+async function alone(t, name, clients) {
+  const { broker, program } = clients ?? { broker: await server.user(t, name), program: await server.user(t, `${name}program`) };
+  /** @type {any} */
+  const event = program.event(`alone/${name}`);
+  event.subscribe(() => {});
+  const sheet = new Sheet(broker, name, `alone/${name}`);
+  t.after(() => sheet.close());
+  await Promise.all([sheet.event.ready, event.ready]);
+  const stored = () => until(() => !sheet.draft.saving && !sheet.edited.length && !sheet.event.state.get().pending, "it is stored");
+  const followed = () => until(() => JSON.stringify(event.get()) === JSON.stringify(sheet.event.get()) && (sheet.check(), true), "the form follows");
+  return { broker, sheet, event, stored, followed, save: async () => (await sheet.draft.save()?.catch(() => {}), followed()) };
+}
+
+test("a thousand steps back and forth change only one's own fields, and add at most one version each", async (t) => {
+  const clients = { broker: await server.user(t, "una"), program: await server.user(t, "unaprogram") };
+  await Promise.all(Array.from({ length: 10 }, (_, index) => backAndForth(t, `una${index}`, SEED + index, clients)));
+});
+
+/** @param {import("node:test").TestContext} t @param {string} name @param {number} seed @param {any} clients */
+async function backAndForth(t, name, seed, clients) {
+  const random = randomOf(seed);
+  const { sheet, event, stored, save, followed } = await alone(t, name, clients);
+  const { draft } = sheet;
+  let length = 0;
+  let other = 0;
+  for (let step = 0; step < 100; step++) {
+    if (random.below(4) === 0) {
+      sheet.type(random.one(PATHS), `own${step}`);
+      draft.leave();
+      await save();
+      assert.equal(draft.redoable, false); // what was taken back before new input cannot be written again
+      const last = JSON.stringify(event.get());
+      sheet.act(() => draft.redo());
+      assert.equal(draft.save(), undefined);
+      assert.equal(JSON.stringify(event.get()), last);
+      length++;
+    }
+    if (random.below(4) === 0) {
+      await event.patch({ k: ++other });
+      length++;
+    }
+    if (random.below(20) === 0) {
+      await event.patch({ b: `theirs${step}` });
+      length++;
+    }
+    await followed();
+    const before = event.get();
+    sheet.act(() => (random.below(5) < 3 ? draft.undo() : draft.redo()));
+    const changed = PATHS.filter((path) => draft.edited(path));
+    assert.ok(changed.length <= 1, changed.join());
+    if (changed.some((path) => sheet.conflict(path))) {
+      const [path] = changed;
+      // Somebody else has changed it since, which only the program does, and only there.
+      assert.equal(path, "b");
+      assert.match(textOf(sheet.conflict(path)?.theirs), /^theirs/);
+      if (random.below(2)) sheet.act(() => draft.take(path));
+      else sheet.keep(path);
+    }
+    const writes = PATHS.some((path) => draft.edited(path));
+    await save();
+    await stored();
+    length += writes ? 1 : 0;
+    const after = event.get() ?? {};
+    assert.equal(after.k, before?.k);
+    for (const path of PATHS) if (!changed.includes(path)) assert.ok(same(at(after, path), at(before, path)), path);
+  }
+  assert.equal((await logOf(event)).length, length);
+  assert.ok(other > 8);
+}
+
+test("what another has changed since is not taken back, but offered; and after new input, nothing is done again", async (t) => {
+  const { sheet, event, save, followed } = await alone(t, "uno");
+  const { draft } = sheet;
+  for (const text of ["one", "two"]) {
+    sheet.type("a", text);
+    draft.leave();
+    await save();
+  }
+  await event.patch({ a: "theirs" });
+  await followed();
+  sheet.act(() => draft.undo());
+  assert.equal(sheet.shown.get("a"), "one");
+  assert.equal(sheet.conflict("a")?.theirs, "theirs");
+  assert.equal(draft.save(), undefined);
+  await event.patch({ a: "again" }); // what is offered is what is there now
+  await until(() => sheet.conflict("a")?.theirs === "again");
+  sheet.keep("a");
+  await save();
+  assert.equal(event.get().a, "one");
+  assert.equal(draft.redoable, true);
+  sheet.type("b", "new");
+  assert.equal(draft.redoable, false);
+  sheet.act(() => draft.redo());
+  assert.deepEqual([sheet.shown.get("a"), sheet.shown.get("b")], ["one", "new"]);
+  sheet.act(() => draft.undo());
+  assert.equal(textOf(sheet.shown.get("b")), "");
+  assert.deepEqual(sheet.edited, []);
+});
+
+for (const options of [{}, { adopt: true }])
+  test(`what was typed before a login is saved once after it, with ${JSON.stringify(options)}`, async (t) => {
+    printed(t);
+    const name = options.adopt ? "ida" : "ivo";
+    const watcher = await server.user(t, `${name}2`);
+    await watcher.event(`before/${name}`).set({ k: 1, b: "theirs" });
+    const network = new Network(() => 0);
+    const broker = server.client(t, { fetch: network.fetch });
+    const sheet = new Sheet(broker, name, `before/${name}`);
+    t.after(() => sheet.close());
+    sheet.type("a", "typed");
+    sheet.draft.save()?.catch(() => {});
+    sheet.type("a", "typed more"); // this waits behind the first
+    sheet.draft.save();
+    sheet.type("n.c", "not saved yet");
+    await settled();
+    assert.equal(sheet.draft.saving, true);
+    await broker.signUp(name, "correct horse", options);
+    await until(() => !sheet.draft.saving && !sheet.draft.edited("a"));
+    sheet.draft.save();
+    await until(() => !sheet.edited.length && !sheet.event.state.get().pending);
+    sheet.check();
+    const log = await logOf(watcher.event(`before/${name}`));
+    assert.deepEqual(log.map(({ data }) => data.a), [undefined, "typed", "typed more", ...log.slice(3).map(() => "typed more")]);
+    assert.deepEqual(log.at(-1).data, { k: 1, b: "theirs", a: "typed more", n: { c: "not saved yet" } });
+    assert.ok(log.slice(1).every(({ user }) => user === name));
+  });
+
+test("a session that ends while somebody types keeps the text, and it is saved after the same user's next login", async (t) => {
+  const { broker, sheet, event, followed } = await alone(t, "eda");
+  await event.set({ a: "first", k: 1 });
+  await followed();
+  sheet.type("a", "typed");
+  await server.call("/logout", (await broker.token()) ?? "", {});
+  sheet.draft.save()?.catch(() => {});
+  await until(() => broker.user.get()?.expired);
+  sheet.type("b", "more");
+  await settled();
+  assert.deepEqual([sheet.shown.get("a"), sheet.shown.get("b"), sheet.edited], ["typed", "more", ["a", "b"]]);
+  assert.equal(event.get().a, "first");
+  await broker.logIn("eda", "correct horse");
+  sheet.draft.save()?.catch(() => {});
+  await until(() => event.get().b === "more");
+  await until(() => !sheet.edited.length);
+  assert.deepEqual(event.get(), { a: "typed", b: "more", k: 1 });
+});
+
+test("another user's login sends nothing of the first as theirs but what is unsaved in the form; the rest waits for the first", async (t) => {
+  const { broker, sheet, event, followed } = await alone(t, "oda");
+  const other = await server.user(t, "odb");
+  await event.set({ a: "first", k: 1 });
+  await followed();
+  await server.call("/logout", (await broker.token()) ?? "", {});
+  sheet.type("a", "of oda");
+  sheet.draft.save()?.catch(() => {});
+  await until(() => broker.user.get()?.expired);
+  sheet.type("b", "unsaved");
+  await broker.logIn("odb", "correct horse");
+  await until(() => sheet.event.state.get().status === "live");
+  await followed();
+  assert.deepEqual([sheet.shown.get("a"), sheet.shown.get("b"), sheet.edited], ["first", "unsaved", ["b"]]);
+  assert.deepEqual([sheet.draft.undoable, broker.outbox.get().length], [false, 0]);
+  sheet.draft.save();
+  await until(() => !sheet.edited.length);
+  assert.deepEqual(event.get(), { a: "first", b: "unsaved", k: 1 });
+  await broker.logIn("oda", "correct horse");
+  await until(() => event.get().a === "of oda");
+  await until(() => !sheet.edited.length);
+  sheet.check();
+  const log = await logOf(other.event("alone/oda"));
+  assert.deepEqual(log.map(({ data, user }) => [user, data.a, data.b]), [
+    ["odaprogram", "first", undefined], ["odb", "first", "unsaved"], ["oda", "of oda", "unsaved"],
+  ]);
+});
+
+test("what is typed survives rights that end and come back, and another log on the same port", async (t) => {
+  printed(t);
+  const own = await new Server("--set", "rights_reset_s=0.1").start();
+  const rules = join(own.data, "rules.toml");
+  const apply = async (/** @type {string} */ read) => {
+    writeFileSync(rules, `[[event]]\nname = "form/*"\nread = "${read}"\ninsert = "user"\n`);
+    await own.run("rules", "apply", rules, "--yes");
+  };
+  const broker = await own.user(t, "ria");
+  const sheet = new Sheet(broker, "ria", "form/ria");
+  t.after(() => sheet.close());
+  await sheet.event.set({ a: "first", k: 1 });
+  await until(() => sheet.draft.field("a").base === "first");
+  sheet.type("a", "typed");
+  await apply("nobody");
+  await until(() => sheet.event.state.get().status === "denied");
+  assert.deepEqual([sheet.shown.get("a"), sheet.edited], ["typed", ["a"]]);
+  assert.equal(sheet.draft.save(), undefined); // what the typing is based upon is not known
+  await apply("user");
+  await until(() => sheet.event.get()?.a === "typed" && !sheet.edited.length);
+  sheet.type("b", "more");
+  await own.stop("SIGKILL");
+  for (const each of readdirSync(own.data)) rmSync(join(own.data, each), { recursive: true });
+  await own.start();
+  await broker.signUp("ria2", "correct horse"); // who was logged in is not known to the new server
+  await until(() => sheet.event.state.get().status === "live");
+  assert.deepEqual([sheet.shown.get("b"), sheet.edited], ["more", ["b"]]);
+  sheet.draft.save();
+  await until(() => !sheet.edited.length);
+  assert.deepEqual((await logOf(sheet.event)).map(({ data, user }) => [user, data]), [["ria2", { b: "more" }]]);
 });
