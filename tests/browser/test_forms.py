@@ -9,37 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.support.servers import BOUND_S, ServerProcess
+from tests.support.forms import HTML, KEYS_A_SECOND, Hold, Windows, keys, patch, shows, waits
+from tests.support.servers import ServerProcess
 
-KEYS_A_SECOND = 20
 SECONDS = float(os.environ.get("BROKER_TYPING_S", "2"))  # `make soak` types for a minute
-HTML = """<!doctype html><meta charset="utf-8"><title>A form</title><link rel="icon" href="data:,">
-<form id="profile">
-  <input name="text" aria-label="text"><input name="address.city" aria-label="nested">
-  <textarea name="note" aria-label="textarea"></textarea>
-  <input name="email" type="email" aria-label="email"><input name="number" type="number" aria-label="number">
-  <input name="date" type="date" aria-label="date"><input name="time" type="time" aria-label="time">
-  <input name="check" type="checkbox" aria-label="check">
-  <label><input name="radio" type="radio" value="a">radio a</label>
-  <label><input name="radio" type="radio" value="b">radio b</label>
-  <select name="select" aria-label="select"><option>a</option><option>b</option><option>c</option></select>
-  <select name="several" aria-label="several" multiple><option>a<option>b<option>c</select>
-  <label><input name="boxes" type="checkbox" value="a">box a</label>
-  <label><input name="boxes" type="checkbox" value="b">box b</label>
-  <input name="password" type="password" aria-label="password"><input name="hidden" type="hidden" value="h">
-  <input name="fixed" aria-label="fixed" readonly><span id="place"></span><input type="reset" value="Reset">
-</form>
-<script type="module">
-  import { createBroker } from "/broker.js";
-  globalThis.broker = createBroker();
-  await broker.signUp(`user-${Math.random()}`.replace("0.", ""), "correct horse");
-  globalThis.form = broker.form("profile", profile, globalThis.options);
-  form.state.subscribe((state) => (globalThis.state = state));
-</script>"""
-BOUND_MS = 1_000 * BOUND_S
-expect.set_options(timeout=BOUND_MS)
 
 
 @pytest.fixture(name="server", scope="module")
@@ -50,52 +25,23 @@ def make_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProc
         yield server
 
 
-@pytest.fixture(name="open_page")
-def make_open_page(browser: Browser, server: ServerProcess) -> Iterator[Callable[[], Page]]:
-    """Opens a window of another user, with an empty form."""
-    contexts: list[BrowserContext] = []
-    errors: list[str] = []
+@pytest.fixture(name="windows")
+def make_windows(browser: Browser, server: ServerProcess) -> Iterator[Windows]:
     with server.client("remover") as client:
         client.post("/insert", json={"event": "profile", "data": None}).raise_for_status()
-
-    def open_page() -> Page:
-        contexts.append(browser.new_context())
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(server.url)
-        waits(page, "() => globalThis.state?.status === 'live'")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert errors == []
+    windows = Windows(browser, server)
+    yield windows
+    windows.close()
 
 
 @pytest.fixture
-def mine(open_page: Callable[[], Page]) -> Page:
-    return open_page()
+def mine(windows: Windows) -> Page:
+    return windows.open()
 
 
 @pytest.fixture
-def other(open_page: Callable[[], Page]) -> Page:
-    return open_page()
-
-
-def waits(page: Page, expression: str, argument: Any = None) -> None:
-    page.wait_for_function(expression, arg=argument, timeout=BOUND_MS, polling=20)
-
-
-def shows(page: Page, **data: Any) -> None:
-    """Waits until the event has these fields, and the page has nothing that is not stored."""
-    expression = """(data) => state.saved && Object.entries(data).every(([key, value]) =>
-      JSON.stringify(broker.event("profile").get()?.[key]) === JSON.stringify(value))"""
-    waits(page, expression, data)
-
-
-def patch(page: Page, **data: Any) -> None:
-    """Writes fields by a program, and returns once they are stored."""
-    page.evaluate("(data) => broker.event('profile').patch(data).then(() => {})", data)
+def other(windows: Windows) -> Page:
+    return windows.open()
 
 
 def begin_to_write(page: Page, *values: dict[str, Any]) -> None:
@@ -114,32 +60,8 @@ def end_writing(page: Page) -> None:
     waits(page, "() => broker.outbox.get().length === 0")
 
 
-class Hold:
-    """Holds requests back until it ends."""
-
-    def __init__(self, page: Page, address: str) -> None:
-        self._routes: list[Route] = []
-        self._held = True
-        page.route(address, self._take)
-
-    def _take(self, route: Route) -> None:
-        if self._held:
-            self._routes.append(route)
-        else:
-            route.continue_()
-
-    def end(self) -> None:
-        self._held = False
-        for route in self._routes:
-            route.continue_()
-
-
 def text(length: float = SECONDS * KEYS_A_SECOND) -> str:
     return ("The quick brown fox jumps over the lazy dog. " * (1 + int(length) // 45))[: int(length)]
-
-
-def keys(page: Page, typed: str) -> None:
-    page.keyboard.type(typed, delay=1_000 / KEYS_A_SECOND)
 
 
 def typing(label: str, typed: str) -> Callable[[Page], None]:
