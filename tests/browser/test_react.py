@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 
 from tests.support.documents import ROOT
 from tests.support.esbuild import ESBUILD
+from tests.support.forms import Hold, keys
 from tests.support.servers import BOUND_S, ServerProcess, wait_for
 
 SOURCES = ROOT / "src" / "broker" / "js"
@@ -185,6 +186,61 @@ def test_another_name_is_shown_and_null_watches_nothing(page: Page, server: Serv
     reads(page, "chosen", "third")
 
 
+@pytest.fixture(name="two")
+def open_two(page: Page, context: BrowserContext, server: ServerProcess) -> tuple[Page, Page]:
+    """Two windows of one user, with the same form."""
+    other = context.new_page()
+    other.goto(server.url)
+    for each in (page, other):
+        each.evaluate("show('Profile')")
+    page.evaluate("broker.signUp('ada', 'correct horse').then(() => {})")
+    for each in (page, other):
+        reads(each, "saved", "live true")
+    return page, other
+
+
+def test_what_is_typed_into_a_form_is_kept_while_another_window_writes_and_the_component_renders(
+    two: tuple[Page, Page],
+) -> None:
+    """T35."""
+    page, other = two
+    page.get_by_label("text").focus()
+    keys(page, "T")
+    other.evaluate("""() => {
+      let count = 0;
+      const patch = () => broker.event("profile").patch({ text: `${count++}`, check: count % 2 > 0 });
+      window.writing = setInterval(patch, 50);
+    }""")
+    keys(page, "he quick brown fox jumps over the lazy dog")
+    other.evaluate("clearInterval(writing)")
+    assert page.get_by_label("text").input_value() == "The quick brown fox jumps over the lazy dog"
+    other.evaluate("broker.event('profile').patch({ text: 'theirs', check: true }).then(() => {})")
+    reads(page, "theirs", "theirs")
+    expect(page.get_by_label("check")).to_be_checked()
+    page.get_by_role("button", name="Keep").click()
+    expect(other.get_by_label("text")).to_have_value("The quick brown fox jumps over the lazy dog")
+    reads(page, "saved", "live true")
+    reads(page, "theirs", "none")
+    assert page.evaluate("open") == 1
+
+
+def test_a_form_that_is_not_shown_any_more_saves_what_was_typed_and_another_name_shows_another_event(
+    two: tuple[Page, Page],
+) -> None:
+    page, other = two
+    page.get_by_label("text").focus()
+    keys(page, "last words")
+    page.evaluate("show('Nothing')")
+    expect(other.get_by_label("text")).to_have_value("last words")
+    other.evaluate("broker.event('other').set({ text: 'another', extra: 'theirs' }).then(() => {})")
+    other.evaluate("show('Profile', { name: 'other' })")
+    expect(other.get_by_label("text")).to_have_value("another")
+    other.evaluate("show('Profile', { name: 'other', extra: true })")
+    expect(other.get_by_label("extra")).to_have_value("theirs")
+    reads(other, "saved", "live true")
+    assert other.evaluate("broker.event('profile').get()?.text ?? 'last words'") == "last words"
+
+
 def test_a_render_that_is_thrown_away_opens_nothing(
     context: BrowserContext, server: ServerProcess, printed: list[str]
 ) -> None:
@@ -337,6 +393,21 @@ class TestServerRendering:
         insert({"sale": {"percent": 20}, "late": "on time"})
         reads(page, "sale", "20 live")
         reads(page, "late", "on time live")
+        self.allow(printed)
+
+    def test_what_is_typed_before_the_page_is_alive_is_kept_and_saved(
+        self, said: str, server: ServerProcess, printed: list[str], page: Page
+    ) -> None:
+        page.evaluate("createBroker().logIn('ada', 'correct horse').then(() => {})")
+        hold = Hold(page, "**/hydrate.js")
+        page.goto(f"{server.url}/ada.html", wait_until="commit")
+        expect(page.get_by_label("percent")).to_have_value("10")
+        page.get_by_label("percent").fill("42")
+        hold.end()
+        reads(page, "sale", "42 live")
+        reads(page, "saved", "true")
+        expect(page.get_by_label("percent")).to_have_value("42")
+        assert page.evaluate("kept()") is True
         self.allow(printed)
 
     def test_the_state_of_somebody_else_is_not_kept(

@@ -9,6 +9,9 @@ import { Presence } from "./presence.js";
 
 const IDLE_MS = 1_000; // without a key, until what is typed is saved
 
+/** The event that a control has been bound to last. @type {WeakMap<object, Event>} */
+const last = new WeakMap();
+
 export class Form {
   #end = new AbortController();
   /** The field in which a text is composed. */
@@ -91,8 +94,12 @@ export class Form {
    * which is old; then only the field in which somebody is counts. @param {string} path */
   #begin(path) {
     const controls = this.#controls(path);
-    const was = rendered(controls);
+    // What another event had is nothing that was typed.
+    const other = controls.some((each) => (last.get(each) ?? this.#event) !== this.#event);
+    controls.forEach((each) => last.set(each, this.#event));
+    if (other) show(controls, undefined);
     const is = read(controls);
+    const was = other ? is : rendered(controls);
     this.draft.field(path, was);
     const [{ type } = {}] = /** @type {any[]} */ (performance.getEntriesByType("navigation"));
     if (!same(is, was) && (type === "navigate" || controls.some((each) => each.matches(":focus")))) {

@@ -1,7 +1,7 @@
 // A page that is rendered on a server, and goes on in the browser: server.jsx and hydrate.jsx.
 
 import { StrictMode, Suspense } from "react";
-import { BrokerProvider, SignedIn, SignedOut, useBroker, useEvent, useEvents, useEventState, useReady, useStatus, useUser } from "zerocode-broker/react";
+import { BrokerProvider, SignedIn, SignedOut, useBroker, useEvent, useEventForm, useEvents, useEventState, useReady, useStatus, useUser } from "zerocode-broker/react";
 
 function Inbox({ name }) {
   const [rows] = useEvents(`inbox/${name}/`);
@@ -18,6 +18,16 @@ function Slow({ gate }) {
   return <p id="slow">{useEvent("sale", { percent: 0 }).percent}</p>;
 }
 
+function Sale() {
+  const { ref, saved } = useEventForm("sale");
+  return (
+    <form ref={ref}>
+      <input name="percent" type="number" aria-label="percent" defaultValue={useEvent("sale")?.percent} />
+      <output id="saved">{String(saved)}</output>
+    </form>
+  );
+}
+
 function Page({ name }) {
   return (
     <main>
@@ -29,6 +39,7 @@ function Page({ name }) {
       <SignedOut><p id="out">out</p></SignedOut>
       <Inbox name={name} />
       <Ready name="sale" />
+      <Sale />
     </main>
   );
 }

@@ -3,7 +3,7 @@
 import { Component, StrictMode, Suspense, useEffect } from "react";
 import { createRoot } from "react-dom/client";
 import * as broker from "zerocode-broker/react";
-import { useBroker, useEvent, useEvents, useEventState, useReady, useSchedule, useStatus, useStore, useUser } from "zerocode-broker/react";
+import { useBroker, useEvent, useEventForm, useEvents, useEventState, useReady, useSchedule, useStatus, useStore, useUser } from "zerocode-broker/react";
 import * as copy from "copy/react";
 import { createBroker } from "zerocode-broker";
 
@@ -70,6 +70,21 @@ function Later() {
   );
 }
 
+function Profile({ name = "profile", extra = false }) {
+  window.broker = useBroker();
+  const form = (window.form = useEventForm(name));
+  return (
+    <form ref={form.ref}>
+      <input name="text" aria-label="text" defaultValue="" />
+      <input name="check" aria-label="check" type="checkbox" />
+      {extra && <input name="extra" aria-label="extra" defaultValue="of the page" />}
+      <p id="theirs">{form.field("text").conflict?.theirs ?? "none"}</p>
+      <p id="saved">{`${form.status} ${form.saved}`}</p>
+      <button type="button" onClick={() => form.keep("text")}>Keep</button>
+    </form>
+  );
+}
+
 const never = new Promise(() => {});
 function Never() {
   throw never;
@@ -108,6 +123,7 @@ const pages = {
   Chosen,
   Login,
   Later,
+  Profile,
   // React throws this render away, because a sibling never finishes.
   ThrownAway: () => <Suspense fallback={<Fallback />}><Shop /><Never /></Suspense>,
   Ready: (options) => <Boundary><Suspense fallback={<Fallback />}><Ready {...options} /></Suspense></Boundary>,
