@@ -11,7 +11,7 @@ const STEPS_MAX = 100; // that can be taken back
  *   known?: boolean, refused?: boolean}} Field */
 
 /** A write under way: what it changes, from what to what, and whose it is.
- * @typedef {{changes: Map<string, {base: any, mine: any}>, user: string | null, sent?: any}} Write */
+ * @typedef {Map<string, {base: any, mine: any}> & {user: string | null, sent?: any}} Write */
 
 /** One stay in a field. @typedef {{path: string, before: any, after: any}} Step */
 
@@ -35,7 +35,6 @@ export class Draft {
   #writes = new Set();
   /** What is typed is to be saved once the write under way has ended, or once it is known what the event is. */
   #again = false;
-  #known = false;
   /** Who has typed. */
   #user;
 
@@ -77,7 +76,7 @@ export class Draft {
 
   /** Whether something in this field is not stored. @param {string} path */
   edited(path) {
-    return dirty(this.field(path)) || this.#own().some(({ changes }) => changes.has(path));
+    return dirty(this.field(path)) || this.#own().some((write) => write.has(path));
   }
 
   /** Somebody types. @param {string} path @param {any} value */
@@ -123,25 +122,25 @@ export class Draft {
     if (this.#controls.busy(path)) return;
     const known = this.#event.values.knows(this.#event.name);
     const { by, at } = this.#event.state.get();
-    this.#known ||= known;
     const field = this.field(path);
     const theirs = valueAt(this.#event.get(), path);
     // A write under way is laid over the value that is shown. If it is not there, it has just been refused, or a newer
     // version is there already: its end, which follows, decides what the typing is based upon. To follow the value before
     // that would lose what was typed.
-    const ending = this.#own().some(({ changes }) => changes.has(path) && !same(changes.get(path)?.mine, theirs));
+    const ending = this.#own().some((write) => write.has(path) && !same(write.get(path)?.mine, theirs));
+    const edited = dirty(field);
+    const own = same(theirs, field.mine);
     // What is not known changes nothing that is typed, and nothing that was there before anything was known.
-    if (!ending && (known || (this.#known && !dirty(field)))) {
-      const own = same(theirs, field.mine);
-      if (own || !dirty(field)) {
-        if (!own) {
-          if (this.#stay?.path === path) this.leave();
-          if (field.known) Object.assign(field, { by, at });
-        }
-        Object.assign(this.#cleared(path), { base: theirs, mine: theirs, conflict: undefined });
-      } else if (same(theirs, field.base)) field.conflict = undefined;
-      else if (!field.conflict || !same(theirs, field.conflict.theirs)) field.conflict = { theirs, by, at };
-    } else if (!known) field.conflict = undefined; // it may be nothing that this user may see
+    if (ending || !(known || (field.known && !edited))) {
+      if (!known) field.conflict = undefined; // it may be nothing that this user may see
+    } else if (own || !edited) {
+      if (!own) {
+        if (this.#stay?.path === path) this.leave();
+        if (field.known) Object.assign(field, { by, at });
+      }
+      Object.assign(this.#cleared(path), { base: theirs, mine: theirs, conflict: undefined });
+    } else if (same(theirs, field.base)) field.conflict = undefined;
+    else if (!field.conflict || !same(theirs, field.conflict.theirs)) field.conflict = { theirs, by, at };
     field.known = known;
     this.#controls.show(path, field.mine);
     if (known) this.#next();
@@ -157,10 +156,9 @@ export class Draft {
 
   #write() {
     this.refused = undefined;
-    const { session } = this.#event.values;
     const data = this.#event.get();
-    /** @type {Write["changes"]} */
-    const changes = new Map();
+    /** @type {Write} */
+    const write = Object.assign(new Map(), { user: this.#event.values.session.name });
     for (const [path, field] of this.fields) {
       if (!dirty(field) || field.conflict || this.#controls.busy(path)) continue;
       field.error = this.#controls.problem(path) || (fits(data, path) ? undefined : "there is no object to put it into");
@@ -169,24 +167,22 @@ export class Draft {
       // What the typing is based upon is not there: it is not known again yet what the event is, or it is compared next.
       if (!same(valueAt(data, path), base)) this.#again = true;
       else {
-        changes.set(path, { base, mine });
+        write.set(path, { base, mine });
         field.base = mine;
       }
     }
     this.#changed();
-    if (!changes.size) return;
-    /** @type {Write} */
-    const write = { changes, user: session.name };
+    if (!write.size) return;
     this.#writes.add(write);
     try {
       // It is made again if somebody else was faster. A field that they have changed, too, is then not written.
       write.sent = this.#event.update((latest) => {
-        for (const [path, { base, mine }] of changes) {
+        for (const [path, { base, mine }] of write) {
           const theirs = valueAt(latest, path);
           if (!fits(latest, path) || !(same(theirs, base) || same(theirs, mine))) this.#takeBack(write, path);
         }
-        if (!changes.size) throw new Error("conflict");
-        return [...changes].reduce((value, [path, { mine }]) => withValue(value, path.split("."), mine), latest);
+        if (!write.size) throw new Error("conflict");
+        return [...write].reduce((value, [path, { mine }]) => withValue(value, path.split("."), mine), latest);
       });
     } catch (error) {
       return this.#refuse(write, /** @type {BrokerError} */ (error));
@@ -201,12 +197,12 @@ export class Draft {
   /** What is not stored is an edit again. @param {Write} write @param {string} path */
   #takeBack(write, path) {
     const own = this.#own();
-    const change = /** @type {{base: any, mine: any}} */ (write.changes.get(path));
-    write.changes.delete(path);
+    const change = /** @type {{base: any, mine: any}} */ (write.get(path));
+    write.delete(path);
     // What is in the form is another user's now.
     if (!own.includes(write)) return;
     // A later write of this field has begun with what this one was to write.
-    const later = own.slice(own.indexOf(write) + 1).find((each) => each.changes.has(path))?.changes.get(path);
+    const later = own.find((each, index) => index > own.indexOf(write) && each.has(path))?.get(path);
     const field = this.field(path);
     if (!later && !dirty(field)) field.mine = change.mine;
     Object.assign(later ?? field, { base: change.base });
@@ -214,7 +210,7 @@ export class Draft {
 
   /** A write is over. @param {Write} write @param {boolean} [stored] */
   #end(write, stored = true) {
-    const paths = [...write.changes.keys()];
+    const paths = [...write.keys()];
     if (!stored) paths.forEach((path) => this.#takeBack(write, path));
     this.#writes.delete(write);
     paths.forEach((path) => this.receive(path));
@@ -226,7 +222,7 @@ export class Draft {
   #refuse(write, error) {
     // What was typed is in the form, so it need not be in the outbox, too.
     this.#event.values.outbox.discard(write.sent?.uuid);
-    if (write.changes.size && this.#own().includes(write)) {
+    if (write.size && this.#own().includes(write)) {
       const path = error.path ?? "";
       const field = this.fields.get(path);
       if (field) {
