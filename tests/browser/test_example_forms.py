@@ -152,7 +152,9 @@ def test_what_was_typed_before_somebody_has_said_a_name_is_saved(browser: Browse
     page.keyboard.press("Enter")
     expect(state(page)).to_have_text("Saved")
     with server.client("bob") as bob:
-        assert [record["data"] for record in bob.get("/snapshot").json() if record["event"] == "profile"] == [{"name": "Ada"}]
+        assert [record["data"] for record in bob.get("/snapshot").json() if record["event"] == "profile"] == [
+            {"name": "Ada"}
+        ]
     page.close()
 
 

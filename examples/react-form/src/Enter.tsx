@@ -26,7 +26,7 @@ export function Enter() {
       <form id="enter" onSubmit={enter}>
         <label htmlFor="your-name">Your name, as the others see it</label>
         <div className="row">
-          <input id="your-name" name="username" required maxLength={40} pattern="[A-Za-z0-9._@+\\-]+" title="letters and digits, without spaces" autoComplete="nickname" autoCapitalize="none" aria-describedby="enter-problem" />
+          <input id="your-name" name="username" required maxLength={40} pattern="[A-Za-z0-9._@+\-]+" title="letters and digits, without spaces" autoComplete="nickname" autoCapitalize="none" aria-describedby="enter-problem" />
           <button className="main">Start</button>
         </div>
         <p id="enter-problem" className="problem" role="alert">{problem}</p>
