@@ -403,7 +403,7 @@ describe("no edit is lost in silence, and all forms end equal, whatever happens"
     });
 });
 
-test("while the server is killed and started again, no edit is lost, and all forms end equal", async (t) => {
+test("T37: while the server is killed and started again, no edit is lost, and all forms end equal", async (t) => {
   printed(t);
   const own = await new Server().start();
   const world = await new World(t, own, "fay", 2).open();
