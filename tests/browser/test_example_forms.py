@@ -36,7 +36,7 @@ expect.set_options(timeout=1_000 * BOUND_S)
 
 @pytest.fixture(scope="module", params=["plain-form", pytest.param("react-form", marks=needs_react)])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = EXAMPLES / request.param
+    folder: Path = EXAMPLES / request.param
     if request.param == "plain-form":
         return folder
     built = tmp_path_factory.mktemp("form") / "dist"

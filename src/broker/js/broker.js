@@ -136,9 +136,11 @@ function formOf(event, element, options = {}) {
   let form;
   const state = new Derived(() => form?.describe() ?? NOTHING);
   const loaded = import("./forms.js").then(({ Form }) => (form = new Form(event, element, options, () => state.change())));
-  /** @param {"save" | "undo" | "redo" | "keep" | "take" | "close"} name @returns {any} */
-  const method = (name) => async (/** @type {string} */ path) => (await loaded)[name](path);
+  /** @param {"undo" | "redo" | "keep" | "take"} what */
+  const act = (what) => async (path = "") => (await loaded).act(what, path);
   return {
-    state, save: method("save"), undo: method("undo"), redo: method("redo"), keep: method("keep"), take: method("take"), close: method("close"),
+    state, undo: act("undo"), redo: act("redo"), keep: act("keep"), take: act("take"),
+    save: async () => (await loaded).save(),
+    close: async () => (await loaded).close(),
   };
 }

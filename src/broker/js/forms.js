@@ -146,25 +146,10 @@ export class Form {
     }
   }
 
-  undo() {
-    this.draft.undo();
+  /** @param {"undo" | "redo" | "keep" | "take"} what @param {string} path  of the field, if it is about one */
+  act(what, path) {
+    this.draft[what](path);
     this.#changed();
-  }
-
-  redo() {
-    this.draft.redo();
-    this.#changed();
-  }
-
-  /** @param {string} path */
-  keep(path) {
-    this.draft.keep(path);
-    this.#changed();
-  }
-
-  /** @param {string} path */
-  take(path) {
-    this.draft.take(path);
   }
 
   /** @returns {FormState} */
