@@ -622,3 +622,21 @@ test("what is typed survives rights that end and come back, and another log on t
   await until(() => !sheet.edited.length);
   assert.deepEqual((await logOf(sheet.event)).map(({ data, user }) => [user, data]), [["ria2", { b: "more" }]]);
 });
+
+test("a second write that the page has sent as it was hidden is based upon what the refused first one was based upon", async (t) => {
+  const network = new Network(() => 20);
+  const clients = { broker: await server.user(t, "uta", { fetch: network.fetch }), program: await server.user(t, "utaprogram") };
+  const { sheet, event, followed } = await alone(t, "uta", clients);
+  await event.set({ a: "first" });
+  await followed();
+  network.faults.push(403);
+  sheet.type("a", "one");
+  const sent = sheet.draft.save();
+  await settled();
+  sheet.type("a", "two");
+  sheet.draft.save(true)?.catch(() => {});
+  await assert.rejects(sent, { status: 403 });
+  await until(() => !sheet.draft.saving);
+  assert.deepEqual([sheet.conflict("a"), sheet.edited], [undefined, []]);
+  assert.deepEqual((await logOf(event)).map(({ data }) => data.a), ["first", "two"]);
+});
