@@ -21,7 +21,8 @@ sys.path.insert(0, str(ROOT))
 from tests.support.servers import ServerProcess  # noqa: E402
 
 FOLDER = ROOT / "docs" / "forms"
-WIDTH, HEIGHT, GAP = 620, 880, 20
+WIDTH, HEIGHT, GAP = 620, 920, 20
+BETWEEN = {"light": "#ffffff", "dark": "#0d1117"}  # the pages of GitHub
 
 
 def enter(browser: Browser, server: ServerProcess, name: str, theme: Literal["light", "dark"]) -> Page:
@@ -62,12 +63,14 @@ def main() -> None:
                 tempfile.TemporaryDirectory() as data,
                 ServerProcess(Path(data), "--static", str(ROOT / "examples" / "plain-form")) as server,
             ):
-                picture = Image.new("RGBA", (2 * WIDTH + GAP, HEIGHT))  # what is between the windows is seen through
-                for number, page in enumerate(windows(browser, server, theme)):
+                picture = Image.new("RGB", (2 * WIDTH + GAP, HEIGHT), BETWEEN[theme])
+                pages = windows(browser, server, theme)
+                for number, page in enumerate(pages):
                     picture.paste(Image.open(io.BytesIO(page.screenshot())), (number * (WIDTH + GAP), 0))
+                for page in pages:
                     page.close()
             # 256 colours look the same, and are a third of the bytes.
-            picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(FOLDER / f"windows-{theme}.png", optimize=True)
+            picture.quantize(256, method=Image.Quantize.MEDIANCUT).save(FOLDER / f"windows-{theme}.png", optimize=True)
             print(f"windows-{theme}", file=sys.stderr)
         browser.close()
 
