@@ -99,7 +99,9 @@ export class BrokerError extends Error {
     const error = new BrokerError(detail ?? `status ${response.status}`, response.status, type);
     error.latest = problem.latest;
     error.index = problem.index;
-    error.path = problem.pointer?.replace(/^#?\/data\//, "").replace(/\//g, "."); // a JSON Pointer (RFC 6901)
+    // A JSON Pointer (RFC 6901) into the body, which is a record or a list of records.
+    const keys = problem.pointer?.replace(/^#?(\/\d+)?\/data\//, "").replace(/\//g, ".");
+    error.path = keys?.replace(/~1/g, "/").replace(/~0/g, "~");
     error.allowed = problem.allowed >= 1 ? Math.floor(problem.allowed) : undefined;
     error.exact = isExact(text);
     error.wait = Math.min(1_000 * Number(response.headers.get("Retry-After")) || 0, WAIT_MAX_MS);
