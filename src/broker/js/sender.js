@@ -110,7 +110,8 @@ export class Sender {
       console.warn("Broker: only users may write. What was written waits for signUp or logIn with {adopt: true}");
       return Infinity;
     }
-    if (!type || status === 408 || status === 429 || status >= 500) {
+    // What has no type is a proxy's, which may be right later; but what is too large for it stays too large.
+    if ((!type && status !== 413) || status === 408 || status === 429 || status >= 500) {
       if (status === 429 && !rows[0].batch) this.#limit = error.allowed || Math.max(1, rows.length >> 1);
       return Math.max(error.wait, this.#pause.longer(BACK_OFF_MS));
     }
