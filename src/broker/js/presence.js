@@ -6,7 +6,9 @@ const LEASE_MS = 60_000; // until a page that has ended without a word is not sh
 const RENEW_MS = 45_000;
 
 export class Presence {
-  #renewed = 0;
+  /** The last write, while this page says that it has the form open. @type {any} */
+  #sent;
+  #open = false;
 
   /** @param {Event} event @param {() => void} changed */
   constructor(event, changed) {
@@ -33,15 +35,22 @@ export class Presence {
 
   renew() {
     if (document.hidden || !this.#values.session.name) return;
+    this.#open = true;
     this.#write(this.#all.set(this.#key, {}, { until: this.#values.session.now() + LEASE_MS }));
   }
 
+  /** A page says only once that it has left, and not without having been there. */
   leave() {
-    this.#write(this.#all.remove(this.#key));
+    if (this.#open) this.#write(this.#all.remove(this.#key));
+    this.#open = false;
   }
 
-  /** If it is refused, nobody needs to know. @param {any} sent */
+  /** While the server is away, only the last write waits. If it is refused, nobody needs to know. @param {any} sent */
   #write(sent) {
-    sent.catch(() => this.#values.outbox.discard(sent.uuid));
+    const { outbox } = this.#values;
+    const before = this.#sent;
+    this.#sent = sent;
+    sent.catch(() => outbox.discard(sent.uuid));
+    if (outbox.unsent().some(({ uuid }) => uuid === before?.uuid)) outbox.discard(before.uuid);
   }
 }

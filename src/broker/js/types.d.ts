@@ -189,7 +189,8 @@ export interface FormOptions {
   /** After how many milliseconds without a key what is typed is saved; 1,000 is the default. */
   idle?: number | undefined;
   /** Whether this page tells others that it has the form open, and `state` says who else has. It writes an event
-   * `open/NAME/…` every 45 seconds, which needs a login, and the right to write it. */
+   * `open/NAME/…` every 45 seconds, which needs a login, and the right to read and to write it. A page that is hidden does
+   * not count; one that has ended without a word is shown for a minute at most. The log grows by each of these records. */
   others?: boolean | undefined;
 }
 
