@@ -1,4 +1,5 @@
-// Who else has a form open: each page says so of itself in an event that ends by itself.
+// Who else has a form open: each page says so of itself in an event `open/FORM/USER/PAGE`, which ends by itself. A rule can
+// see to it that nobody says so of somebody else.
 
 /** @import { Event } from "./event.js" */
 
@@ -14,7 +15,7 @@ export class Presence {
   constructor(event, changed) {
     this.#values = event.values;
     this.#all = event.values.handles.events(`open/${event.name}/`, true, 0);
-    this.#key = event.values.outbox.uuid();
+    this.#page = event.values.outbox.uuid();
     const ends = [this.#all.subscribe(changed), event.values.session.user.subscribe(() => this.renew())];
     const timer = setInterval(() => this.renew(), RENEW_MS);
     this.close = () => {
@@ -25,18 +26,21 @@ export class Presence {
   }
   #values;
   #all;
-  #key;
+  #page;
+  #key = "";
 
-  /** The users, without this page. */
+  /** Who has it open in other pages. */
   get users() {
-    const keys = [...this.#all.get().keys()].filter((key) => key !== this.#key);
-    return [...new Set(keys.map((key) => this.#values.record(this.#all.prefix + key)?.user ?? ""))].filter(Boolean).sort();
+    const keys = [...this.#all.get().keys()].map((key) => key.split("/"));
+    return [...new Set(keys.filter(([, page, ...deeper]) => page !== this.#page && !deeper.length).map(([user]) => user))].sort();
   }
 
   renew() {
-    if (document.hidden || !this.#values.session.name) return;
+    const { session } = this.#values;
+    if (document.hidden || !session.name) return;
     this.#open = true;
-    this.#write(this.#all.set(this.#key, {}, { until: this.#values.session.now() + LEASE_MS }));
+    this.#key = `${session.name}/${this.#page}`;
+    this.#write(this.#all.set(this.#key, {}, { until: session.now() + LEASE_MS }));
   }
 
   /** A page says only once that it has left, and not without having been there. */
