@@ -285,3 +285,83 @@ def test_a_reset_takes_back_what_is_not_saved(mine: Page, other: Page) -> None:
     mine.keyboard.press("Enter")
     hold.end()
     shows(mine, check=True)
+
+
+def test_what_the_markup_begins_with_is_nothing_that_was_typed(mine: Page, other: Page) -> None:
+    """A range, a colour and a select show something though nobody has chosen it."""
+    controls = """<input name=range type=range aria-label=range><input name=color type=color>
+      <select name=chosen><option disabled>first<option>second</select>
+      <select name=two multiple><option selected>a<option selected>b</select>"""
+    before = other.evaluate("broker.event('profile').get() ?? null")
+    mine.evaluate("(controls) => (place.innerHTML = controls)", controls)
+    mine.evaluate("form.save().then(() => {})")
+    assert mine.evaluate("[state.saved, Object.keys(state.fields).length]") == [True, 0]
+    patch(other, range=7)
+    expect(mine.get_by_label("range")).to_have_value("7")
+    assert other.evaluate("Object.keys(broker.event('profile').get())") == [*(before or {}), "range"]
+
+
+def test_what_is_shown_is_nothing_that_was_typed_when_an_element_is_bound_again(mine: Page, other: Page) -> None:
+    patch(other, text="shown")
+    expect(mine.get_by_label("text", exact=True)).to_have_value("shown")
+    mine.evaluate("form.close().then(() => {})")
+    patch(other, text="newer")
+    mine.evaluate("form = broker.form('profile', profile); form.state.subscribe((state) => (globalThis.state = state))")
+    expect(mine.get_by_label("text", exact=True)).to_have_value("newer")
+    assert mine.evaluate("[state.saved, state.undoable]") == [True, False]
+
+
+def test_a_password_is_not_sent_while_the_page_shows_it(mine: Page, other: Page) -> None:
+    mine.get_by_label("password").fill("secret")
+    mine.get_by_label("password").evaluate("(field) => (field.type = 'text')")
+    patch(other, text="a change, after which all controls are looked at")
+    expect(mine.get_by_label("text", exact=True)).to_have_value("a change, after which all controls are looked at")
+    mine.get_by_label("password").press_sequentially("!")
+    mine.evaluate("form.save().then(() => {})")
+    assert "password" not in other.evaluate("broker.event('profile').get()")
+
+
+def test_half_a_number_is_an_edit_that_is_not_saved(mine: Page, other: Page) -> None:
+    patch(other, number=5)
+    number = mine.get_by_label("number")
+    expect(number).to_have_value("5")
+    number.focus()
+    mine.keyboard.press("End")
+    mine.keyboard.type("e")
+    mine.keyboard.press("Tab")
+    waits(mine, "() => state.fields.number?.error")
+    patch(other, number=6)
+    waits(mine, "() => state.fields.number.conflict?.theirs === 6")
+    assert mine.evaluate("[state.saved, profile.number.validity.badInput]") == [False, True]
+    mine.evaluate("form.take('number')")
+    expect(number).to_have_value("6")
+    shows(mine, number=6)
+
+
+def test_a_control_that_goes_away_while_a_text_is_composed_or_saved_disturbs_no_other(mine: Page, other: Page) -> None:
+    mine.evaluate("place.innerHTML = '<input name=extra aria-label=extra>'")
+    mine.get_by_label("extra").focus()
+    session = mine.context.new_cdp_session(mine)
+    session.send("Input.imeSetComposition", {"text": "か", "selectionStart": 1, "selectionEnd": 1})
+    mine.evaluate("place.replaceChildren()")
+    mine.evaluate("place.innerHTML = '<input name=extra aria-label=extra>'")
+    hold = Hold(mine, "**/insert")
+    mine.get_by_label("extra").fill("typed")
+    mine.keyboard.press("Tab")
+    waits(mine, "() => state.saving")
+    mine.evaluate("place.replaceChildren()")
+    mine.get_by_label("text", exact=True).fill("next")
+    hold.end()
+    mine.keyboard.press("Tab")
+    shows(mine, extra="typed", text="next")
+
+
+def test_a_page_that_shows_the_state_in_the_form_is_told_only_of_changes(mine: Page, other: Page) -> None:
+    mine.evaluate("""() => {
+      globalThis.count = 0;
+      form.state.subscribe((state) => (count++, place.replaceChildren(JSON.stringify(state))));
+    }""")
+    patch(other, text="one change")
+    expect(mine.get_by_label("text", exact=True)).to_have_value("one change")
+    mine.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
+    assert mine.evaluate("count") <= 4

@@ -563,7 +563,7 @@ test("a session that ends while somebody types keeps the text, and it is saved a
   assert.deepEqual(event.get(), { a: "typed", b: "more", k: 1 });
 });
 
-test("another user's login sends nothing of the first as theirs but what is unsaved in the form; the rest waits for the first", async (t) => {
+test("another user's login sends nothing of the first as theirs; what is unsaved stays in the form until the first comes back", async (t) => {
   const { broker, sheet, event, followed } = await alone(t, "oda");
   const other = await server.user(t, "odb");
   await event.set({ a: "first", k: 1 });
@@ -579,15 +579,16 @@ test("another user's login sends nothing of the first as theirs but what is unsa
   assert.deepEqual([sheet.shown.get("a"), sheet.shown.get("b"), sheet.edited], ["first", "unsaved", ["b"]]);
   assert.deepEqual([sheet.draft.undoable, broker.outbox.get().length], [false, 0]);
   sheet.draft.save();
-  await until(() => !sheet.edited.length);
-  assert.deepEqual(event.get(), { a: "first", b: "unsaved", k: 1 });
+  assert.deepEqual([sheet.draft.saving, sheet.draft.field("b").error], [false, "oda has typed this, and is not logged in"]);
+  await event.patch({ k: 2 });
+  assert.deepEqual([event.get(), sheet.shown.get("b")], [{ a: "first", k: 2 }, "unsaved"]);
   await broker.logIn("oda", "correct horse");
   await until(() => event.get().a === "of oda");
   await until(() => !sheet.edited.length);
   sheet.check();
   const log = await logOf(other.event("alone/oda"));
   assert.deepEqual(log.map(({ data, user }) => [user, data.a, data.b]), [
-    ["odaprogram", "first", undefined], ["odb", "first", "unsaved"], ["oda", "of oda", "unsaved"],
+    ["odaprogram", "first", undefined], ["odaprogram", "first", undefined], ["oda", "of oda", undefined], ["oda", "of oda", "unsaved"],
   ]);
 });
 
@@ -615,12 +616,12 @@ test("what is typed survives rights that end and come back, and another log on t
   await own.stop("SIGKILL");
   for (const each of readdirSync(own.data)) rmSync(join(own.data, each), { recursive: true });
   await own.start();
-  await broker.signUp("ria2", "correct horse"); // who was logged in is not known to the new server
+  await broker.signUp("ria", "correct horse"); // who was logged in is not known to the new server
   await until(() => sheet.event.state.get().status === "live");
   assert.deepEqual([sheet.shown.get("b"), sheet.edited], ["more", ["b"]]);
   sheet.draft.save();
   await until(() => !sheet.edited.length);
-  assert.deepEqual((await logOf(sheet.event)).map(({ data, user }) => [user, data]), [["ria2", { b: "more" }]]);
+  assert.deepEqual((await logOf(sheet.event)).map(({ data, user }) => [user, data]), [["ria", { b: "more" }]]);
 });
 
 test("a second write that the page has sent as it was hidden is based upon what the refused first one was based upon", async (t) => {

@@ -17,9 +17,9 @@ from tests.support.typescript import TYPESCRIPT, needs_typescript
 
 HERE = Path(__file__).parent
 SOURCES = ROOT / "src" / "broker" / "js"
-CORE_BYTES_MAX = 14_400  # minified and gzipped
-FORMS_BYTES_MAX = 3_900  # which a page loads with its first form
-REACT_BYTES_MAX = 1_250  # without the core, and without React
+CORE_BYTES_MAX = 14_450  # minified and gzipped
+FORMS_BYTES_MAX = 4_200  # which a page loads with its first form
+REACT_BYTES_MAX = 1_200  # without the core, and without React
 
 
 @needs_node

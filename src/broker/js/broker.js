@@ -20,8 +20,10 @@ import { Writer } from "./writer.js";
 
 export { BrokerError };
 
+const RELOAD_MS = 1_000; // until the program of forms is asked for again
+
 /** What is to be said of a form before it is bound. @type {import("./types.js").FormState} */
-const NOTHING = { status: "loading", saved: true, saving: false, fields: {}, undoable: false, redoable: false, others: [] };
+export const NOTHING = { status: "loading", saved: true, saving: false, fields: {}, undoable: false, redoable: false, others: [] };
 
 /** See types.d.ts. @param {string | URL} [url] @param {Options} [options] @returns {Broker} */
 export function createBroker(url = globalThis.location?.origin, options = {}) {
@@ -135,7 +137,9 @@ function formOf(event, element, options = {}) {
   /** @type {import("./forms.js").Form | undefined} */
   let form;
   const state = new Derived(() => form?.describe() ?? NOTHING);
-  const loaded = import("./forms.js").then(({ Form }) => (form = new Form(event, element, options, () => state.change())));
+  /** Without a network, it is tried again. @type {() => Promise<typeof import("./forms.js")>} */
+  const load = () => import("./forms.js").catch(() => new Promise((again) => setTimeout(again, RELOAD_MS)).then(load));
+  const loaded = load().then(({ Form }) => (form = new Form(event, element, options, () => state.change())));
   /** @param {"undo" | "redo" | "keep" | "take"} what */
   const act = (what) => async (path = "") => (await loaded).act(what, path);
   return {

@@ -4,22 +4,31 @@ import { same, textOf } from "./draft.js";
 
 const NEVER = ["password", "file", "hidden", "submit", "reset", "button", "image"];
 
-/** @param {any} control */
-export const isBound = (control) => Boolean(control.name) && "value" in control && !NEVER.includes(control.type);
+/** What was a password once, also while a page shows it as a text. @type {WeakSet<object>} */
+const passwords = new WeakSet();
 
-/** The controls that have a name, which is the path of their field. @param {ParentNode} element @returns {any[]} */
-export const controlsOf = (element) => [...element.querySelectorAll("input,textarea,select,output")].filter(isBound);
+/** The controls that have a name, which is the path of their field, by this name. @param {ParentNode} element */
+export function controlsOf(element) {
+  /** @type {Map<string, any[]>} */
+  const all = new Map();
+  for (const control of /** @type {NodeListOf<any>} */ (element.querySelectorAll("input,textarea,select,output"))) {
+    if (control.type === "password") passwords.add(control);
+    if (!control.name || NEVER.includes(control.type) || passwords.has(control)) continue;
+    all.set(control.name, [...(all.get(control.name) ?? []), control]);
+  }
+  return all;
+}
 
-/** What the controls of one field say. Of a list, what has no control stays in it. Undefined if what is typed is not complete.
+/** What the controls of one field say. Of a list, what has no control stays in it. NaN if what is typed is not complete.
  * @param {any[]} controls  somebody types in the first of them @param {any} [before] @returns {any} */
 export function read(controls, before) {
   const [{ type, value, checked, validity }] = controls;
-  if (validity?.badInput) return undefined;
+  if (validity?.badInput) return NaN;
   const choices = choicesOf(controls, before);
   if (choices) {
     const chosen = new Map(choices.map((each) => [each.value, each.checked ?? each.selected]));
-    const kept = (Array.isArray(before) ? before : []).filter((each) => chosen.get(each) ?? true);
-    return [...kept, ...[...chosen.keys()].filter((each) => chosen.get(each) && !kept.includes(each))];
+    const kept = (Array.isArray(before) ? before : []).filter((each) => chosen.get(textOf(each)) ?? true);
+    return [...kept, ...[...chosen.keys()].filter((each) => chosen.get(each) && !kept.some((other) => same(other, each)))];
   }
   if (type === "checkbox") return checked;
   if (type === "radio") return controls.find((each) => each.checked)?.value;
@@ -28,17 +37,17 @@ export function read(controls, before) {
 }
 
 /** What they said when the page was made. @param {any[]} controls */
-export const rendered = (controls) =>
-  read(controls.map(({ type, value, defaultValue, defaultChecked, options = [] }) => {
-    const all = [...options].map((each) => ({ value: each.value, selected: each.defaultSelected }));
-    const [first] = [...all.filter((each) => each.selected), ...all];
-    return { type, value: type === "checkbox" || type === "radio" ? value : (defaultValue ?? first?.value), checked: defaultChecked, options: all };
-  }));
+export function rendered(controls) {
+  const form = document.createElement("form");
+  form.append(...controls.map((each) => each.cloneNode(true)));
+  form.reset();
+  return read([...form.elements]);
+}
 
 /** The choices of a list: the options of a list of several, or the check boxes of one name.
  * @param {any[]} controls @param {any} value @returns {any[] | undefined} */
 const choicesOf = (controls, value) => {
-  const [{ type, options }] = controls;
+  const [{ type, options } = {}] = controls; // the controls may be gone
   if (type === "select-multiple") return [...options];
   return type === "checkbox" && (controls.length > 1 || Array.isArray(value)) ? controls : undefined;
 };
@@ -46,7 +55,7 @@ const choicesOf = (controls, value) => {
 /** @param {any[]} controls @param {any} value */
 export function show(controls, value) {
   const choices = choicesOf(controls, value);
-  if (choices) for (const each of choices) each["checked" in each ? "checked" : "selected"] = Array.isArray(value) && value.includes(each.value);
+  if (choices) for (const each of choices) each["checked" in each ? "checked" : "selected"] = Array.isArray(value) && value.some((other) => same(other, each.value));
   else
     for (const each of controls)
       if (each.type === "radio") each.checked = each.value === textOf(value);

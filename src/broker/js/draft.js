@@ -8,7 +8,8 @@ const STEPS_MAX = 100; // that can be taken back
 /** A field is what is merged. `mine` is what its controls show, `base` the value upon which somebody types: the same, as
  * long as nothing is edited.
  * @typedef {{base: any, mine: any, conflict?: FieldState["conflict"], error?: string, by?: string | null, at?: number,
- *   known?: boolean, refused?: boolean}} Field */
+ *   known?: boolean, refused?: boolean, user?: string | null}} Field
+ *   `user` is who has typed it. */
 
 /** A write under way: what it changes, from what to what, and whose it is.
  * @typedef {Map<string, {base: any, mine: any}> & {user: string | null, sent?: any}} Write */
@@ -25,6 +26,7 @@ export class Draft {
   fields = new Map();
   /** Why the server has refused what was typed. @type {BrokerError | undefined} */
   refused;
+  closed = false;
   /** @type {Step[]} */
   #done = [];
   /** @type {Step[]} */
@@ -92,7 +94,7 @@ export class Draft {
 
   /** @param {string} path @param {any} value */
   #put(path, value) {
-    Object.assign(this.#cleared(path), { mine: value, by: undefined, at: undefined });
+    Object.assign(this.#cleared(path), { mine: value, user: this.#user, by: undefined, at: undefined });
     this.refused = undefined;
     this.receive(path);
   }
@@ -151,6 +153,11 @@ export class Draft {
   save(now = false) {
     this.#again = this.saving && !now;
     if (!this.#again) this.#write();
+    return this.sent;
+  }
+
+  /** The last write under way. */
+  get sent() {
     return this.#own().at(-1)?.sent;
   }
 
@@ -161,7 +168,13 @@ export class Draft {
     const write = Object.assign(new Map(), { user: this.#event.values.session.name });
     for (const [path, field] of this.fields) {
       if (!dirty(field) || field.conflict || this.#controls.busy(path)) continue;
-      field.error = this.#controls.problem(path) || (fits(data, path) ? undefined : "there is no object to put it into");
+      // What one user has typed is never sent as another.
+      const foreign = field.user && field.user !== this.#event.values.session.name;
+      this.#again ||= Boolean(foreign);
+      field.error =
+        (foreign && `${field.user} has typed this, and is not logged in`) ||
+        this.#controls.problem(path) ||
+        (fits(data, path) ? undefined : "there is no object to put it into");
       if (field.error) continue;
       const { base, mine } = field;
       // What the typing is based upon is not there: it is not known again yet what the event is, or it is compared next.
@@ -181,7 +194,8 @@ export class Draft {
           const theirs = valueAt(latest, path);
           if (!fits(latest, path) || !(same(theirs, base) || same(theirs, mine))) this.#takeBack(write, path);
         }
-        if (!write.size) throw new Error("conflict");
+        // Nothing is left to be sent.
+        if (!write.size) throw Object.assign(new Error("somebody else has changed it in the meantime"), { status: 412 });
         return [...write].reduce((value, [path, { mine }]) => withValue(value, path.split("."), mine), latest);
       });
     } catch (error) {
@@ -220,13 +234,12 @@ export class Draft {
 
   /** @param {Write} write @param {BrokerError} error */
   #refuse(write, error) {
-    // What was typed is in the form, so it need not be in the outbox, too.
-    this.#event.values.outbox.discard(write.sent?.uuid);
+    // What was typed is in the form, so it need not be in the outbox, too, unless the form is closed.
+    if (!this.closed) this.#event.values.outbox.discard(write.sent?.uuid);
     if (write.size && this.#own().includes(write)) {
-      const path = error.path ?? "";
-      const field = this.fields.get(path);
-      if (field) {
-        Object.assign(field, { error: error.message, refused: true });
+      const path = [...write.keys()].find((each) => `${error.path}.`.startsWith(`${each}.`));
+      if (path) {
+        Object.assign(this.field(path), { error: error.message, refused: true });
         this.#controls.refuse(path, error.message);
       } else this.refused = error;
     }

@@ -1,6 +1,6 @@
 // A form: its controls follow an event, and what somebody types is saved.
 
-import { controlsOf, isBound, read, rendered, show } from "./controls.js";
+import { controlsOf, read, rendered, show } from "./controls.js";
 import { Draft, same } from "./draft.js";
 import { Presence } from "./presence.js";
 
@@ -9,13 +9,18 @@ import { Presence } from "./presence.js";
 
 const IDLE_MS = 1_000; // without a key, until what is typed is saved
 
-/** The event that a control has been bound to last. @type {WeakMap<object, Event>} */
+/** The event that a control has been bound to last; undefined if it shows nothing that was typed.
+ * @type {WeakMap<object, Event | undefined>} */
 const last = new WeakMap();
 
 export class Form {
   #end = new AbortController();
-  /** The field in which a text is composed. */
-  #composing = "";
+  /** The control in which a text is composed. @type {EventTarget | null} */
+  #composing = null;
+  /** The controls by their names, while all of them are looked at. @type {Map<string, any[]> | undefined} */
+  #all;
+  /** @type {FormState | undefined} */
+  #state;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   /** @type {Presence | undefined} */
@@ -29,7 +34,7 @@ export class Form {
     this.#idle = idle;
     this.draft = new Draft(event, {
       show: (path, value) => show(this.#controls(path), value),
-      busy: (path) => this.#composing === path || this.#controls(path).some((each) => each.validity.badInput && each.matches(":focus")),
+      busy: (path) => this.#controls(path).some((each) => each === this.#composing || (each.validity.badInput && each.matches(":focus"))),
       problem: (path) => this.#controls(path).find((each) => each.willValidate && !each.validity.valid)?.validationMessage ?? "",
       refuse: (path, problem) => this.#controls(path).forEach((each) => each.setCustomValidity(problem)),
     }, changed);
@@ -56,16 +61,18 @@ export class Form {
     const listen = (kind, run, target = this.#element) => target.addEventListener(kind, run, { signal });
     listen("input", ({ target }) => this.#edit(target, false));
     listen("change", ({ target }) => this.#edit(target, true));
+    // What is not complete is an edit, too, though a browser does not say so of every date.
     listen("focusout", ({ target }) => {
+      this.#edit(target, false);
       this.draft.leave();
-      if (isBound(target)) this.draft.receive(target.name);
     });
-    listen("compositionstart", ({ target }) => (this.#composing = target.name));
+    listen("compositionstart", ({ target }) => (this.#composing = target));
     listen("compositionend", ({ target }) => {
-      this.#composing = "";
+      this.#composing = null;
       this.#edit(target, false);
     });
     listen("submit", (event) => {
+      if (event.target.method === "dialog") return;
       event.preventDefault();
       this.save();
     });
@@ -79,15 +86,17 @@ export class Form {
 
   /** @param {string} path */
   #controls(path) {
-    return controlsOf(this.#element).filter((each) => each.name === path);
+    return (this.#all ?? controlsOf(this.#element)).get(path) ?? [];
   }
 
   /** Each field shows what the event has, unless somebody is typing there. Controls may come and go. */
   #follow() {
-    for (const path of new Set(controlsOf(this.#element).map((each) => each.name))) {
+    this.#all = controlsOf(this.#element);
+    for (const path of this.#all.keys()) {
       if (!this.draft.fields.has(path)) this.#begin(path);
       this.draft.receive(path);
     }
+    this.#all = undefined;
   }
 
   /** What was typed before this program was there counts. But a page that is loaded anew shows what was typed before that,
@@ -95,7 +104,7 @@ export class Form {
   #begin(path) {
     const controls = this.#controls(path);
     // What another event had is nothing that was typed.
-    const other = controls.some((each) => (last.get(each) ?? this.#event) !== this.#event);
+    const other = controls.some((each) => last.has(each) && last.get(each) !== this.#event);
     controls.forEach((each) => last.set(each, this.#event));
     if (other) show(controls, undefined);
     const is = read(controls);
@@ -110,10 +119,13 @@ export class Form {
 
   /** @param {any} target @param {boolean} now  it is complete, so it is saved at once */
   #edit(target, now) {
-    if (!isBound(target)) return;
-    const others = this.#controls(target.name).filter((each) => each !== target);
-    const value = read([target, ...others], this.draft.field(target.name).mine);
-    if (!same(value, this.draft.field(target.name).mine)) this.draft.edit(target.name, value);
+    const controls = this.#controls(target.name);
+    if (!controls.includes(target)) return;
+    const others = controls.filter((each) => each !== target);
+    const { mine } = this.draft.field(target.name);
+    const value = read([target, ...others], mine);
+    if (same(value, mine)) this.draft.receive(target.name); // what came while the control was busy
+    else this.draft.edit(target.name, value);
     this.#changed(now ? 0 : this.#idle);
   }
 
@@ -128,7 +140,7 @@ export class Form {
   /** Returns the state once what was typed is stored or refused. */
   async save() {
     clearTimeout(this.#timer);
-    await this.draft.save()?.catch(() => {});
+    for (let sent = this.draft.save(); sent; sent = this.draft.sent) await sent.catch(() => {});
     return this.describe();
   }
 
@@ -159,17 +171,23 @@ export class Form {
     });
     const { status, error, by, at } = this.#event.state.get();
     const { saving, refused, undoable, redoable } = this.draft;
-    return {
+    /** @type {FormState} */
+    const state = {
       status, error, by, at, saving, refused, undoable, redoable,
       saved: !fields.some(([, { edited }]) => edited),
       fields: Object.fromEntries(fields.filter(([, field]) => Object.values(field).some(Boolean))),
       others: this.#presence?.users ?? [],
     };
+    // The same object as long as it says the same, so that a page that shows it in the form is not told of that again.
+    return JSON.stringify(state) === JSON.stringify(this.#state) ? /** @type {FormState} */ (this.#state) : (this.#state = state);
   }
 
   close() {
     clearTimeout(this.#timer);
     if (this.#automatic) this.draft.save(true);
+    this.draft.closed = true;
+    // What they show is nothing that was typed, should they be bound again.
+    for (const [path, controls] of controlsOf(this.#element)) if (!this.draft.edited(path)) controls.forEach((each) => last.set(each, undefined));
     this.#end.abort();
   }
 }

@@ -2,7 +2,7 @@
 // Broker in React 18 and 19: a component watches what it shows, for as long as it is on the page.
 
 import React from "react";
-import { createBroker } from "./broker.js";
+import { NOTHING, createBroker } from "./broker.js";
 
 /** @import { Broker, Preloaded } from "./types.js" */
 /** @typedef {readonly [broker: Broker, first: Broker]} Clients
@@ -21,10 +21,8 @@ const none = [];
 /** @type {any} */
 const nothing = { get() {}, subscribe: () => () => {} };
 nothing.state = nothing;
-/** What is to be said of a form that is not bound yet. */
-const start = { status: "loading", saved: true, saving: false, fields: {}, undoable: false, redoable: false, others: none };
 const idle = () => {};
-const unbound = { state: { ...nothing, get: () => start }, save: async () => {}, undo: idle, redo: idle, keep: idle, take: idle, close: idle };
+const unbound = { state: { ...nothing, get: () => NOTHING }, save: async () => {}, undo: idle, redo: idle, keep: idle, take: idle, close: idle };
 const empty = { ...nothing, get: () => none };
 
 /** Makes clients, and opens nothing.
@@ -114,7 +112,10 @@ export function useEventForm(name, { save, idle, others } = {}) {
     if (!element || name == null) return;
     const made = broker.form(name, element, { save, idle, others });
     setForm(made);
-    return made.close;
+    return () => {
+      setForm(unbound);
+      made.close();
+    };
   }, [broker, element, name, save, idle, others]);
   const state = useStore(form.state);
   return { ref, field: (/** @type {string} */ path) => state.fields[path] ?? {}, ...form, ...state };

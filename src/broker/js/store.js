@@ -62,7 +62,8 @@ export class Cell {
   }
 }
 
-/** A value that is made up when it is asked for after a change. Those who watch it are notified once in a turn.
+/** A value that is made up when it is asked for after a change. Those who watch it are notified once in a turn, unless the
+ * same is made up again.
  * @template T @implements {Store<T>} */
 export class Derived {
   #make;
@@ -71,6 +72,8 @@ export class Derived {
   /** @type {Watchers<[T]>} */
   #watchers = new Watchers();
   #notifying = false;
+  /** @type {T | undefined} */
+  #notified;
 
   /** @param {() => T} make */
   constructor(make) {
@@ -81,6 +84,7 @@ export class Derived {
 
   /** @param {(value: T) => void} run */
   subscribe = (run) => {
+    if (!this.#watchers.size) this.#notified = this.get();
     const end = this.#watchers.add(run);
     call(() => run(this.get()));
     return end;
@@ -92,7 +96,7 @@ export class Derived {
     this.#notifying = true;
     queueMicrotask(() => {
       this.#notifying = false;
-      this.#watchers.notify(this.get());
+      if (this.#notified !== (this.#notified = this.get())) this.#watchers.notify(this.#notified);
     });
   }
 }
