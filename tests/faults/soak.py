@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
@@ -46,7 +47,13 @@ def main() -> None:
         "--page", action="store_true", help="put the reports of this run into docs/reliability.md and docs/clients.md"
     )
     parser.add_argument("--proxies", action="store_true", help="streams behind npm's development proxies, and no more")
+    parser.add_argument(
+        "--forms", action="store_true",
+        help="forms alone: a minute of typing in each test, in Chromium and Firefox, and 300 histories (some 35 minutes)",
+    )  # fmt: skip
     options = parser.parse_args()
+    if options.forms:
+        sys.exit(forms())
     if options.proxies:
         sys.exit(subprocess.run([sys.executable, "-m", "pytest", DEVELOPMENT]).returncode)
     if options.clients:
@@ -67,6 +74,22 @@ def main() -> None:
         page.write_text(with_reports(page.read_text(), known | reports))
     wrong = 0 if options.clients is False else clients.main(options.page)
     sys.exit(bool(wrong) or any(report["faults"] for report in reports.values()))
+
+
+def forms() -> int:
+    """Types for a minute in each test, and merges 300 random histories. Returns the exit status of what fails first."""
+    root = DOCS.parent
+    typing = [root / "tests" / "browser" / name for name in ("test_forms.py", "firefox.py")]
+    for command, more in (
+        ([sys.executable, "-m", "pytest", *typing], {"BROKER_TYPING_S": "60"}),
+        (
+            ["node", "--test", root / "tests" / "js" / "forms.test.js"],
+            {"FORMS_HISTORIES": "60", "PYTHON": sys.executable},
+        ),
+    ):
+        if status := subprocess.run(command, env={**os.environ, **more}).returncode:
+            return status
+    return 0
 
 
 def soak(what: str, rounds: int, one_round: Callable[[Path, int], tuple[Run, list[str]]], seed: int) -> dict[str, Any]:
