@@ -1,11 +1,10 @@
-"""Forms in Firefox: `make soak ARGS=--forms` runs these, because they need a Firefox (Debian: apt install firefox-esr)."""
+"""Forms in Firefox (Debian: apt install firefox-esr): `make soak ARGS=--forms` runs these."""
 
 from __future__ import annotations
 
 import shutil
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--proxies", action="store_true", help="streams behind npm's development proxies, and no more")
     parser.add_argument(
         "--forms", action="store_true",
-        help="forms alone: a minute of typing in each test, in Chromium and Firefox, and 300 histories (some 35 minutes)",
+        help="forms alone: a minute of typing in each test, in Chromium and Firefox, and 300 histories (half an hour)",
     )  # fmt: skip
     options = parser.parse_args()
     if options.forms:
@@ -80,13 +80,14 @@ def forms() -> int:
     """Types for a minute in each test, and merges 300 random histories. Returns the exit status of what fails first."""
     root = DOCS.parent
     typing = [root / "tests" / "browser" / name for name in ("test_forms.py", "firefox.py")]
-    for command, more in (
+    runs: list[tuple[list[str | Path], dict[str, str]]] = [
         ([sys.executable, "-m", "pytest", *typing], {"BROKER_TYPING_S": "60"}),
         (
             ["node", "--test", root / "tests" / "js" / "forms.test.js"],
             {"FORMS_HISTORIES": "60", "PYTHON": sys.executable},
         ),
-    ):
+    ]
+    for command, more in runs:
         if status := subprocess.run(command, env={**os.environ, **more}).returncode:
             return status
     return 0

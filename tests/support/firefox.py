@@ -1,4 +1,4 @@
-"""Firefox, driven over WebDriver BiDi (https://w3c.github.io/webdriver-bidi/), which it speaks on a WebSocket of its own."""
+"""Firefox, driven over WebDriver BiDi (https://w3c.github.io/webdriver-bidi/), which it speaks on a WebSocket."""
 
 from __future__ import annotations
 

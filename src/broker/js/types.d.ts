@@ -246,7 +246,7 @@ export interface Form {
   keep(path: string): void;
   /** Ends a conflict: the field shows what somebody else has written. */
   take(path: string): void;
-  /** Saves what is typed, and ends. */
+  /** Saves what is typed, and ends. What is refused after that, or turns out to be in conflict, is in the outbox. */
   close(): void;
 }
 
