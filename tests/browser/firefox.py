@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.test_forms import text
 from tests.support.firefox import Firefox
-from tests.support.forms import HTML, KEYS_A_SECOND
+from tests.support.forms import HTML, KEYS_A_SECOND, text
 from tests.support.servers import ServerProcess
 
 PROGRAM = shutil.which("firefox-esr") or shutil.which("firefox")

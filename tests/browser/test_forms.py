@@ -4,17 +4,14 @@ T35 to T37 are pitfalls of such forms, which the tests of the client number alik
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.forms import HTML, KEYS_A_SECOND, Hold, Windows, keys, patch, shows, waits
+from tests.support.forms import HTML, KEYS_A_SECOND, Hold, Windows, keys, patch, shows, text, waits
 from tests.support.servers import ServerProcess
-
-SECONDS = float(os.environ.get("BROKER_TYPING_S", "2"))  # `make soak` types for a minute
 
 
 @pytest.fixture(name="server", scope="module")
@@ -58,10 +55,6 @@ def begin_to_write(page: Page, *values: dict[str, Any]) -> None:
 def end_writing(page: Page) -> None:
     page.evaluate("clearInterval(writing)")
     waits(page, "() => broker.outbox.get().length === 0")
-
-
-def text(length: float = SECONDS * KEYS_A_SECOND) -> str:
-    return ("The quick brown fox jumps over the lazy dog. " * (1 + int(length) // 45))[: int(length)]
 
 
 def typing(label: str, typed: str) -> Callable[[Page], None]:
@@ -365,3 +358,24 @@ def test_a_page_that_shows_the_state_in_the_form_is_told_only_of_changes(mine: P
     expect(mine.get_by_label("text", exact=True)).to_have_value("one change")
     mine.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
     assert mine.evaluate("count") <= 4
+
+
+def test_to_undo_what_was_kept_brings_what_the_other_has_written(mine: Page, other: Page) -> None:
+    patch(other, text="first")
+    field = mine.get_by_label("text", exact=True)
+    expect(field).to_have_value("first")
+    field.fill("mine")
+    patch(other, text="theirs")
+    waits(mine, "() => state.fields.text.conflict")
+    mine.evaluate("form.keep('text').then(() => {})")
+    shows(mine, text="mine")
+    mine.evaluate("form.undo().then(() => {})")
+    shows(mine, text="theirs")
+
+
+def test_what_the_page_itself_writes_is_said_to_be_nobody_elses(mine: Page, other: Page) -> None:
+    patch(other, text="theirs")
+    waits(mine, "() => state.fields.text?.by")
+    patch(mine, note="by a button")
+    shows(mine, note="by a button")
+    assert mine.evaluate("[!!state.fields.text.by, state.fields.note ?? null]") == [True, None]

@@ -241,6 +241,26 @@ def test_a_form_that_is_not_shown_any_more_saves_what_was_typed_and_another_name
     assert other.evaluate("broker.event('profile').get()?.text ?? 'last words'") == "last words"
 
 
+def test_nothing_of_one_event_is_written_to_the_next_one_that_a_form_shows(two: tuple[Page, Page]) -> None:
+    page, other = two
+    for extra in (True, False, True):  # a control that goes and comes back
+        page.evaluate("extra => show('Profile', { name: 'one', extra })", extra)
+        if extra:
+            expect(page.get_by_label("extra")).to_be_visible()
+            page.get_by_label("extra").fill("of one")
+            page.keyboard.press("Tab")
+            reads(page, "saved", "live true")
+    page.get_by_label("text").fill("typed")
+    page.evaluate("show('Profile', { name: 'two', extra: true })")
+    reads(page, "saved", "live true")
+    expect(page.get_by_label("text")).to_have_value("")
+    expect(page.get_by_label("extra")).to_have_value("")
+    other.evaluate("show('Profile', { name: 'one' })")
+    expect(other.get_by_label("text")).to_have_value("typed")
+    page.evaluate("form.save().then(() => {})")
+    assert page.evaluate("[broker.event('two').get(), form.saved, form.undoable]") == [None, True, False]
+
+
 def test_a_render_that_is_thrown_away_opens_nothing(
     context: BrowserContext, server: ServerProcess, printed: list[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
@@ -10,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from tests.support.servers import BOUND_S, ServerProcess
 
 KEYS_A_SECOND = 20
+SECONDS = float(os.environ.get("BROKER_TYPING_S", "2"))  # `make soak` types for a minute
 BOUND_MS = 1_000 * BOUND_S
 expect.set_options(timeout=BOUND_MS)
 HTML = """<!doctype html><meta charset="utf-8"><title>A form</title><link rel="icon" href="data:,">
@@ -101,3 +103,7 @@ class Hold:
         self._held = False
         for route in self._routes:
             route.continue_()
+
+
+def text(length: float = SECONDS * KEYS_A_SECOND) -> str:
+    return ("The quick brown fox jumps over the lazy dog. " * (1 + int(length) // 45))[: int(length)]

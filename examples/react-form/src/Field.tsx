@@ -1,7 +1,6 @@
 import { createContext, useContext, useSyncExternalStore, type ReactNode } from "react";
-import { useBroker, type useEventForm } from "zerocode-broker/react";
+import { useBroker, type EventForm } from "zerocode-broker/react";
 
-export type EventForm = ReturnType<typeof useEventForm>;
 export const FormContext = createContext<EventForm>(undefined!);
 
 /** A control with its label, and what there is to tell of its field. */

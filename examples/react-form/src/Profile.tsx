@@ -1,6 +1,6 @@
 import type { ReactNode } from "react";
-import { useEventForm, useStatus, useUser } from "zerocode-broker/react";
-import { Choices, Field, FormContext, type EventForm } from "./Field";
+import { useEventForm, useStatus, useUser, type EventForm } from "zerocode-broker/react";
+import { Choices, Field, FormContext } from "./Field";
 
 export function Profile({ children }: { children: ReactNode }) {
   const form = useEventForm("profile", { others: true });

@@ -123,9 +123,11 @@ export class Draft {
     this.#changed();
     if (this.#controls.busy(path)) return;
     const known = this.#event.values.knows(this.#event.name);
-    const { by, at } = this.#event.state.get();
     const field = this.field(path);
     const theirs = valueAt(this.#event.get(), path);
+    // What the page itself has written, and the stream has not brought yet, is nobody else's.
+    const record = this.#event.values.record(this.#event.name);
+    const { by, at } = record && same(valueAt(record.data, path), theirs) ? this.#event.state.get() : {};
     // A write under way is laid over the value that is shown. If it is not there, it has just been refused, or a newer
     // version is there already: its end, which follows, decides what the typing is based upon. To follow the value before
     // that would lose what was typed.
@@ -239,8 +241,9 @@ export class Draft {
     if (write.size && this.#own().includes(write)) {
       const path = [...write.keys()].find((each) => `${error.path}.`.startsWith(`${each}.`));
       if (path) {
-        Object.assign(this.field(path), { error: error.message, refused: true });
-        this.#controls.refuse(path, error.message);
+        const problem = error.detail ?? error.message;
+        Object.assign(this.field(path), { error: problem, refused: true });
+        this.#controls.refuse(path, problem);
       } else this.refused = error;
     }
     this.#end(write, false);
@@ -265,10 +268,14 @@ export class Draft {
     outbox.changed();
   }
 
-  /** Ends a conflict with what is typed. @param {string} path */
+  /** Ends a conflict with what is typed. To take this back brings what somebody else has written. @param {string} path */
   keep(path) {
     const { conflict } = this.field(path);
-    if (conflict) Object.assign(this.field(path), { base: conflict.theirs, conflict: undefined });
+    if (!conflict) return;
+    this.leave();
+    const step = this.#done.findLast((each) => each.path === path);
+    if (step) step.before = conflict.theirs;
+    Object.assign(this.field(path), { base: conflict.theirs, conflict: undefined });
   }
 
   /** Ends a conflict with what somebody else has written. To take that back brings what was typed. @param {string} path */

@@ -86,26 +86,26 @@ export class Form {
 
   /** @param {string} path */
   #controls(path) {
+    if (this.draft.closed) return []; // they may belong to another form now
     return (this.#all ?? controlsOf(this.#element)).get(path) ?? [];
   }
 
   /** Each field shows what the event has, unless somebody is typing there. Controls may come and go. */
   #follow() {
     this.#all = controlsOf(this.#element);
-    for (const path of this.#all.keys()) {
-      if (!this.draft.fields.has(path)) this.#begin(path);
+    for (const [path, controls] of this.#all) {
+      if (!this.draft.fields.has(path)) this.#begin(path, controls);
+      controls.forEach((each) => last.set(each, this.#event));
       this.draft.receive(path);
     }
     this.#all = undefined;
   }
 
   /** What was typed before this program was there counts. But a page that is loaded anew shows what was typed before that,
-   * which is old; then only the field in which somebody is counts. @param {string} path */
-  #begin(path) {
-    const controls = this.#controls(path);
+   * which is old; then only the field in which somebody is counts. @param {string} path @param {any[]} controls */
+  #begin(path, controls) {
     // What another event had is nothing that was typed.
     const other = controls.some((each) => last.has(each) && last.get(each) !== this.#event);
-    controls.forEach((each) => last.set(each, this.#event));
     if (other) show(controls, undefined);
     const is = read(controls);
     const was = other ? is : rendered(controls);

@@ -65,12 +65,13 @@ export function useStore<T>(store: Store<T>): T;
  * `<Suspense>` shows its fallback. If this user may not read it, the error is thrown, for an error boundary. */
 export function useReady<T>(handle: Store<T> & { readonly ready: Promise<T>; readonly state: Store<{ status: EventState["status"] }> }): T;
 
+/** What `useEventForm` returns. `field` has what there is to tell of a field, by its path. */
+export type EventForm = { readonly ref: RefCallback<HTMLElement>; field(path: string): Partial<FieldState> } & FormState &
+  Omit<Form, "state">;
+
 /** A form whose controls follow an event, and whose changes are saved: give `ref` to the form. Its controls are uncontrolled:
  * they have a `name`, which is the path of a field, and no `value`. `null` binds nothing. */
-export function useEventForm(
-  name: string | null,
-  options?: FormOptions,
-): { readonly ref: RefCallback<HTMLElement>; field(path: string): Partial<FieldState> } & FormState & Omit<Form, "state">;
+export function useEventForm(name: string | null, options?: FormOptions): EventForm;
 
 /** Shows its children to somebody who is logged in, also when the session has expired, so that no input is lost. */
 export function SignedIn(props: { children?: ReactNode }): ReactElement;

@@ -109,7 +109,7 @@ export function useEventForm(name, { save, idle, others } = {}) {
   const [element, ref] = React.useState(/** @type {any} */ (null));
   const [form, setForm] = React.useState(/** @type {any} */ (unbound));
   React.useEffect(() => {
-    if (!element || name == null) return;
+    if (!element?.isConnected || name == null) return; // with another key, the element of the name before is still here
     const made = broker.form(name, element, { save, idle, others });
     setForm(made);
     return () => {

@@ -70,6 +70,8 @@ export class BrokerError extends Error {
   latest;
   /** @type {string | undefined} */
   path;
+  /** @type {string | undefined} */
+  detail;
   /** Which record of a batch is refused. @type {number | undefined} */
   index;
   /** How many records of a batch would pass now. @type {number | undefined} */

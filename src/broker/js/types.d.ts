@@ -93,6 +93,8 @@ export class BrokerError extends Error {
   latest?: EventRecord | null;
   /** The part of the data that is refused, such as `address.city`, if the response, or the validator, names one. */
   path?: string;
+  /** What a validator says of it, without the name and the path. */
+  detail?: string;
 }
 
 export interface WriteOptions {

@@ -49,6 +49,5 @@ function errorOf(name, { issues }) {
   const [{ message, path = [] }] = issues;
   const keys = path.map((/** @type {any} */ each) => each?.key ?? each);
   const error = new BrokerError([name, keys.join("."), message].filter(Boolean).join(": "), 0, "invalid");
-  error.path = keys.join(".");
-  return error;
+  return Object.assign(error, { path: keys.join("."), detail: message });
 }
