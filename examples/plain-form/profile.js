@@ -35,13 +35,6 @@ function words(path, value) {
   return Array.isArray(value) ? value.map(label).join(", ") : typeof value === "boolean" ? (value ? "yes" : "no") : label(value);
 }
 
-/** What the controls of a field show now. */
-function mine(path) {
-  const control = find("[name]", groups.get(path).group);
-  if (control.type === "checkbox" && control.value === "on") return control.checked;
-  return new FormData(element).getAll(path).filter((each) => each !== "");
-}
-
 /** How long ago a time was, by the server's clock. */
 function ago(time) {
   const seconds = Math.max(0, Math.round((broker.now() - time) / 1_000));
@@ -63,7 +56,7 @@ function showField(path, { conflict, error, by, at } = {}) {
   else described.removeAttribute("aria-invalid");
   choice.hidden = !conflict;
   if (conflict) {
-    say(find(".keep", group), `Keep mine: ${words(path, mine(path))}`);
+    say(find(".keep", group), `Keep mine: ${words(path, conflict.mine)}`);
     say(find(".take", group), `Take theirs: ${words(path, conflict.theirs)}`);
   }
   groups.get(path).changed = by && !conflict ? { by, at } : undefined;

@@ -67,7 +67,7 @@ function Note({ path }: { path: string }) {
       </p>
       {conflict && (
         <p className="choice">
-          <button type="button" onClick={() => end("keep")}>Keep mine: {words(path, mine(path))}</button>
+          <button type="button" onClick={() => end("keep")}>Keep mine: {words(path, conflict.mine)}</button>
           <button type="button" onClick={() => end("take")}>Take theirs: {theirs}</button>
         </p>
       )}
@@ -92,14 +92,6 @@ function words(path: string, value: unknown): string {
   if (value == null || value === "") return "nothing";
   if (typeof value === "boolean") return value ? "yes" : "no";
   return Array.isArray(value) ? value.map(label).join(", ") || "nothing" : label(value);
-}
-
-/** What the controls of a field show now. They are uncontrolled: the page has it, and React does not. */
-function mine(path: string): unknown {
-  const controls = [...document.getElementsByName(path)] as HTMLInputElement[];
-  const [first] = controls;
-  if (!first || !CHOICES.includes(first.type)) return first?.value;
-  return controls.length > 1 ? controls.filter((each) => each.checked).map((each) => each.value) : first.checked;
 }
 
 /** How long ago a time was, by the server's clock. */

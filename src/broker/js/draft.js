@@ -1,13 +1,13 @@
 // The draft: what is typed into a form, beside what the server has, field by field.
 
-/** @import { BrokerError, FieldState } from "./types.js" */
+/** @import { BrokerError, Conflict } from "./types.js" */
 /** @import { Event } from "./event.js" */
 
 const STEPS_MAX = 100; // that can be taken back
 
 /** A field is what is merged. `mine` is what its controls show, `base` the value upon which somebody types: the same, as
  * long as nothing is edited.
- * @typedef {{base: any, mine: any, conflict?: FieldState["conflict"], error?: string, by?: string | null, at?: number,
+ * @typedef {{base: any, mine: any, conflict?: Omit<Conflict, "mine">, error?: string, by?: string | null, at?: number,
  *   known?: boolean, refused?: boolean, user?: string | null}} Field
  *   `user` is who has typed it. */
 

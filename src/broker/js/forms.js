@@ -166,8 +166,9 @@ export class Form {
 
   /** @returns {FormState} */
   describe() {
-    const fields = [...this.draft.fields].map(([path, { conflict, error, by, at }]) => {
-      return /** @type {const} */ ([path, { edited: this.draft.edited(path), conflict, error, by, at }]);
+    const fields = [...this.draft.fields].map(([path, { mine, conflict, error, by, at }]) => {
+      const state = { edited: this.draft.edited(path), conflict: conflict && { ...conflict, mine }, error, by, at };
+      return /** @type {const} */ ([path, state]);
     });
     const { status, error, by, at } = this.#event.state.get();
     const { saving, refused, undoable, redoable } = this.draft;

@@ -210,6 +210,8 @@ export interface FieldState {
 }
 
 export interface Conflict {
+  readonly mine: unknown;
+  /** Undefined if the field, or the event, was removed. */
   readonly theirs: unknown;
   readonly by?: string | null | undefined;
   readonly at?: number | undefined;
