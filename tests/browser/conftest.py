@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.support.console import Console
-from tests.support.forms import HTML, Windows
+from tests.support.forms import HTML
 from tests.support.servers import ServerProcess
 
 
@@ -24,12 +24,10 @@ def open_console(browser: Browser, tmp_path: Path) -> Iterator[Console]:
             console.close()
 
 
-@pytest.fixture(name="forms")
-def open_forms(browser: Browser, tmp_path: Path) -> Iterator[Windows]:
-    """Windows with a form, of a server that has no rules."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "index.html").write_text(HTML)
-    with ServerProcess(tmp_path / "data", "--static", str(tmp_path / "site"), retry_ms=200) as server:
-        windows = Windows(browser, server)
-        yield windows
-        windows.close()
+@pytest.fixture(scope="module")
+def form_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server without rules, whose page is a form."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "index.html").write_text(HTML)
+    with ServerProcess(tmp_path_factory.mktemp("data"), "--static", str(site), retry_ms=200) as server:
+        yield server

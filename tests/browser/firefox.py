@@ -9,18 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.firefox import Firefox
-from tests.support.forms import HTML, KEYS_A_SECOND, text
+from tests.support.forms import KEYS_A_SECOND, text
 from tests.support.servers import ServerProcess
 
 PROGRAM = shutil.which("firefox-esr") or shutil.which("firefox")
-
-
-@pytest.fixture(name="server", scope="module")
-def make_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    site = tmp_path_factory.mktemp("site")
-    (site / "index.html").write_text(HTML)
-    with ServerProcess(tmp_path_factory.mktemp("data"), "--static", str(site), retry_ms=200) as server:
-        yield server
 
 
 @pytest.fixture(name="firefox", scope="module")
@@ -41,14 +33,14 @@ def make_firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
     ],
 )
 def test_what_is_typed_is_kept_while_another_program_changes_the_same_field(
-    firefox: Firefox, server: ServerProcess, selector: str, path: str, typed: str
+    firefox: Firefox, form_server: ServerProcess, selector: str, path: str, typed: str
 ) -> None:
-    firefox.open(server.url)
+    firefox.open(form_server.url)
     firefox.waits("globalThis.state?.status === 'live'")
     ended = threading.Event()
 
     def write() -> None:
-        with server.client("other") as other:
+        with form_server.client("other") as other:
             count = 0
             while not ended.wait(1 / KEYS_A_SECOND):
                 count += 1

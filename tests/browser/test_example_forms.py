@@ -134,7 +134,7 @@ def test_every_kind_of_control_follows_and_says_who_has_changed_it(windows: tupl
     expect(grace.get_by_text("Changed by ada, ")).to_have_count(9)
     expect(ada.get_by_text("Changed by ada, ")).to_have_count(0)
     first = grace.get_by_text("Changed by ada, ").first.inner_text()
-    expect(grace.get_by_text("Changed by ada, ").first).not_to_have_text(first)  # the time goes on
+    expect(grace.get_by_text("Changed by ada, ").first).not_to_have_text(first)  # the time is updated
     expect(state(ada)).to_have_text("Saved")
 
 

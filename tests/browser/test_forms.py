@@ -10,23 +10,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.forms import HTML, KEYS_A_SECOND, Hold, Windows, keys, patch, shows, text, waits
+from tests.support.forms import KEYS_A_SECOND, Hold, Windows, keys, patch, shows, text, waits
 from tests.support.servers import ServerProcess
 
 
-@pytest.fixture(name="server", scope="module")
-def make_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    site = tmp_path_factory.mktemp("site")
-    (site / "index.html").write_text(HTML)
-    with ServerProcess(tmp_path_factory.mktemp("data"), "--static", str(site), retry_ms=200) as server:
-        yield server
-
-
 @pytest.fixture(name="windows")
-def make_windows(browser: Browser, server: ServerProcess) -> Iterator[Windows]:
-    with server.client("remover") as client:
+def make_windows(browser: Browser, form_server: ServerProcess) -> Iterator[Windows]:
+    with form_server.client("remover") as client:
         client.post("/insert", json={"event": "profile", "data": None}).raise_for_status()
-    windows = Windows(browser, server)
+    windows = Windows(browser, form_server)
     yield windows
     windows.close()
 
@@ -237,12 +229,12 @@ def test_controls_that_come_and_go_keep_what_was_typed(mine: Page, other: Page) 
 
 
 def test_what_was_typed_before_the_program_was_there_counts_and_what_a_reload_restores_does_not(
-    browser: Browser, server: ServerProcess, other: Page
+    browser: Browser, form_server: ServerProcess, other: Page
 ) -> None:
     patch(other, text="theirs")
     page = browser.new_context().new_page()
     hold = Hold(page, "**/forms.js")
-    page.goto(server.url)
+    page.goto(form_server.url)
     waits(page, "() => globalThis.form")
     page.get_by_label("textarea").fill("typed early")
     hold.end()
@@ -350,7 +342,7 @@ def test_a_control_that_goes_away_while_a_text_is_composed_or_saved_disturbs_no_
     shows(mine, extra="typed", text="next")
 
 
-def test_a_page_that_shows_the_state_in_the_form_is_told_only_of_changes(mine: Page, other: Page) -> None:
+def test_a_page_that_shows_the_state_in_the_form_is_notified_only_of_changes(mine: Page, other: Page) -> None:
     mine.evaluate("""() => {
       globalThis.count = 0;
       form.state.subscribe((state) => (count++, place.replaceChildren(JSON.stringify(state))));

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
+from tests.support.forms import waits
 from tests.support.rules import apply_rules
 from tests.support.servers import BOUND_S, ServerProcess, wait_for
 
-BOUND_MS = 1_000 * BOUND_S
-expect.set_options(timeout=BOUND_MS)
 HTML = """<!doctype html><meta charset="utf-8"><title>A form</title><link rel="icon" href="data:,">
 <form id="profile">
   <input name="text" aria-label="text"><textarea name="note" aria-label="note"></textarea>
@@ -84,10 +83,6 @@ def make_site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for context in site.contexts:
             context.close()
         assert site.errors == []
-
-
-def waits(page: Page, expression: str, argument: Any = None) -> None:
-    page.wait_for_function(expression, arg=argument, timeout=BOUND_MS, polling=20)
 
 
 def types(page: Page, label: str, text: str) -> None:

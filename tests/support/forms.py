@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -33,9 +32,8 @@ HTML = """<!doctype html><meta charset="utf-8"><title>A form</title><link rel="i
 <script type="module">
   import { createBroker } from "/broker.js";
   globalThis.broker = createBroker();
-  const name = globalThis.user || `user-${Math.random()}`.replace("0.", "");
-  if (!broker.user.get()) await broker.signUp(name, "correct horse").catch(() => broker.logIn(name, "correct horse"));
-  globalThis.form = broker.form("profile", profile, globalThis.options);
+  if (!broker.user.get()) await broker.signUp(`user-${Math.random()}`.replace("0.", ""), "correct horse");
+  globalThis.form = broker.form("profile", profile);
   form.state.subscribe((state) => (globalThis.state = state));
 </script>"""
 
@@ -49,12 +47,11 @@ class Windows:
         self._contexts: list[BrowserContext] = []
         self._faults: list[str] = []
 
-    def open(self, user: str = "", **options: Any) -> Page:
-        """A window of a new user, or of the one who is named, with these options of the form."""
+    def open(self) -> Page:
+        """A window of a new user."""
         self._contexts.append(self._browser.new_context())
         page = self._contexts[-1].new_page()
         page.on("pageerror", lambda error: self._faults.append(str(error)))
-        page.add_init_script(f"globalThis.user = {json.dumps(user)}; globalThis.options = {json.dumps(options)};")
         page.goto(self.server.url)
         waits(page, "() => globalThis.state?.status === 'live'")
         return page

@@ -22,7 +22,7 @@ export { BrokerError };
 
 const RELOAD_MS = 1_000; // until the program of forms is asked for again
 
-/** What is to be said of a form before it is bound. @type {import("./types.js").FormState} */
+/** The state of a form before it is bound. @type {import("./types.js").FormState} */
 export const NOTHING = { status: "loading", saved: true, saving: false, fields: {}, undoable: false, redoable: false, others: [] };
 
 /** See types.d.ts. @param {string | URL} [url] @param {Options} [options] @returns {Broker} */

@@ -144,8 +144,8 @@ export class Form {
     return this.describe();
   }
 
-  /** The page is hidden, and may be closed without another word. What is not stored is sent in requests that go on without
-   * the page. What is under way already is in them, too; the server stores a uuid only once. */
+  /** The page is hidden, and may be closed without another event. What is not stored is sent in requests that the browser
+   * completes after the page is gone. What is under way already is in them, too; the server stores a uuid only once. */
   async #hide() {
     this.#presence?.leave();
     if (this.#automatic) this.draft.save(true);
@@ -179,7 +179,7 @@ export class Form {
       fields: Object.fromEntries(fields.filter(([, field]) => Object.values(field).some(Boolean))),
       others: this.#presence?.users ?? [],
     };
-    // The same object as long as it says the same, so that a page that shows it in the form is not told of that again.
+    // The same object as long as it says the same, so that a page that shows it in the form is not notified again.
     return JSON.stringify(state) === JSON.stringify(this.#state) ? /** @type {FormState} */ (this.#state) : (this.#state = state);
   }
 

@@ -65,7 +65,7 @@ export function useStore<T>(store: Store<T>): T;
  * `<Suspense>` shows its fallback. If this user may not read it, the error is thrown, for an error boundary. */
 export function useReady<T>(handle: Store<T> & { readonly ready: Promise<T>; readonly state: Store<{ status: EventState["status"] }> }): T;
 
-/** What `useEventForm` returns. `field` has what there is to tell of a field, by its path. */
+/** What `useEventForm` returns. `field` returns the state of a field, by its path. */
 export type EventForm = { readonly ref: RefCallback<HTMLElement>; field(path: string): Partial<FieldState> } & FormState &
   Omit<Form, "state">;
 

@@ -196,7 +196,7 @@ export interface FormOptions {
   others?: boolean | undefined;
 }
 
-/** What a form has to tell of a field. */
+/** The state of a field. */
 export interface FieldState {
   /** Something that was typed here is not stored yet. */
   readonly edited: boolean;
@@ -230,7 +230,7 @@ export interface FormState {
   readonly saving: boolean;
   /** Why the server has refused what was typed. The text stays, and is sent again with the next change, or by `save`. */
   readonly refused?: BrokerError | undefined;
-  /** The fields of which there is something to tell, by their path. */
+  /** The state of each field, by its path. A field that has none of these properties is left out. */
   readonly fields: { readonly [path: string]: FieldState };
   readonly undoable: boolean;
   readonly redoable: boolean;
