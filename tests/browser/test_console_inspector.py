@@ -123,6 +123,9 @@ def test_thousands_of_frames_leave_the_list_bounded_and_the_page_usable(console:
 
 
 def test_who_looks_at_an_older_frame_is_not_disturbed(console: Console) -> None:
+    console.server.stop()
+    console.server.options += ["--set", "heartbeat_s=60"]  # a heartbeat is a row, too
+    console.server.start()
     with console.server.client("ada") as ada:
         page = live(console)
         insert_many(ada, "a", 100)

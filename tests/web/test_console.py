@@ -157,11 +157,27 @@ def test_every_style_sheet_is_loaded_with_the_page_or_with_its_screen(served: Se
 
 
 @needs_esbuild
-@pytest.mark.parametrize("module", MODULES, ids=lambda file: file.name)
-def test_what_is_not_sent_of_a_module_is_comments(module: Path) -> None:
-    """And not, for example, a line of a text that begins with `//`."""
+@pytest.mark.parametrize(
+    "module", [*MODULES, *sorted(CLIENT.glob("*.js"))], ids=lambda file: f"{file.parent.name}/{file.name}"
+)
+def test_what_is_not_sent_of_a_module_is_comments_and_white_space(module: Path) -> None:
+    """And not, for example, a line of a text that begins with `//`, or the space in a template of a template."""
     text = module.read_text()
-    assert compact(without_comments(text)) == compact(text)
+    assert compact(stripped(text)) == compact(text)
+
+
+@needs_esbuild
+def test_strings_templates_and_regular_expressions_are_sent_as_they_are() -> None:
+    text = """// A comment
+    const a = `1  // ${ /* 2 */ b ? `in (${ { c : `}  {` }.c }) ${ d }` : " // " }  } ` + e;
+    const f = g . replace( /[/*] "/g , '`' ) / 2; // `
+    const h = `\\` ${ i }  \\${ j } $ { k }`;
+    """
+    assert stripped(text) == (
+        """const a=`1  // ${b?`in (${{c:`}  {`}.c}) ${d}`:" // "}  } ` + e;\n"""
+        """const f=g . replace( /[/*] "/g,'`')/ 2;\nconst h=`\\` ${i}  \\${ j } $ { k }`;\n"""
+    )
+    assert compact(stripped(text)) == compact(text)
 
 
 def body(source: str) -> str:

@@ -240,7 +240,8 @@ def test_the_declarations_are_made_once_for_all_who_ask_at_the_same_time(
     insert(ada, "event number 1", b'"x"')
     texts: list[str] = []
     threads = [
-        threading.Thread(target=lambda: texts.append(httpx.get(f"{server.url}/types.d.ts").text)) for _ in range(20)
+        threading.Thread(target=lambda: texts.append(httpx.get(f"{server.url}/types.d.ts", timeout=60).text))
+        for _ in range(20)
     ]
     began = time.monotonic()
     for each in threads:

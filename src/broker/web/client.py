@@ -8,15 +8,15 @@ that a browser asks for one file, and not for twenty, one after the other as it 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import tarfile
+from functools import partial
 from importlib import resources
 
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from broker.web.modules import IMMUTABLE, JAVASCRIPT, NO_CACHE, File, joined, stripped
+from broker.web.modules import IMMUTABLE, JAVASCRIPT, NO_CACHE, File, Once, joined, stripped, version_of
 from broker.web.requests import Header, respond
 
 _TEXT = b"text/plain; charset=utf-8"  # so that a browser shows it
@@ -38,24 +38,19 @@ export const createBroker = (url = here, options = undefined) => create(url, opt
 
 
 class Client:
-    """The five endpoints. The files are read and compressed once, and kept in memory."""
+    """The five endpoints. The files are read at the start, and joined and compressed when the first of them is asked
+    for."""
 
     def __init__(self) -> None:
         folder = resources.files("broker") / "js"
         package = {each.name: each.read_bytes() for each in folder.iterdir() if each.name.endswith(_PACKED)}
         files = {name: body.decode() for name, body in package.items() if name.endswith((".js", ".d.ts"))}
-        digest = hashlib.sha256("".join(f"{name}\0{files[name]}" for name in sorted(files)).encode())
-        self.version = digest.hexdigest()[:16]
+        self.version = version_of(files)
         self._entry = File(_ENTRY.format(version=self.version), JAVASCRIPT, _ENTRY_AGE, _HEADERS)
         self._types = File(files["types.d.ts"], _TEXT, _ENTRY_AGE, _HEADERS)
         self._guide = File(package["llms.txt"].decode(), _TEXT, _ENTRY_AGE, _HEADERS)
-        self._package = _packed(package)
-        self._modules = {
-            "broker.js": File(joined(files, "broker.js"), JAVASCRIPT, IMMUTABLE, _HEADERS),
-            "forms.js": File(joined(files, "forms.js"), JAVASCRIPT, IMMUTABLE, _HEADERS),
-            "react.js": File(stripped(files["react.js"]), JAVASCRIPT, IMMUTABLE, _HEADERS),
-            "types.d.ts": File(files["types.d.ts"], _TEXT, IMMUTABLE, _HEADERS),
-        }
+        self._package = Once(partial(_packed, package))
+        self._modules = Once(partial(_modules, files))
 
     async def entry(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._entry.send(scope, send)
@@ -68,15 +63,26 @@ class Client:
 
     async def package(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = ((b"access-control-allow-origin", b"*"), (b"cache-control", NO_CACHE))
-        await respond(send, 200, self._package, _ARCHIVE, headers)
+        await respond(send, 200, await self._package.get(), _ARCHIVE, headers)
 
     async def module(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Responds with the file of this version, whatever the version in the path is: a page that a cache or another
         node has sent an older or newer ``/broker.js`` gets a client, too. But only the right one may be kept."""
         version, name = scope["path_params"]["version"], scope["path_params"]["file"]
-        if name not in self._modules:
+        modules = await self._modules.get()
+        if name not in modules:
             raise HTTPException(404)
-        await self._modules[name].send(scope, send, keep=version == self.version)
+        await modules[name].send(scope, send, keep=version == self.version)
+
+
+def _modules(files: dict[str, str]) -> dict[str, File]:
+    """Returns what is served below the version."""
+    return {
+        "broker.js": File(joined(files, "broker.js"), JAVASCRIPT, IMMUTABLE, _HEADERS),
+        "forms.js": File(joined(files, "forms.js"), JAVASCRIPT, IMMUTABLE, _HEADERS),
+        "react.js": File(stripped(files["react.js"]), JAVASCRIPT, IMMUTABLE, _HEADERS),
+        "types.d.ts": File(files["types.d.ts"], _TEXT, IMMUTABLE, _HEADERS),
+    }
 
 
 def _packed(files: dict[str, bytes]) -> bytes:

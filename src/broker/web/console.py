@@ -8,8 +8,8 @@ of another app."""
 
 from __future__ import annotations
 
-import hashlib
 import re
+from functools import partial
 from importlib import resources
 
 from starlette.exceptions import HTTPException
@@ -18,7 +18,17 @@ from starlette.types import Receive, Scope, Send
 from broker.addresses import is_loopback
 from broker.errors import NotFound
 from broker.settings import Settings
-from broker.web.modules import IMMUTABLE, JAVASCRIPT, NO_CACHE, File, imported, joined, without_comments
+from broker.web.modules import (
+    IMMUTABLE,
+    JAVASCRIPT,
+    NO_CACHE,
+    File,
+    Once,
+    imported,
+    joined,
+    version_of,
+    without_comments,
+)
 from broker.web.static import HTML
 
 _CSS = b"text/css; charset=utf-8"
@@ -52,7 +62,8 @@ def console_path(settings: Settings) -> str | None:
 
 
 class Console:
-    """The two endpoints. The files are read, joined and compressed once, and kept in memory."""
+    """The two endpoints. The files are read at the start, and joined and compressed when the first of them is asked
+    for."""
 
     def __init__(self, settings: Settings, client: str) -> None:
         """``client`` is the version of the client (``/broker/<client>/broker.js``)."""
@@ -60,12 +71,9 @@ class Console:
         if console_path(settings) is None:
             why = "it was turned off" if settings.console == "no" else "with static, it is only for this machine"
             self._off = f"there is no console: {why} ({settings.named('console')}); GET /docs shows what there is"
-        texts = {} if self._off else _files(client)
-        digest = hashlib.sha256("".join(f"{name}\0{texts[name]}" for name in sorted(texts)).encode())
-        self.version = digest.hexdigest()[:16]
-        self._files = {
-            name: File(text, _CSS if name.endswith(".css") else JAVASCRIPT, IMMUTABLE) for name, text in texts.items()
-        }
+        sources = _texts("console", ".js", ".css") | _texts("js", ".js")
+        self.version = version_of(sources)
+        self._files = Once(partial(_files, sources, client))
         page = (resources.files("broker") / "console" / "index.html").read_text()
         page = page.replace("{files}", f"$console/{self.version}").replace("{client}", f"broker/{client}/broker.js")
         self._page = File(page, HTML, NO_CACHE, _PAGE_HEADERS)
@@ -78,14 +86,16 @@ class Console:
     async def file(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Responds with the file of this version, as ``Client.module`` does."""
         version, name = scope["path_params"]["version"], scope["path_params"]["file"]
-        if name not in self._files:
+        files = {} if self._off else await self._files.get()
+        if name not in files:
             raise HTTPException(404)
-        await self._files[name].send(scope, send, keep=version == self.version)
+        await files[name].send(scope, send, keep=version == self.version)
 
 
-def _files(client: str) -> dict[str, str]:
+def _files(sources: dict[str, str], client: str) -> dict[str, File]:
     """Returns the files that the page needs, by their names."""
-    modules = _texts("console", ".js") | _texts("js", ".js")
+    sheets = {name: text for name, text in sources.items() if name.endswith(".css")}
+    modules = {name: text for name, text in sources.items() if name not in sheets}
     del modules["js/broker.js"]  # a file of its own, which the front-end's pages may have loaded already
     main = imported(modules, "console/main.js")
     later = {f"console/{name}" for text in modules.values() for name in _LATER.findall(without_comments(text))}
@@ -99,7 +109,6 @@ def _files(client: str) -> dict[str, str]:
     files = {"main.js": joined(modules, "console/main.js", keep_exports=True, url=url)}
     for name in sorted(later):
         files[name.removeprefix("console/")] = joined(others | {name: modules[name]}, name, url=url)
-    sheets = _texts("console", ".css")
     first = dict.fromkeys(["console/style.css", *sorted(sheets)])
     for screen in {name for text in files.values() for name in _STYLED.findall(text)}:
         name = f"console/{screen}.js"
@@ -108,10 +117,10 @@ def _files(client: str) -> dict[str, str]:
         files[f"{screen}.css"] = without_comments("".join(sheets[name] for name in sorted(own)))
         first = {name: None for name in first if name not in own}
     files["console.css"] = without_comments("".join(sheets[name] for name in first))
-    return files
+    return {name: File(text, _CSS if name.endswith(".css") else JAVASCRIPT, IMMUTABLE) for name, text in files.items()}
 
 
-def _texts(folder: str, suffix: str) -> dict[str, str]:
+def _texts(folder: str, *suffixes: str) -> dict[str, str]:
     """Returns the files of a folder of the package, by their names with the folder's."""
     files = (resources.files("broker") / folder).iterdir()
-    return {f"{folder}/{each.name}": each.read_text() for each in files if each.name.endswith(suffix)}
+    return {f"{folder}/{each.name}": each.read_text() for each in files if each.name.endswith(suffixes)}

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import hashlib
 import re
+import threading
 from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
 
 from starlette.types import Scope, Send
 
 from broker.web.front_end import codings
 from broker.web.requests import Header, respond
 
+T = TypeVar("T")
+
 JAVASCRIPT = b"text/javascript; charset=utf-8"
 NO_CACHE = b"no-cache"
 IMMUTABLE = b"public, max-age=31536000, immutable"
 
-# First what stays as it is: strings, templates, and regular expressions, which follow one of these characters. Then
-# what stands between the words of a program: white space and comments. Tests compare each module with what is sent.
+# First what stays as it is: strings, regular expressions, which follow one of these characters, and templates as far as
+# their first expression. Then what stands between the words of a program: white space and comments. Tests compare each
+# module with what is sent.
+_TEMPLATE = r"(?:\\.|\$(?!\{)|[^`\\$])*(?:`|\$\{)"
 _TOKEN = re.compile(
-    r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`"""
-    r"""|(?<=[(,=:!&|?;{}\[])[ ]?/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/)"""
+    r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'"""
+    r"""|(?<=[(,=:!&|?;{}\[])[ ]?/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/"""
+    rf"""|`{_TEMPLATE})"""
     r"""|(?:\s|//.*|/\*(?:(?!\*/)[^\0])*\*/)+"""
+    r"""|[^\s"'`/{}]+|."""
 )
+_REST_OF_TEMPLATE = re.compile(rf"(\}}{_TEMPLATE})")
 _SIGNS = frozenset("=(){}[],;:?<>&|*!")  # no word, and nothing that two of could mean something else, as + and / do
 _IMPORT = re.compile(r'^import \{(.*)\} from "(\.{1,2}/.*)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=async |class |const |function )", re.MULTILINE)
@@ -39,14 +51,30 @@ def stripped(text: str) -> str:
 
 
 def _without_comments(text: str, signs: frozenset[str]) -> str:
-    def replaced(found: re.Match[str]) -> str:
+    text = text.strip() + "\n"
+    parts: list[str] = []
+    braces: list[int] = []  # how many are open in each expression of a template; expressions have templates in them
+    at = 0
+    while at < len(text):
+        ends = text[at] == "}" and braces and not braces[-1]
+        found = (_REST_OF_TEMPLATE if ends else _TOKEN).match(text, at)
+        assert found, text[at:]  # a template has no end
+        at, piece = found.end(), found[0]
+        if ends:
+            braces.pop()
         if found[1]:
-            return found[1]
-        if "\n" in found[0]:
-            return "\n"
-        return "" if signs.intersection(found.string[found.start() - 1] + found.string[found.end()]) else " "
-
-    return _TOKEN.sub(replaced, text.strip() + "\n").lstrip()
+            parts.append(piece)
+            if piece[0] in "`}" and piece[-1] == "{":
+                braces.append(0)
+        elif not piece[0].isspace() and piece[:2] not in ("//", "/*"):
+            parts.append(piece)
+            if braces and piece in "{}":
+                braces[-1] += 1 if piece == "{" else -1
+        elif "\n" in piece:
+            parts.append("\n")
+        elif not signs.intersection(text[found.start() - 1] + text[at]):
+            parts.append(" ")
+    return "".join(parts).lstrip()
 
 
 def joined(
@@ -83,6 +111,13 @@ def imported(files: dict[str, str], name: str) -> list[str]:
     return list(found)
 
 
+def version_of(files: dict[str, str]) -> str:
+    """Returns what stands in the paths of what is made of these files: a hash of them, and of this module, which makes
+    it. So what is served at a path never changes, and may be kept forever."""
+    texts = {**files, __name__: Path(__file__).read_text()}
+    return hashlib.sha256("".join(f"{name}\0{texts[name]}" for name in sorted(texts)).encode()).hexdigest()[:16]
+
+
 def resolved(module: str, path: str) -> str:
     """Returns the name of the module that ``module`` imports by this path. Names are those of one folder, or have that
     of another folder before them."""
@@ -109,3 +144,23 @@ class File:
         if coding:
             headers = (*headers, (b"content-encoding", b"gzip"))
         await respond(send, 200, self._bodies[coding], self._media_type, headers)
+
+
+class Once(Generic[T]):
+    """A value that is made when somebody first asks for it, so that the start of a server does not wait for it; and in
+    a thread, so that the event loop, which has streams to serve, does not wait for it either."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()  # who asks while it is made waits for the same value
+        self._made: list[T] = []
+
+    async def get(self) -> T:
+        if not self._made:
+            await asyncio.to_thread(self._make_once)
+        return self._made[0]
+
+    def _make_once(self) -> None:
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
