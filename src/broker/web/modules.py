@@ -22,18 +22,17 @@ JAVASCRIPT = b"text/javascript; charset=utf-8"
 NO_CACHE = b"no-cache"
 IMMUTABLE = b"public, max-age=31536000, immutable"
 
-# First what stays as it is: strings, regular expressions, which follow one of these characters, and templates as far as
-# their first expression. Then what stands between the words of a program: white space and comments. Tests compare each
-# module with what is sent.
-_TEMPLATE = r"(?:\\.|\$(?!\{)|[^`\\$])*(?:`|\$\{)"
-_TOKEN = re.compile(
-    r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'"""
-    r"""|(?<=[(,=:!&|?;{}\[])[ ]?/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/"""
-    rf"""|`{_TEMPLATE})"""
-    r"""|(?:\s|//.*|/\*(?:(?!\*/)[^\0])*\*/)+"""
-    r"""|[^\s"'`/{}]+|."""
-)
-_REST_OF_TEMPLATE = re.compile(rf"(\}}{_TEMPLATE})")
+# What stays as it is: strings, regular expressions, which follow one of these characters, and templates.
+_STRING = r"""(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
+_PATTERN = r"(?:(?<=[(,=:!&|?;{}\[])[ ]?/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/)"
+# The code in a template may have braces and templates in it again: so deep as the modules need.
+_CODE, _TEMPLATE = "[^`{}]*", r"`(?:\\.|[^`\\])*`"
+for _ in range(2):
+    _CODE = rf"""(?:{_STRING}|{_PATTERN}|{_TEMPLATE}|\{{{_CODE}\}}|[^"'`{{}}])*"""
+    _TEMPLATE = rf"`(?:\\.|\$\{{{_CODE}\}}|\$(?!\{{)|[^`\\$])*`"
+# Behind that, what stands between the words of a program: white space and comments. Tests compare each module with what
+# is sent.
+_TOKEN = re.compile(rf"({_STRING}|{_TEMPLATE}|{_PATTERN})" r"|(?:\s|//.*|/\*(?:(?!\*/)[^\0])*\*/)+")
 _SIGNS = frozenset("=(){}[],;:?<>&|*!")  # no word, and nothing that two of could mean something else, as + and / do
 _IMPORT = re.compile(r'^import \{(.*)\} from "(\.{1,2}/.*)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=async |class |const |function )", re.MULTILINE)
@@ -51,30 +50,14 @@ def stripped(text: str) -> str:
 
 
 def _without_comments(text: str, signs: frozenset[str]) -> str:
-    text = text.strip() + "\n"
-    parts: list[str] = []
-    braces: list[int] = []  # how many are open in each expression of a template; expressions have templates in them
-    at = 0
-    while at < len(text):
-        ends = text[at] == "}" and braces and not braces[-1]
-        found = (_REST_OF_TEMPLATE if ends else _TOKEN).match(text, at)
-        assert found, text[at:]  # a template has no end
-        at, piece = found.end(), found[0]
-        if ends:
-            braces.pop()
+    def replaced(found: re.Match[str]) -> str:
         if found[1]:
-            parts.append(piece)
-            if piece[0] in "`}" and piece[-1] == "{":
-                braces.append(0)
-        elif not piece[0].isspace() and piece[:2] not in ("//", "/*"):
-            parts.append(piece)
-            if braces and piece in "{}":
-                braces[-1] += 1 if piece == "{" else -1
-        elif "\n" in piece:
-            parts.append("\n")
-        elif not signs.intersection(text[found.start() - 1] + text[at]):
-            parts.append(" ")
-    return "".join(parts).lstrip()
+            return found[1]
+        if "\n" in found[0]:
+            return "\n"
+        return "" if signs.intersection(found.string[found.start() - 1] + found.string[found.end()]) else " "
+
+    return _TOKEN.sub(replaced, text.strip() + "\n").lstrip()
 
 
 def joined(
