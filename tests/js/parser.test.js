@@ -55,9 +55,9 @@ test("T45: a long frame in small pieces takes linear time, and one without an en
     assert.equal(parsed(pieces)[0].data.length, length + 2);
     return performance.now() - begin;
   };
-  time(1e5);
-  const [short, long] = [time(4e5), time(16e5)];
-  assert.ok(long < 12 * short + 50, `${long} ms in place of ${short} ms`);
+  const best = (/** @type {number} */ length) => Math.min(...[1, 2, 3].map(() => time(length)));
+  const [short, long] = [best(5e4), best(8e5)];
+  assert.ok(long < 64 * short, `${long} ms in place of ${short} ms`);
   const parse = createParser(() => {}, () => {});
   assert.throws(() => {
     for (;;) parse("x".repeat(1 << 20));
