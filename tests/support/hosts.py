@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from tests.support.servers import ServerProcess, wait_for
@@ -59,14 +57,10 @@ class HostProcess(ServerProcess):
 
     def start(self) -> HostProcess:
         command = [sys.executable, "-m", "uvicorn", "main:app", "--port", str(self.port), "--no-access-log"]
-        self._process = subprocess.Popen(
-            [*command, "--timeout-graceful-shutdown", "1", *self._options],
-            cwd=self.data,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("BROKER_")},
-        )
-        threading.Thread(target=self._read_log, args=(self._process,), daemon=True).start()
+        with self.reading_log() as (log, env):
+            self._process = subprocess.Popen(
+                [*command, "--timeout-graceful-shutdown", "1", *self._options], cwd=self.data, stderr=log, env=env
+            )
         wait_for(lambda: self._runs() or self.process.poll() is not None, what="the host's start")
         assert self.process.poll() is None, f"the host ended: {self.log}"
         return self

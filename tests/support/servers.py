@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+
+from tests.support.forks import Fork
 
 BOUND_S = 20.0  # no wait of a test is longer
 
@@ -43,7 +44,7 @@ async def until(condition: Callable[[], Any], bound_s: float = BOUND_S) -> None:
 class ServerProcess:
     """`broker serve` in a process of its own, on a free port of the loopback interface."""
 
-    python = sys.executable  # that runs it
+    python: str | None = None  # that runs it; None: it is forked from a process that has loaded Broker already
 
     def __init__(self, data: Path, *options: str, port: int = 0, scheme: str = "http", **settings: object) -> None:
         self.data = data
@@ -51,35 +52,43 @@ class ServerProcess:
         self.scheme = scheme
         self.log: list[str] = []
         self.options = [*options, *(part for name, value in settings.items() for part in ("--set", f"{name}={value}"))]
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | Fork | None = None
 
     @property
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
-    def process(self) -> subprocess.Popen[str]:
+    def process(self) -> subprocess.Popen[bytes] | Fork:
         assert self._process is not None, "not started"
         return self._process
 
     def start(self) -> Self:
         """Returns once it serves. Started again, it has the same port and data."""
-        command = [self.python, "-m", "broker", "serve", "--data", str(self.data), "--port", str(self.port)]
-        self._process = subprocess.Popen(
-            [*command, *self.options],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("BROKER_")},
-        )
+        arguments = ["serve", "--data", str(self.data), "--port", str(self.port), *self.options]
         begun = len(self.log)
-        threading.Thread(target=self._read_log, args=(self._process,), daemon=True).start()
+        with self.reading_log() as (log, env):
+            if self.python is None:
+                self._process = Fork(arguments, log, env)
+            else:
+                self._process = subprocess.Popen([self.python, "-m", "broker", *arguments], stderr=log, env=env)
         wait_for(lambda: self._serves(begun) or self.process.poll() is not None, what="the server's start")
         assert self.process.poll() is None, f"the server ended: {self.log}"
         return self
 
-    def _read_log(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        with process.stderr as lines:
+    @contextmanager
+    def reading_log(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yields where a process that is started now writes its log, and its environment: what the tests have, without
+        settings."""
+        reads, writes = os.pipe()
+        threading.Thread(target=self._read_log, args=(reads,), daemon=True).start()
+        try:
+            yield writes, {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
+        finally:
+            os.close(writes)
+
+    def _read_log(self, file: int) -> None:
+        with open(file) as lines:
             for line in lines:
                 self.log.append(line.rstrip())
 
