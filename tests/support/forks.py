@@ -71,7 +71,9 @@ def _forking() -> socket.socket:
     with its:
         command = [sys.executable, "-m", "tests.support.forks", str(its.fileno())]
         env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env, pass_fds=[its.fileno()], cwd=_ROOT)
+        forking = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env, pass_fds=[its.fileno()], cwd=_ROOT)
+    atexit.register(forking.wait)
+    atexit.register(ours.close)  # before that
     return ours
 
 
