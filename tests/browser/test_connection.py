@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -300,6 +301,7 @@ def test_an_upgrade_of_the_server_leaves_the_open_page_alone_and_a_reload_has_th
         before = version.findall(page.evaluate(loaded))
         server.stop()
         monkeypatch.setenv("PYTHONPATH", str(upgraded))
+        server.python = sys.executable  # a new process, because the one that forks servers has the old modules
         server.start()
         waits(page, LIVE)
         insert(server, "new")
