@@ -169,13 +169,13 @@ def test_what_is_not_sent_of_a_module_is_comments_and_white_space(module: Path) 
 @needs_esbuild
 def test_strings_templates_and_regular_expressions_are_sent_as_they_are() -> None:
     text = """// A comment
-    const a = `1  // ${ b ? `in (${ { c : `}  {` }.c }) ${ d }` : " // ` " }  } ` + e;
+    const a = `1  // ${ b ? `in (${ { c : "}  {" }.c }) ${ d }` : " // ` " }  } ` + e;
     const f = g . replace( /[/*] "/g , '`' ) / 2; // `
     const h = `\\` ${ i }  \\${ j } $ { k } $`;
     """
     sent = stripped(text)
     assert sent == (
-        """const a=`1  // ${ b ? `in (${ { c : `}  {` }.c }) ${ d }` : " // ` " }  } ` + e;\n"""
+        """const a=`1  // ${ b ? `in (${ { c : "}  {" }.c }) ${ d }` : " // ` " }  } ` + e;\n"""
         """const f=g . replace( /[/*] "/g,'`')/ 2;\nconst h=`\\` ${ i }  \\${ j } $ { k } $`;\n"""
     )
     assert compact(sent) == compact(text)

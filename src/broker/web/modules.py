@@ -26,7 +26,7 @@ IMMUTABLE = b"public, max-age=31536000, immutable"
 _STRING = r"""(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
 _PATTERN = r"(?:(?<=[(,=:!&|?;{}\[])[ ]?/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/)"
 # The code in a template may have braces and templates in it again: so deep as the modules need.
-_CODE, _TEMPLATE = "[^`{}]*", r"`(?:\\.|[^`\\])*`"
+_CODE, _TEMPLATE = rf"""(?:{_STRING}|[^"'`{{}}])*""", r"`(?:\\.|[^`\\])*`"
 for _ in range(2):
     _CODE = rf"""(?:{_STRING}|{_PATTERN}|{_TEMPLATE}|\{{{_CODE}\}}|[^"'`{{}}])*"""
     _TEMPLATE = rf"`(?:\\.|\$\{{{_CODE}\}}|\$(?!\{{)|[^`\\$])*`"
