@@ -33,6 +33,7 @@ def canonical(address: str) -> str:
     return address if parsed is None else str(parsed)
 
 
+@lru_cache(maxsize=10_000)
 def is_loopback(address: str) -> bool:
     """Whether the address is this machine's own."""
     parsed = _parse(address)

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,7 @@ class ServerProcess:
         self.port = port
         self.scheme = scheme
         self.log: list[str] = []
+        self.module = ["broker"]  # what Python runs, with its first arguments
         self.options = [*options, *(part for name, value in settings.items() for part in ("--set", f"{name}={value}"))]
         self._process: subprocess.Popen[bytes] | Fork | None = None
 
@@ -68,10 +70,11 @@ class ServerProcess:
         arguments = ["serve", "--data", str(self.data), "--port", str(self.port), *self.options]
         begun = len(self.log)
         with self.reading_log() as (log, env):
-            if self.python is None:
+            if self.python is None and self.module == ["broker"]:
                 self._process = Fork(arguments, log, env)
             else:
-                self._process = subprocess.Popen([self.python, "-m", "broker", *arguments], stderr=log, env=env)
+                command = [self.python or sys.executable, "-m", *self.module, *arguments]
+                self._process = subprocess.Popen(command, stderr=log, env=env)
         wait_for(lambda: self._serves(begun) or self.process.poll() is not None, what="the server's start")
         assert self.process.poll() is None, f"the server ended: {self.log}"
         return self

@@ -35,13 +35,12 @@ class ThreadServer(ServerProcess):
         super().__init__(data)
         self.loop = loop
         self.broker = Broker(Settings(data=data, **more))
-        config = uvicorn.Config(
-            App(self.broker), ws="none", lifespan="off", loop="none", log_config=None, access_log=False
-        )
+        app = App(self.broker)
+        config = uvicorn.Config(app, ws="none", lifespan="off", loop="none", log_config=None, access_log=False)
         config.load()
         config.ssl = tls
         admission = Admission(self.broker.settings, self.broker.hub)
-        self.server = Server(config, self.broker, admission, "a test", lambda *_: None)
+        self.server = Server(config, app, admission, "a test", lambda *_: None)
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)

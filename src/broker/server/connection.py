@@ -4,10 +4,10 @@ connection over to a stream."""
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import httptools
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from broker.addresses import canonical
@@ -15,6 +15,7 @@ from broker.errors import BadRequest, BrokerError, encode_problem
 from broker.live.handover import EXTENSION
 from broker.live.subscriber import unsent
 from broker.server.admission import Admission
+from broker.server.direct import ASGI_HEADERS, BODY_BYTES_MAX, TARGET, WAIT_S, DirectRequest, Insert, encode
 from broker.server.handover import ConnectionHandover
 from broker.server.receiving import Part, Receiving
 from broker.server.responses import adapted
@@ -23,16 +24,22 @@ _PIPELINED_MAX = 32  # requests that wait after an unanswered one; the connectio
 
 
 class Connection(HttpToolsProtocol):
-    """Handles a connection from its first byte to its end, or until it is handed over to a subscriber.
+    """Handles a connection from its first byte to its end, or until it is handed over to a subscriber. A request to
+    insert that arrives whole is answered without ASGI (``direct.py``); until then it is in ``_direct``.
 
     Mutable state, in addition to Uvicorn's: the address under which the connection is counted (``_address``), the
     progress of the request that is being received (``_receiving``), the time since which a client that should read has
-    read nothing (``_write_paused_at``) and how many bytes it had not read then (``_unsent``), and the reason if a
-    request was refused while it was parsed (``_refusal``)."""
+    read nothing (``_write_paused_at``) and how many bytes it had not read then (``_unsent``), the reason if a
+    request was refused while it was parsed (``_refusal``), and the request to insert that is being received
+    (``_direct``), with the timer that gives it to ASGI (``_waiting``)."""
 
-    def __init__(self, *args: Any, admission: Admission, **more: Any) -> None:
+    def __init__(self, *args: Any, admission: Admission, insert: Insert | None = None, **more: Any) -> None:
+        """``insert`` is None if all requests go to ASGI."""
         super().__init__(*args, **more)
         self._admission = admission
+        self._insert = insert
+        self._direct: DirectRequest | None = None
+        self._waiting: asyncio.TimerHandle | None = None
         self._address: str | None = None  # None: the connection is not counted
         self._receiving = Receiving(admission.settings, self.loop.time())
         self._write_paused_at = 0.0
@@ -51,6 +58,7 @@ class Connection(HttpToolsProtocol):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_direct()
         super().connection_lost(exc)
         self.leave()
 
@@ -78,6 +86,8 @@ class Connection(HttpToolsProtocol):
             self.logger.warning("a request is refused: %s", refusal)
             self._refuse(refusal)
             return
+        if self._direct is not None and self._waiting is None:
+            self._waiting = self.loop.call_later(WAIT_S, self._give_to_asgi)
         # The parser is None if the connection was handed over or lost in the meantime.
         if self.parser is not None and (problem := self._receiving.too_large()):
             self._refuse(problem)
@@ -129,6 +139,11 @@ class Connection(HttpToolsProtocol):
         self._receiving.begin(Part.BODY, self.loop.time())
         if len(self.pipeline) >= _PIPELINED_MAX:
             raise ValueError("too many requests at once")
+        if self._is_direct():
+            scope = cast(Scope, self.scope)
+            scope["method"], scope["path"] = "POST", "/insert"
+            self._direct = DirectRequest(scope, keep_alive=self.parser.should_keep_alive())
+            return
         super().on_headers_complete()
         # The response may be a stream: only the route decides that, and the check saves work for requests that cannot
         # be streams. The task of this request has been created, but has not run yet, so its scope can still be changed.
@@ -138,19 +153,94 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._receiving.parsed()
-        super().on_body(body)
+        request = self._direct
+        if request is None:
+            super().on_body(body)
+        else:
+            request.body += body
+            if len(request.body) > BODY_BYTES_MAX:
+                self._give_to_asgi()
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         self._receiving.complete()
-        super().on_message_complete()
+        if self._direct is None:
+            super().on_message_complete()
+        else:
+            self._start_direct()
+
+    # Requests that are answered without ASGI
+
+    def _is_direct(self) -> bool:
+        """Returns whether the request whose headers are complete may be answered without ASGI: an insert, unless a
+        proxy says whose it is, or the client waits for permission to send the body."""
+        return (
+            self._insert is not None
+            and self.url == TARGET
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and ASGI_HEADERS.isdisjoint([name for name, _ in self.headers])
+        )
+
+    def _start_direct(self) -> None:
+        """Answers the request, after those before it."""
+        request = self._direct
+        assert request is not None
+        self._forget_direct()
+        request.more_body = False
+        before, self.cycle = self.cycle, request  # type: ignore[assignment] # it has the attributes that are used
+        if before is None or before.response_complete:
+            self._answer_soon(request)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type] # see ``_start_asgi_task``
+
+    def _give_to_asgi(self) -> None:
+        """Gives the request that is being received to ASGI, with what has arrived of its body."""
+        request = self._direct
+        assert request is not None
+        self._forget_direct()
+        super().on_headers_complete()
+        if request.body:
+            super().on_body(request.body)
+
+    def _forget_direct(self) -> None:
+        self._direct = None
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _answer_soon(self, request: DirectRequest) -> None:
+        task = self.loop.create_task(self._answer(request))
+        # As for the tasks of ASGI: when the server stops, it waits for them, and cancels them in the end.
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, request: DirectRequest) -> None:
+        assert self._insert is not None
+        status, headers, body = await self._insert(request.scope, request.body)
+        if self.flow.write_paused and not request.disconnected:
+            await self.flow.drain()
+        if request.disconnected or self.transport.is_closing():
+            return
+        request.response_started = request.response_complete = True
+        headers = [*self.server_state.default_headers, *headers]
+        self.transport.write(encode(status, headers, body, keep_alive=request.keep_alive))
+        if not request.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     # Limits
 
     def pause_writing(self) -> None:
         self._write_paused_at, self._unsent = self.loop.time(), unsent(self.transport)
         super().pause_writing()
+
+    def shutdown(self) -> None:
+        if self._direct is not None:  # it has begun to arrive, so it is answered
+            self._give_to_asgi()
+        super().shutdown()
 
     def check(self, now: float) -> None:
         """Ends the connection if it is too slow. ``now`` is in seconds of the loop's clock."""
@@ -176,6 +266,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, problem: BrokerError) -> None:
         """Closes the connection. Responds with the problem first, unless that would disturb another response."""
+        self._forget_direct()
         free = self.cycle is None or self.cycle.response_complete
         waiting = self._receiving.part is Part.BODY and not self.pipeline and not self.cycle.response_started
         if free or waiting:
@@ -189,7 +280,10 @@ class Connection(HttpToolsProtocol):
 
     # Sending a response
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # Starlette's type
+    def _start_asgi_task(self, cycle: RequestResponseCycle | DirectRequest, app: ASGIApp) -> None:  # type: ignore[override] # Starlette's type
+        if isinstance(cycle, DirectRequest):
+            self._answer_soon(cycle)
+            return
         super()._start_asgi_task(cycle, adapted(app, cycle))  # type: ignore[arg-type] # Starlette and Uvicorn have a type each
 
 

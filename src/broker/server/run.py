@@ -69,8 +69,9 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
     serving = serving or partial(log_address, settings=settings)
     raise_file_limit()
     broker = Broker(settings)
+    app = App(broker, worker)
     config = uvicorn.Config(
-        App(broker, worker), ws="none", lifespan="off", loop="none",
+        app, ws="none", lifespan="off", loop="none",
         forwarded_allow_ips=spellings(settings.trusted_proxies), server_header=False, access_log=False,
         log_config=None, backlog=settings.backlog,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
@@ -86,7 +87,7 @@ async def serve(settings: Settings, worker: str = "", serving: Callable[[str, st
             async with broker.lifespan():
                 await apply_rules_file(broker, settings)
                 check_safety(broker, settings, listeners)
-                server = Server(config, broker, admission, address_of(settings, listeners), serving)
+                server = Server(config, app, admission, address_of(settings, listeners), serving)
                 # It is removed while the folder is still locked: afterwards it may be the socket of another server.
                 with contextlib.nullcontext() if settings.database else control_socket(settings.data) as control:
                     server.control = control
@@ -142,7 +143,7 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        broker: Broker,
+        app: App,
         admission: Admission,
         address: str,
         serving: Callable[[str, str], None],
@@ -152,7 +153,8 @@ class Server(uvicorn.Server):
         self.control: socket.socket | None = None  # the operator's socket
         self.invites = False  # whether the start prints on a terminal how to become the first administrator
         self._accepting: list[asyncio.Task[None]] = []  # the tasks that accept TLS connections
-        self._broker = broker
+        self._app = app
+        self._broker = app.broker
         self._admission = admission
         self._address = address
         self._serving = serving
@@ -176,7 +178,7 @@ class Server(uvicorn.Server):
             print(text, file=sys.stderr)  # and not logged, because logs are kept, and it has a secret
 
     def _connection(self) -> Connection:
-        return Connection(self.config, self.server_state, {}, admission=self._admission)
+        return Connection(self.config, self.server_state, {}, admission=self._admission, insert=self._app.insert)
 
     def _operator_connection(self) -> OperatorConnection:
         state = {OPERATOR_KEY: OPERATOR_MARK}

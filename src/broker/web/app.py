@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -22,9 +23,9 @@ from broker.web.health import Health
 from broker.web.insert import Insert
 from broker.web.log import Log
 from broker.web.metrics import Metrics
-from broker.web.middleware import CORS, Open, Problems
+from broker.web.middleware import CORS, STOPPING, Open, Problems
 from broker.web.pending import Pending
-from broker.web.requests import Bodies, Methods
+from broker.web.requests import Bodies, Header, Methods
 from broker.web.rights import Rights
 from broker.web.schema import Types
 from broker.web.snapshot import Snapshot
@@ -33,9 +34,8 @@ from broker.web.stream import Stream
 from broker.web.users import Users
 
 
-def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
+def _routes(broker: Broker, bodies: Bodies, insert: Insert, metrics: Metrics) -> list[Route]:
     """Every route. They are tried in this order, so the busiest stand first."""
-    bodies = Bodies(broker.settings)
     accounts = Accounts(broker, bodies)
     users = Users(broker, bodies)
     rights = Rights(broker, bodies)
@@ -46,7 +46,7 @@ def _routes(broker: Broker, metrics: Metrics) -> list[Route]:
     page = Methods(GET=console.page)
     log, cancel = Methods(GET=Log(broker).read), Cancel(broker).cancel
     return [
-        Route("/insert", Methods(POST=Insert(broker, bodies).insert)),
+        Route("/insert", Methods(POST=insert.insert)),
         Route("/events", Methods(GET=stream.open, POST=stream.open_by_body)),
         Route("/login", Methods(POST=accounts.log_in)),
         Route("/token", Methods(POST=accounts.renew)),
@@ -100,14 +100,16 @@ class App:
         folder = broker.settings.static
         self._front_end = FrontEnd(broker.settings, folder) if folder is not None else None
         refusals: Counter[int] = Counter()
-        self.routes = _routes(broker, Metrics(broker, refusals, worker))
+        bodies = Bodies(broker.settings)
+        self._insert = Insert(broker, bodies)
+        self.routes = _routes(broker, bodies, self._insert, Metrics(broker, refusals, worker))
         # redirect_slashes would send a client that mistyped /insert/ somewhere else, without its body.
         self._router = Router(self.routes, redirect_slashes=False, lifespan=self.lifespan)
         if self._front_end is not None:
             self._router.default = self._no_route
-        self._http = CORS(
-            Problems(Open(self._run, broker), refusals), broker.settings.origin, broker.settings.allow_header
-        )
+        self._open = Open(self._run, broker)
+        self._problems = Problems(self._open, refusals)
+        self._http = CORS(self._problems, broker.settings.origin, broker.settings.allow_header)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, host: object = None) -> AsyncIterator[None]:
@@ -120,6 +122,20 @@ class App:
             await self._http(scope, receive, send)
         else:
             await self._router(scope, receive, send)
+
+    async def insert(self, scope: Scope, body: bytes) -> tuple[int, list[Header], bytes]:
+        """The other door to ``POST /insert``, for Broker's own server: it answers a request that has arrived whole
+        without ASGI, with what the route would answer, the middleware included. ``scope`` has the head of the request.
+        Returns the status, the headers and the body."""
+        added = self._http.headers(scope)
+        try:
+            self._open.check(scope)
+            response = await self._insert.insert_whole(scope, body)
+        except asyncio.CancelledError:  # as in ``Problems``
+            response = STOPPING
+        except Exception as error:
+            response = self._problems.response(error, scope)
+        return response.status, response.all_headers() + added, response.body
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.broker.running:

@@ -32,11 +32,11 @@ from broker.web.requests import (
     JSON,
     NDJSON,
     Bodies,
+    Response,
     address,
     inserter,
     media_type,
     prefers_minimal,
-    respond_json,
 )
 
 
@@ -123,10 +123,22 @@ class Insert:
         self._bodies = bodies
 
     async def insert(self, scope: Scope, receive: Receive, send: Send) -> None:
-        broker = self._broker
-        actor = (await inserter(scope, broker)).actor
-        media = media_type(scope, JSON, NDJSON)
+        actor, media = await self._check_head(scope)
         body = await self._bodies.read(scope, receive)
+        await (await self._carry_out(scope, actor, media, body)).send(send)
+
+    async def insert_whole(self, scope: Scope, body: bytes) -> Response:
+        """Does the same without ASGI, for a request whose body is there already. ``scope`` is its head."""
+        actor, media = await self._check_head(scope)
+        return await self._carry_out(scope, actor, media, self._bodies.whole(scope, body))
+
+    async def _check_head(self, scope: Scope) -> tuple[Actor, bytes]:
+        """Returns who inserts, and the media type of the body."""
+        actor = (await inserter(scope, self._broker)).actor
+        return actor, media_type(scope, JSON, NDJSON)
+
+    async def _carry_out(self, scope: Scope, actor: Actor, media: bytes, body: bytes) -> Response:
+        broker = self._broker
         make = partial(_new_record, actor.username, broker.clock() // 1_000)
         minimal = prefers_minimal(scope)
         encode = encode_receipt if minimal else encode_record
@@ -135,8 +147,7 @@ class Insert:
                 if body[:64].lstrip(b" \t\r\n{").startswith(b'"cancel"'):
                     raise BadRequest("cancel: it is an item of a batch: send an array, or POST /cancel/{uuid}")
                 record, created = await self._insert_one(make(*raw_json.decode(_decoder, body)), actor, address(scope))
-                await respond_json(send, 201 if created else 200, encode(record))
-                return
+                return Response(201 if created else 200, encode(record) + b"\n")
             items = self._read_batch(media, body, make, actor.username)
             results = await broker.insert(items, actor, address(scope))
         except PreconditionFailed as error:
@@ -149,7 +160,7 @@ class Insert:
             for record, _ in results
         ]
         array = b"[%b]" % b",".join(shown)
-        await respond_json(send, 201 if any(created for _, created in results) else 200, array)
+        return Response(201 if any(created for _, created in results) else 200, array + b"\n")
 
     def _latest(self, record: Record, actor: Actor, *, minimal: bool) -> bytes:
         """Returns the JSON of the latest record, which the actor may read. A stranger sees who has inserted it only if

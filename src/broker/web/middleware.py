@@ -12,8 +12,8 @@ from broker.addresses import names_loopback
 from broker.broker import Broker
 from broker.errors import BadRequest, Forbidden, Unavailable
 from broker.origins import origins_matcher
-from broker.web.problems import problem_of, send_problem
-from broker.web.requests import Disconnected, Header, header, is_from_here, is_operator
+from broker.web.problems import problem_of, problem_response
+from broker.web.requests import Disconnected, Header, Response, header, is_from_here, is_operator
 
 logger = logging.getLogger("broker.web")
 
@@ -23,6 +23,10 @@ _ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Prefer", "Cache-C
 _EXPOSED = b"Date, ETag, Last-Event-ID, Link, Retry-After"
 _FOR_EVERYBODY = ("/healthz", "/readyz", "/metrics")  # paths with nothing of the log; the last one has its own token
 _TWO_WAYS = "its operator gives it rules (broker rules init, docs/access.md), or starts it with --open"
+# To a request that the server cannot wait for.
+STOPPING = problem_response(
+    Unavailable("the server is stopping; send this again in a moment (it may have been stored)")
+)
 _MAX_AGE = b"7200"  # seconds; Chromium caches a preflight no longer than that
 
 
@@ -49,7 +53,8 @@ class CORS:
         )
         self._warned: set[str] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def headers(self, scope: Scope) -> list[Header]:
+        """Returns what is added to the response to this request."""
         headers: list[Header] = [(b"vary", b"Origin")]
         origin = header(scope, b"origin")
         if origin is not None and (self._any or self._matches(origin.lower())):
@@ -57,6 +62,10 @@ class CORS:
             headers.append((b"access-control-expose-headers", _EXPOSED))
         elif origin is not None and origin.partition("://")[2] != header(scope, b"host"):
             self._warn(origin)
+        return headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = self.headers(scope)
         if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None:
             # The response is a 204 for every origin. Without an allow-origin among the headers, the browser blocks the
             # request by itself.
@@ -103,12 +112,16 @@ class Open:
         self._broker = broker
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.check(scope)
+        await self._app(scope, receive, send)
+
+    def check(self, scope: Scope) -> None:
+        """Raises Forbidden."""
         broker = self._broker
         if broker.running and broker.rights.rules is None and not broker.settings.open and not is_operator(scope):
             path = scope["path"].removeprefix(scope.get("root_path", ""))  # without that of a mount
             if path not in _FOR_EVERYBODY:
                 self._check_local(scope)
-        await self._app(scope, receive, send)
 
     def _check_local(self, scope: Scope) -> None:
         """Raises Forbidden.
@@ -152,14 +165,18 @@ class Problems:
         except asyncio.CancelledError:  # the server is stopping, and the grace period for open requests is over
             if started:
                 raise
-            await send_problem(
-                send, Unavailable("the server is stopping; send this again in a moment (it may have been stored)")
-            )
+            await STOPPING.send(send)
         except Exception as error:
-            problem = problem_of(error)
-            self._refusals[problem.status] += 1
-            if problem.status == 500 and not started:
-                logger.exception("%s %.1000r failed", scope["method"], scope["path"])
+            response = self.response(error, scope, logged=not started)
             if started:
                 raise  # the server closes the connection, so that no client takes half a response for a whole one
-            await send_problem(send, problem)
+            await response.send(send)
+
+    def response(self, error: Exception, scope: Scope, *, logged: bool = True) -> Response:
+        """Returns the response to an error, which is being handled. ``logged``: whether the log gets what was not
+        foreseen."""
+        problem = problem_of(error)
+        self._refusals[problem.status] += 1
+        if problem.status == 500 and logged:
+            logger.exception("%s %.1000r failed", scope["method"], scope["path"])
+        return problem_response(problem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from starlette.exceptions import HTTPException
-from starlette.types import Send
 
 from broker.errors import (
     BrokerError,
@@ -13,7 +12,7 @@ from broker.errors import (
     UnsupportedEncoding,
     encode_problem,
 )
-from broker.web.requests import NO_STORE, Header, respond
+from broker.web.requests import NO_STORE, Header, Response
 
 
 def problem_of(error: Exception) -> BrokerError:
@@ -25,7 +24,7 @@ def problem_of(error: Exception) -> BrokerError:
     return BrokerError("something went wrong in the server; its log says what")
 
 
-async def send_problem(send: Send, problem: BrokerError) -> None:
+def problem_response(problem: BrokerError) -> Response:
     headers: list[Header] = [*NO_STORE]  # what is not found today may be there tomorrow
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % problem.retry_after_s))
@@ -35,4 +34,4 @@ async def send_problem(send: Send, problem: BrokerError) -> None:
         headers.append((b"accept-encoding", b"identity"))
     if isinstance(problem, MethodNotAllowed):
         headers.append((b"allow", problem.allow.encode()))
-    await respond(send, problem.status, encode_problem(problem), b"application/problem+json", tuple(headers))
+    return Response(problem.status, encode_problem(problem), b"application/problem+json", tuple(headers))

@@ -6,6 +6,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from difflib import get_close_matches
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
@@ -40,6 +41,7 @@ _UNKNOWN_MAX = 50
 _SIMILAR = 0.7
 # The labels of UTF-8 (WHATWG Encoding, section 4.2): many clients write utf8.
 _UTF_8 = frozenset({"utf-8", "utf8", "unicode-1-1-utf-8", "unicode11utf8", "unicode20utf8", "x-unicode20utf8"})
+_HEADERS_KEY = "broker.headers"  # in the scope
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*\Z")  # a JSON Web Token
 
 
@@ -87,11 +89,14 @@ def is_from_here(scope: Scope, *, through_proxy: bool) -> bool:
 def header(scope: Scope, name: bytes) -> str | None:
     """Returns a header's value without white space around it. Several lines of one header are joined by commas (RFC
     9110, sections 5.3 and 5.5)."""
-    value: bytes | None = None
-    for key, line in scope["headers"]:
-        if key == name:
-            value = line if value is None else value + b", " + line
-    return None if value is None else value.strip(b" \t").decode("latin-1")
+    # A dozen headers are looked up for each request, so they are put into a table by the first who looks for one.
+    table: dict[bytes, list[bytes]] | None = scope.get(_HEADERS_KEY)
+    if table is None:
+        table = scope[_HEADERS_KEY] = {}
+        for key, line in scope["headers"]:
+            table.setdefault(key, []).append(line)
+    lines = table.get(name)
+    return None if lines is None else b", ".join(lines).strip(b" \t").decode("latin-1")
 
 
 def event_of(scope: Scope) -> str:
@@ -217,12 +222,7 @@ class Bodies:
 
         Raises TooLarge before more than the limit is in memory; UnsupportedEncoding; Unavailable if too many large
         bodies are arriving; and Disconnected."""
-        coding = header(scope, b"content-encoding")
-        if coding and coding.lower() != "identity":
-            raise UnsupportedEncoding(f"Content-Encoding: {coding[:50]} is not supported; send the body uncompressed")
-        length = header(scope, b"content-length")
-        if length is not None and length.isascii() and length.isdigit() and int(length) > self._each_max:
-            raise self._too_large()
+        self._check_head(scope)
         parts: list[bytes] = []
         size = 0
         try:
@@ -243,6 +243,21 @@ class Bodies:
         finally:
             self._arriving -= size
 
+    def whole(self, scope: Scope, body: bytes) -> bytes:
+        """Does the same for a body that is there already. Raises TooLarge and UnsupportedEncoding."""
+        self._check_head(scope)
+        if len(body) > self._each_max:
+            raise self._too_large()
+        return body.removeprefix(BOM_UTF8)
+
+    def _check_head(self, scope: Scope) -> None:
+        coding = header(scope, b"content-encoding")
+        if coding and coding.lower() != "identity":
+            raise UnsupportedEncoding(f"Content-Encoding: {coding[:50]} is not supported; send the body uncompressed")
+        length = header(scope, b"content-length")
+        if length is not None and length.isascii() and length.isdigit() and int(length) > self._each_max:
+            raise self._too_large()
+
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than {self._each_max} bytes (body_bytes_max); send less at a time")
 
@@ -251,13 +266,27 @@ class Disconnected(Exception):
     """The client closed the connection before its request was complete, so nobody is left to respond to."""
 
 
+class Response(NamedTuple):
+    """A whole response. ``headers`` are those beside the type and the length of the body."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[Header, ...] = ()
+
+    def all_headers(self) -> list[Header]:
+        return [(b"content-type", self.content_type), (b"content-length", b"%d" % len(self.body)), *self.headers]
+
+    async def send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self.all_headers()})
+        await send({"type": "http.response.body", "body": self.body})
+
+
 async def respond(
     send: Send, status: int, body: bytes, content_type: bytes = JSON, headers: tuple[Header, ...] = ()
 ) -> None:
     """Sends a whole response."""
-    start_headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": start_headers})
-    await send({"type": "http.response.body", "body": body})
+    await Response(status, body, content_type, headers).send(send)
 
 
 async def respond_json(send: Send, status: int, json: bytes, headers: tuple[Header, ...] = ()) -> None:

@@ -1,0 +1,235 @@
+"""The two doors to ``POST /insert``: without ASGI, for requests that arrive whole, and by the ASGI route. Over both,
+every byte of the response is the same."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.rules import apply_rules
+from tests.support.servers import BOUND_S, ServerProcess
+
+RULES = """
+[[event]]
+name = "open/*"
+read = "public"
+insert = "public"
+max_bytes = 100
+rate = "1000/minute"
+
+[[event]]
+name = "user/*"
+read = "user"
+insert = "user"
+
+[[event]]
+name = "small"
+read = "user"
+insert = "user"
+max_bytes = 5
+
+[[event]]
+name = "closed"
+read = "nobody"
+insert = "nobody"
+
+[[event]]
+name = "seldom"
+read = "user"
+insert = "user"
+rate = "1/hour"
+"""
+OPTIONS = ["--origin", "http://page.example", "--set", "body_bytes_max=2000", "--set", "batch_records_max=5"]
+# What is different in any two servers: the time, the uuids that they make, and the epoch of the log.
+CHANGES = re.compile(
+    rb'(?<="uuid":")[0-9a-f-]{36}|(?<="id":")[^"]*|(?<="timestamp":)[0-9.]+|(?<="inserted_at":)[0-9.]+'
+    rb'|(?<="published_at":)[0-9.]+'
+)
+HEAD = "POST /insert HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+# The last request of each connection. Nothing comes after its response.
+END = b"GET /none HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+UUID = '"uuid":"00000000-0000-4000-8000-00000000000%d"'
+
+# Each is sent to two servers. "{token}" is a line with a valid token, and "{length}" one with the length of the body.
+CASES: dict[str, tuple[str, bytes]] = {
+    "one": (HEAD + "{token}{length}", b'{"event":"user/a","data":{"n":1}}'),
+    "another order and case": (
+        "POST /insert HTTP/1.1\r\n{length}{token}content-TYPE:application/json; charset=UTF8\r\nhost:localhost\r\n",
+        b'\xef\xbb\xbf {"data":1 ,"event":"user/a"} \n',
+    ),
+    "minimal": (HEAD + "Prefer: return=minimal\r\n{token}{length}", b'{"event":"user/a","data":1}'),
+    "due later": (HEAD + "{token}{length}", b'{"event":"user/a","data":1,"timestamp":9e9,"until":9.1e9}'),
+    "removal": (HEAD + "{token}{length}", b'{"event":"user/a","data":null}'),
+    "uuid": (HEAD + "{token}{length}", b'{"event":"user/u","data":1,%b}' % (UUID % 1).encode()),
+    "uuid again": (HEAD + "{token}{length}", b'{"event":"user/u","data":1,%b}' % (UUID % 1).encode()),
+    "uuid of other data": (HEAD + "{token}{length}", b'{"event":"user/u","data":2,%b}' % (UUID % 1).encode()),
+    "condition": (HEAD + "{token}{length}", b'{"event":"user/u","data":2,"if_latest":"none"}'),
+    "condition, minimal": (
+        HEAD + "Prefer: return=minimal\r\n{token}{length}", b'{"event":"user/u","data":2,"if_latest":"none"}',
+    ),
+    "batch": (HEAD + "{token}{length}", b'[{"event":"user/a","data":1},{"event":"user/b","data":2}]'),
+    "batch with a bad record": (HEAD + "{token}{length}", b'[{"event":"user/a","data":1},{"event":"closed","data":2}]'),
+    "too many": (HEAD + "{token}{length}", b"[%b]" % b",".join([b'{"event":"user/a","data":1}'] * 6)),
+    "lines": (
+        "POST /insert HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n{token}{length}",
+        b'{"event":"user/a","data":1}\n{"event":"user/b","data":2}\n',
+    ),
+    "no batch": (HEAD + "{token}{length}", b"[]"),
+    "cancel": (HEAD + "{token}{length}", b'{"cancel":"00000000-0000-4000-8000-000000000001"}'),
+    "no JSON": (HEAD + "{token}{length}", b'{"event":"user/a","data":'),
+    "no body": (HEAD + "{token}{length}", b""),
+    "unknown field": (HEAD + "{token}{length}", b'{"event":"user/a","data":1,"dat":2}'),
+    "bad name": (HEAD + "{token}{length}", b'{"event":" ","data":1}'),
+    "a name of Broker's": (HEAD + "{token}{length}", b'{"event":"$rules","data":"x"}'),
+    "no right": (HEAD + "{token}{length}", b'{"event":"closed","data":1}'),
+    "too large for its rule": (HEAD + "{token}{length}", b'{"event":"small","data":"123456"}'),
+    "the first of an hour": (HEAD + "{token}{length}", b'{"event":"seldom","data":1}'),
+    "the second of an hour": (HEAD + "{token}{length}", b'{"event":"seldom","data":1}'),
+    "a stranger": (HEAD + "{length}", b'{"event":"open/a","data":1}'),
+    "a stranger without a right": (HEAD + "{length}", b'{"event":"user/a","data":1}'),
+    "a bad token": (HEAD + "Authorization: Bearer x.y.z\r\n{length}", b'{"event":"open/a","data":1}'),
+    "another scheme": (HEAD + "Authorization: Basic YTpi\r\n{length}", b'{"event":"open/a","data":1}'),
+    "two tokens": (HEAD + "{token}{token}{length}", b'{"event":"user/a","data":1}'),
+    "no type": ("POST /insert HTTP/1.1\r\nHost: localhost\r\n{token}{length}", b'{"event":"user/a","data":1}'),
+    "another charset": (
+        "POST /insert HTTP/1.1\r\nHost: x\r\nContent-Type: application/json;charset=latin1\r\n{token}{length}", b"1",
+    ),
+    "compressed": (HEAD + "Content-Encoding: gzip\r\n{token}{length}", b"\x1f\x8b"),
+    "too large": (HEAD + "{token}{length}", b'{"event":"user/a","data":"%b"}' % (b"x" * 2_000)),
+    "a page": (HEAD + "Origin: http://page.example\r\n{token}{length}", b'{"event":"user/a","data":1}'),
+    "a page that is refused": (HEAD + "Origin: http://page.example\r\n{length}", b'{"event":"user/a","data":1}'),
+    "a page of another origin": (HEAD + "Origin: http://x.example\r\n{token}{length}", b'{"event":"user/a","data":1}'),
+    "chunks": (
+        HEAD + "Transfer-Encoding: chunked\r\n{token}",
+        b'5\r\n{"eve\r\n16\r\nnt":"user/a","data":1}\r\n0\r\n\r\n',
+    ),
+    "trailers": (
+        HEAD + "Transfer-Encoding: chunked\r\n{token}",
+        b'1b\r\n{"event":"user/a","data":1}\r\n0\r\nAuthorization: Bearer x\r\n\r\n',
+    ),
+    "waits for permission": (HEAD + "Expect: 100-continue\r\n{token}{length}", b'{"event":"user/a","data":1}'),
+    "behind a proxy": (HEAD + "X-Forwarded-For: 192.0.2.1\r\n{token}{length}", b'{"event":"user/a","data":1}'),
+    "an offer of another protocol": (
+        HEAD + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n{token}{length}", b'{"event":"user/a","data":1}',
+    ),
+    "another method": (HEAD.replace("POST", "PUT") + "{token}{length}", b'{"event":"user/a","data":1}'),
+    "a query": (HEAD.replace("/insert", "/insert?x=1") + "{token}{length}", b'{"event":"user/a","data":1}'),
+    "another spelling": (HEAD.replace("/insert", "/%69nsert") + "{token}{length}", b'{"event":"user/a","data":1}'),
+    "a whole URL": (HEAD.replace(" /", " http://localhost/") + "{token}{length}", b'{"event":"user/a","data":1}'),
+    "the last of its connection": (HEAD + "Connection: close\r\n{token}{length}", b'{"event":"user/a","data":1}'),
+    "an older client": (HEAD.replace("1.1", "1.0") + "{token}{length}", b'{"event":"user/a","data":1}'),
+}  # fmt: skip
+
+
+class Doors:
+    """A server that has both doors, and one that has only that of ASGI. They get the same requests in the same order,
+    so they have the same users and events."""
+
+    def __init__(self, *servers: ServerProcess) -> None:
+        self.servers = servers
+        self.tokens = [each.token("ada") for each in servers]
+
+    def requests(self, name: str) -> list[bytes]:
+        """The request of a case for each of the servers."""
+        lines, body = CASES[name]
+        length = f"Content-Length: {len(body)}\r\n"
+        return [
+            lines.format(token=f"Authorization: Bearer {token}\r\n", length=length).encode() + b"\r\n" + body
+            for token in self.tokens
+        ]
+
+    def same(self, *parts: list[bytes]) -> list[bytes]:
+        """Sends the parts, one after the other, which are those for each of the servers, and then ``END``. Returns the
+        first lines of the responses, after it has compared them."""
+        with ExitStack() as stack:
+            socks = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), BOUND_S))
+                for server in self.servers
+            ]
+            for number, sock in enumerate(socks):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for part in parts:
+                    sock.sendall(part[number])
+                sock.sendall(END)
+            one, other = (responses(b"".join(iter(lambda sock=sock: sock.recv(1 << 16), b""))) for sock in socks)  # type: ignore[misc]
+        assert one == other
+        return [head.split(b"\r\n")[0] for head, _ in one]
+
+
+def responses(sent: bytes) -> list[tuple[bytes, bytes]]:
+    """The heads and bodies, without what is different in any two servers. Each body is as long as its head says."""
+    found = []
+    while sent:
+        head, _, sent = sent.partition(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: (\d+)", head)
+        size = int(length[1]) if length else 0
+        body, sent = sent[:size], sent[size:]
+        assert len(body) == size
+        assert head.count(b"\r\ndate: ") == (0 if b" 100 " in head else 1)
+        head = re.sub(rb"\r\ndate: [^\r]*", b"", head)
+        changed = CHANGES.sub(b"-", body)
+        found.append((head if changed == body else re.sub(rb"(?<=\r\ncontent-length: )\d+", b"-", head), changed))
+    return found
+
+
+@pytest.fixture(name="doors", scope="module")
+def open_doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+    with ExitStack() as stack:
+        servers = []
+        for door in ("both", "asgi"):
+            server = ServerProcess(tmp_path_factory.mktemp(door), *OPTIONS)
+            if door == "asgi":
+                server.module = ["tests.support.doors", door]
+            servers.append(stack.enter_context(server))
+        doors = Doors(*servers)
+        for server in servers:
+            apply_rules(server, RULES)
+        yield doors
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_response_is_the_same_to_the_byte(doors: Doors, name: str) -> None:
+    request = doors.requests(name)
+    first, *_ = doors.same(request)
+    assert first.startswith(b"HTTP/1.1 ")
+
+
+@pytest.mark.parametrize("name", ["one", "a bad token", "no JSON", "chunks", "the last of its connection"])
+def test_it_is_the_same_wherever_the_request_is_divided(doors: Doors, name: str) -> None:
+    request = doors.requests(name)
+    ends = len(min(request))
+    for at in [*range(1, ends, 37), ends - 1]:
+        doors.same(
+            [each[: len(each) - ends + at] for each in request], [each[len(each) - ends + at :] for each in request]
+        )
+
+
+def test_it_is_the_same_for_many_requests_at_once_in_their_order(doors: Doors) -> None:
+    names = ["one", "a stranger", "no JSON", "chunks", "a query", "minimal", "another method", "batch", "a bad token"]
+    together = [b"".join(each) for each in zip(*map(doors.requests, names), strict=True)]
+    assert len(doors.same(together)) == len(names) + 1
+
+
+def test_which_requests_take_the_door_without_asgi(tmp_path: Path) -> None:
+    """All that arrive whole, except for those of which something else has to be decided first."""
+    marking = ServerProcess(tmp_path, *OPTIONS)
+    marking.module = ["tests.support.doors", "marked"]
+    with marking as server:
+        doors = Doors(server)
+        taken = set()
+        for name in CASES:
+            (request,) = doors.requests(name)
+            with socket.create_connection(("127.0.0.1", server.port), BOUND_S) as sock:
+                sock.sendall(request + END)
+                if b"\r\n\r\ndirect" in b"".join(iter(lambda: sock.recv(1 << 16), b"")):
+                    taken.add(name)
+    others = {
+        "waits for permission", "behind a proxy", "another method", "a query", "another spelling",
+        "a whole URL", "an older client",
+    }  # fmt: skip
+    assert taken == CASES.keys() - others
