@@ -33,7 +33,7 @@ def canonical(address: str) -> str:
     return address if parsed is None else str(parsed)
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=100)  # few, because anybody may put a long text into the headers whose values are looked up here
 def is_loopback(address: str) -> bool:
     """Whether the address is this machine's own."""
     parsed = _parse(address)

@@ -18,6 +18,8 @@ import traceback
 from functools import cache
 from typing import NoReturn
 
+from tests.support.documents import ROOT
+
 _MESSAGE_BYTES_MAX = 200_000  # the arguments and the environment of one server
 
 
@@ -71,13 +73,10 @@ def _forking() -> socket.socket:
     with its:
         command = [sys.executable, "-m", "tests.support.forks", str(its.fileno())]
         env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-        forking = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env, pass_fds=[its.fileno()], cwd=_ROOT)
+        forking = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env, pass_fds=[its.fileno()], cwd=ROOT)
     atexit.register(forking.wait)
     atexit.register(ours.close)  # before that
     return ours
-
-
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def _serve(requests: socket.socket) -> None:

@@ -71,7 +71,7 @@ class Console:
         if console_path(settings) is None:
             why = "it was turned off" if settings.console == "no" else "with static, it is only for this machine"
             self._off = f"there is no console: {why} ({settings.named('console')}); GET /docs shows what there is"
-        sources = _texts("console", ".js", ".css") | _texts("js", ".js")
+        sources = {} if self._off else _texts("console", ".js", ".css") | _texts("js", ".js")
         self.version = version_of(sources)
         self._files = Once(partial(_files, sources, client))
         page = (resources.files("broker") / "console" / "index.html").read_text()

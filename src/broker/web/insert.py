@@ -35,6 +35,7 @@ from broker.web.requests import (
     Response,
     address,
     inserter,
+    json_response,
     media_type,
     prefers_minimal,
 )
@@ -147,7 +148,7 @@ class Insert:
                 if body[:64].lstrip(b" \t\r\n{").startswith(b'"cancel"'):
                     raise BadRequest("cancel: it is an item of a batch: send an array, or POST /cancel/{uuid}")
                 record, created = await self._insert_one(make(*raw_json.decode(_decoder, body)), actor, address(scope))
-                return Response(201 if created else 200, encode(record) + b"\n")
+                return json_response(201 if created else 200, encode(record))
             items = self._read_batch(media, body, make, actor.username)
             results = await broker.insert(items, actor, address(scope))
         except PreconditionFailed as error:
@@ -160,7 +161,7 @@ class Insert:
             for record, _ in results
         ]
         array = b"[%b]" % b",".join(shown)
-        return Response(201 if any(created for _, created in results) else 200, array + b"\n")
+        return json_response(201 if any(created for _, created in results) else 200, array)
 
     def _latest(self, record: Record, actor: Actor, *, minimal: bool) -> bytes:
         """Returns the JSON of the latest record, which the actor may read. A stranger sees who has inserted it only if

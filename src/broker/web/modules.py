@@ -16,7 +16,7 @@ from starlette.types import Scope, Send
 from broker.web.front_end import codings
 from broker.web.requests import Header, respond
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 JAVASCRIPT = b"text/javascript; charset=utf-8"
 NO_CACHE = b"no-cache"
@@ -129,16 +129,16 @@ class File:
         await respond(send, 200, self._bodies[coding], self._media_type, headers)
 
 
-class Once(Generic[T]):
+class Once(Generic[_T]):
     """A value that is made when somebody first asks for it, so that the start of a server does not wait for it; and in
     a thread, so that the event loop, which has streams to serve, does not wait for it either."""
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(self, make: Callable[[], _T]) -> None:
         self._make = make
         self._lock = threading.Lock()  # who asks while it is made waits for the same value
-        self._made: list[T] = []
+        self._made: list[_T] = []
 
-    async def get(self) -> T:
+    async def get(self) -> _T:
         if not self._made:
             await asyncio.to_thread(self._make_once)
         return self._made[0]

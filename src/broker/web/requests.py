@@ -289,10 +289,15 @@ async def respond(
     await Response(status, body, content_type, headers).send(send)
 
 
+def json_response(status: int, json: bytes, headers: tuple[Header, ...] = ()) -> Response:
+    """Returns a response of JSON and a line feed. Without the line feed, the prompt of a shell would stand on the same
+    line as the JSON."""
+    return Response(status, json + b"\n", JSON, headers)
+
+
 async def respond_json(send: Send, status: int, json: bytes, headers: tuple[Header, ...] = ()) -> None:
-    """Sends JSON and a line feed. Without the line feed, the prompt of a shell would stand on the same line as the
-    JSON."""
-    await respond(send, status, json + b"\n", JSON, headers)
+    """Sends what ``json_response`` returns."""
+    await json_response(status, json, headers).send(send)
 
 
 # What the server puts into the scope of a request that came over the operator's socket (``server/control.py``). Nothing
