@@ -239,7 +239,10 @@ def serve_by_vite(server: ServerProcess, folder: Path) -> Iterator[str]:
 def edit(file: Path, old: str, new: str, shown: Locator) -> None:
     text = file.read_text()
     assert old in text
-    file.write_text(text.replace(old, new))
+    # Like an editor, it replaces the file. Otherwise Vite could read it while it is empty, and load the page again.
+    written = file.with_name(f".{file.name}~")
+    written.write_text(text.replace(old, new))
+    written.replace(file)
 
     def is_shown() -> bool:
         try:
@@ -270,6 +273,7 @@ def test_ten_edits_while_it_is_shown_leave_one_stream(
         expect(page.get_by_role("listitem")).to_have_count(1)
     field = page.get_by_placeholder("Another task")
     edit(folder / "src" / "Board.tsx", 'placeholder="New task"', 'placeholder="Another task"', field)
+    assert loads == ["load"]
     expect(field).to_have_value("half a task")
     with server.client("grace") as grace:
         grace.post("/insert", json={"event": "tasks/1", "data": {"title": "Still live", "column": "done"}})

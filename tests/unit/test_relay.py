@@ -29,6 +29,9 @@ async def two_nodes(data: Path, **settings: float) -> AsyncIterator[tuple[Broker
     (folders[1] / "broker.db").symlink_to(folders[0] / "broker.db")
     here, there = (Broker(Settings(data=folder, **settings)) for folder in folders)  # type: ignore[arg-type] # floats
     async with here.lifespan(), there.lifespan(), asyncio.timeout(BOUND_S):
+        for relay in (here.relay, there.relay):  # each reads the store once after its start
+            while "waiters" not in repr(relay._wake):  # noqa: ASYNC110 (what is waited for has no event)
+                await asyncio.sleep(0.002)
         yield here, there
 
 
