@@ -20,8 +20,8 @@ import broker.broker
 import broker.server.run
 import broker.store.choice
 from broker.cli.main import main
-from broker.records import Cancel, NewRecord, Record
-from broker.store.base import Commit
+from broker.records import NewRecord, Record
+from broker.store.base import Commit, Item, Result
 from broker.store.sqlite.store import SQLiteStore
 from broker.users import OPERATOR, Actor
 
@@ -38,7 +38,7 @@ class Storeless(SQLiteStore):
         await super().start(on_commit)
         self._epoch = (await self.head()).epoch
 
-    async def append(self, items: Sequence[NewRecord | Cancel], actor: Actor = OPERATOR) -> list[tuple[Record, bool]]:
+    def append(self, items: Sequence[Item], actor: Actor = OPERATOR) -> asyncio.Future[list[Result]]:
         now_us = self._now()
         published = []
         for new in items:
@@ -51,7 +51,9 @@ class Storeless(SQLiteStore):
                 )
             )  # fmt: skip
         self._told(Commit(published, self._position, None, self._epoch))
-        return [(record, True) for record in published]
+        future: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
+        future.set_result([(record, True) for record in published])
+        return future
 
 
 class Watched(broker.broker.Broker):

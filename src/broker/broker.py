@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from broker.accounts.accounts import Accounts
@@ -34,7 +35,7 @@ from broker.records import Cancel, EventId, NewRecord, Record
 from broker.rules.rights import Rights, read_rules, refuse
 from broker.rules.rules import OPERATIONS, Operation, Right
 from broker.settings import Settings
-from broker.store.base import Commit, Head, Version
+from broker.store.base import Commit, Head, Result, Version
 from broker.store.choice import make_store, naming_the_store, wall_clock_us
 from broker.users import Actor
 
@@ -45,6 +46,11 @@ def _unknown(parameter: str) -> BadRequest:
     return BadRequest(
         f"{parameter}: this log has never issued this id; if a backup was restored, read the state again without the id"
     )
+
+
+def _user(actor: Actor, address: str) -> str:
+    """Under what the inserts of an actor are counted. ``address`` is the client's."""
+    return actor.username or f":{client_key(address)}"  # no user name has a colon
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +166,29 @@ class Broker:
 
     # The log
 
-    async def insert(
-        self, records: Sequence[NewRecord | Cancel], actor: Actor, address: str = ""
-    ) -> list[tuple[Record, bool]]:
+    async def insert(self, records: Sequence[NewRecord | Cancel], actor: Actor, address: str = "") -> list[Result]:
         """Inserts all records or none, in the name of the actor. ``address`` is the client's. Returns a pair for each
         record: the record and True, or, for a repeated insert, the first record and False.
 
         Raises BadRequest, Forbidden, Unauthorized, Conflict or InsufficientStorage with the index of the first record
         at fault, and Unavailable and TooManyRequests."""
+        self._check_names(records, actor)
+        if self.rights.rules is not None and self.rights.rules.limits_rates:
+            await self._rates.count(self.rights.rules, records, actor, _user(actor, address))
+        return await self._append(records, actor, _user(actor, address))
+
+    def insert_at_once(
+        self, records: Sequence[NewRecord | Cancel], actor: Actor, address: str = ""
+    ) -> asyncio.Future[list[Result]] | None:
+        """Does the same for a caller that is no coroutine. Returns None if there is something to wait for before the
+        records can be appended; the caller calls ``insert`` then."""
+        if self.rights.rules is not None and self.rights.rules.limits_rates:
+            return None
+        self._check_names(records, actor)
+        return self._append(records, actor, _user(actor, address))
+
+    def _check_names(self, records: Sequence[NewRecord | Cancel], actor: Actor) -> None:
+        """Raises BadRequest with the index of the first record at fault, and Forbidden."""
         checked: str | None = None
         for index, new in enumerate(records):
             if type(new) is NewRecord and new.event != checked:  # often all records of a batch have the same name
@@ -179,22 +200,24 @@ class Broker:
                 except BadRequest as error:
                     error.index = index
                     raise
-        user = actor.username or f":{client_key(address)}"  # no user name has a colon
-        if self.rights.rules is not None and self.rights.rules.limits_rates:
-            await self._rates.count(self.rights.rules, records, actor, user)
+
+    def _append(self, records: Sequence[NewRecord | Cancel], actor: Actor, user: str) -> asyncio.Future[list[Result]]:
+        """``user`` is whose records are counted until they are committed. Raises TooManyRequests and Unavailable."""
         waiting = self._inserting[user] + len(records)
         if waiting > self.settings.inserts_waiting_per_user_max:
             raise TooManyRequests(
                 f"{self._inserting[user]} inserts of this user are waiting for the disk; send this again in a moment",
                 retry_after_s=1,
             )
+        future = self.store.append(records, actor)
         self._inserting[user] = waiting
-        try:
-            return await self.store.append(records, actor)
-        finally:
-            self._inserting[user] -= len(records)
-            if not self._inserting[user]:
-                del self._inserting[user]
+        future.add_done_callback(partial(self._appended, user, len(records)))
+        return future
+
+    def _appended(self, user: str, count: int, future: asyncio.Future[list[Result]]) -> None:
+        self._inserting[user] -= count
+        if not self._inserting[user]:
+            del self._inserting[user]
 
     def _check_rules(self, new: NewRecord, actor: Actor) -> None:
         """Raises BadRequest for rules that cannot be used, and Forbidden, unless the operator, or an administrator, if

@@ -8,7 +8,7 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -161,7 +161,7 @@ class History:
         self.left: list[Client] = []
         self.judged_from = 0
 
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+    def run(self, work: Awaitable[_T]) -> _T:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
 
     def start(self) -> Broker:

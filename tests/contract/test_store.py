@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -371,9 +372,9 @@ async def test_a_value_that_a_store_cannot_take_is_no_outage(
 ) -> None:
     """Nobody is called out of bed for it, and nobody is asked to try again."""
     unfit = User(str(uuid4()), "a\ud800", b"null", "hash")  # half a surrogate pair; and a NUL, for PostgreSQL alone
-    for call in (store.add_user(unfit), store.append([workbench.new(event="a\ud800")])):
+    for call in (partial(store.add_user, unfit), partial(store.append, [workbench.new(event="a\ud800")])):
         with pytest.raises(BrokerError) as refusal:
-            await call
+            await call()
         assert refusal.value.status == 500
     if workbench.database:
         with pytest.raises(BrokerError) as refusal:

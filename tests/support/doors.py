@@ -4,27 +4,49 @@ The tests of the doors start it: ``python -m tests.support.doors DOOR serve ...`
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from starlette.types import Scope
 
 from broker.server.connection import Connection
-from broker.web.app import App
-from broker.web.requests import Header
+from broker.web.direct import DirectInsert
+from broker.web.requests import Response
 
 
-async def _marked(app: App, scope: Scope, body: bytes) -> tuple[int, list[Header], bytes]:
-    return 200, [(b"content-length", b"6")], b"direct"
+def _only_asgi() -> None:
+    Connection._is_direct = lambda connection: False  # type: ignore[assignment, method-assign]
 
 
-def _never(connection: Connection) -> bool:
-    return False
+def _marked() -> None:
+    """The door without ASGI answers with its name."""
+
+    async def answer(direct: DirectInsert, scope: Scope, body: bytes) -> Response:
+        return Response(200, b"direct")
+
+    DirectInsert.answer = answer  # type: ignore[assignment, method-assign]
+    DirectInsert.begin = lambda *request: None  # type: ignore[method-assign]
+
+
+def _never_parsed_again() -> None:
+    """A connection, but that of the operator and of httpx, is closed when the parser is needed a second time."""
+    parse = Connection._parse
+
+    def parse_first(connection: Any, data: bytes) -> None:
+        first = connection.__dict__.setdefault("_first", data)
+        if first is data or type(connection) is not Connection or b"httpx" in first:
+            parse(connection, data)
+        else:
+            connection.transport.abort()
+
+    Connection._parse = parse_first  # type: ignore[assignment, method-assign]
+
+
+DOORS: dict[str, Callable[[], None]] = {"asgi": _only_asgi, "marked": _marked, "known": _never_parsed_again}
 
 
 def main() -> None:
-    owner, method, instead = {"asgi": (Connection, "_is_direct", _never), "marked": (App, "insert", _marked)}[
-        sys.argv.pop(1)
-    ]
-    setattr(owner, method, instead)
+    DOORS[sys.argv.pop(1)]()
     from broker.cli.main import console_script
 
     console_script()

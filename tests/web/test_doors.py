@@ -3,11 +3,15 @@ every byte of the response is the same."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
+from random import Random
+from typing import BinaryIO
 
 import pytest
 
@@ -160,6 +164,50 @@ class Doors:
         assert one == other
         return [head.split(b"\r\n")[0] for head, _ in one]
 
+    @contextmanager
+    def connections(self) -> Iterator[Connections]:
+        with ExitStack() as stack:
+            connect = [socket.create_connection(("127.0.0.1", each.port), BOUND_S) for each in self.servers]
+            yield Connections(
+                [(stack.enter_context(sock), stack.enter_context(sock.makefile("rb"))) for sock in connect]
+            )
+
+
+class Connections:
+    """One to each of the servers. They send the same."""
+
+    def __init__(self, both: list[tuple[socket.socket, BinaryIO]]) -> None:
+        self._both = both
+        for sock, _ in both:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def same(self, requests: list[bytes], count: int = 1, cuts: Sequence[int] = ()) -> bool:
+        """Sends so many requests, which are those for each of the servers, in pieces that end at ``cuts``, and compares
+        the responses. Returns False if the connections are closed then."""
+        found = []
+        for (sock, stream), request in zip(self._both, requests, strict=True):
+            for begin, end in pairwise([0, *(len(request) + cut for cut in cuts), len(request)]):
+                sock.sendall(request[begin:end])
+            found.append(received(stream, count))
+        assert len({repr(each) for each in found}) == 1, found
+        return len(found[0]) == count
+
+
+def received(stream: BinaryIO, count: int) -> list[tuple[bytes, bytes]]:
+    """The next responses, as ``responses`` returns them: fewer than ``count`` if the connection is closed before."""
+    found: list[tuple[bytes, bytes]] = []
+    with contextlib.suppress(ConnectionResetError):
+        while len(found) < count:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                if not (line := stream.readline()):
+                    return found
+                head += line
+            length = re.search(rb"\r\ncontent-length: (\d+)", head)
+            if not head.startswith(b"HTTP/1.1 100 "):
+                found += responses(head + stream.read(int(length[1]) if length else 0))
+    return found
+
 
 def responses(sent: bytes) -> list[tuple[bytes, bytes]]:
     """The heads and bodies, without what is different in any two servers. Each body is as long as its head says."""
@@ -213,6 +261,49 @@ def test_it_is_the_same_for_many_requests_at_once_in_their_order(doors: Doors) -
     names = ["one", "a stranger", "no JSON", "chunks", "a query", "minimal", "another method", "batch", "a bad token"]
     together = [b"".join(each) for each in zip(*map(doors.requests, names), strict=True)]
     assert len(doors.same(together)) == len(names) + 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_the_same_when_a_connection_sends_it_again(doors: Doors, name: str) -> None:
+    """Each time after the response before it, so that its head is known, and then with another body."""
+    request = doors.requests(name)
+    other = [each if each.endswith(b"\r\n") else each[:-1] + b"!" for each in request]  # not of one in chunks
+    with doors.connections() as connections:
+        for again in (request, request, other, request):
+            if not connections.same(again):
+                break
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_is_the_same_for_a_connection_that_sends_anything_in_any_pieces(doors: Doors, seed: int) -> None:
+    random = Random(seed)
+    names = ["one", "minimal", "chunks", "batch", "no JSON", "a bad token", "a query", "another method", "due later"]
+    with doors.connections() as connections:
+        for _ in range(40):
+            some = random.choices(names, [12, 6, 1, 2, 1, 1, 1, 1, 1], k=random.choice((1, 1, 1, 2, 4)))
+            together = [b"".join(each) for each in zip(*map(doors.requests, some), strict=True)]
+            ends = len(min(together))
+            cuts = sorted(random.sample(range(1, ends), random.choice((0, 0, 0, 1, 3))))
+            assert connections.same(together, len(some), [at - ends for at in cuts])
+
+
+def test_a_head_that_is_known_is_not_parsed_again(tmp_path: Path) -> None:
+    """That of every insert which arrives whole, and is not refused because of its head."""
+    server = ServerProcess(tmp_path, *OPTIONS)
+    server.module = ["tests.support.doors", "known"]
+    with server:
+        doors = Doors(server)
+        apply_rules(server, RULES)
+        known = set()
+        for name in CASES:
+            with doors.connections() as connections:
+                if connections.same(doors.requests(name)) and connections.same(doors.requests(name)):
+                    known.add(name)
+    assert sorted(CASES.keys() - known) == [
+        "a query", "a whole URL", "an older client", "another charset", "another method", "another scheme",
+        "another spelling", "behind a proxy", "chunks", "compressed", "no type", "the last of its connection",
+        "too large", "trailers", "waits for permission",
+    ]  # fmt: skip
 
 
 def test_which_requests_take_the_door_without_asgi(tmp_path: Path) -> None:

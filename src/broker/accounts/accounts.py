@@ -218,23 +218,36 @@ class Accounts:
         cannot be reached."""
         claims = self._tokens.verify(token, self._clock() / 1e6)
         actor = claims.actor
-        user = await self._look_up(actor.user_id)
-        if user is not None and actor.gen > user.state.gen:
-            # The token was made after the look-up, on another node. Whoever has just set a new password would otherwise
-            # be refused here until the cached user is too old.
-            self._cached.pop(actor.user_id, None)
-            user = await self._look_up(actor.user_id)
-        # The cached user may be older than what the relay has read, or newer, so both count.
-        known = self._rights.state(actor.user_id)
-        if user is None or not actor.is_valid(user.state) or not actor.is_valid_or_newer(known):
+        cached = self._look_up_cached(actor)
+        user = await self._look_up(actor.user_id) if cached is None else cached[0]
+        if not self._is_valid(actor, user):
             raise Unauthorized("the token is not valid any more; log in again")
         return Credential(user, actor, claims.expires_s)
 
+    def authenticate_cached(self, token: str) -> Actor | None:
+        """Does the same without waiting. Returns None if the user has to be looked up, or if the token is not valid any
+        more. Raises Unauthorized."""
+        actor = self._tokens.verify(token, self._clock() / 1e6).actor
+        cached = self._look_up_cached(actor)
+        return None if cached is None or not self._is_valid(actor, cached[0]) else actor
+
+    def _is_valid(self, actor: Actor, user: User | None) -> bool:
+        # The cached user may be older than what the relay has read, or newer, so both count.
+        known = self._rights.state(actor.user_id)
+        return user is not None and actor.is_valid(user.state) and actor.is_valid_or_newer(known)
+
+    def _look_up_cached(self, actor: Actor) -> tuple[User | None, float] | None:
+        """Returns the actor's entry in the cache, or None if it is too old.
+
+        It is also too old if the token was made after the look-up, on another node. Whoever has just set a new password
+        would otherwise be refused here for some time."""
+        cached = self._cached.get(actor.user_id)
+        if cached is None or time.monotonic() - cached[1] > self._settings.user_age_max_s:
+            return None
+        return None if cached[0] is not None and actor.gen > cached[0].state.gen else cached
+
     async def _look_up(self, user_id: str) -> User | None:
         now_s = time.monotonic()
-        cached = self._cached.get(user_id)
-        if cached is not None and now_s - cached[1] <= self._settings.user_age_max_s:
-            return cached[0]
         user = await self._store.user_by_id(user_id)
         self._cached[user_id] = (user, now_s)
         self._cached.move_to_end(user_id)

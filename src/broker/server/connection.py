@@ -4,6 +4,8 @@ connection over to a stream."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from functools import partial
 from typing import Any, cast
 
 import httptools
@@ -15,10 +17,22 @@ from broker.errors import BadRequest, BrokerError, encode_problem
 from broker.live.handover import EXTENSION
 from broker.live.subscriber import unsent
 from broker.server.admission import Admission
-from broker.server.direct import ASGI_HEADERS, BODY_BYTES_MAX, TARGET, WAIT_S, DirectRequest, Insert, encode
+from broker.server.direct import (
+    ASGI_HEADERS,
+    BODY_BYTES_MAX,
+    KNOWN_MAX,
+    LINE,
+    TARGET,
+    WAIT_S,
+    DirectRequest,
+    Known,
+    encode,
+)
 from broker.server.handover import ConnectionHandover
 from broker.server.receiving import Part, Receiving
 from broker.server.responses import adapted
+from broker.web.direct import Begun, DirectInsert
+from broker.web.requests import Response
 
 _PIPELINED_MAX = 32  # requests that wait after an unanswered one; the connection is closed if there are more
 
@@ -30,15 +44,18 @@ class Connection(HttpToolsProtocol):
     Mutable state, in addition to Uvicorn's: the address under which the connection is counted (``_address``), the
     progress of the request that is being received (``_receiving``), the time since which a client that should read has
     read nothing (``_write_paused_at``) and how many bytes it had not read then (``_unsent``), the reason if a
-    request was refused while it was parsed (``_refusal``), and the request to insert that is being received
-    (``_direct``), with the timer that gives it to ASGI (``_waiting``)."""
+    request was refused while it was parsed (``_refusal``), the time of the last response (``_idle_since``), the request
+    to insert that is being received (``_direct``), with the timer that gives it to ASGI (``_waiting``), and the heads
+    of requests to insert that this connection has sent (``_known``)."""
 
-    def __init__(self, *args: Any, admission: Admission, insert: Insert | None = None, **more: Any) -> None:
-        """``insert`` is None if all requests go to ASGI."""
+    def __init__(self, *args: Any, admission: Admission, direct: DirectInsert | None = None, **more: Any) -> None:
+        """``direct`` is None if all requests go to ASGI."""
         super().__init__(*args, **more)
         self._admission = admission
-        self._insert = insert
+        self._insert = direct
         self._direct: DirectRequest | None = None
+        self._known: dict[bytes, Known] = {}
+        self._idle_since = 0.0
         self._waiting: asyncio.TimerHandle | None = None
         self._address: str | None = None  # None: the connection is not counted
         self._receiving = Receiving(admission.settings, self.loop.time())
@@ -77,8 +94,11 @@ class Connection(HttpToolsProtocol):
     # Receiving a request
 
     def data_received(self, data: bytes) -> None:
+        if self._known and self._receive_known(data):
+            return
+        begins = self._receiving.idle
         self._receiving.received(len(data), self.loop.time())
-        self._unset_keepalive_if_required()
+        before = self.cycle
         try:
             self._parse(data)
         except httptools.HttpParserError:
@@ -88,6 +108,8 @@ class Connection(HttpToolsProtocol):
             return
         if self._direct is not None and self._waiting is None:
             self._waiting = self.loop.call_later(WAIT_S, self._give_to_asgi)
+        if begins and self.cycle is not before:
+            self._learn(data)
         # The parser is None if the connection was handed over or lost in the meantime.
         if self.parser is not None and (problem := self._receiving.too_large()):
             self._refuse(problem)
@@ -142,7 +164,9 @@ class Connection(HttpToolsProtocol):
         if self._is_direct():
             scope = cast(Scope, self.scope)
             scope["method"], scope["path"] = "POST", "/insert"
-            self._direct = DirectRequest(scope, keep_alive=self.parser.should_keep_alive())
+            assert self._insert is not None
+            prepared = self._insert.prepare(scope)
+            self._direct = DirectRequest(scope, prepared, keep_alive=self.parser.should_keep_alive())
             return
         super().on_headers_complete()
         # The response may be a stream: only the route decides that, and the check saves work for requests that cannot
@@ -211,25 +235,94 @@ class Connection(HttpToolsProtocol):
             self._waiting.cancel()
             self._waiting = None
 
+    def _learn(self, data: bytes) -> None:
+        """Remembers the head of the request that ``data`` consisted of, if it was a request to insert.
+
+        The danger: what is remembered is used in place of the parser. So it must be certain that the parser has found
+        nothing in ``data`` but a head, up to the first empty line, and a body of the length that the head says."""
+        request: object = self.cycle
+        if not isinstance(request, DirectRequest) or request.prepared is None or not request.keep_alive:
+            return
+        size = data.find(b"\r\n\r\n") + 4
+        if data.startswith(LINE) and data[size:] == request.body and b"transfer-encoding" not in dict(self.headers):
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known[data[:size]] = Known(request.prepared, len(request.body))
+
+    def _receive_known(self, data: bytes) -> bool:
+        """Receives a request to insert whose head is known, byte by byte, so that it need not be parsed. Returns False
+        if ``data`` is anything else, or if another request is not answered yet."""
+        size = data.find(b"\r\n\r\n") + 4
+        known = self._known.get(data[:size])
+        before = self.cycle
+        if (
+            known is None or len(data) - size != known.body_bytes
+            or self._receiving.part is not Part.NOTHING or not before.response_complete or not before.keep_alive
+        ):  # fmt: skip
+            return False
+        request = DirectRequest(known.prepared.scope, known.prepared, data[size:], keep_alive=True)
+        request.more_body = False
+        self.cycle = request  # type: ignore[assignment] # it has the attributes that are used
+        self._answer_soon(request)
+        return True
+
     def _answer_soon(self, request: DirectRequest) -> None:
-        task = self.loop.create_task(self._answer(request))
+        """Begins the work, which responds when it is done."""
+        assert self._insert is not None
+        begun = None if request.prepared is None else self._insert.begin(request.prepared, request.body)
         # As for the tasks of ASGI: when the server stops, it waits for them, and cancels them in the end.
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        if begun is not None:
+            self.tasks.add(begun.future)  # type: ignore[arg-type] # a future has the method that is used
+            begun.future.add_done_callback(partial(self._stored, request, begun))
+        else:
+            self._run_task(self._answer(request))
+
+    def _stored(self, request: DirectRequest, begun: Begun, future: asyncio.Future[Any]) -> None:
+        assert self._insert is not None
+        self.tasks.discard(future)
+        response = self._insert.end(begun)
+        if self.flow.write_paused and not request.disconnected:
+            self._run_task(self._respond_later(request, response))
+        else:
+            self._respond(request, response)
 
     async def _answer(self, request: DirectRequest) -> None:
         assert self._insert is not None
-        status, headers, body = await self._insert(request.scope, request.body)
-        if self.flow.write_paused and not request.disconnected:
+        await self._respond_later(request, await self._insert.answer(request.scope, request.body))
+
+    async def _respond_later(self, request: DirectRequest, response: Response) -> None:
+        """Responds when the client has read enough of the responses before this one."""
+        if not request.disconnected:
             await self.flow.drain()
+        self._respond(request, response)
+
+    def _run_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _respond(self, request: DirectRequest, response: Response) -> None:
         if request.disconnected or self.transport.is_closing():
             return
         request.response_started = request.response_complete = True
-        headers = [*self.server_state.default_headers, *headers]
-        self.transport.write(encode(status, headers, body, keep_alive=request.keep_alive))
+        default_headers = self.server_state.default_headers
+        self.transport.write(encode(response, default_headers, keep_alive=request.keep_alive))
         if not request.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """Does the same as Uvicorn's method, except that ``check`` closes idle connections, without a timer for each
+        response."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)  # type: ignore[arg-type] # each has its own type of an app
+        else:
+            self._idle_since = self.loop.time()
 
     # Limits
 
@@ -250,6 +343,9 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()  # the client does not read the response
         elif self.flow.read_paused:
             self._receiving.restart_clock(now)  # the client cannot send, because we do not read
+        elif self._receiving.part is Part.NOTHING and self.cycle.response_complete:
+            if now - self._idle_since > self.timeout_keep_alive:
+                self.transport.close()
         elif problem := self._receiving.too_slow(now):
             if self._receiving.silent:
                 self.transport.close()  # the client sent no request, so it gets no response

@@ -1,22 +1,23 @@
-"""The second door to ``POST /insert``: a request that has arrived whole is answered without ASGI.
+"""What a connection needs for the second door to ``POST /insert``: a request that has arrived whole is answered without
+ASGI.
 
 Most of what a small insert costs over ASGI is ASGI itself: an object with the state of the request, a dictionary for
-each message, and the search for the route. What the request does is the same over both doors (``App.insert``), and so
-is every byte of the response."""
+each message, and the search for the route. What the request does is the same over both doors (``web/direct.py``), and
+so is every byte of the response."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-Headers = list[tuple[bytes, bytes]]
-# Answers a request, whose head and body are given, with a status, headers and a body. It raises nothing.
-Insert = Callable[[Scope, bytes], Awaitable[tuple[int, Headers, bytes]]]
+from broker.web.direct import Prepared
+from broker.web.requests import Header, Response
 
+LINE = b"POST /insert HTTP/1.1\r\n"  # with which a head that is remembered begins
+KNOWN_MAX = 8  # heads that a connection remembers; many programs and browsers send one, but for the length of the body
 TARGET = b"/insert"  # of the requests that are for this door; with a query, or another spelling, ASGI decides
 # The client waits for permission to send the body; and Uvicorn replaces the client's address by what a proxy says.
 ASGI_HEADERS = frozenset({b"expect", b"x-forwarded-for", b"x-forwarded-proto"})
@@ -26,26 +27,35 @@ BODY_BYTES_MAX = 64 * 1024  # larger bodies are read by ASGI, which lets the cli
 WAIT_S = 0.02
 
 
+class Known(NamedTuple):
+    """A head that is remembered."""
+
+    prepared: Prepared
+    body_bytes: int
+
+
 class DirectRequest:
     """A request and the state of its response. It has the attributes that Uvicorn's protocol reads and sets in the
     ``RequestResponseCycle`` of the current request, because it stands in that one's place."""
 
     __slots__ = (
-        "body", "disconnected", "keep_alive", "more_body", "response_complete", "response_started", "scope",
+        "body", "disconnected", "keep_alive", "more_body", "prepared", "response_complete", "response_started", "scope",
     )  # fmt: skip
     message_event: ClassVar = asyncio.Event()  # nobody waits for it
 
-    def __init__(self, scope: Scope, *, keep_alive: bool) -> None:
+    def __init__(self, scope: Scope, prepared: Prepared | None, body: bytes = b"", *, keep_alive: bool) -> None:
         self.scope = scope
+        self.prepared = prepared
         self.keep_alive = keep_alive
-        self.body = b""
+        self.body = body
         self.more_body = True
         self.disconnected = False
         self.response_started = False
         self.response_complete = False
 
 
-def encode(status: int, headers: Headers, body: bytes, *, keep_alive: bool) -> bytes:
+def encode(response: Response, default_headers: list[Header], *, keep_alive: bool) -> bytes:
     """Returns the bytes of a response, as Uvicorn would send them."""
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-    return b"%b%b%b\r\n%b" % (STATUS_LINE[status], lines, b"" if keep_alive else b"connection: close\r\n", body)
+    lines = b"".join([b"%b: %b\r\n" % header for header in [*default_headers, *response.all_headers()]])
+    closing = b"" if keep_alive else b"connection: close\r\n"
+    return b"%b%b%b\r\n%b" % (STATUS_LINE[response.status], lines, closing, response.body)

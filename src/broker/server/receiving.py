@@ -60,6 +60,11 @@ class Receiving:
         self._since, self._bytes = now, 0
 
     @property
+    def idle(self) -> bool:
+        """Whether no byte of a request has arrived that is not complete."""
+        return self.part is Part.NOTHING or self.silent
+
+    @property
     def silent(self) -> bool:
         """Whether a request is expected, and no byte of it has arrived."""
         return self.part is Part.HEADERS and self._bytes == 0

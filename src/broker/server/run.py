@@ -178,7 +178,7 @@ class Server(uvicorn.Server):
             print(text, file=sys.stderr)  # and not logged, because logs are kept, and it has a secret
 
     def _connection(self) -> Connection:
-        return Connection(self.config, self.server_state, {}, admission=self._admission, insert=self._app.insert)
+        return Connection(self.config, self.server_state, {}, admission=self._admission, direct=self._app.direct)
 
     def _operator_connection(self) -> OperatorConnection:
         state = {OPERATOR_KEY: OPERATOR_MARK}

@@ -26,6 +26,7 @@ A store can be started only once."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -33,6 +34,10 @@ from uuid import UUID
 
 from broker.records import Cancel, NewRecord, Record
 from broker.users import OPERATOR, Actor, User
+
+# An item of a batch, and its result: the record, and whether the item has inserted it.
+Item = NewRecord | Cancel
+Result = tuple[Record, bool]
 
 # A Commit has this value as its ``head`` if the real head is not known. It is larger than any position, so a relay that
 # compares it with its own position finds that records may be missing, and reads the store.
@@ -130,10 +135,12 @@ class Store(Protocol):
         once."""
         ...
 
-    async def append(self, items: Sequence[NewRecord | Cancel], actor: Actor = OPERATOR) -> list[tuple[Record, bool]]:
+    def append(self, items: Sequence[Item], actor: Actor = OPERATOR) -> asyncio.Future[list[Result]]:
         """Carries out all items, in this order and in one transaction, or none of them, in the name of the actor. The
         rights are judged in the transaction, by the rules and the state of the actor as they are there. The records
         that are published at once get contiguous positions, in the order given.
+
+        The write is accepted, or refused because of a full queue, at the call, and not when the future is awaited.
 
         Returns a pair for each item: the record and True, or, if the same insert was made before with this uuid, the
         first record and False. For a cancellation it returns the cancelled record and False.

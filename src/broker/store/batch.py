@@ -6,12 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from broker.records import Cancel, NewRecord, Record
+from broker.records import Cancel
+from broker.store.base import Item
 from broker.users import Actor
-
-# An item of a batch, and its result: the record, and whether the item has inserted it.
-Item = NewRecord | Cancel
-Result = tuple[Record, bool]
 
 
 class Batch(NamedTuple):

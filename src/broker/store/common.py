@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 from broker.errors import BrokerError, Unavailable
-from broker.records import Cancel, NewRecord, Record
+from broker.records import Cancel, Record
 from broker.rules.rights import Rights
 from broker.settings import Settings
-from broker.store.base import Checkpoint, Head, VersionRow
+from broker.store.base import Checkpoint, Head, Item, Result, VersionRow
 from broker.store.writer import Writer
 from broker.users import OPERATOR, Actor, User, username_key
 
@@ -40,9 +41,9 @@ class CommonStore(ABC):
     def waiting(self) -> int:
         return self._writer.waiting
 
-    async def append(self, items: Sequence[NewRecord | Cancel], actor: Actor = OPERATOR) -> list[tuple[Record, bool]]:
+    def append(self, items: Sequence[Item], actor: Actor = OPERATOR) -> asyncio.Future[list[Result]]:
         self._check_running()
-        return await self._writer.append(items, actor)
+        return self._writer.append(items, actor)
 
     async def cancel(self, uuid: UUID, actor: Actor) -> Record:
         try:

@@ -17,8 +17,8 @@ from broker.names import USER_EVENT
 from broker.records import REMOVAL, Cancel, EventId, NewRecord, Record, Uuids
 from broker.rules.rights import Rights, Version, is_rights_event, person
 from broker.settings import MIB, Settings
-from broker.store.base import Checkpoint, Commit
-from broker.store.batch import Batch, Item, Result, look_ups
+from broker.store.base import Checkpoint, Commit, Item, Result
+from broker.store.batch import Batch, look_ups
 from broker.store.conditions import check_cancellable, check_latest, check_repeated, check_times, revival
 from broker.store.event_rows import EventRows
 from broker.store.judge import Judge, KnownRules

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from broker.errors import BrokerError, Unavailable
-from broker.records import NewRecord, Record
+from broker.records import NewRecord
 from broker.settings import MIB, Settings
-from broker.store.base import Commit
-from broker.store.batch import Batch, Item
+from broker.store.base import Commit, Item, Result
+from broker.store.batch import Batch
 from broker.store.transaction import Transaction
 from broker.users import Actor
 
@@ -104,10 +104,12 @@ class Writer:
 
     # These methods run in the event loop
 
-    async def append(self, items: Sequence[Item], actor: Actor) -> list[tuple[Record, bool]]:
-        size = sum(len(item.data) for item in items if type(item) is NewRecord)
-        appended: list[tuple[Record, bool]] = await self._submit(Batch(items, actor), len(items), size)
-        return appended
+    def append(self, items: Sequence[Item], actor: Actor) -> asyncio.Future[list[Result]]:
+        size = 0
+        for item in items:
+            if type(item) is NewRecord:
+                size += len(item.data)
+        return self._submit(Batch(items, actor), len(items), size)
 
     async def call(self, work: Callable[[Transaction], Any], *, alone: bool = False) -> Any:
         """Calls ``work`` with a transaction, and returns its result. If ``work`` raises a BrokerError, that is raised

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -18,14 +17,15 @@ from broker.web.accounts import Accounts
 from broker.web.cancel import Cancel
 from broker.web.client import Client
 from broker.web.console import Console
+from broker.web.direct import DirectInsert
 from broker.web.front_end import FrontEnd, navigates
 from broker.web.health import Health
 from broker.web.insert import Insert
 from broker.web.log import Log
 from broker.web.metrics import Metrics
-from broker.web.middleware import CORS, STOPPING, Open, Problems
+from broker.web.middleware import CORS, Open, Problems
 from broker.web.pending import Pending
-from broker.web.requests import Bodies, Header, Methods
+from broker.web.requests import Bodies, Methods
 from broker.web.rights import Rights
 from broker.web.schema import Types
 from broker.web.snapshot import Snapshot
@@ -101,15 +101,16 @@ class App:
         self._front_end = FrontEnd(broker.settings, folder) if folder is not None else None
         refusals: Counter[int] = Counter()
         bodies = Bodies(broker.settings)
-        self._insert = Insert(broker, bodies)
-        self.routes = _routes(broker, bodies, self._insert, Metrics(broker, refusals, worker))
+        insert = Insert(broker, bodies)
+        self.routes = _routes(broker, bodies, insert, Metrics(broker, refusals, worker))
         # redirect_slashes would send a client that mistyped /insert/ somewhere else, without its body.
         self._router = Router(self.routes, redirect_slashes=False, lifespan=self.lifespan)
         if self._front_end is not None:
             self._router.default = self._no_route
-        self._open = Open(self._run, broker)
-        self._problems = Problems(self._open, refusals)
-        self._http = CORS(self._problems, broker.settings.origin, broker.settings.allow_header)
+        open_ = Open(self._run, broker)
+        problems = Problems(open_, refusals)
+        self._http = CORS(problems, broker.settings.origin, broker.settings.allow_header)
+        self.direct = DirectInsert(broker, insert, self._http, open_, problems)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, host: object = None) -> AsyncIterator[None]:
@@ -122,20 +123,6 @@ class App:
             await self._http(scope, receive, send)
         else:
             await self._router(scope, receive, send)
-
-    async def insert(self, scope: Scope, body: bytes) -> tuple[int, list[Header], bytes]:
-        """The other door to ``POST /insert``, for Broker's own server: it answers a request that has arrived whole
-        without ASGI, with what the route would answer, the middleware included. ``scope`` has the head of the request.
-        Returns the status, the headers and the body."""
-        added = self._http.headers(scope)
-        try:
-            self._open.check(scope)
-            response = await self._insert.insert_whole(scope, body)
-        except asyncio.CancelledError:  # as in ``Problems``
-            response = STOPPING
-        except Exception as error:
-            response = self._problems.response(error, scope)
-        return response.status, response.all_headers() + added, response.body
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.broker.running:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -26,6 +28,7 @@ from broker.records import (
     parse_uuid,
     read_time,
 )
+from broker.store.base import Result
 from broker.users import STRANGER_ACTOR, Actor
 from broker.web.cancel import encode_cancelled
 from broker.web.requests import (
@@ -116,6 +119,23 @@ def _if_latest(text: str) -> IfLatest:
 _Make = Callable[[InsertBody, raw_json.Compact], NewRecord]
 
 
+class Head(NamedTuple):
+    """What the head of a request says about its insert."""
+
+    media: bytes  # the media type of the body
+    minimal: bool  # whether the client wants the short response
+    address: str  # the client's
+
+
+class Work(NamedTuple):
+    """What a request asks for, and what decides how it is answered."""
+
+    head: Head
+    actor: Actor
+    items: Sequence[NewRecord | Cancel]
+    batch: bool
+
+
 class Insert:
     """The endpoint. A batch is stored whole or not at all."""
 
@@ -124,44 +144,83 @@ class Insert:
         self._bodies = bodies
 
     async def insert(self, scope: Scope, receive: Receive, send: Send) -> None:
-        actor, media = await self._check_head(scope)
+        actor = (await inserter(scope, self._broker)).actor
+        head = self.read_head(scope)
         body = await self._bodies.read(scope, receive)
-        await (await self._carry_out(scope, actor, media, body)).send(send)
+        await (await self._carry_out(head, actor, body)).send(send)
 
     async def insert_whole(self, scope: Scope, body: bytes) -> Response:
         """Does the same without ASGI, for a request whose body is there already. ``scope`` is its head."""
-        actor, media = await self._check_head(scope)
-        return await self._carry_out(scope, actor, media, self._bodies.whole(scope, body))
-
-    async def _check_head(self, scope: Scope) -> tuple[Actor, bytes]:
-        """Returns who inserts, and the media type of the body."""
         actor = (await inserter(scope, self._broker)).actor
-        return actor, media_type(scope, JSON, NDJSON)
+        head = self.read_head(scope)
+        return await self._carry_out(head, actor, self._bodies.whole(body))
 
-    async def _carry_out(self, scope: Scope, actor: Actor, media: bytes, body: bytes) -> Response:
-        broker = self._broker
-        make = partial(_new_record, actor.username, broker.clock() // 1_000)
-        minimal = prefers_minimal(scope)
-        encode = encode_receipt if minimal else encode_record
+    def begin(self, head: Head, actor: Actor, body: bytes) -> tuple[Work, asyncio.Future[list[Result]]] | None:
+        """Begins the same without waiting. What it returns is for ``end`` when the future is done. Returns None if
+        there is something to wait for before. Raises what ``insert`` raises."""
+        work = self._read(head, actor, self._bodies.whole(body))
+        future = self._broker.insert_at_once(work.items, actor, head.address)
+        return None if future is None else (work, future)
+
+    def end(self, work: Work, future: asyncio.Future[list[Result]]) -> Response:
         try:
-            if media == JSON and body.lstrip()[:1] != b"[":
-                if body[:64].lstrip(b" \t\r\n{").startswith(b'"cancel"'):
-                    raise BadRequest("cancel: it is an item of a batch: send an array, or POST /cancel/{uuid}")
-                record, created = await self._insert_one(make(*raw_json.decode(_decoder, body)), actor, address(scope))
-                return json_response(201 if created else 200, encode(record))
-            items = self._read_batch(media, body, make, actor.username)
-            results = await broker.insert(items, actor, address(scope))
-        except PreconditionFailed as error:
-            latest = error.latest
-            error.members["latest"] = b"null" if latest is None else self._latest(latest, actor, minimal=minimal)
+            results = future.result()
+        except BrokerError as error:
+            self._explain(error, work)
             raise
+        return self._respond(work, results)
+
+    def read_head(self, scope: Scope) -> Head:
+        """Raises UnsupportedMediaType, UnsupportedEncoding and TooLarge."""
+        head = Head(media_type(scope, JSON, NDJSON), prefers_minimal(scope), address(scope))
+        self._bodies.check_head(scope)
+        return head
+
+    async def _carry_out(self, head: Head, actor: Actor, body: bytes) -> Response:
+        work = self._read(head, actor, body)
+        try:
+            results = await self._broker.insert(work.items, actor, head.address)
+        except BrokerError as error:
+            self._explain(error, work)
+            raise
+        return self._respond(work, results)
+
+    def _read(self, head: Head, actor: Actor, body: bytes) -> Work:
+        """Raises BadRequest and TooLarge."""
+        now_ms = self._broker.clock() // 1_000
+        if head.media != JSON or body.lstrip()[:1] == b"[":
+            make = partial(_new_record, actor.username, now_ms)
+            return Work(head, actor, self._read_batch(head.media, body, make, actor.username), batch=True)
+        if body[:64].lstrip(b" \t\r\n{").startswith(b'"cancel"'):
+            raise BadRequest("cancel: it is an item of a batch: send an array, or POST /cancel/{uuid}")
+        return Work(head, actor, [_new_record(actor.username, now_ms, *raw_json.decode(_decoder, body))], batch=False)
+
+    def _respond(self, work: Work, results: Sequence[Result]) -> Response:
+        minimal = work.head.minimal
+        encode = encode_receipt if minimal else encode_record
+        if not work.batch:
+            ((record, created),) = results
+            return json_response(201 if created else 200, encode(record))
+        actor = work.actor
         # Only a record that the batch cancels may be another user's.
         shown = [
-            encode(record) if minimal or record.user == actor.username else encode_cancelled(record, actor, broker)
+            encode(record)
+            if minimal or record.user == actor.username
+            else encode_cancelled(record, actor, self._broker)
             for record, _ in results
         ]
         array = b"[%b]" % b",".join(shown)
         return json_response(201 if any(created for _, created in results) else 200, array)
+
+    def _explain(self, error: BrokerError, work: Work) -> None:
+        """Adds to an error what the client needs, and removes what would mean nothing to it."""
+        if not work.batch:
+            error.index = None
+            error.members.pop("allowed", None)
+        if isinstance(error, PreconditionFailed):
+            minimal = work.head.minimal
+            latest = b"null" if error.latest is None else self._latest(error.latest, work.actor, minimal=minimal)
+            error.members["latest"] = latest
 
     def _latest(self, record: Record, actor: Actor, *, minimal: bool) -> bytes:
         """Returns the JSON of the latest record, which the actor may read. A stranger sees who has inserted it only if
@@ -171,15 +230,6 @@ class Insert:
         authors = self._broker.access.shows_author()
         shown = actor != STRANGER_ACTOR or (authors is not None and authors(record.event))
         return encode_record(record, user=shown)
-
-    async def _insert_one(self, new: NewRecord, actor: Actor, address: str) -> tuple[Record, bool]:
-        try:
-            (result,) = await self._broker.insert([new], actor, address)
-        except BrokerError as error:
-            error.index = None  # the client sent no batch, so an index would mean nothing to it
-            error.members.pop("allowed", None)
-            raise
-        return result
 
     def _read_batch(self, media: bytes, body: bytes, make: _Make, username: str) -> Sequence[NewRecord | Cancel]:
         """Returns the items of a batch. Raises TooLarge, and BadRequest, with the index of the first bad record if a

@@ -115,10 +115,24 @@ class Open:
         self.check(scope)
         await self._app(scope, receive, send)
 
+    @property
+    def restricts(self) -> bool:
+        """Whether requests from other machines are refused now."""
+        broker = self._broker
+        return broker.rights.rules is None and not broker.settings.open and broker.running
+
+    def is_local(self, scope: Scope) -> bool:
+        """Returns whether a request is served while requests from other machines are refused. It does not depend on the
+        time of the call."""
+        try:
+            self._check_local(scope)
+        except Forbidden:
+            return False
+        return True
+
     def check(self, scope: Scope) -> None:
         """Raises Forbidden."""
-        broker = self._broker
-        if broker.running and broker.rights.rules is None and not broker.settings.open and not is_operator(scope):
+        if self.restricts and not is_operator(scope):
             path = scope["path"].removeprefix(scope.get("root_path", ""))  # without that of a mount
             if path not in _FOR_EVERYBODY:
                 self._check_local(scope)

@@ -222,7 +222,7 @@ class Bodies:
 
         Raises TooLarge before more than the limit is in memory; UnsupportedEncoding; Unavailable if too many large
         bodies are arriving; and Disconnected."""
-        self._check_head(scope)
+        self.check_head(scope)
         parts: list[bytes] = []
         size = 0
         try:
@@ -243,14 +243,14 @@ class Bodies:
         finally:
             self._arriving -= size
 
-    def whole(self, scope: Scope, body: bytes) -> bytes:
-        """Does the same for a body that is there already. Raises TooLarge and UnsupportedEncoding."""
-        self._check_head(scope)
+    def whole(self, body: bytes) -> bytes:
+        """Does the same for a body that is there already, after ``check_head``. Raises TooLarge."""
         if len(body) > self._each_max:
             raise self._too_large()
         return body.removeprefix(BOM_UTF8)
 
-    def _check_head(self, scope: Scope) -> None:
+    def check_head(self, scope: Scope) -> None:
+        """Raises UnsupportedEncoding, and TooLarge if the head says so."""
         coding = header(scope, b"content-encoding")
         if coding and coding.lower() != "identity":
             raise UnsupportedEncoding(f"Content-Encoding: {coding[:50]} is not supported; send the body uncompressed")
@@ -273,6 +273,9 @@ class Response(NamedTuple):
     body: bytes
     content_type: bytes = JSON
     headers: tuple[Header, ...] = ()
+
+    def adding(self, headers: tuple[Header, ...]) -> Response:
+        return Response(self.status, self.body, self.content_type, self.headers + headers)
 
     def all_headers(self) -> list[Header]:
         return [(b"content-type", self.content_type), (b"content-length", b"%d" % len(self.body)), *self.headers]

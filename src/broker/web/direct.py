@@ -1,0 +1,97 @@
+"""The second door to ``POST /insert``, for Broker's own server: a request that has arrived whole is answered without
+ASGI, with what the route would answer, the middleware included.
+
+There are two ways. ``answer`` answers any request, and is a coroutine. ``prepare``, ``begin`` and ``end`` cost less,
+because what follows from the head of a request is worked out once for all requests of a connection with the same head,
+and because no task is needed: nothing has to be waited for but the commit. Whatever they cannot do, and every refusal
+that comes before the commit, is left to ``answer``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from starlette.types import Scope
+
+from broker.broker import Broker
+from broker.errors import BrokerError
+from broker.store.base import Result
+from broker.users import STRANGER_ACTOR
+from broker.web.insert import Head, Insert, Work
+from broker.web.middleware import CORS, STOPPING, Open, Problems
+from broker.web.requests import Header, Response, bearer_token, header, is_operator
+
+
+class Prepared(NamedTuple):
+    """What follows from the head of a request, whenever it is asked."""
+
+    scope: Scope
+    head: Head
+    token: str | None  # None: the request has none
+    local: bool  # whether it is served while other machines are refused
+    added: tuple[Header, ...]  # to the response
+
+
+class Begun(NamedTuple):
+    """A request whose records wait for their commit."""
+
+    prepared: Prepared
+    work: Work
+    future: asyncio.Future[list[Result]]
+
+
+class DirectInsert:
+    """Answers requests to insert. ``scope`` always has the head of a request, without its body."""
+
+    def __init__(self, broker: Broker, insert: Insert, cors: CORS, open: Open, problems: Problems) -> None:
+        self._broker = broker
+        self._insert = insert
+        self._cors = cors
+        self._open = open
+        self._problems = problems
+
+    async def answer(self, scope: Scope, body: bytes) -> Response:
+        added = tuple(self._cors.headers(scope))
+        try:
+            self._open.check(scope)
+            response = await self._insert.insert_whole(scope, body)
+        except asyncio.CancelledError:  # as in ``Problems``
+            response = STOPPING
+        except Exception as error:
+            response = self._problems.response(error, scope)
+        return response.adding(added)
+
+    def prepare(self, scope: Scope) -> Prepared | None:
+        """Returns None for a request that ``answer`` must answer."""
+        if is_operator(scope):
+            return None
+        try:
+            token = None if header(scope, b"authorization") is None else bearer_token(scope)
+            head = self._insert.read_head(scope)
+        except BrokerError:
+            return None
+        return Prepared(scope, head, token, self._open.is_local(scope), tuple(self._cors.headers(scope)))
+
+    def begin(self, prepared: Prepared, body: bytes) -> Begun | None:
+        """Returns None if ``answer`` must answer the request. Nothing was done then."""
+        if self._open.restricts and not prepared.local:
+            return None
+        try:
+            if prepared.token is not None:
+                actor = self._broker.accounts.authenticate_cached(prepared.token)
+            else:  # without rules, an insert needs a token
+                actor = STRANGER_ACTOR if self._broker.rights.rules is not None else None
+            begun = None if actor is None else self._insert.begin(prepared.head, actor, body)
+        except Exception:  # ``answer`` meets it again, and responds
+            return None
+        return None if begun is None else Begun(prepared, *begun)
+
+    def end(self, begun: Begun) -> Response:
+        """Returns the response, once the future is done."""
+        try:
+            response = self._insert.end(begun.work, begun.future)
+        except asyncio.CancelledError:
+            response = STOPPING
+        except Exception as error:
+            response = self._problems.response(error, begun.prepared.scope)
+        return response.adding(begun.prepared.added)
