@@ -146,7 +146,7 @@ class TestOneTransaction:
                 await advance(rights, people.store)
             commits = len(workbench.commits)
             _, _, refused = await asyncio.gather(
-                people.store.append([people.new("b", who="bob")], BOB),
+                people.insert("b", "1", BOB),
                 people.state(BOB, roles=()),
                 people.store.change_user(
                     EVE.user_id, lambda user: replace(user, state=UserState(roles=("admin",))), BOB
