@@ -38,7 +38,7 @@ class Storeless(SQLiteStore):
         await super().start(on_commit)
         self._epoch = (await self.head()).epoch
 
-    def append(self, items: Sequence[Item], actor: Actor = OPERATOR) -> asyncio.Future[list[Result]]:
+    def append(self, items: Sequence[Item], actor: Actor = OPERATOR, user: str = "") -> asyncio.Future[list[Result]]:
         now_us = self._now()
         published = []
         for new in items:

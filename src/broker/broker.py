@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from uuid import UUID
 
 from broker.accounts.accounts import Accounts
 from broker.accounts.administration import Administration
 from broker.accounts.rates import Rates
 from broker.addresses import client_key
-from broker.errors import BadRequest, Forbidden, SettingsError, TooManyRequests, Unavailable
+from broker.errors import BadRequest, Forbidden, SettingsError, Unavailable
 from broker.live.access import Access
 from broker.live.catchup import Catchup
 from broker.live.frames import Frame
@@ -68,7 +66,7 @@ class Broker:
     """One node. ``start`` starts its parts in the order in which a record passes through them (docs/architecture.md),
     and ``stop`` stops them in the reverse order.
 
-    Mutable state: whether it runs, its tasks, and how many records of each user wait for a commit."""
+    Mutable state: whether it runs, and its tasks."""
 
     def __init__(self, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         """``clock`` returns microseconds since 1970; it replaces this machine's clock and the database's."""
@@ -90,7 +88,6 @@ class Broker:
         self.running = False
         self._started = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._inserting: Counter[str] = Counter()  # records of each user that wait for a commit
 
     async def start(self, *, also_unconfirmed: bool = False) -> None:
         """Returns when requests can be served. Raises SettingsError if settings, store or rights do not allow it."""
@@ -173,9 +170,10 @@ class Broker:
         Raises BadRequest, Forbidden, Unauthorized, Conflict or InsufficientStorage with the index of the first record
         at fault, and Unavailable and TooManyRequests."""
         self._check_names(records, actor)
+        user = _user(actor, address)
         if self.rights.rules is not None and self.rights.rules.limits_rates:
-            await self._rates.count(self.rights.rules, records, actor, _user(actor, address))
-        return await self._append(records, actor, _user(actor, address))
+            await self._rates.count(self.rights.rules, records, actor, user)
+        return await self.store.append(records, actor, user)
 
     def insert_at_once(
         self, records: Sequence[NewRecord | Cancel], actor: Actor, address: str = ""
@@ -185,7 +183,7 @@ class Broker:
         if self.rights.rules is not None and self.rights.rules.limits_rates:
             return None
         self._check_names(records, actor)
-        return self._append(records, actor, _user(actor, address))
+        return self.store.append(records, actor, _user(actor, address))
 
     def _check_names(self, records: Sequence[NewRecord | Cancel], actor: Actor) -> None:
         """Raises BadRequest with the index of the first record at fault, and Forbidden."""
@@ -200,24 +198,6 @@ class Broker:
                 except BadRequest as error:
                     error.index = index
                     raise
-
-    def _append(self, records: Sequence[NewRecord | Cancel], actor: Actor, user: str) -> asyncio.Future[list[Result]]:
-        """``user`` is whose records are counted until they are committed. Raises TooManyRequests and Unavailable."""
-        waiting = self._inserting[user] + len(records)
-        if waiting > self.settings.inserts_waiting_per_user_max:
-            raise TooManyRequests(
-                f"{self._inserting[user]} inserts of this user are waiting for the disk; send this again in a moment",
-                retry_after_s=1,
-            )
-        future = self.store.append(records, actor)
-        self._inserting[user] = waiting
-        future.add_done_callback(partial(self._appended, user, len(records)))
-        return future
-
-    def _appended(self, user: str, count: int, future: asyncio.Future[list[Result]]) -> None:
-        self._inserting[user] -= count
-        if not self._inserting[user]:
-            del self._inserting[user]
 
     def _check_rules(self, new: NewRecord, actor: Actor) -> None:
         """Raises BadRequest for rules that cannot be used, and Forbidden, unless the operator, or an administrator, if

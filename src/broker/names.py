@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from broker.errors import BadRequest
 
@@ -18,6 +19,7 @@ _REFUSED_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _REFUSED_NAMES = frozenset({"error", "open"})
 
 
+@lru_cache(10_000)  # most inserts are to events that exist; a refusal is not remembered
 def check_name(name: str) -> str:
     """Returns ``name`` if it is an event name. Raises BadRequest that says what is wrong with it."""
     if not name:

@@ -47,7 +47,11 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes, what: str = "the body
     _check_utf8(body, what)
     # Counting brackets is cheap, and shows for nearly every body that it is not nested too deep. Only for the other
     # bodies, the brackets within strings must be excluded, which takes longer.
-    if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _deep_at(body, DEPTH_MAX) is not None:
+    if (
+        len(body) > DEPTH_MAX
+        and body.count(b"[") + body.count(b"{") > DEPTH_MAX
+        and _deep_at(body, DEPTH_MAX) is not None
+    ):
         raise BadRequest(_TOO_DEEP)
     try:
         return decoder.decode(body), _compact

@@ -166,7 +166,7 @@ class Connection(HttpToolsProtocol):
             scope["method"], scope["path"] = "POST", "/insert"
             assert self._insert is not None
             prepared = self._insert.prepare(scope)
-            self._direct = DirectRequest(scope, prepared, keep_alive=self.parser.should_keep_alive())
+            self._direct = DirectRequest(scope, prepared, self.parser.should_keep_alive())
             return
         super().on_headers_complete()
         # The response may be a stream: only the route decides that, and the check saves work for requests that cannot
@@ -260,8 +260,7 @@ class Connection(HttpToolsProtocol):
             or self._receiving.part is not Part.NOTHING or not before.response_complete or not before.keep_alive
         ):  # fmt: skip
             return False
-        request = DirectRequest(known.prepared.scope, known.prepared, data[size:], keep_alive=True)
-        request.more_body = False
+        request = DirectRequest(known.prepared.scope, known.prepared, True, data[size:], more_body=False)
         self.cycle = request  # type: ignore[assignment] # it has the attributes that are used
         self._answer_soon(request)
         return True
@@ -317,7 +316,8 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)  # type: ignore[arg-type] # each has its own type of an app

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, NamedTuple
 
+import msgspec
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -34,24 +35,20 @@ class Known(NamedTuple):
     body_bytes: int
 
 
-class DirectRequest:
+class DirectRequest(msgspec.Struct, gc=False):
     """A request and the state of its response. It has the attributes that Uvicorn's protocol reads and sets in the
     ``RequestResponseCycle`` of the current request, because it stands in that one's place."""
 
-    __slots__ = (
-        "body", "disconnected", "keep_alive", "more_body", "prepared", "response_complete", "response_started", "scope",
-    )  # fmt: skip
     message_event: ClassVar = asyncio.Event()  # nobody waits for it
 
-    def __init__(self, scope: Scope, prepared: Prepared | None, body: bytes = b"", *, keep_alive: bool) -> None:
-        self.scope = scope
-        self.prepared = prepared
-        self.keep_alive = keep_alive
-        self.body = body
-        self.more_body = True
-        self.disconnected = False
-        self.response_started = False
-        self.response_complete = False
+    scope: Scope
+    prepared: Prepared | None
+    keep_alive: bool
+    body: bytes = b""
+    more_body: bool = True
+    disconnected: bool = False
+    response_started: bool = False
+    response_complete: bool = False
 
 
 def encode(response: Response, default_headers: list[Header], *, keep_alive: bool) -> bytes:

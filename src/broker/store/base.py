@@ -135,12 +135,14 @@ class Store(Protocol):
         once."""
         ...
 
-    def append(self, items: Sequence[Item], actor: Actor = OPERATOR) -> asyncio.Future[list[Result]]:
+    def append(self, items: Sequence[Item], actor: Actor = OPERATOR, user: str = "") -> asyncio.Future[list[Result]]:
         """Carries out all items, in this order and in one transaction, or none of them, in the name of the actor. The
         rights are judged in the transaction, by the rules and the state of the actor as they are there. The records
         that are published at once get contiguous positions, in the order given.
 
         The write is accepted, or refused because of a full queue, at the call, and not when the future is awaited.
+        ``user`` is under what the items are counted until they are committed, so that no user fills the queue; if it is
+        "", they are not. Raises TooManyRequests if too many items of this user wait.
 
         Returns a pair for each item: the record and True, or, if the same insert was made before with this uuid, the
         first record and False. For a cancellation it returns the cancelled record and False.

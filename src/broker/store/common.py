@@ -41,9 +41,9 @@ class CommonStore(ABC):
     def waiting(self) -> int:
         return self._writer.waiting
 
-    def append(self, items: Sequence[Item], actor: Actor = OPERATOR) -> asyncio.Future[list[Result]]:
+    def append(self, items: Sequence[Item], actor: Actor = OPERATOR, user: str = "") -> asyncio.Future[list[Result]]:
         self._check_running()
-        return self._writer.append(items, actor)
+        return self._writer.append(items, actor, user)
 
     async def cancel(self, uuid: UUID, actor: Actor) -> Record:
         try:

@@ -180,8 +180,9 @@ class Transaction:
         try:
             # Whoever may read the store's files may do everything.
             judged = not actor.operator
-            who = self._judge.person(actor) if judged and self._judge.active else person(actor, DEFAULT_STATE)
             check_inserts = judged and (self._judge.active or self._own_events or not actor.username)
+            if check_inserts:
+                who = self._judge.person(actor) if self._judge.active else person(actor, DEFAULT_STATE)
             for item in batch:
                 if type(item) is Cancel:
                     found = by_uuid.get(item.uuid)

@@ -12,10 +12,11 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from broker.errors import BrokerError, Unavailable
+import msgspec
+
+from broker.errors import BrokerError, TooManyRequests, Unavailable
 from broker.records import NewRecord
 from broker.settings import MIB, Settings
 from broker.store.base import Commit, Item, Result
@@ -51,13 +52,13 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(slots=True)
-class _Write:
+class _Write(msgspec.Struct, gc=False):
     """One call that is waiting for its transaction."""
 
-    work: _Work
+    work: Any  # _Work
     count: int  # the number of items; a function counts as one
     bytes: int  # the size of the new records' data
+    user: str  # under what the items are counted; "": they are not counted for a user
     future: asyncio.Future[Any]  # gets the result, for which the caller waits
 
 
@@ -80,6 +81,7 @@ class Writer:
         self._on_commit: Callable[[Commit], None]
         self.waiting = 0  # records and functions that were accepted, and have no result yet
         self._waiting_bytes = 0  # the bytes of their data
+        self._waiting_of: dict[str, int] = {}  # the number of each user's records among them
         self._gathered: list[_Write] = []  # the writes of this iteration of the event loop
         # The queue is shared with the thread. None in it asks the thread to stop.
         self._writes: queue.SimpleQueue[list[_Write] | None] = queue.SimpleQueue()
@@ -104,12 +106,21 @@ class Writer:
 
     # These methods run in the event loop
 
-    def append(self, items: Sequence[Item], actor: Actor) -> asyncio.Future[list[Result]]:
+    def append(self, items: Sequence[Item], actor: Actor, user: str) -> asyncio.Future[list[Result]]:
         size = 0
         for item in items:
             if type(item) is NewRecord:
                 size += len(item.data)
-        return self._submit(Batch(items, actor), len(items), size)
+        waiting = self._waiting_of.get(user, 0)
+        if user and waiting + len(items) > self._settings.inserts_waiting_per_user_max:
+            raise TooManyRequests(
+                f"{waiting} inserts of this user are waiting for the disk; send this again in a moment",
+                retry_after_s=1,
+            )
+        future = self._submit(Batch(items, actor), len(items), size, user)
+        if user:
+            self._waiting_of[user] = waiting + len(items)
+        return future
 
     async def call(self, work: Callable[[Transaction], Any], *, alone: bool = False) -> Any:
         """Calls ``work`` with a transaction, and returns its result. If ``work`` raises a BrokerError, that is raised
@@ -122,20 +133,22 @@ class Writer:
         pending records must be published also under overload."""
         await self._put(lambda transaction: None, 1, 0)
 
-    def _submit(self, work: _Work, count: int, size: int, *, alone: bool = False) -> asyncio.Future[Any]:
+    def _submit(
+        self, work: _Work, count: int, size: int, user: str = "", *, alone: bool = False
+    ) -> asyncio.Future[Any]:
         settings = self._settings
         if (
             self.waiting + count > settings.insert_queue_max
             or self._waiting_bytes + size > settings.insert_queue_bytes_max
         ):
             raise Unavailable(f"{self.waiting} writes are waiting for the disk; send this one again in a moment")
-        return self._put(work, count, size, alone=alone)
+        return self._put(work, count, size, user, alone=alone)
 
-    def _put(self, work: _Work, count: int, size: int, *, alone: bool = False) -> asyncio.Future[Any]:
+    def _put(self, work: _Work, count: int, size: int, user: str = "", *, alone: bool = False) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         self.waiting += count
         self._waiting_bytes += size
-        write = _Write(work, count, size, future)
+        write = _Write(work, count, size, user, future)
         if alone:
             self._alone.append(write)
             self._writes.put([])  # wakes the thread
@@ -155,8 +168,13 @@ class Writer:
     def _done(self, writes: list[_Write], results: list[Any], commit: Commit | None) -> None:
         """Reports the end of one transaction. The hint comes first, so that durable records are written to the
         subscribers without delay. Then the callers get their results."""
-        self.waiting -= sum(write.count for write in writes)
-        self._waiting_bytes -= sum(write.bytes for write in writes)
+        for write in writes:
+            self.waiting -= write.count
+            self._waiting_bytes -= write.bytes
+            if write.user:
+                self._waiting_of[write.user] -= write.count
+                if not self._waiting_of[write.user]:
+                    del self._waiting_of[write.user]
         if commit is not None:
             try:
                 self._on_commit(commit)

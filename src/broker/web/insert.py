@@ -127,7 +127,7 @@ class Head(NamedTuple):
     address: str  # the client's
 
 
-class Work(NamedTuple):
+class Work(msgspec.Struct, frozen=True, gc=False):
     """What a request asks for, and what decides how it is answered."""
 
     head: Head
@@ -188,12 +188,16 @@ class Insert:
     def _read(self, head: Head, actor: Actor, body: bytes) -> Work:
         """Raises BadRequest and TooLarge."""
         now_ms = self._broker.clock() // 1_000
-        if head.media != JSON or body.lstrip()[:1] == b"[":
+        if head.media != JSON or (body[:1] != b"{" and body.lstrip()[:1] == b"["):
             make = partial(_new_record, actor.username, now_ms)
             return Work(head, actor, self._read_batch(head.media, body, make, actor.username), batch=True)
-        if body[:64].lstrip(b" \t\r\n{").startswith(b'"cancel"'):
-            raise BadRequest("cancel: it is an item of a batch: send an array, or POST /cancel/{uuid}")
-        return Work(head, actor, [_new_record(actor.username, now_ms, *raw_json.decode(_decoder, body))], batch=False)
+        try:
+            decoded, compact = raw_json.decode(_decoder, body)
+        except BadRequest:
+            if body[:64].lstrip(b" \t\r\n{").startswith(b'"cancel"'):
+                raise BadRequest("cancel: it is an item of a batch: send an array, or POST /cancel/{uuid}") from None
+            raise
+        return Work(head, actor, [_new_record(actor.username, now_ms, decoded, compact)], batch=False)
 
     def _respond(self, work: Work, results: Sequence[Result]) -> Response:
         minimal = work.head.minimal
