@@ -30,6 +30,9 @@ logger = logging.getLogger("broker.store")
 # the event loop are never divided, so a transaction may exceed this size.
 _COMMIT_BYTES_MAX = 16 * MIB
 
+# For how long writes are gathered at most before they are handed over to the thread. A commit takes as long.
+_GATHERING_S = 0.005
+
 # A write consists either of the items of a batch, or of a function that is called with the transaction. Items are not
 # carried out by such a function, because all items of a transaction are carried out by one call, with one look-up of
 # their uuids.
@@ -65,11 +68,10 @@ class _Write(msgspec.Struct, gc=False):
 class Writer:
     """Accepts writes in the event loop, and carries them out in its thread.
 
-    The path of a write: ``_put`` counts the write, and gathers it with the other writes of this iteration of the event
-    loop. At the end of the iteration ``_hand_over`` gives all of them to the thread. There ``_take`` and ``_transact``
-    commit them. ``_done`` runs in the event loop again, and sets the results. Each write that was counted reaches
-    ``_done`` exactly once. A write that is to be carried out alone waits in a queue of its own, which is emptied after
-    each transaction.
+    The path of a write: ``_put`` counts the write, and gathers it with other writes. ``_hand_over`` gives all of them
+    to the thread. There ``_take`` and ``_transact`` commit them. ``_done`` runs in the event loop again, and sets the
+    results. Each write that was counted reaches ``_done`` exactly once. A write that is to be carried out alone waits
+    in a queue of its own, which is emptied after each transaction.
 
     Mutable state: the counters and the gathered writes, which belong to the event loop, and the queue between the event
     loop and the thread. The session belongs to the thread."""
@@ -82,7 +84,7 @@ class Writer:
         self.waiting = 0  # records and functions that were accepted, and have no result yet
         self._waiting_bytes = 0  # the bytes of their data
         self._waiting_of: dict[str, int] = {}  # the number of each user's records among them
-        self._gathered: list[_Write] = []  # the writes of this iteration of the event loop
+        self._gathered: list[_Write] = []  # the writes that were not handed over yet
         # The queue is shared with the thread. None in it asks the thread to stop.
         self._writes: queue.SimpleQueue[list[_Write] | None] = queue.SimpleQueue()
         self._alone: deque[_Write] = deque()  # writes that get a transaction of their own
@@ -154,16 +156,26 @@ class Writer:
             self._writes.put([])  # wakes the thread
             return future
         if not self._gathered:
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self._hand_over_soon, 0, self._loop.time() + _GATHERING_S)
         self._gathered.append(write)
         return future
 
     def _hand_over(self) -> None:
-        """Gives all writes of this iteration to the thread at once. Waking the thread for each write would cost more
-        than the commit."""
+        """Gives the gathered writes to the thread at once. Waking the thread for each write would cost more than the
+        commit."""
         if self._gathered:
             self._writes.put(self._gathered)
             self._gathered = []
+
+    def _hand_over_soon(self, seen: int, until_s: float) -> None:
+        """Waits for an iteration of the event loop that brings no further write, until a time of the loop's clock at
+        most. Under load this makes transactions larger, of which each costs as much as many writes. And the thread then
+        runs while the event loop has little to do, so that the two do not wait for the interpreter's lock in turns."""
+        count = len(self._gathered)
+        if seen < count < self._settings.commit_records_max and self._loop.time() < until_s:
+            self._loop.call_soon(self._hand_over_soon, count, until_s)
+        else:
+            self._hand_over()
 
     def _done(self, writes: list[_Write], results: list[Any], commit: Commit | None) -> None:
         """Reports the end of one transaction. The hint comes first, so that durable records are written to the
