@@ -30,6 +30,8 @@ WORKS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "bursts": ("bursts of 100 events, 1,000 subscribers", fanout.bursts),
     "steady": ("500 inserts a second, 1,000 to 4,000 subscribers", fanout.steady),
     "idle": ("8,000 idle streams", streams.idle),
+    "opening": ("8,000 streams opened at once", streams.opening),
+    "single": ("single inserts of one client", inserts.one_client),
     "singles": ("single inserts", inserts.singles),
     "batches": ("batched inserts", inserts.batches),
     "schedule": ("scheduled records", schedule.lateness),

@@ -14,6 +14,7 @@ from bench.bench import ALL_CPUS, LOAD_CPU, SERVER_CPU, Bench, check, publisher,
 from bench.load import Subscribers
 from bench.pairs import Pairs, Round
 from bench.servers import Server, broker, broker_token
+from bench.streams import id_behind
 
 COUNT = 1_000  # subscribers
 EVENTS = 10_000  # in the snapshot of the storm
@@ -74,7 +75,14 @@ def inserts(bench: Bench, source: Path | None = None, setup: Setup | None = None
     with ExitStack() as stack:
         server = stack.enter_context(_server(bench, source, setup))
         token = broker_token(server)
-        works = [("single inserts", stack.enter_context(publisher(bench, server, clients=64, token=token)), 1)]
+        works = [
+            (
+                f"single inserts of {clients}",
+                stack.enter_context(publisher(bench, server, clients=clients, token=token)),
+                1,
+            )
+            for clients in (1, 64)
+        ]
         for records in (64, 1_000):
             batch = stack.enter_context(publisher(bench, server, clients=4, batch=records, token=token))
             works.append((f"batches of {records:,}", batch, records))
@@ -87,6 +95,9 @@ def inserts(bench: Bench, source: Path | None = None, setup: Setup | None = None
                 check(done)
                 found[f"{name}, µs of CPU a record"] = (server.cpu_s() - before) / (done.ok * records) * 1e6
                 found[f"{name}, µs a record"] = done.wall_s / (done.ok * records) * 1e6
+                if records == 1:
+                    found[f"{name}, p50 in ms"] = done.latency_us.p50 / 1e3
+                    found[f"{name}, p99 in ms"] = done.latency_us.p99 / 1e3
             _finish(server)
             return found
 
@@ -112,20 +123,23 @@ def _streams(bench: Bench, source: Path | None = None) -> Iterator[Round]:
         check(fill.burst(EVENTS // 500))
         subscribers = stack.enter_context(Subscribers(bench.programs, server.port, ready=True, order=False))
 
-        def cost(path: str) -> float:
+        last = id_behind(server.port, 100)
+
+        def cost(name: str, path: str, count: int = COUNT) -> dict[str, float]:
             subscribers.mark()
             before = server.cpu_s()
-            got = subscribers.storm(COUNT, path)
-            assert (got.connections, got.refused) == (COUNT, 0), f"{got}"
-            found = (server.cpu_s() - before) / COUNT * 1e6
+            got = subscribers.storm(count, path)
+            assert (got.connections, got.refused) == (count, 0), f"{got}"
+            cpu_us = (server.cpu_s() - before) / count * 1e6
             subscribers.storm(0, path)  # all away before the next
             time.sleep(0.3)
-            return found
+            return {f"{name}, µs of CPU": cpu_us, f"{name}, ms to the last": got.ready_us.max / 1e3}
 
         def run() -> dict[str, float]:
             return {
-                "a stream without a snapshot, µs": cost("/events?event=none"),
-                "a stream with 10,000 events, µs": cost("/events"),
+                **cost("8,000 streams without a snapshot", "/events?event=none", 8_000),
+                **cost("1,000 streams with 10,000 events", "/events"),
+                **cost("1,000 streams resume 100 records", f"/events?last_event_id={last}"),
             }
 
         yield run

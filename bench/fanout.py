@@ -14,7 +14,7 @@ PEERS = ("nchan", "starlette", "sse-starlette")
 WAIT_S = 120.0
 
 
-def _server(bench: Bench, stack: ExitStack, name: str) -> Server:
+def peer(bench: Bench, stack: ExitStack, name: str) -> Server:
     folder = stack.enter_context(bench.data())
     cpus = {SERVER_CPU}
     if name == "broker":
@@ -29,7 +29,7 @@ def _all(bench: Bench, stack: ExitStack, count: int, clients: int, batch: int = 
     os.sched_setaffinity(0, {LOAD_CPU})
     targets = [floor_target(bench, stack, count)] if clients == 1 else []
     for name in ("broker", *(peer for peer in PEERS if bench.has(peer))):
-        server = _server(bench, stack, name)
+        server = peer(bench, stack, name)
         targets.append(target(bench, stack, server, count, clients, batch if name == "broker" else 0))
     return targets
 
@@ -109,7 +109,7 @@ def steady(bench: Bench) -> None:
     seconds = bench.times(60, 5)
     for count in (1_000, 2_000, 4_000):
         with ExitStack() as stack:
-            server = _server(bench, stack, "broker")
+            server = peer(bench, stack, "broker")
             token = broker_token(server)
             subscribers = stack.enter_context(Subscribers(bench.programs, server.port, order=False))
             subscribers.open(count, "/events")
@@ -148,7 +148,7 @@ def filters(bench: Bench) -> None:
     events = bench.times(200, 20)
     for count in (1, 100, 1_000, 10_000):
         with ExitStack() as stack:
-            server = _server(bench, stack, "broker")
+            server = peer(bench, stack, "broker")
             token = broker_token(server)
             subscribers = stack.enter_context(Subscribers(bench.programs, server.port, order=False))
             subscribers.open(count, "/events?event=f%d")
@@ -175,7 +175,7 @@ def growth(bench: Bench) -> None:
         with ExitStack() as stack:
             os.sched_setaffinity(0, {LOAD_CPU})
             targets = [floor_target(bench, stack, count)]
-            targets.append(target(bench, stack, _server(bench, stack, "broker"), count, clients=1))
+            targets.append(target(bench, stack, peer(bench, stack, "broker"), count, clients=1))
             costs: dict[str, list[float]] = {"floor": [], "broker": []}
             events = max(5, 20_000 // count)
             for round in range(bench.times(7, 1) + 1):

@@ -18,6 +18,15 @@ BATCHES = ((100, 8), (500, 4), (1_000, 4))  # records in a request, clients
 
 def singles(bench: Bench) -> None:
     """64 clients, each as fast as it is answered."""
+    _singles(bench, CLIENTS, "singles")
+
+
+def one_client(bench: Bench) -> None:
+    """One client, as fast as it is answered: what an insert costs that shares its commit with no other."""
+    _singles(bench, 1, "single")
+
+
+def _singles(bench: Bench, clients: int, part: str) -> None:
     os.sched_setaffinity(0, ALL_CPUS)
     seconds = bench.times(5, 2)
     found: dict[str, list[dict[str, float]]] = {}
@@ -26,10 +35,10 @@ def singles(bench: Bench) -> None:
         for name, inside in (("broker", ""), ("broker without a store", "storeless")):
             server = stack.enter_context(broker(stack.enter_context(bench.data()), inside=inside))
             token = broker_token(server)
-            works.append((name, server, stack.enter_context(publisher(bench, server, clients=CLIENTS, token=token))))
+            works.append((name, server, stack.enter_context(publisher(bench, server, clients=clients, token=token))))
         if bench.has("pocketbase"):
             server = stack.enter_context(pocketbase(stack.enter_context(bench.data())))
-            works.append(("pocketbase", server, stack.enter_context(_pocketbase(bench, server))))
+            works.append(("pocketbase", server, stack.enter_context(_pocketbase(bench, server, clients))))
         for round in range(bench.times(7, 2) + 1):
             for name, server, publish in works:
                 before = server.cpu_s()
@@ -47,16 +56,16 @@ def singles(bench: Bench) -> None:
                     )
             if round:
                 bench.tell(f"  round {round}: " + ", ".join(f"{k} {v[-1]['per_s']:.0f}/s" for k, v in found.items()))
-    bench.found["singles"] = {"rounds": found, "clients": CLIENTS}
+    bench.found[part] = {"rounds": found, "clients": clients}
 
 
-def _pocketbase(bench: Bench, server: Server) -> Publisher:
+def _pocketbase(bench: Bench, server: Server, clients: int) -> Publisher:
     return Publisher(
         bench.programs,
         server.port,
         path="/api/collections/events/records",
         body=f'{{"event":"bench","data":{DATA}}}',
-        clients=CLIENTS,
+        clients=clients,
         headers={"Authorization": f"Bearer {pocketbase_token(server)}"},
     )
 

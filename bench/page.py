@@ -170,8 +170,21 @@ def _memory(found: Found) -> Rows:
     )
 
 
-def _singles(found: Found) -> Rows:
-    rounds = found["singles"]["rounds"]
+def _singles(part: str) -> Callable[[Found], Rows]:
+    return lambda found: _inserts(found[part]["rounds"])
+
+
+def _opening(found: Found) -> Rows:
+    return table(
+        ("", "CPU for each stream, µs", "all are open after, s"),
+        (
+            (name_of(name), spread(rows, "us", 0), spread(rows, "s"))
+            for name, rows in found["opening"]["rounds"].items()
+        ),
+    )
+
+
+def _inserts(rounds: Mapping[str, Any]) -> Rows:
     return table(
         ("server", "inserts/s", "CPU for each insert, µs", "response p50 / p99, ms", "load generator"),
         (
@@ -291,7 +304,9 @@ TABLES: dict[str, Callable[[Found], Rows]] = {
     "bursts": _bursts,
     "steady": _steady,
     "memory": _memory,
-    "singles": _singles,
+    "singles": _singles("singles"),
+    "single": _singles("single"),
+    "opening": _opening,
     "batches": _batches,
     "schedule": _schedule,
     "storm": _storm,

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.bench import LOAD_CPU, SERVER_CPU, Bench, check, median, publisher, summary
+from bench.bench import LOAD_CPU, SERVER_CPU, Bench, check, median, publisher, subscribe_path, summary
 from bench.errors import BenchError
+from bench.fanout import PEERS, peer
 from bench.load import Floor, Subscribers
 from bench.servers import broker, broker_token
 
@@ -73,6 +74,28 @@ def _memory(folder: Path) -> dict[str, int]:
     return found
 
 
+def opening(bench: Bench) -> None:
+    """Thousands of streams without a snapshot, opened at once."""
+    os.sched_setaffinity(0, {LOAD_CPU})
+    with ExitStack() as stack:
+        servers = [peer(bench, stack, name) for name in ("broker", *(name for name in PEERS if bench.has(name)))]
+        works = [(each, stack.enter_context(Subscribers(bench.programs, each.port, order=False))) for each in servers]
+        found: dict[str, list[dict[str, float]]] = {each.name: [] for each in servers}
+        for round in range(bench.times(5, 1) + 1):
+            for server, subscribers in works:
+                path = "/events?event=none" if server.name == "broker" else subscribe_path(server.name)
+                before = server.cpu_s()
+                got = subscribers.storm(IDLE, path)
+                assert (got.connections, got.refused) == (IDLE, 0), f"{server.name}: {got}"
+                if round:
+                    found[server.name].append({"us": (server.cpu_s() - before) / IDLE * 1e6, "s": got.open_s})
+                subscribers.storm(0, path)  # all away before the next
+                time.sleep(0.5)
+            if round:
+                bench.tell(f"  round {round}: " + ", ".join(f"{k} {v[-1]['us']:.0f} µs" for k, v in found.items()))
+    bench.found["opening"] = {"connections": IDLE, "rounds": found}
+
+
 def storm(bench: Bench) -> None:
     """A snapshot of 10,000 events: one client alone, then a thousand that lost their connection at once."""
     os.sched_setaffinity(0, {LOAD_CPU})
@@ -91,7 +114,7 @@ def storm(bench: Bench) -> None:
         floor.bulk(snapshot_bytes, SLICE)
         theirs = stack.enter_context(Subscribers(bench.programs, floor.port, ready=True, order=False))
         resume = stack.enter_context(Subscribers(bench.programs, server.port, ready=True, order=False))
-        last = _last_id(server.port)
+        last = id_behind(server.port, 100)
         works: list[tuple[str, Any, Any, str]] = [
             ("snapshot", server, ours, "/events"),
             ("floor", floor, theirs, "/"),
@@ -136,8 +159,8 @@ def _alone(bench: Bench, port: int) -> tuple[float, float]:
         return got.ready_us.p50 / 1e3, got.bytes
 
 
-def _last_id(port: int) -> str:
-    """The id of the record a hundred behind the newest."""
+def id_behind(port: int, records: int) -> str:
+    """The id of the record that is so many behind the newest."""
     import http.client
 
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -147,5 +170,5 @@ def _last_id(port: int) -> str:
         if line.startswith(b"id: "):
             epoch, _, position = line[4:].decode().strip().partition("-")
             connection.close()
-            return f"{epoch}-{int(position) - 100}"
+            return f"{epoch}-{int(position) - records}"
     raise AssertionError("no $ready")

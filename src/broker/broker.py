@@ -306,10 +306,12 @@ class Broker:
         connect: Callable[[Subscriber], StreamTransport | None],
         new: Filter | None = None,
         reader: Reader = ANONYMOUS,
+        head: bytes = b"",
     ) -> None:
         """Opens a stream. It resumes after ``last_id``, or begins with the snapshot if ``last_id`` is None. ``connect``
         gives the new subscriber its connection, or returns None if the client has closed the connection in the
-        meantime. If the reader's token has become invalid in the meantime, the stream says so and ends."""
+        meantime. ``head`` is what has to be written before the stream. If the reader's token has become invalid in the
+        meantime, the stream says so and ends."""
         subscriber = Subscriber(self.hub, subscription, client_key(address), reader)
         connection = connect(subscriber)
         if connection is not None:
@@ -317,7 +319,7 @@ class Broker:
             self.hub.add(subscriber)
             if not reader.actor.is_valid_or_newer(self.rights.state(reader.actor.user_id)):
                 self.hub.log_out(subscriber, "ended")
-            self.catchup.connect(subscriber, last_id, new)
+            self.catchup.connect(subscriber, last_id, new, head)
 
     def statistics(self) -> Statistics:
         """Returns figures of this node, as of now."""

@@ -185,8 +185,8 @@ class SettingTable:
         "a peer that lost its network sends nothing more, and does not close the connection",
     )  # fmt: skip
     backlog: int = _limit(
-        2_048, "count", "connections that the kernel completes before they are accepted",
-        "after a restart all clients connect at the same moment",
+        16_384, "count", "connections that the kernel completes before they are accepted",
+        "after a restart all clients connect at the same moment; the kernel's own limit is net.core.somaxconn",
     )  # fmt: skip
 
     # Limits of inserts

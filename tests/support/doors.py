@@ -9,9 +9,11 @@ from typing import Any
 
 from starlette.types import Scope
 
+from broker.errors import BadRequest
 from broker.server.connection import Connection
 from broker.web.direct import DirectInsert
 from broker.web.requests import Response
+from broker.web.stream import Stream
 
 
 def _only_asgi() -> None:
@@ -19,12 +21,17 @@ def _only_asgi() -> None:
 
 
 def _marked() -> None:
-    """The door without ASGI answers with its name."""
+    """The door without ASGI answers inserts with its name, and that of ASGI refuses streams."""
 
     async def answer(direct: DirectInsert, scope: Scope, body: bytes) -> Response:
         return Response(200, b"direct")
 
     DirectInsert.answer = answer  # type: ignore[assignment, method-assign]
+
+    async def no_stream(stream: Stream, *request: Any) -> None:
+        raise BadRequest("asgi")
+
+    Stream._open = no_stream  # type: ignore[assignment, method-assign]
     DirectInsert.begin = lambda *request: None  # type: ignore[method-assign]
 
 

@@ -130,6 +130,44 @@ CASES: dict[str, tuple[str, bytes]] = {
 }  # fmt: skip
 
 
+EVENTS = "GET /events{query} HTTP/1.1\r\nHost: localhost\r\n"
+# Each opens a stream, or tries to. "{id}" is an id of the server's log, and "{insert}" a whole request to insert.
+STREAMS: dict[str, str] = {
+    "all": EVENTS.format(query="") + "\r\n",
+    "a name": EVENTS.format(query="?event=user/a&_=1") + "{token}\r\n",
+    "a prefix": EVENTS.format(query="?event=user/*&event=open/a") + "{token}\r\n",
+    "whole records": EVENTS.format(query="?frames=record") + "{token}\r\n",
+    "whole records for a stranger": EVENTS.format(query="?frames=record") + "\r\n",
+    "heartbeats": EVENTS.format(query="?heartbeat=event") + "{token}\r\n",
+    "the list of pending records": EVENTS.format(query="?pending=yes") + "{token}\r\n",
+    "the hint alone": EVENTS.format(query="?event=$pending") + "{token}\r\n",
+    "resumed by the header": EVENTS.format(query="") + "Last-Event-ID: {id}\r\n{token}\r\n",
+    "resumed by the URL": EVENTS.format(query="?last_event_id={id}") + "{token}\r\n",
+    "resumed, with new names": EVENTS.format(query="?last_event_id={id}&event=user/a&new=user/a") + "{token}\r\n",
+    "an id of another log": EVENTS.format(query="?last_event_id=00000000-1") + "{token}\r\n",
+    "no id": EVENTS.format(query="?last_event_id=x") + "{token}\r\n",
+    "a user": EVENTS.format(query="?user=ada") + "{token}\r\n",
+    "another user": EVENTS.format(query="?user=grace") + "{token}\r\n",
+    "a misspelt parameter": EVENTS.format(query="?evnet=a") + "\r\n",
+    "a bad value": EVENTS.format(query="?frames=x") + "\r\n",
+    "a bad filter": EVENTS.format(query="?event=a*b") + "\r\n",
+    "a token in the URL": EVENTS.format(query="?token=eyJh.b.c") + "\r\n",
+    "names without a right": EVENTS.format(query="?event=closed") + "{token}\r\n",
+    "a bad token": EVENTS.format(query="") + "Authorization: Bearer x.y.z\r\n\r\n",
+    "a page": EVENTS.format(query="") + "Origin: http://page.example\r\nAccept: text/event-stream\r\n\r\n",
+    "a page of another origin": EVENTS.format(query="") + "Origin: http://other.example\r\n\r\n",
+    "a body": EVENTS.format(query="") + "Content-Length: 2\r\n\r\n{{}}",
+    "the last of its connection": EVENTS.format(query="") + "Connection: close\r\n\r\n",
+    "an older client": EVENTS.format(query="").replace("1.1", "1.0") + "\r\n",
+    "the head alone": EVENTS.format(query="").replace("GET", "HEAD") + "Connection: close\r\n\r\n",
+    "another spelling": EVENTS.format(query="").replace("events", "%65vents") + "\r\n",
+    "a fragment": EVENTS.format(query="#x") + "\r\n",
+    "behind a proxy": EVENTS.format(query="") + "X-Forwarded-For: 192.0.2.1\r\n\r\n",
+    "after an insert": "{insert}" + EVENTS.format(query="") + "\r\n",
+    "before an insert": EVENTS.format(query="") + "\r\n{insert}",
+}
+
+
 class Doors:
     """A server that has both doors, and one that has only that of ASGI. They get the same requests in the same order,
     so they have the same users and events."""
@@ -146,6 +184,19 @@ class Doors:
             lines.format(token=f"Authorization: Bearer {token}\r\n", length=length).encode() + b"\r\n" + body
             for token in self.tokens
         ]
+
+    def streams(self, name: str) -> list[bytes]:
+        """Does the same for a stream."""
+        found = []
+        for server, token, insert in zip(self.servers, self.tokens, self.requests("one"), strict=True):
+            with server.client() as client:
+                event_id = client.get("/snapshot").headers["last-event-id"]
+            found.append(
+                STREAMS[name]
+                .format(token=f"Authorization: Bearer {token}\r\n", id=event_id, insert=insert.decode())
+                .encode()
+            )
+        return found
 
     def same(self, *parts: list[bytes]) -> list[bytes]:
         """Sends the parts, one after the other, which are those for each of the servers, and then ``END``. Returns the
@@ -177,7 +228,7 @@ class Connections:
     """One to each of the servers. They send the same."""
 
     def __init__(self, both: list[tuple[socket.socket, BinaryIO]]) -> None:
-        self._both = both
+        self.both = both
         for sock, _ in both:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -185,12 +236,27 @@ class Connections:
         """Sends so many requests, which are those for each of the servers, in pieces that end at ``cuts``, and compares
         the responses. Returns False if the connections are closed then."""
         found = []
-        for (sock, stream), request in zip(self._both, requests, strict=True):
+        for (sock, stream), request in zip(self.both, requests, strict=True):
             for begin, end in pairwise([0, *(len(request) + cut for cut in cuts), len(request)]):
                 sock.sendall(request[begin:end])
             found.append(received(stream, count))
         assert len({repr(each) for each in found}) == 1, found
         return len(found[0]) == count
+
+
+def start(stream: BinaryIO) -> bytes:
+    """The next response, until its end, or until the stream is ready, without what is different in any two servers."""
+    head = b"".join(iter(stream.readline, b"\r\n"))
+    length = re.search(rb"\r\ncontent-length: (\d+)", head)
+    body = stream.read(int(length[1])) if length else b""
+    while not length and (line := stream.readline()):
+        body += line
+        if line == b"\n" and b"event: $ready\n" in body:
+            break
+    body = re.sub(
+        rb"(?m)^(retry: |[0-9a-f]+\r$)\d*|[0-9a-f]{8}(?=-\d)|(?<=\"time\":)[0-9.]+", b"-", CHANGES.sub(b"-", body)
+    )
+    return re.sub(rb"(?m)^(date|content-length): .*", b"", head) + body
 
 
 def received(stream: BinaryIO, count: int) -> list[tuple[bytes, bytes]]:
@@ -263,6 +329,17 @@ def test_it_is_the_same_for_many_requests_at_once_in_their_order(doors: Doors) -
     assert len(doors.same(together)) == len(names) + 1
 
 
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_starts_with_the_same_bytes(doors: Doors, name: str) -> None:
+    found = []
+    with doors.connections() as connections:
+        for (sock, stream), request in zip(connections.both, doors.streams(name), strict=True):
+            sock.sendall(request)
+            found.append([start(stream) for _ in range(2 if name == "after an insert" else 1)])
+    assert found[0] == found[1]
+    assert found[0][-1].startswith(b"HTTP/1.1 ")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_the_same_when_a_connection_sends_it_again(doors: Doors, name: str) -> None:
     """Each time after the response before it, so that its head is known, and then with another body."""
@@ -324,3 +401,26 @@ def test_which_requests_take_the_door_without_asgi(tmp_path: Path) -> None:
         "a whole URL", "an older client",
     }  # fmt: skip
     assert taken == CASES.keys() - others
+
+
+def test_which_streams_take_the_door_without_asgi(tmp_path: Path) -> None:
+    """All of which nothing has to be decided first, and that are not refused."""
+    marking = ServerProcess(tmp_path, *OPTIONS)
+    marking.module = ["tests.support.doors", "marked"]
+    with marking as server:
+        doors = Doors(server)
+        apply_rules(server, RULES)
+        with server.client("ada") as client:  # so that the server knows the user
+            assert client.get("/users/me").status_code == 200
+        taken = set()
+        for name in STREAMS.keys() - {"after an insert", "before an insert"}:
+            with doors.connections() as connections:
+                ((sock, stream),) = connections.both
+                sock.sendall(doors.streams(name)[0])
+                if start(stream).startswith(b"HTTP/1.1 200 "):
+                    taken.add(name)
+    assert taken == {
+        "all", "a name", "a prefix", "whole records", "whole records for a stranger", "heartbeats", "a user", "a page",
+        "a page of another origin", "no id", "an id of another log", "resumed by the header", "resumed by the URL",
+        "resumed, with new names",
+    }  # fmt: skip

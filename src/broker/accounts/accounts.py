@@ -14,7 +14,7 @@ from msgspec import structs
 
 from broker.accounts.passwords import Passwords
 from broker.accounts.throttle import Throttle
-from broker.accounts.tokens import Tokens
+from broker.accounts.tokens import Claims, Tokens
 from broker.errors import Conflict, Forbidden, Unauthorized
 from broker.records import make_uuid
 from broker.rules.rights import Rights
@@ -224,12 +224,12 @@ class Accounts:
             raise Unauthorized("the token is not valid any more; log in again")
         return Credential(user, actor, claims.expires_s)
 
-    def authenticate_cached(self, token: str) -> Actor | None:
+    def authenticate_cached(self, token: str) -> Claims | None:
         """Does the same without waiting. Returns None if the user has to be looked up, or if the token is not valid any
         more. Raises Unauthorized."""
-        actor = self._tokens.verify(token, self._clock() / 1e6).actor
-        cached = self._look_up_cached(actor)
-        return None if cached is None or not self._is_valid(actor, cached[0]) else actor
+        claims = self._tokens.verify(token, self._clock() / 1e6)
+        cached = self._look_up_cached(claims.actor)
+        return None if cached is None or not self._is_valid(claims.actor, cached[0]) else claims
 
     def _is_valid(self, actor: Actor, user: User | None) -> bool:
         # The cached user may be older than what the relay has read, or newer, so both count.

@@ -11,12 +11,12 @@ from typing import TypeVar
 from broker import sse
 from broker.errors import Unavailable
 from broker.live.access import Access
-from broker.live.frames import Form, encode_all
+from broker.live.frames import Authors, Form, encode_all
 from broker.live.hub import Hub
 from broker.live.read_keys import Reading
 from broker.live.relay import PAGE_RECORDS_MAX, Relay
 from broker.live.subscriber import Subscriber
-from broker.names import Filter
+from broker.names import EVERYTHING, Filter
 from broker.records import EventId
 from broker.settings import KIB, Settings
 from broker.store.base import LOOK, RECORD_BYTES, Store
@@ -29,6 +29,9 @@ _SLICE = 64 * KIB  # how much is written to one subscriber before other subscrib
 # Frames in memory that are encoded at a time in another form than the named one. A small record is several times as
 # large in such a form, so a slice of small frames would become a payload of a multiple of its size.
 _RECORDS_PER_SLICE = _SLICE // RECORD_BYTES
+# How many events, or missed records, a stream is sent without a task. It takes some tenths of a millisecond.
+_AT_ONCE_MAX = _RECORDS_PER_SLICE
+_SHARED_MAX = 16  # such replays that are kept until the next record, each of about a slice
 _RETRY_S = 1.0
 
 
@@ -38,8 +41,8 @@ class Catchup:
 
     A subscriber that is behind costs one task and the memory of at most one slice, however slow it is.
 
-    Mutable state: the running tasks. The progress of a task is not stored here: it is the position of its
-    subscriber."""
+    Mutable state: the running tasks, and what streams share that resume from the same positions. The progress of a task
+    is not stored here: it is the position of its subscriber."""
 
     def __init__(self, store: Store, relay: Relay, hub: Hub, access: Access, settings: Settings) -> None:
         self._store = store
@@ -48,11 +51,76 @@ class Catchup:
         self._access = access
         self._settings = settings
         self._tasks: set[asyncio.Task[None]] = set()
+        self._shared: dict[tuple[int, Form], bytes] = {}
+        self._shared_upto = 0
 
-    def connect(self, subscriber: Subscriber, last_id: str | None, new: Filter | None = None) -> None:
+    def connect(
+        self, subscriber: Subscriber, last_id: str | None, new: Filter | None = None, head: bytes = b""
+    ) -> None:
         """Starts the catch-up of a new stream. The stream resumes after ``last_id``, the last SSE id that the client
-        has received. If ``last_id`` is None, the stream starts with the snapshot."""
-        self._start(subscriber, self._connect(subscriber, last_id, new))
+        has received. If ``last_id`` is None, the stream starts with the snapshot. ``head`` is written before it."""
+        missing = None if new is not None or not self._may_write(subscriber) else self._missing(subscriber, last_id)
+        if missing is None or len(missing) > _SLICE:
+            if head:
+                subscriber.write_framed(head)
+            self._start(subscriber, self._connect(subscriber, last_id, new))
+            return
+        # The danger is the same as in ``_run``. Nothing is awaited from here to the end of ``join``, nor was since the
+        # relay's position was read.
+        subscriber.advance(self._relay.position)
+        payload = missing + self._ready(subscriber)
+        subscriber.write_framed(head + (sse.chunk(payload) if subscriber.subscription.chunked else payload))
+        if subscriber.paused:
+            self._start(subscriber, self._run(subscriber, None))
+        else:
+            self._hub.join(subscriber)
+
+    @staticmethod
+    def _may_write(subscriber: Subscriber) -> bool:
+        return not (subscriber.paused or Catchup._must_stop(subscriber))
+
+    def _missing(self, subscriber: Subscriber, last_id: str | None) -> bytes | None:
+        """Returns everything that a new stream lacks, up to the relay's position, if it is little and in memory. Most
+        streams lack little, and need no task then. Returns None otherwise."""
+        relay, actor = self._relay, subscriber.reader.actor
+        filter, form = subscriber.subscription.filter, subscriber.subscription.form
+        upto, reading, authors = relay.position, self._access.reading(actor), self._access.shows_author()
+        if last_id is None:
+            # A larger snapshot is sent in pages, which streams share.
+            if len(relay.snapshot.order) > _AT_ONCE_MAX and (filter.everything or filter.prefixes):
+                return None
+            found, reached = relay.snapshot.walk(filter, 0, upto, form, reading=reading, authors=authors)
+            return b"".join(found) if reached == upto else None
+        event_id = EventId.parse(last_id)
+        if event_id is None or event_id.epoch != relay.epoch:
+            return None
+        after = event_id.position
+        if not (self._access.changed_at(actor) <= after and upto - _AT_ONCE_MAX <= after <= upto):
+            return None
+        if upto - after > self._settings.replay_max or not relay.recent.holds(after):
+            return None
+        if reading is None and filter.everything:
+            return self._replay_for_all(after, form, authors)
+        frames, reached = relay.recent.read(filter, after, upto, _SLICE)
+        if reading is not None:
+            frames = [frame for frame in frames if reading(frame.event)]
+        return b"".join(encode_all(frames, form, authors)) if reached == upto else None
+
+    def _replay_for_all(self, after: int, form: Form, authors: Authors | None) -> bytes | None:
+        """Returns what all streams lack that resume after this position, without a filter and with every right. When a
+        connection to many clients is lost, most of them come back with the same id, so it is put together once.
+
+        What it depends on, the rights included, changes only with the relay's position."""
+        upto = self._relay.position
+        if self._shared_upto != upto or len(self._shared) >= _SHARED_MAX:
+            self._shared, self._shared_upto = {}, upto
+        payload = self._shared.get((after, form))
+        if payload is None:
+            frames, reached = self._relay.recent.read(EVERYTHING, after, upto, _SLICE)
+            if reached < upto:
+                return None
+            payload = self._shared[after, form] = b"".join(encode_all(frames, form, authors))
+        return payload
 
     def resume(self, subscriber: Subscriber) -> None:
         """Starts the catch-up of a subscriber that was live and fell behind. It starts from the subscriber's

@@ -3,6 +3,7 @@ implements it (``server/handover.py``). Other ASGI servers cannot hand their con
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from broker.live.subscriber import StreamTransport, Subscriber
@@ -23,6 +24,10 @@ class Handover(Protocol):
     # can be recognised, because they ask for the connection to be closed, and the libraries do not. So their streams
     # end with the last chunk (docs/decisions/0007).
     last_chunk: bool
+
+    def head(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Returns the head of a response with status 200, whose length is not known."""
+        ...
 
     def take(self, subscriber: Subscriber) -> StreamTransport | None:
         """Makes the subscriber the asyncio protocol of the connection, and returns the connection. Returns None if the

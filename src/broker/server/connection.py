@@ -20,6 +20,8 @@ from broker.server.admission import Admission
 from broker.server.direct import (
     ASGI_HEADERS,
     BODY_BYTES_MAX,
+    BODY_HEADERS,
+    EVENTS,
     KNOWN_MAX,
     LINE,
     TARGET,
@@ -31,7 +33,7 @@ from broker.server.direct import (
 from broker.server.handover import ConnectionHandover
 from broker.server.receiving import Part, Receiving
 from broker.server.responses import adapted
-from broker.web.direct import Begun, DirectInsert
+from broker.web.direct import Begun, Direct, PreparedStream
 from broker.web.requests import Response
 
 _PIPELINED_MAX = 32  # requests that wait after an unanswered one; the connection is closed if there are more
@@ -45,14 +47,17 @@ class Connection(HttpToolsProtocol):
     progress of the request that is being received (``_receiving``), the time since which a client that should read has
     read nothing (``_write_paused_at``) and how many bytes it had not read then (``_unsent``), the reason if a
     request was refused while it was parsed (``_refusal``), the time of the last response (``_idle_since``), the request
-    to insert that is being received (``_direct``), with the timer that gives it to ASGI (``_waiting``), and the heads
-    of requests to insert that this connection has sent (``_known``)."""
+    to insert that is being received (``_direct``), with the timer that gives it to ASGI (``_waiting``), the heads of
+    requests to insert that this connection has sent (``_known``), and the stream to open when the parser has returned
+    (``_opening``)."""
 
-    def __init__(self, *args: Any, admission: Admission, direct: DirectInsert | None = None, **more: Any) -> None:
+    def __init__(self, *args: Any, admission: Admission, direct: Direct | None = None, **more: Any) -> None:
         """``direct`` is None if all requests go to ASGI."""
         super().__init__(*args, **more)
         self._admission = admission
-        self._insert = direct
+        self._insert = direct and direct.insert
+        self._stream = direct and direct.stream
+        self._opening: tuple[DirectRequest, PreparedStream] | None = None
         self._direct: DirectRequest | None = None
         self._known: dict[bytes, Known] = {}
         self._idle_since = 0.0
@@ -105,6 +110,9 @@ class Connection(HttpToolsProtocol):
             refusal = self._refusal or BadRequest("the data received is not HTTP/1.1; the connection is closed")
             self.logger.warning("a request is refused: %s", refusal)
             self._refuse(refusal)
+            return
+        if self._opening is not None:
+            self._open_stream(*self._opening)
             return
         if self._direct is not None and self._waiting is None:
             self._waiting = self.loop.call_later(WAIT_S, self._give_to_asgi)
@@ -168,6 +176,8 @@ class Connection(HttpToolsProtocol):
             prepared = self._insert.prepare(scope)
             self._direct = DirectRequest(scope, prepared, self.parser.should_keep_alive())
             return
+        if self._is_direct_stream():
+            return
         super().on_headers_complete()
         # The response may be a stream: only the route decides that, and the check saves work for requests that cannot
         # be streams. The task of this request has been created, but has not run yet, so its scope can still be changed.
@@ -189,6 +199,9 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._receiving.complete()
+        cycle: object = self.cycle
+        if self._opening is not None and self._opening[0] is cycle:
+            return
         if self._direct is None:
             super().on_message_complete()
         else:
@@ -206,6 +219,35 @@ class Connection(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and ASGI_HEADERS.isdisjoint([name for name, _ in self.headers])
         )
+
+    def _is_direct_stream(self) -> bool:
+        """Returns whether the request whose headers are complete opens a stream without ASGI. Then that is done when
+        the parser has returned, because the connection has no parser from then on."""
+        if (
+            self._stream is None or not self.url.startswith(EVENTS) or self.parser.get_method() != b"GET"
+            or self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive()
+            or not (self.cycle is None or self.cycle.response_complete)
+            or not BODY_HEADERS.isdisjoint([name for name, _ in self.headers])
+        ):  # fmt: skip
+            return False
+        path, _, query = self.url.partition(b"?")
+        if path != EVENTS or b"#" in query:
+            return False
+        scope = cast(Scope, self.scope)
+        scope["method"], scope["path"], scope["raw_path"], scope["query_string"] = "GET", "/events", path, query
+        prepared = self._stream.prepare(scope)
+        if prepared is None:
+            return False
+        request = DirectRequest(scope, None, True, more_body=False)
+        self._opening = request, prepared
+        self.cycle = request  # type: ignore[assignment] # it has the attributes that are used
+        return True
+
+    def _open_stream(self, request: DirectRequest, prepared: PreparedStream) -> None:
+        assert self._stream is not None
+        self._opening = None
+        request.response_started = True
+        self._stream.connect(prepared, ConnectionHandover(self, request, self._admission.settings))
 
     def _start_direct(self) -> None:
         """Answers the request, after those before it."""

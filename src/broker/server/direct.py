@@ -22,6 +22,9 @@ KNOWN_MAX = 8  # heads that a connection remembers; many programs and browsers s
 TARGET = b"/insert"  # of the requests that are for this door; with a query, or another spelling, ASGI decides
 # The client waits for permission to send the body; and Uvicorn replaces the client's address by what a proxy says.
 ASGI_HEADERS = frozenset({b"expect", b"x-forwarded-for", b"x-forwarded-proto"})
+EVENTS = b"/events"
+# With one of these, a request that opens a stream is for ASGI: it may have a body.
+BODY_HEADERS = ASGI_HEADERS | {b"content-length", b"transfer-encoding"}
 BODY_BYTES_MAX = 64 * 1024  # larger bodies are read by ASGI, which lets the client wait, and counts what has arrived
 # How long the rest of a request may take, in seconds: many clients send the head and the body one after the other. Then
 # ASGI decides: it may refuse a request whose body never comes.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from broker.live.subscriber import StreamTransport, Subscriber
+from broker.server.direct import DirectRequest
 from broker.settings import Settings
 
 
@@ -17,7 +19,9 @@ class ConnectionHandover:
     This object keeps the cycle of the stream's own request, because the protocol's current cycle may belong to a
     request that was pipelined after ``GET /events``."""
 
-    def __init__(self, protocol: HttpToolsProtocol, cycle: RequestResponseCycle, settings: Settings) -> None:
+    def __init__(
+        self, protocol: HttpToolsProtocol, cycle: RequestResponseCycle | DirectRequest, settings: Settings
+    ) -> None:
         self._protocol = protocol
         self._cycle = cycle
         self._settings = settings
@@ -25,6 +29,14 @@ class ConnectionHandover:
         # Whether the client asked to close the connection after the response. ``keep_alive`` is read now, because
         # Uvicorn changes it when the server stops.
         self.last_chunk = not cycle.keep_alive
+
+    def head(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        lines = [*self._protocol.server_state.default_headers, *headers]
+        if not self._cycle.keep_alive:
+            lines.append((b"connection", b"close"))
+        if self.chunked:
+            lines.append((b"transfer-encoding", b"chunked"))
+        return b"%b%b\r\n" % (STATUS_LINE[200], b"".join([b"%b: %b\r\n" % line for line in lines]))
 
     def take(self, subscriber: Subscriber) -> StreamTransport | None:
         protocol, cycle = self._protocol, self._cycle

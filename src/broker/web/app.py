@@ -17,7 +17,7 @@ from broker.web.accounts import Accounts
 from broker.web.cancel import Cancel
 from broker.web.client import Client
 from broker.web.console import Console
-from broker.web.direct import DirectInsert
+from broker.web.direct import Direct, DirectInsert, DirectStream
 from broker.web.front_end import FrontEnd, navigates
 from broker.web.health import Health
 from broker.web.insert import Insert
@@ -34,12 +34,11 @@ from broker.web.stream import Stream
 from broker.web.users import Users
 
 
-def _routes(broker: Broker, bodies: Bodies, insert: Insert, metrics: Metrics) -> list[Route]:
+def _routes(broker: Broker, bodies: Bodies, insert: Insert, stream: Stream, metrics: Metrics) -> list[Route]:
     """Every route. They are tried in this order, so the busiest stand first."""
     accounts = Accounts(broker, bodies)
     users = Users(broker, bodies)
     rights = Rights(broker, bodies)
-    stream = Stream(broker, bodies)
     types = Types(broker)
     client = Client()
     console = Console(broker.settings, client.version)
@@ -101,8 +100,8 @@ class App:
         self._front_end = FrontEnd(broker.settings, folder) if folder is not None else None
         refusals: Counter[int] = Counter()
         bodies = Bodies(broker.settings)
-        insert = Insert(broker, bodies)
-        self.routes = _routes(broker, bodies, insert, Metrics(broker, refusals, worker))
+        insert, stream = Insert(broker, bodies), Stream(broker, bodies)
+        self.routes = _routes(broker, bodies, insert, stream, Metrics(broker, refusals, worker))
         # redirect_slashes would send a client that mistyped /insert/ somewhere else, without its body.
         self._router = Router(self.routes, redirect_slashes=False, lifespan=self.lifespan)
         if self._front_end is not None:
@@ -110,7 +109,10 @@ class App:
         open_ = Open(self._run, broker)
         problems = Problems(open_, refusals)
         self._http = CORS(problems, broker.settings.origin, broker.settings.allow_header)
-        self.direct = DirectInsert(broker, insert, self._http, open_, problems)
+        self.direct = Direct(
+            DirectInsert(broker, insert, self._http, open_, problems),
+            DirectStream(broker, stream, self._http, open_, self._shows_page),
+        )
 
     @contextlib.asynccontextmanager
     async def lifespan(self, host: object = None) -> AsyncIterator[None]:
@@ -140,6 +142,9 @@ class App:
             await self._front_end.respond(scope, receive, send, fallback=True)
         else:
             await self._router(scope, receive, send)
+
+    def _shows_page(self, scope: Scope) -> bool:
+        return self._front_end is not None and navigates(scope)
 
     async def _no_route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Responds where no route of the API is, if there is a front-end."""

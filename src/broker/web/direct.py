@@ -1,25 +1,30 @@
-"""The second door to ``POST /insert``, for Broker's own server: a request that has arrived whole is answered without
-ASGI, with what the route would answer, the middleware included.
+"""The second door to ``POST /insert`` and to ``GET /events``, for Broker's own server: a request that has arrived whole
+is answered without ASGI, with what the route would answer, the middleware included.
 
-There are two ways. ``answer`` answers any request, and is a coroutine. ``prepare``, ``begin`` and ``end`` cost less,
-because what follows from the head of a request is worked out once for all requests of a connection with the same head,
-and because no task is needed: nothing has to be waited for but the commit. Whatever they cannot do, and every refusal
-that comes before the commit, is left to ``answer``."""
+There are two ways to answer an insert. ``answer`` answers any request, and is a coroutine. ``prepare``, ``begin`` and
+``end`` cost less, because what follows from the head of a request is worked out once for all requests of a connection
+with the same head, and because no task is needed: nothing has to be waited for but the commit. Whatever they cannot do,
+and every refusal that comes before the commit, is left to ``answer``.
+
+A stream is opened without ASGI if nothing has to be waited for, and nothing is wrong with the request."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from starlette.types import Scope
 
 from broker.broker import Broker
 from broker.errors import BrokerError
+from broker.live.handover import Handover
 from broker.store.base import Result
 from broker.users import STRANGER_ACTOR
 from broker.web.insert import Head, Insert, Work
 from broker.web.middleware import CORS, STOPPING, Open, Problems
 from broker.web.requests import Header, Response, bearer_token, header, is_operator
+from broker.web.stream import Opening, Stream
 
 
 class Prepared(NamedTuple):
@@ -78,7 +83,8 @@ class DirectInsert:
             return None
         try:
             if prepared.token is not None:
-                actor = self._broker.accounts.authenticate_cached(prepared.token)
+                claims = self._broker.accounts.authenticate_cached(prepared.token)
+                actor = None if claims is None else claims.actor
             else:  # without rules, an insert needs a token
                 actor = STRANGER_ACTOR if self._broker.rights.rules is not None else None
             begun = None if actor is None else self._insert.begin(prepared.head, actor, body)
@@ -95,3 +101,44 @@ class DirectInsert:
         except Exception as error:
             response = self._problems.response(error, begun.prepared.scope)
         return response.adding(begun.prepared.added)
+
+
+class PreparedStream(NamedTuple):
+    """A stream that a client may open."""
+
+    opening: Opening
+    added: list[Header]  # to the response
+
+
+class DirectStream:
+    """Opens streams."""
+
+    def __init__(
+        self, broker: Broker, stream: Stream, cors: CORS, open: Open, navigates: Callable[[Scope], bool]
+    ) -> None:
+        """``navigates`` says whether a request is for a page of the front-end that has this path, too."""
+        self._broker = broker
+        self._stream = stream
+        self._cors = cors
+        self._open = open
+        self._navigates = navigates
+
+    def prepare(self, scope: Scope) -> PreparedStream | None:
+        """Returns None if the route must answer the request. Nothing was done then."""
+        if not self._broker.running or (self._open.restricts and not self._open.is_local(scope)):
+            return None
+        try:
+            opening = None if self._navigates(scope) else self._stream.prepare(scope)
+        except Exception:  # the route meets it again, and responds
+            return None
+        return None if opening is None else PreparedStream(opening, self._cors.headers(scope))
+
+    def connect(self, prepared: PreparedStream, handover: Handover) -> None:
+        self._stream.connect(prepared.opening, handover, prepared.added)
+
+
+class Direct(NamedTuple):
+    """What is answered without ASGI."""
+
+    insert: DirectInsert
+    stream: DirectStream

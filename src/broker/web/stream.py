@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple, cast
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -25,7 +26,7 @@ from broker.names import Filter
 from broker.rules.rights import refuse
 from broker.settings import KIB
 from broker.users import STRANGER_ACTOR, Actor
-from broker.web.requests import Bodies, Header, Parameters, address, caller, header, reader
+from broker.web.requests import Bodies, Header, Parameters, address, caller, header, reader, reader_cached
 
 _HEADERS: tuple[Header, ...] = (
     # The charset of a stream is always UTF-8, but some libraries assume Latin-1 for a text whose charset is not given.
@@ -74,18 +75,19 @@ _BODY_MAX = 256 * KIB  # to decode a larger one would keep the event loop busy, 
 class _Asked:
     """What the client asked for, before it is checked. Every parameter may have been given more than once."""
 
-    event: list[str]
-    new: list[str]
-    last_event_id: list[str]
-    frames: list[str]
-    heartbeat: list[str]
-    pending: list[str]
-    user: list[str]
+    event: Sequence[str]
+    new: Sequence[str]
+    last_event_id: Sequence[str]
+    frames: Sequence[str]
+    heartbeat: Sequence[str]
+    pending: Sequence[str]
+    user: Sequence[str]
 
     @classmethod
-    def by_query(cls, scope: Scope) -> _Asked:
+    @lru_cache(100)  # after a lost connection, many clients ask for the same; few, because a query may be long
+    def by_query(cls, query: bytes) -> _Asked:
         values: dict[str, list[str]] = {name: [] for name in cls.__slots__}
-        for name, value in _PARAMETERS.read(scope):
+        for name, value in _PARAMETERS.read({"query_string": query}):
             values[name].append(value)
         return cls(**values)
 
@@ -98,6 +100,25 @@ class _Asked:
         return cls(*([] if value is None else [value] if isinstance(value, str) else value for value in values))
 
 
+Take = Callable[[Subscriber], StreamTransport | None]  # see ``Broker.subscribe``
+
+
+class Opening(NamedTuple):
+    """A stream that a client may open."""
+
+    filter: Filter
+    form: Form
+    heartbeat_events: bool
+    pending: bool
+    last_id: str | None
+    new: Filter | None
+    reader: Reader
+    address: str
+
+    def subscription(self, *, chunked: bool = False, last_chunk: bool = False) -> Subscription:
+        return Subscription(self.filter, self.form, self.heartbeat_events, self.pending, chunked, last_chunk)
+
+
 class Stream:
     """The endpoint. It hands the connection over to a subscriber, or gives it a transport on top of ``send``."""
 
@@ -106,7 +127,7 @@ class Stream:
         self._bodies = bodies
 
     async def open(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._open(_Asked.by_query(scope), scope, receive, send)
+        await self._open(_Asked.by_query(scope["query_string"]), scope, receive, send)
 
     async def open_by_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _PARAMETERS.read(scope):
@@ -114,32 +135,34 @@ class Stream:
         # The body is not kept in a variable: under other ASGI servers this coroutine runs as long as the stream.
         await self._open(_Asked.by_body(await self._bodies.read_json(scope, receive)), scope, receive, send)
 
+    def prepare(self, scope: Scope) -> Opening | None:
+        """Does what ``open`` does first, for a server that does the rest with ``connect``. Returns None if ``open``
+        must respond, because there is something to wait for, or something is wrong with the request."""
+        broker = self._broker
+        asked = _Asked.by_query(scope["query_string"])
+        who = reader_cached(scope, broker)
+        if who is None or broker.full(address(scope)) or asked.pending or _HINT in asked.event:
+            return None
+        broker.rights.check()
+        return self._read(asked, scope, who, refused=False)
+
+    def connect(self, opening: Opening, handover: Handover, headers: Sequence[Header]) -> None:
+        """Opens the stream. ``headers`` are added to those of the response."""
+        head = handover.head([*_HEADERS, *headers]) + sse.chunk(_retry(self._broker.settings.retry_ms))
+        subscription = opening.subscription(chunked=handover.chunked, last_chunk=handover.last_chunk)
+        self._subscribe(opening, subscription, handover.take, head)
+
     async def _open(self, asked: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
         refused = broker.full(address(scope))
-        records = _only(asked.frames, "frames", "record", "sends every record whole, as a message without a name")
-        pending = _only(asked.pending, "pending", "yes", "sends $pending when the list of pending records has changed")
-        pending |= _HINT in asked.event
+        pending = bool(asked.pending) or _HINT in asked.event
         credential = Credential()
         try:
             credential = await (caller if pending else reader)(scope, broker)
             broker.rights.check()
         except Unavailable:  # the store, which has the users, is unreachable for now; or the rules cannot be used
             refused = True
-        actor = credential.actor
-        _check_user(asked.user, actor)
-        form = Form.NAMED
-        if records:
-            form = Form.RECORD if actor == STRANGER_ACTOR else Form.RECORD_WITH_USER
-        filter = _filter(asked.event, broker.settings.filters_max)
-        if not refused:
-            _check_readable(broker, filter, actor)
-        heartbeat_events = _only(
-            asked.heartbeat, "heartbeat", "event", "sends heartbeats as events that a page can receive"
-        )
-        # EventSource sends the header whenever it reconnects, so the header's id is newer than the one in the URL.
-        last_id = _last(header(scope, b"last-event-id") or "") or _last(",".join(asked.last_event_id))
-        new = _new(asked, last_id, broker.settings.filters_max)
+        opening = self._read(asked, scope, Reader(credential.actor, credential.expires_s), refused=refused)
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
@@ -147,29 +170,51 @@ class Stream:
         # ``retry:`` is sent together with the headers, which saves a system call, and a client that is refused needs it
         # as well.
         await send({"type": "http.response.body", "body": _retry(broker.settings.retry_ms), "more_body": True})
-        subscriber_reader = Reader(actor, credential.expires_s)
         extensions = cast(MutableMapping[str, Any], scope.get("extensions") or {})
         handover: Handover | None = extensions.get(EXTENSION)
         if refused:
             await _refuse(send, handover)
         elif handover is not None:
-            subscription = Subscription(filter, form, heartbeat_events, pending, handover.chunked, handover.last_chunk)
-            broker.subscribe(subscription, address(scope), last_id or None, handover.take, new, subscriber_reader)
+            subscription = opening.subscription(chunked=handover.chunked, last_chunk=handover.last_chunk)
+            self._subscribe(opening, subscription, handover.take)
         else:
             transport = SendTransport(broker.settings.subscriber_buffer_bytes)
-            subscription = Subscription(filter, form, heartbeat_events, pending)
-            broker.subscribe(subscription, address(scope), last_id or None, transport.take, new, subscriber_reader)
+            self._subscribe(opening, opening.subscription(), transport.take)
             await transport.run(receive, send)
 
+    def _read(self, asked: _Asked, scope: Scope, who: Reader, *, refused: bool) -> Opening:
+        """Returns what the client asks for. Raises BadRequest, Unauthorized and Forbidden."""
+        broker = self._broker
+        records = _only(asked.frames, "frames", "record", "sends every record whole, as a message without a name")
+        pending = _only(asked.pending, "pending", "yes", "sends $pending when the list of pending records has changed")
+        _check_user(asked.user, who.actor)
+        form = Form.NAMED
+        if records:
+            form = Form.RECORD if who.actor == STRANGER_ACTOR else Form.RECORD_WITH_USER
+        filter = _filter(asked.event, broker.settings.filters_max)
+        if not refused:
+            _check_readable(broker, filter, who.actor)
+        heartbeat_events = _only(
+            asked.heartbeat, "heartbeat", "event", "sends heartbeats as events that a page can receive"
+        )
+        # EventSource sends the header whenever it reconnects, so the header's id is newer than the one in the URL.
+        last_id = _last(header(scope, b"last-event-id") or "") or _last(",".join(asked.last_event_id))
+        new = _new(asked, last_id, broker.settings.filters_max)
+        pending |= _HINT in asked.event
+        return Opening(filter, form, heartbeat_events, pending, last_id or None, new, who, address(scope))
 
-def _filter(patterns: list[str], patterns_max: int) -> Filter:
+    def _subscribe(self, opening: Opening, subscription: Subscription, take: Take, head: bytes = b"") -> None:
+        self._broker.subscribe(subscription, opening.address, opening.last_id, take, opening.new, opening.reader, head)
+
+
+def _filter(patterns: Sequence[str], patterns_max: int) -> Filter:
     """Returns the filter of the records. The hint is no record, so a stream of the hint alone has none: no name begins
     with it. Raises BadRequest."""
     records = [pattern for pattern in patterns if pattern != _HINT]
     return Filter.parse(records, patterns_max) if records or not patterns else Filter(prefixes=(_HINT,))
 
 
-def _check_user(names: list[str], actor: Actor) -> None:
+def _check_user(names: Sequence[str], actor: Actor) -> None:
     """Raises Unauthorized if the client wants to be another user than the token says. A page that has lost its token
     would otherwise go on as a stranger, and nobody would notice."""
     if any(not name or name != actor.username for name in names):  # "" comes from a page that has lost the name, too
@@ -209,12 +254,12 @@ async def _refuse(send: Send, handover: Handover | None) -> None:
 
 def _retry(milliseconds: int) -> bytes:
     """A random delay, so that after a restart of the server its clients do not all reconnect at the same moment."""
-    return sse.retry(random.randint(milliseconds // 2, milliseconds * 3 // 2))  # noqa: S311 (no secret)
+    return sse.retry(int(milliseconds * (0.5 + random.random())))  # noqa: S311 (no secret)
 
 
-def _only(values: list[str], name: str, value: str, effect: str) -> bool:
+def _only(values: Sequence[str], name: str, value: str, effect: str) -> bool:
     """Returns whether a parameter with only one possible value was given. Raises BadRequest for any other value."""
-    if any(each != value for each in values):
+    if values and any(each != value for each in values):
         raise BadRequest(
             f"{name}: the only possible value is {value}, which {effect}; otherwise leave the parameter out"
         )
