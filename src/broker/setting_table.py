@@ -215,8 +215,8 @@ class SettingTable:
     )  # fmt: skip
     commit_records_max: int = _limit(
         512, "count",
-        "records in one transaction; when it has this many, no more inserts are added; inserts that arrived in one "
-        "iteration of the event loop are never divided, so a transaction can be larger",
+        "records in one transaction; when it has this many, no more inserts are added; inserts that arrived together "
+        "are never divided, so a transaction can be larger",
         "in a larger transaction the first insert would wait too long for the others",
     )  # fmt: skip
     event_names_max: int = _limit(

@@ -85,6 +85,7 @@ class Writer:
         self._waiting_bytes = 0  # the bytes of their data
         self._waiting_of: dict[str, int] = {}  # the number of each user's records among them
         self._gathered: list[_Write] = []  # the writes that were not handed over yet
+        self._gathered_count = 0  # the number of their records
         # The queue is shared with the thread. None in it asks the thread to stop.
         self._writes: queue.SimpleQueue[list[_Write] | None] = queue.SimpleQueue()
         self._alone: deque[_Write] = deque()  # writes that get a transaction of their own
@@ -158,6 +159,7 @@ class Writer:
         if not self._gathered:
             self._loop.call_soon(self._hand_over_soon, 0, self._loop.time() + _GATHERING_S)
         self._gathered.append(write)
+        self._gathered_count += count
         return future
 
     def _hand_over(self) -> None:
@@ -165,13 +167,13 @@ class Writer:
         commit."""
         if self._gathered:
             self._writes.put(self._gathered)
-            self._gathered = []
+            self._gathered, self._gathered_count = [], 0
 
     def _hand_over_soon(self, seen: int, until_s: float) -> None:
         """Waits for an iteration of the event loop that brings no further write, until a time of the loop's clock at
         most. Under load this makes transactions larger, of which each costs as much as many writes. And the thread then
         runs while the event loop has little to do, so that the two do not wait for the interpreter's lock in turns."""
-        count = len(self._gathered)
+        count = self._gathered_count
         if seen < count < self._settings.commit_records_max and self._loop.time() < until_s:
             self._loop.call_soon(self._hand_over_soon, count, until_s)
         else:
