@@ -233,15 +233,20 @@ class Connections:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def same(self, requests: list[bytes], count: int = 1, cuts: Sequence[int] = ()) -> bool:
-        """Sends so many requests, which are those for each of the servers, in pieces that end at ``cuts``, and compares
-        the responses. Returns False if the connections are closed then."""
+        """Sends the same as ``send``, and compares the responses. Returns False if the connections are closed then."""
+        found = self.send(requests, count, cuts)
+        assert len({repr(each) for each in found}) == 1, found
+        return len(found[0]) == count
+
+    def send(self, requests: list[bytes], count: int = 1, cuts: Sequence[int] = ()) -> list[list[tuple[bytes, bytes]]]:
+        """Sends so many requests, which are those for each of the servers, in pieces that end at ``cuts``. Returns what
+        each server responds."""
         found = []
         for (sock, stream), request in zip(self.both, requests, strict=True):
             for begin, end in pairwise([0, *(len(request) + cut for cut in cuts), len(request)]):
                 sock.sendall(request[begin:end])
             found.append(received(stream, count))
-        assert len({repr(each) for each in found}) == 1, found
-        return len(found[0]) == count
+        return found
 
 
 def start(stream: BinaryIO) -> bytes:
@@ -424,3 +429,26 @@ def test_which_streams_take_the_door_without_asgi(tmp_path: Path) -> None:
         "a page of another origin", "no id", "an id of another log", "resumed by the header", "resumed by the URL",
         "resumed, with new names",
     }  # fmt: skip
+
+
+def test_a_known_head_is_judged_by_the_rights_of_the_moment(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, *OPTIONS) as server:
+        doors = Doors(server)
+        body = '{"event":"user/a","data":1}'
+
+        def insert(connections: Connections, token: str) -> bytes:
+            request = f"{HEAD}Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+            (found,) = connections.send([request])
+            return found[0][0].split(b"\r\n")[0]
+
+        with doors.connections() as connections:
+            (token,) = doors.tokens
+            assert [insert(connections, token) for _ in range(3)] == [b"HTTP/1.1 201 Created"] * 3
+            apply_rules(server, RULES.replace('insert = "user"', 'insert = "nobody"'))
+            assert insert(connections, token) == b"HTTP/1.1 403 Forbidden"
+            apply_rules(server, RULES)
+            assert insert(connections, token) == b"HTTP/1.1 201 Created"
+            with server.client() as client:
+                client.post("/logout", headers={"Authorization": f"Bearer {token}"}).raise_for_status()
+            assert insert(connections, token) == b"HTTP/1.1 401 Unauthorized"
+            assert insert(connections, server.token("ada")) == b"HTTP/1.1 201 Created"
