@@ -49,6 +49,7 @@ def fan_out(bench: Bench, source: Path | None = None, setup: Setup | None = None
     with ExitStack() as stack:
         server = stack.enter_context(_server(bench, source, setup, cpus={SERVER_CPU}))
         each = target(bench, stack, server, COUNT, clients=1)
+        many = stack.enter_context(publisher(bench, server, clients=100, token=broker_token(server, new=False)))
         burst = stack.enter_context(publisher(bench, server, batch=100, token=broker_token(server, new=False)))
 
         def cost(publish: Callable[[], None], times: int, frames: int) -> float:
@@ -60,7 +61,14 @@ def fan_out(bench: Bench, source: Path | None = None, setup: Setup | None = None
             return (server.cpu_s() - before) / (times * frames * COUNT) * 1e6
 
         def run() -> dict[str, float]:
+            each.subscribers.mark()
+            for n in range(5):
+                check(many.burst(100))
+                each.subscribers.wait((n + 1) * 100, WAIT_S)
+            latency = each.subscribers.report().latency_us
             return {
+                "100 events of 100 clients, p50 in ms": latency.p50 / 1e3,
+                "100 events of 100 clients, p99 in ms": latency.p99 / 1e3,
                 "one event, µs a delivery": cost(lambda: each.publish(1), 30, 1),
                 "a burst of 100, µs a delivery": cost(lambda: check(burst.burst(1)), 20, 100),
                 "KiB a stream": each.memory_kb or 0.0,
