@@ -14,8 +14,8 @@ SOURCE = ROOT / "src" / "broker"
 ROWS = re.findall(r"^\| `([\w./]+)` \| ([\d,]+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
 BUDGETS = {part: int(most.replace(",", "")) for part, most in ROWS}
 FILE_MAX = 400  # all its lines
-ENGINE_MAX = 11_374  # everything but what an operator and a terminal need
-ALL_MAX = 14_049
+ENGINE_MAX = 11_788  # everything but what an operator and a terminal need
+ALL_MAX = 14_463
 _NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
@@ -55,5 +55,5 @@ def test_the_budgets_are_within_those_of_the_whole() -> None:
 
 
 def test_no_file_is_too_long() -> None:
-    lengths = {file.name: len(file.read_text().splitlines()) for file in SOURCE.rglob("*.py")}
+    lengths = {file.relative_to(SOURCE).as_posix(): len(file.read_text().splitlines()) for file in SOURCE.rglob("*.py")}
     assert {name: length for name, length in lengths.items() if length > FILE_MAX} == {}

@@ -11,27 +11,21 @@ from typing import TypeVar
 from broker import sse
 from broker.errors import Unavailable
 from broker.live.access import Access
-from broker.live.frames import Authors, Form, encode_all
+from broker.live.frames import Form, encode_all
 from broker.live.hub import Hub
+from broker.live.missing import RECORDS_PER_SLICE, SLICE, Missing
 from broker.live.read_keys import Reading
 from broker.live.relay import PAGE_RECORDS_MAX, Relay
 from broker.live.subscriber import Subscriber
-from broker.names import EVERYTHING, Filter
+from broker.names import Filter
 from broker.records import EventId
-from broker.settings import KIB, Settings
-from broker.store.base import LOOK, RECORD_BYTES, Store
+from broker.settings import Settings
+from broker.store.base import LOOK, Store
 
 logger = logging.getLogger("broker.stream")
 
 _T = TypeVar("_T")
 
-_SLICE = 64 * KIB  # how much is written to one subscriber before other subscribers have their turn
-# Frames in memory that are encoded at a time in another form than the named one. A small record is several times as
-# large in such a form, so a slice of small frames would become a payload of a multiple of its size.
-_RECORDS_PER_SLICE = _SLICE // RECORD_BYTES
-# How many events, or missed records, a stream is sent without a task. It takes some tenths of a millisecond.
-_AT_ONCE_MAX = _RECORDS_PER_SLICE
-_SHARED_MAX = 16  # such replays that are kept until the next record, each of about a slice
 _RETRY_S = 1.0
 
 
@@ -41,8 +35,8 @@ class Catchup:
 
     A subscriber that is behind costs one task and the memory of at most one slice, however slow it is.
 
-    Mutable state: the running tasks, and what streams share that resume from the same positions. The progress of a task
-    is not stored here: it is the position of its subscriber."""
+    Mutable state: the running tasks. The progress of a task is not stored here: it is the position of its
+    subscriber."""
 
     def __init__(self, store: Store, relay: Relay, hub: Hub, access: Access, settings: Settings) -> None:
         self._store = store
@@ -51,16 +45,15 @@ class Catchup:
         self._access = access
         self._settings = settings
         self._tasks: set[asyncio.Task[None]] = set()
-        self._shared: dict[tuple[int, Form], bytes] = {}
-        self._shared_upto = 0
+        self._missing = Missing(relay, access, settings)
 
     def connect(
         self, subscriber: Subscriber, last_id: str | None, new: Filter | None = None, head: bytes = b""
     ) -> None:
         """Starts the catch-up of a new stream. The stream resumes after ``last_id``, the last SSE id that the client
         has received. If ``last_id`` is None, the stream starts with the snapshot. ``head`` is written before it."""
-        missing = None if new is not None or not self._may_write(subscriber) else self._missing(subscriber, last_id)
-        if missing is None or len(missing) > _SLICE:
+        missing = None if new is not None or not self._may_write(subscriber) else self._missing.of(subscriber, last_id)
+        if missing is None:
             if head:
                 subscriber.write_framed(head)
             self._start(subscriber, self._connect(subscriber, last_id, new))
@@ -78,49 +71,6 @@ class Catchup:
     @staticmethod
     def _may_write(subscriber: Subscriber) -> bool:
         return not (subscriber.paused or Catchup._must_stop(subscriber))
-
-    def _missing(self, subscriber: Subscriber, last_id: str | None) -> bytes | None:
-        """Returns everything that a new stream lacks, up to the relay's position, if it is little and in memory. Most
-        streams lack little, and need no task then. Returns None otherwise."""
-        relay, actor = self._relay, subscriber.reader.actor
-        filter, form = subscriber.subscription.filter, subscriber.subscription.form
-        upto, reading, authors = relay.position, self._access.reading(actor), self._access.shows_author()
-        if last_id is None:
-            # A larger snapshot is sent in pages, which streams share.
-            if len(relay.snapshot.order) > _AT_ONCE_MAX and (filter.everything or filter.prefixes):
-                return None
-            found, reached = relay.snapshot.walk(filter, 0, upto, form, reading=reading, authors=authors)
-            return b"".join(found) if reached == upto else None
-        event_id = EventId.parse(last_id)
-        if event_id is None or event_id.epoch != relay.epoch:
-            return None
-        after = event_id.position
-        if not (self._access.changed_at(actor) <= after and upto - _AT_ONCE_MAX <= after <= upto):
-            return None
-        if upto - after > self._settings.replay_max or not relay.recent.holds(after):
-            return None
-        if reading is None and filter.everything:
-            return self._replay_for_all(after, form, authors)
-        frames, reached = relay.recent.read(filter, after, upto, _SLICE)
-        if reading is not None:
-            frames = [frame for frame in frames if reading(frame.event)]
-        return b"".join(encode_all(frames, form, authors)) if reached == upto else None
-
-    def _replay_for_all(self, after: int, form: Form, authors: Authors | None) -> bytes | None:
-        """Returns what all streams lack that resume after this position, without a filter and with every right. When a
-        connection to many clients is lost, most of them come back with the same id, so it is put together once.
-
-        What it depends on, the rights included, changes only with the relay's position."""
-        upto = self._relay.position
-        if self._shared_upto != upto or len(self._shared) >= _SHARED_MAX:
-            self._shared, self._shared_upto = {}, upto
-        payload = self._shared.get((after, form))
-        if payload is None:
-            frames, reached = self._relay.recent.read(EVERYTHING, after, upto, _SLICE)
-            if reached < upto:
-                return None
-            payload = self._shared[after, form] = b"".join(encode_all(frames, form, authors))
-        return payload
 
     def resume(self, subscriber: Subscriber) -> None:
         """Starts the catch-up of a subscriber that was live and fell behind. It starts from the subscriber's
@@ -311,7 +261,7 @@ class Catchup:
         authors = self._access.shows_author()
         if subscription.chunked and reading is None and subscription.filter.everything and not removals:
             page = snapshot.page(subscriber.position, upto, subscription.form, authors)
-            if page is not None and len(page[0]) <= _SLICE:
+            if page is not None and len(page[0]) <= SLICE:
                 chunk, reached = page
                 subscriber.advance(reached)
                 # The chunk is empty if each record of the page has been replaced by a later record of its event. There
@@ -349,8 +299,8 @@ class Catchup:
         filter, form = subscriber.subscription.filter, subscriber.subscription.form
         authors = self._access.shows_author()
         if recent.holds(after):
-            records_max = None if form is Form.NAMED else _RECORDS_PER_SLICE
-            frames, reached = recent.read(filter, after, upto, _SLICE, records_max)
+            records_max = None if form is Form.NAMED else RECORDS_PER_SLICE
+            frames, reached = recent.read(filter, after, upto, SLICE, records_max)
             reading = self._access.reading(subscriber.reader.actor)
             if reading is not None:
                 frames = [frame for frame in frames if reading(frame.event)]
@@ -359,7 +309,7 @@ class Catchup:
             if subscriber.position < upto:
                 await asyncio.sleep(0)
             return
-        _, records = await self._ask_store(subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, _SLICE))
+        _, records = await self._ask_store(subscriber, lambda: self._store.read(after, upto, PAGE_RECORDS_MAX, SLICE))
         # The rights may have changed while the store was read. Then ``_run`` starts again.
         if records and not self._must_stop(subscriber):
             last = records[-1].position
@@ -379,14 +329,14 @@ class Catchup:
 
     async def _send(self, subscriber: Subscriber, payload: bytes) -> None:
         """Writes the payload in slices. Before each slice it waits until the connection accepts more bytes."""
-        for start in range(0, len(payload), _SLICE):
+        for start in range(0, len(payload), SLICE):
             await subscriber.drained(self._settings.subscriber_stall_s)
             if subscriber.closed:
                 return
             # What is begun is finished, so that the client does not receive a part of a record.
             if not start and self._must_stop(subscriber):
                 return
-            subscriber.write(payload[start : start + _SLICE])
+            subscriber.write(payload[start : start + SLICE])
 
     async def _ask_store(self, subscriber: Subscriber, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Calls ``ask`` until the store can be reached, and returns its result. Meanwhile the stream stays open, and

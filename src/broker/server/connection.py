@@ -17,19 +17,7 @@ from broker.errors import BadRequest, BrokerError, encode_problem
 from broker.live.handover import EXTENSION
 from broker.live.subscriber import unsent
 from broker.server.admission import Admission
-from broker.server.direct import (
-    ASGI_HEADERS,
-    BODY_BYTES_MAX,
-    BODY_HEADERS,
-    EVENTS,
-    KNOWN_MAX,
-    LINE,
-    TARGET,
-    WAIT_S,
-    DirectRequest,
-    Known,
-    encode,
-)
+from broker.server.direct import BODY_BYTES_MAX, WAIT_S, DirectRequest, KnownHeads, encode, inserts, opens_stream
 from broker.server.handover import ConnectionHandover
 from broker.server.receiving import Part, Receiving
 from broker.server.responses import adapted
@@ -59,7 +47,7 @@ class Connection(HttpToolsProtocol):
         self._stream = direct and direct.stream
         self._opening: tuple[DirectRequest, PreparedStream] | None = None
         self._direct: DirectRequest | None = None
-        self._known: dict[bytes, Known] = {}
+        self._known: KnownHeads | None = None  # None: none yet
         self._idle_since = 0.0
         self._waiting: asyncio.TimerHandle | None = None
         self._address: str | None = None  # None: the connection is not counted
@@ -99,7 +87,7 @@ class Connection(HttpToolsProtocol):
     # Receiving a request
 
     def data_received(self, data: bytes) -> None:
-        if self._known and self._receive_known(data):
+        if self._known is not None and self._receive_known(data):
             return
         begins = self._receiving.idle
         self._receiving.received(len(data), self.loop.time())
@@ -116,8 +104,10 @@ class Connection(HttpToolsProtocol):
             return
         if self._direct is not None and self._waiting is None:
             self._waiting = self.loop.call_later(WAIT_S, self._give_to_asgi)
-        if begins and self.cycle is not before:
-            self._learn(data)
+        request: object = self.cycle
+        if begins and request is not before and isinstance(request, DirectRequest):
+            self._known = self._known or KnownHeads()
+            self._known.learn(data, request, self.headers)
         # The parser is None if the connection was handed over or lost in the meantime.
         if self.parser is not None and (problem := self._receiving.too_large()):
             self._refuse(problem)
@@ -210,30 +200,17 @@ class Connection(HttpToolsProtocol):
     # Requests that are answered without ASGI
 
     def _is_direct(self) -> bool:
-        """Returns whether the request whose headers are complete may be answered without ASGI: an insert, unless a
-        proxy says whose it is, or the client waits for permission to send the body."""
-        return (
-            self._insert is not None
-            and self.url == TARGET
-            and self.parser.get_method() == b"POST"
-            and self.parser.get_http_version() == "1.1"
-            and ASGI_HEADERS.isdisjoint([name for name, _ in self.headers])
-        )
+        """Returns whether the request whose headers are complete inserts without ASGI."""
+        return self._insert is not None and inserts(self.url, self.parser, self.headers)
 
     def _is_direct_stream(self) -> bool:
         """Returns whether the request whose headers are complete opens a stream without ASGI. Then that is done when
         the parser has returned, because the connection has no parser from then on."""
-        if (
-            self._stream is None or not self.url.startswith(EVENTS) or self.parser.get_method() != b"GET"
-            or self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive()
-            or not (self.cycle is None or self.cycle.response_complete)
-            or not BODY_HEADERS.isdisjoint([name for name, _ in self.headers])
-        ):  # fmt: skip
-            return False
-        path, _, query = self.url.partition(b"?")
-        if path != EVENTS or b"#" in query:
+        free = self.cycle is None or self.cycle.response_complete
+        if self._stream is None or not free or not opens_stream(self.url, self.parser, self.headers):
             return False
         scope = cast(Scope, self.scope)
+        path, _, query = self.url.partition(b"?")
         scope["method"], scope["path"], scope["raw_path"], scope["query_string"] = "GET", "/events", path, query
         prepared = self._stream.prepare(scope)
         if prepared is None:
@@ -277,32 +254,16 @@ class Connection(HttpToolsProtocol):
             self._waiting.cancel()
             self._waiting = None
 
-    def _learn(self, data: bytes) -> None:
-        """Remembers the head of the request that ``data`` consisted of, if it was a request to insert.
-
-        The danger: what is remembered is used in place of the parser. So it must be certain that the parser has found
-        nothing in ``data`` but a head, up to the first empty line, and a body of the length that the head says."""
-        request: object = self.cycle
-        if not isinstance(request, DirectRequest) or request.prepared is None or not request.keep_alive:
-            return
-        size = data.find(b"\r\n\r\n") + 4
-        if data.startswith(LINE) and data[size:] == request.body and b"transfer-encoding" not in dict(self.headers):
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            self._known[data[:size]] = Known(request.prepared, len(request.body))
-
     def _receive_known(self, data: bytes) -> bool:
-        """Receives a request to insert whose head is known, byte by byte, so that it need not be parsed. Returns False
-        if ``data`` is anything else, or if another request is not answered yet."""
-        size = data.find(b"\r\n\r\n") + 4
-        known = self._known.get(data[:size])
+        """Receives a request to insert whose head is known. Returns False if ``data`` is anything else, or if another
+        request is not answered yet."""
+        assert self._known is not None
         before = self.cycle
-        if (
-            known is None or len(data) - size != known.body_bytes
-            or self._receiving.part is not Part.NOTHING or not before.response_complete or not before.keep_alive
-        ):  # fmt: skip
+        if self._receiving.part is not Part.NOTHING or not before.response_complete or not before.keep_alive:
             return False
-        request = DirectRequest(known.prepared.scope, known.prepared, True, data[size:], more_body=False)
+        request = self._known.find(data)
+        if request is None:
+            return False
         self.cycle = request  # type: ignore[assignment] # it has the attributes that are used
         self._answer_soon(request)
         return True
