@@ -171,19 +171,22 @@ class Broker:
         at fault, and Unavailable and TooManyRequests."""
         self._check_names(records, actor)
         user = _user(actor, address)
-        if self.rights.rules is not None and self.rights.rules.limits_rates:
+        if self.rights.rules is not None and self.counts_rates:
             await self._rates.count(self.rights.rules, records, actor, user)
         return await self.store.append(records, actor, user)
 
     def insert_at_once(
         self, records: Sequence[NewRecord | Cancel], actor: Actor, address: str = ""
-    ) -> asyncio.Future[list[Result]] | None:
-        """Does the same for a caller that is no coroutine. Returns None if there is something to wait for before the
-        records can be appended; the caller calls ``insert`` then."""
-        if self.rights.rules is not None and self.rights.rules.limits_rates:
-            return None
+    ) -> asyncio.Future[list[Result]]:
+        """Does the same for a caller that is no coroutine, as long as no rates are counted (``counts_rates``)."""
         self._check_names(records, actor)
         return self.store.append(records, actor, _user(actor, address))
+
+    @property
+    def counts_rates(self) -> bool:
+        """Whether the rules limit how often somebody may insert, so that an insert may have to wait for the store
+        before it is appended."""
+        return self.rights.rules is not None and self.rights.rules.limits_rates
 
     def _check_names(self, records: Sequence[NewRecord | Cancel], actor: Actor) -> None:
         """Raises BadRequest with the index of the first record at fault, and Forbidden."""

@@ -1,5 +1,5 @@
-"""What a connection needs for the second door to ``POST /insert``: a request that has arrived whole is answered without
-ASGI.
+"""What a connection needs for the second door to ``POST /insert`` and ``GET /events``: a request that has arrived whole
+is answered without ASGI.
 
 Most of what a small insert costs over ASGI is ASGI itself: an object with the state of the request, a dictionary for
 each message, and the search for the route. What the request does is the same over both doors (``web/direct.py``), and

@@ -20,10 +20,9 @@ from broker.broker import Broker
 from broker.errors import BrokerError
 from broker.live.handover import Handover
 from broker.store.base import Result
-from broker.users import STRANGER_ACTOR
 from broker.web.insert import Head, Insert, Work
 from broker.web.middleware import CORS, STOPPING, Open, Problems
-from broker.web.requests import Header, Response, bearer_token, header, is_operator
+from broker.web.requests import Header, Response, bearer_token, is_operator
 from broker.web.stream import Opening, Stream
 
 
@@ -32,7 +31,7 @@ class Prepared(NamedTuple):
 
     scope: Scope
     head: Head
-    token: str | None  # None: the request has none
+    token: str
     local: bool  # whether it is served while other machines are refused
     added: tuple[Header, ...]  # to the response
 
@@ -71,7 +70,8 @@ class DirectInsert:
         if is_operator(scope):
             return None
         try:
-            token = None if header(scope, b"authorization") is None else bearer_token(scope)
+            # Where strangers may insert, rates are counted, so nothing is lost if ``answer`` answers them.
+            token = bearer_token(scope)
             head = self._insert.read_head(scope)
         except BrokerError:
             return None
@@ -79,18 +79,13 @@ class DirectInsert:
 
     def begin(self, prepared: Prepared, body: bytes) -> Begun | None:
         """Returns None if ``answer`` must answer the request. Nothing was done then."""
-        if self._open.restricts and not prepared.local:
+        if (self._open.restricts and not prepared.local) or self._broker.counts_rates:
             return None
         try:
-            if prepared.token is not None:
-                claims = self._broker.accounts.authenticate_cached(prepared.token)
-                actor = None if claims is None else claims.actor
-            else:  # without rules, an insert needs a token
-                actor = STRANGER_ACTOR if self._broker.rights.rules is not None else None
-            begun = None if actor is None else self._insert.begin(prepared.head, actor, body)
+            claims = self._broker.accounts.authenticate_cached(prepared.token)
+            return None if claims is None else Begun(prepared, *self._insert.begin(prepared.head, claims.actor, body))
         except Exception:  # ``answer`` meets it again, and responds
             return None
-        return None if begun is None else Begun(prepared, *begun)
 
     def end(self, begun: Begun) -> Response:
         """Returns the response, once the future is done."""

@@ -155,12 +155,12 @@ class Insert:
         head = self.read_head(scope)
         return await self._carry_out(head, actor, self._bodies.whole(body))
 
-    def begin(self, head: Head, actor: Actor, body: bytes) -> tuple[Work, asyncio.Future[list[Result]]] | None:
-        """Begins the same without waiting. What it returns is for ``end`` when the future is done. Returns None if
-        there is something to wait for before. Raises what ``insert`` raises."""
+    def begin(self, head: Head, actor: Actor, body: bytes) -> tuple[Work, asyncio.Future[list[Result]]]:
+        """Begins the same without waiting, as long as no rates are counted. What it returns is for ``end`` when the
+        future is done. Raises what ``insert`` raises."""
         work = self._read(head, actor, self._bodies.whole(body))
         future = self._broker.insert_at_once(work.items, actor, head.address)
-        return None if future is None else (work, future)
+        return work, future
 
     def end(self, work: Work, future: asyncio.Future[list[Result]]) -> Response:
         try:
