@@ -176,9 +176,9 @@ def _singles(part: str) -> Callable[[Found], Rows]:
 
 def _opening(found: Found) -> Rows:
     return table(
-        ("", "CPU for each stream, µs", "all are open after, s"),
+        ("", "CPU for each stream, µs", "all are open after, s", "refused"),
         (
-            (name_of(name), spread(rows, "us", 0), spread(rows, "s"))
+            (name_of(name), spread(rows, "us", 0), spread(rows, "s"), spread(rows, "refused", 0))
             for name, rows in found["opening"]["rounds"].items()
         ),
     )
