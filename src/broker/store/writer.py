@@ -26,8 +26,8 @@ from broker.users import Actor
 
 logger = logging.getLogger("broker.store")
 
-# No further writes are added to a transaction that has this many bytes of data. Writes that arrived in one iteration of
-# the event loop are never divided, so a transaction may exceed this size.
+# No further writes are added to a transaction that has this many bytes of data. Writes that were handed over together
+# are never divided, so a transaction may exceed this size.
 _COMMIT_BYTES_MAX = 16 * MIB
 
 # For how long writes are gathered at most before they are handed over to the thread. A commit takes as long.
