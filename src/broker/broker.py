@@ -84,7 +84,7 @@ class Broker:
         self.catchup = Catchup(self.store, self.relay, self.hub, self.access, settings)
         self.accounts = Accounts(self.store, settings, self.clock, self.rights)
         self.administration = Administration(self.store, self.accounts, self.rights, self.clock)
-        self._rates = Rates(self.store, self.access.allows)
+        self._rates = Rates(self.store, settings, self.access.allows)
         self.running = False
         self._started = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -171,7 +171,7 @@ class Broker:
         at fault, and Unavailable and TooManyRequests."""
         self._check_names(records, actor)
         user = _user(actor, address)
-        if self.rights.rules is not None and self.counts_rates:
+        if self.counts_rates:
             await self._rates.count(self.rights.rules, records, actor, user)
         return await self.store.append(records, actor, user)
 
@@ -184,9 +184,9 @@ class Broker:
 
     @property
     def counts_rates(self) -> bool:
-        """Whether the rules limit how often somebody may insert, so that an insert may have to wait for the store
+        """Whether there is a limit on how often somebody may insert, so that an insert may have to wait for the store
         before it is appended."""
-        return self.rights.rules is not None and self.rights.rules.limits_rates
+        return self._rates.apply_to(self.rights.rules)
 
     def _check_names(self, records: Sequence[NewRecord | Cancel], actor: Actor) -> None:
         """Raises BadRequest with the index of the first record at fault, and Forbidden."""

@@ -111,6 +111,10 @@ class InsufficientStorage(BrokerError, status=507, code="insufficient-storage"):
     """The disk, or a limit on what is kept, has no room for this."""
 
 
+class QuotaExceeded(InsufficientStorage, status=507, code="quota-exceeded", title="Quota exceeded"):
+    """The user has as much of what is kept as one user may have. The detail has the user's own numbers alone."""
+
+
 class SettingsError(BrokerError, status=500, code="settings", title="Settings"):
     """An operator has to act: a setting is wrong, or what it names cannot be used. Broker does not start, or a command
     ends. It is never sent over HTTP."""

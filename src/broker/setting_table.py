@@ -223,9 +223,29 @@ class SettingTable:
         100_000, "count", "different event names; beyond: 507",
         "the latest record of each event is in every snapshot, and in memory",
     )  # fmt: skip
+    event_names_per_user_max: int = _limit(
+        50_000, "count",
+        "event names that count for one user, who has inserted their latest version, or something pending; what "
+        "strangers insert counts as if it were one user's; beyond: 507",
+        "half of `event_names_max`, so that one user cannot take all names from the others",
+    )  # fmt: skip
     snapshot_bytes_max: int = _limit(
         64 * MIB, "bytes", "the data of the latest records of all events, together; beyond: 507",
         "every node keeps it in memory, and every new subscriber receives it",
+    )  # fmt: skip
+    snapshot_bytes_per_user_max: int = _limit(
+        32 * MIB, "bytes",
+        "the data of the latest records that count for one user, and what is reserved for pending ones; beyond: 507",
+        "half of `snapshot_bytes_max`, so that one user cannot take all the space from the others",
+    )  # fmt: skip
+    pending_per_user_max: int = _limit(
+        100_000, "records", "pending records of one user; beyond: 507",
+        "whoever asks for what is pending makes the server read all of it",
+    )  # fmt: skip
+    inserts_per_user: str = _limit(
+        "", "rates", "records that one user, or one address of strangers, may insert on one node, as in `100/second; "
+        "1000/hour`; without it there is no such limit; beyond: 429",
+        "the rules may set other rates for each kind of event",
     )  # fmt: skip
     removals_kept: int = _limit(
         100_000, "count",

@@ -75,8 +75,9 @@ class Settings(SettingTable):
         for header in self.allow_header:
             self._check("allow_header", check_header, header)
         for setting in TABLE:
-            if setting.metadata["unit"] == "rates":
-                self._check(setting.name, parse_rates, getattr(self, setting.name))
+            value = getattr(self, setting.name)
+            if setting.metadata["unit"] == "rates" and value != setting.default:  # a default may be no rate at all
+                self._check(setting.name, parse_rates, value)
         check_networks(self.named("trusted_proxies"), self.trusted_proxies)
         if self.token_secret and len(self.token_secret.encode()) < 32:
             raise SettingsError(

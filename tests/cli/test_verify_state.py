@@ -100,7 +100,7 @@ def test_the_log_is_as_the_tests_here_expect_it(state_log: Path) -> None:
         (["UPDATE events SET removed = 1 WHERE event = 'ends'"], "the other way round: ends"),
         (["UPDATE events SET removed = 1 WHERE event = 'waits'"], "the other way round: waits"),
         (["UPDATE events SET bytes = 4, reserved = 4 WHERE event = 'gone'"], "another length than it says: gone"),
-        (["INSERT INTO events VALUES ('none', 3, 0, 0, 0, 1, NULL, 0)"], "records that changed its state: none"),
+        (["INSERT INTO events VALUES ('none', 3, 0, 0, 0, 1, NULL, 0, '')"], "records that changed its state: none"),
         (["UPDATE events SET position = 1 WHERE event = 'gone'"], "records that changed its state: gone"),
         (["UPDATE events SET position = 4 WHERE event = 'ends'"], "records that changed its state: ends"),
         (["DELETE FROM events WHERE event = 'gone'"], "but no row in the table events: gone"),

@@ -45,7 +45,8 @@ class Workbench:
     def new(self, event: str = "e", data: str = "1", later_us: int | None = None, **more: object) -> NewRecord:
         due_us = None if later_us is None else self.now_us + later_us
         timestamp = None if due_us is None else f"{due_us}e-6"
-        return NewRecord(make_uuid(1), event, data.encode(), "ada", timestamp, due_us, **more)  # type: ignore[arg-type]
+        user = more.pop("user", "ada")
+        return NewRecord(make_uuid(1), event, data.encode(), user, timestamp, due_us, **more)  # type: ignore[arg-type]
 
 
 async def append(store: Store, new: NewRecord) -> tuple[Record, bool]:

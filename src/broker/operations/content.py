@@ -14,7 +14,7 @@ AGAIN = "run the same `broker move` command again; it checks what was done, and 
 
 # The tables whose rows are copied, in an order in which no row refers to a row of a later table. The content of
 # ``epochs`` and ``state`` is in Content.
-_TABLES = ("users", "records", "publications", "cancellations", "endings", "pending", "events")
+_TABLES = ("users", "records", "publications", "cancellations", "endings", "pending", "events", "usage")
 
 
 def empty_log(version: int = MIGRATIONS.newest) -> contextlib.closing[sqlite3.Connection]:

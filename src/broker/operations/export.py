@@ -17,7 +17,7 @@ import msgspec
 from broker import raw_json
 from broker.errors import BadRequest, SettingsError
 from broker.operations.backup import new_file, open_epoch
-from broker.operations.faults import COUNT, LATEST, WAITING
+from broker.operations.faults import COUNT, LATEST, OWNER, USAGE, WAITING
 from broker.operations.verify import (
     RECORDS,
     check_account,
@@ -273,7 +273,7 @@ def _derive(log: sqlite3.Connection) -> None:
     )
     removal = {"removal": REMOVAL.decode()}
     log.execute(
-        f"""INSERT INTO events SELECT event, position, bytes, 0, bytes, removed, until_us, falsy FROM (
+        f"""INSERT INTO events SELECT event, position, bytes, 0, bytes, removed, until_us, falsy, '' FROM (
                SELECT l.*, iif(removed OR l.event GLOB '$*', 0, length(CAST(data AS BLOB))) AS bytes, until_us,
                       data = 'false' AS falsy FROM ({LATEST}) l
                JOIN publications USING (position) JOIN records USING (number) LEFT JOIN endings USING (number)
@@ -281,11 +281,19 @@ def _derive(log: sqlite3.Connection) -> None:
         removal,
     )
     log.execute(
-        f"""INSERT INTO events SELECT event, NULL, 0, waiting, iif(event GLOB '$*', 0, largest), 0, NULL, 0
+        f"""INSERT INTO events SELECT event, NULL, 0, waiting, iif(event GLOB '$*', 0, largest), 0, NULL, 0, ''
            FROM ({WAITING}) WHERE true
            ON CONFLICT (event) DO UPDATE SET pending = excluded.pending, reserved = max(reserved, excluded.reserved)""",  # noqa: S608
         removal,
     )
+    log.execute(f"UPDATE events SET owner = {OWNER}")  # noqa: S608 (constants)
+    # An event that only has pending records counts for whoever has inserted the first of them.
+    log.execute(
+        """UPDATE events SET owner = w.user
+           FROM (SELECT event, user, min(number) FROM pending JOIN records USING (number) GROUP BY event) w
+           WHERE w.event = events.event AND (position IS NULL OR removed) AND events.event NOT GLOB '$*'"""
+    )
+    log.execute(f"INSERT INTO usage {USAGE}")
     # All removals of the log are kept, so their floor is 0. The server's first transaction forgets those above its
     # limit ``removals_kept``.
     *counters, rights = log.execute(COUNT).fetchone()

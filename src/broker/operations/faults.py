@@ -22,6 +22,20 @@ WAITING = """
 
 # Broker's own events, which count neither as names nor in bytes.
 _OWN = "event GLOB '$*'"
+# What each user takes of the limits: the sums of the rows of events that count for the user, and of what is pending. In
+# older schemas ``owner`` is NULL, and nothing is counted.
+USAGE = f"""
+    SELECT user, sum(names) AS names, sum(bytes) AS bytes, sum(pending) AS pending FROM (
+        SELECT owner AS user, 1 AS names, reserved AS bytes, 0 AS pending FROM events
+        WHERE (NOT removed OR pending) AND NOT {_OWN}
+        UNION ALL SELECT user, 0, 0, 1 FROM pending JOIN records USING (number) JOIN events USING (event)
+        WHERE owner IS NOT NULL AND NOT {_OWN}
+    ) GROUP BY user
+"""  # noqa: S608 (constants only)
+# The user for whom an event counts that has nothing pending: whoever has inserted its latest version.
+OWNER = f"""iif(position IS NULL OR removed OR {_OWN}, '', (
+    SELECT user FROM publications p JOIN records USING (number) WHERE p.position = events.position))"""  # noqa: S608 (constants only)
+
 _COUNTED = "last_number, head, total_bytes, event_names, reserved_bytes, removals, rights"
 # The counters that follow from the rows of the other tables.
 COUNT = f"""
@@ -159,6 +173,14 @@ FAULTS = (
             SELECT 1 FROM records r WHERE r.event = e.event AND NOT r.log_only
             AND (length(CAST(r.data AS BLOB)) = e.reserved OR (r.data IS :removal AND e.reserved = 0))
         ))))"""),  # noqa: S608
+    ("an event counts for somebody else than whoever has inserted its latest version, or something that is pending",
+     f"""SELECT event FROM events WHERE owner IS NOT NULL AND iif(
+            pending AND NOT {_OWN},
+            owner NOT IN (SELECT user FROM records WHERE records.event = events.event), owner IS NOT {OWNER})"""),  # noqa: S608
+    ("a user takes something else of the limits than the rows say",
+     f"""SELECT user FROM ({USAGE}) u LEFT JOIN usage o USING (user)
+        WHERE (u.names, u.bytes, u.pending) IS NOT (o.names, o.bytes, o.pending) AND user IS NOT NULL
+        UNION SELECT user FROM usage WHERE (names OR bytes OR pending) AND user NOT IN (SELECT user FROM ({USAGE}))"""),  # noqa: S608
     ("a row of the table endings has neither an end (until) nor a version that its record ends, or both",
      """SELECT number FROM endings
         WHERE (until IS NULL) != (until_us IS NULL) OR (until IS NULL) = (ends IS NULL)"""),

@@ -43,6 +43,8 @@ _PASSWORD_HASH = re.compile(
 
 # In older schemas than this one, null was data like any other, and no version had an end.
 _WITH_REMOVALS = 3
+# In older schemas than this one, nothing was counted for users.
+_WITH_USAGE = 6
 # A log with an older schema can be verified, backed up, exported and restored all the same: temporary tables and views
 # show it in the newest form. For each table: the schema since which it exists, and what takes its place in older ones.
 _NEWER_TABLES = {
@@ -51,6 +53,7 @@ _NEWER_TABLES = {
         "CREATE TEMP TABLE endings (number INTEGER PRIMARY KEY, until TEXT, until_us INTEGER, ends BLOB)",
     ),
     "checkpoints": (4, "CREATE TEMP TABLE checkpoints (position INTEGER PRIMARY KEY, events, earliest_us, latest)"),
+    "usage": (_WITH_USAGE, "CREATE TEMP TABLE usage (user TEXT PRIMARY KEY, names, bytes, pending)"),
 }
 # For each column: its table, the schema since which it exists, and its value in older ones.
 _NEWER_COLUMNS = (
@@ -60,6 +63,7 @@ _NEWER_COLUMNS = (
     ("state", _WITH_REMOVALS, "0 AS removals_floor"),
     ("events", 5, """(SELECT count(*) FROM main.publications p JOIN main.records r USING (number)
                       WHERE p.position = old.position AND r.data = 'false') AS falsy"""),
+    ("events", _WITH_USAGE, "NULL AS owner"),
     ("state", 5, "0 AS rights"),
     ("users", 5, "'[]' AS roles"),
     ("users", 5, "'[]' AS ended"),

@@ -1,5 +1,5 @@
-"""The rows of the table ``events`` in a write transaction: which record is the latest of each event, and how much room
-of the snapshot it takes."""
+"""The rows of the table ``events`` in a write transaction: which record is the latest of each event, how much room of
+the snapshot it takes, and for whom that counts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from broker.errors import InsufficientStorage
-from broker.records import FALSE, REMOVAL
+from broker.records import FALSE, REMOVAL, NewRecord
 from broker.settings import Settings
 from broker.store.tables import Counters, Tables
+from broker.store.usage import Usage
 
 
 @dataclass(slots=True)
@@ -24,6 +25,9 @@ class EventRow:
     removed: bool = False  # whether the data of its latest record is null, so that it has no state
     until_us: int | None = None  # when its latest record ends; None: it does not end by itself
     falsy: bool = False  # whether the data of its latest record is ``false``
+    # The user for whom the name and the reserved bytes count; "" also as long as neither of them counts. It is whoever
+    # has inserted the latest version, or, while something is pending, whoever has raised the reserved bytes last.
+    owner: str = ""
 
     @property
     def has_state(self) -> bool:
@@ -35,12 +39,16 @@ class EventRows:
     have rows, but count neither as names nor in bytes, and are never removed. A row without state and without pending
     records is kept only because of the removal, and does not count as a name.
 
-    Mutable state: the rows that were read and may have been changed, the names of the rows to delete, and the counters
-    that follow from the rows. All of it is written by ``flush``, and the counters by the transaction."""
+    Mutable state: the rows that were read and may have been changed, the names of the rows to delete, the counters that
+    follow from the rows, and what each user takes of them. All of it is written by ``flush``, and the counters by the
+    transaction."""
 
-    def __init__(self, tables: Tables, settings: Settings, counters: Counters) -> None:
+    def __init__(self, tables: Tables, settings: Settings, counters: Counters, author_at: Callable[[int], str]) -> None:
+        """``author_at`` returns who has inserted the record that was published at a position."""
         self._tables = tables
         self._settings = settings
+        self._author_at = author_at
+        self._usage = Usage(tables, settings)
         self.names = counters.event_names
         self.reserved = counters.reserved_bytes
         self.removals = counters.removals
@@ -60,8 +68,13 @@ class EventRows:
     def get(self, event: str) -> EventRow | None:
         return self._rows.get(event)
 
-    def reserve(self, event: str, size: int, *, removal: bool, immediate: bool) -> None:
+    def expect(self, users: Iterable[str]) -> None:
+        """Says whose inserts come next, so that what these users take is read by one query, if it has to be read."""
+        self._usage.expected = users
+
+    def reserve(self, new: NewRecord, *, immediate: bool, limited: bool) -> None:
         """Reserves space for a record, so that the snapshot stays within its limits, whatever is published later.
+        ``limited``: whether the limits of one user apply to its author.
 
         The danger: the publication of a pending record cannot be refused, and could exceed a limit. So the space
         for a pending record is reserved when it is inserted. An event without pending records reserves the size of its
@@ -69,7 +82,8 @@ class EventRows:
         future. A removal needs no space.
 
         If this raises InsufficientStorage, nothing was changed. The error messages name the setting, but contain no
-        numbers, because numbers would reveal to a user how much other users have inserted."""
+        numbers but those of the user, because others would reveal how much other users have inserted."""
+        event, size, removal, user = new.event, len(new.data), new.data == REMOVAL, new.user
         row = self._rows.get(event)
         if event[0] == "$":
             if row is None:
@@ -88,23 +102,45 @@ class EventRows:
                 "there is no room for another event name (event_names_max is reached); insert under a name that is "
                 "in use"
             )
-        reserved = size if immediate and not row.pending else max(row.reserved, size)
-        total = self.reserved + reserved - row.reserved
-        if reserved > row.reserved and total > self._settings.snapshot_bytes_max:
+        replaces = immediate and not row.pending
+        reserved = size if replaces else max(row.reserved, size)
+        more = reserved - row.reserved
+        taken = not named or (row.owner != user and (replaces or more > 0))
+        if not (taken or more) and immediate:
+            return  # most inserts replace a version of the same user by one of the same size
+        total = self.reserved + more
+        if more > 0 and total > self._settings.snapshot_bytes_max:
             raise InsufficientStorage(
                 "the latest versions of all events would be too large together (snapshot_bytes_max is reached); "
                 "insert smaller data"
             )
+        if limited and (taken or more > 0 or not immediate):
+            self._usage.check(user, int(taken), reserved if taken else more, int(not immediate))
         if not named:
             self.names += 1
             if row.removed:
                 self.removals -= 1
             else:
                 self._rows[event] = row
-        self.reserved, row.reserved = total, reserved
+        self._count(row, user if taken else row.owner, reserved, was_named=named)
+        self.reserved = total
 
-    def publish(self, event: str, position: int, data: bytes, until_us: int | None, *, was_pending: bool) -> None:
-        """Makes a record the latest of its event. ``was_pending``: the record was pending until now.
+    def _count(self, row: EventRow, owner: str, reserved: int, *, was_named: bool = True, named: bool = True) -> None:
+        """Counts the name of an event and its reserved bytes for this user from now on."""
+        if row.owner == owner and was_named == named:
+            if row.reserved != reserved:
+                self._usage.add(owner, 0, reserved - row.reserved, 0)
+        else:
+            if was_named:
+                self._usage.add(row.owner, -1, -row.reserved, 0)
+            if named:
+                self._usage.add(owner, 1, reserved, 0)
+        row.owner, row.reserved = owner, reserved
+
+    def publish(
+        self, event: str, position: int, data: bytes, until_us: int | None, user: str, *, was_pending: bool
+    ) -> None:
+        """Makes a record of this user the latest of its event. ``was_pending``: the record was pending until now.
 
         null on an event without state is a record like any other, and changes nothing else. So it does not replace an
         earlier removal either: otherwise, anybody could displace known removals with null on names that nobody uses."""
@@ -115,7 +151,7 @@ class EventRows:
         if removal or event[0] == "$":
             size = 0
         if was_pending:
-            row.pending -= 1
+            self._end_pending(event, row, user)
         if not removal or row.has_state:
             if row.until_us is not None:
                 self.until_dropped = True
@@ -123,28 +159,39 @@ class EventRows:
             row.falsy = size == 5 and data == FALSE
         elif not was_pending:
             return
-        if not row.pending:
-            self._settle(event, row)
+        # After most inserts, nothing is left to do.
+        if not row.pending and (removal or row.owner != user or row.reserved != row.bytes):
+            self._settle(event, row, user)
 
-    def add_pending(self, event: str) -> None:
+    def add_pending(self, event: str, user: str) -> None:
         self._rows[event].pending += 1
-
-    def remove_pending(self, event: str) -> None:
-        """Called when a pending record is cancelled."""
-        row = self._rows[event]
-        row.pending -= 1
-        if not row.pending:
-            self._settle(event, row)
-
-    def _settle(self, event: str, row: EventRow) -> None:
-        """Called when an event has no pending record, after a publication or a cancellation. From then on only its
-        latest record counts. If it has no state either, its name does not count against ``event_names_max`` any more,
-        and its row is only kept if it is a removal."""
-        self.reserved += row.bytes - row.reserved
-        row.reserved = row.bytes
-        if row.position is not None and not row.removed:
-            return
         if event[0] != "$":
+            self._usage.add(user, 0, 0, 1)
+
+    def remove_pending(self, event: str, user: str) -> None:
+        """Called when a pending record of this user is cancelled."""
+        row = self._rows[event]
+        self._end_pending(event, row, user)
+        if not row.pending:
+            self._settle(event, row, None)
+
+    def _end_pending(self, event: str, row: EventRow, user: str) -> None:
+        row.pending -= 1
+        if event[0] != "$":
+            self._usage.add(user, 0, 0, -1)
+
+    def _settle(self, event: str, row: EventRow, author: str | None) -> None:
+        """Called when an event has no pending record, after a publication or a cancellation. From then on only its
+        latest record counts, for its author; None: the author has to be looked up. If the event has no state either,
+        its name does not count against ``event_names_max`` any more, and its row is only kept if it is a removal."""
+        own = event[0] == "$"
+        self.reserved += row.bytes - row.reserved
+        if row.position is not None and not row.removed:
+            if not own:
+                self._count(row, self._author_at(row.position) if author is None else author, row.bytes)
+            return
+        if not own:
+            self._count(row, "", 0, named=False)
             self.names -= 1
         if row.removed:
             self.removals += 1
@@ -156,8 +203,10 @@ class EventRows:
         """Returns a function that restores the rows of these events, and everything that follows from them."""
         counters, length = (self.names, self.reserved, self.removals, self.until_dropped), len(self._forgotten)
         rows = {name: replace(self._rows[name]) for name in names & self._rows.keys()}
+        undo_usage = self._usage.undo()
 
         def undo() -> None:
+            undo_usage()
             self.names, self.reserved, self.removals, self.until_dropped = counters
             del self._forgotten[length:]
             for name in names:
@@ -175,8 +224,10 @@ class EventRows:
         values: list[Any] = []
         for event, row in self._rows.items():
             values += (
-                event, row.position, row.bytes, row.pending, row.reserved, row.removed, row.until_us, row.falsy
+                event, row.position, row.bytes, row.pending, row.reserved, row.removed, row.until_us, row.falsy,
+                row.owner,
             )  # fmt: skip
         if values:
             self._tables.put_events(values)
+        self._usage.flush()
         self._rows, self._read = {}, set()

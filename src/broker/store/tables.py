@@ -10,9 +10,11 @@ from broker.records import Record
 from broker.store.base import Checkpoint
 from broker.users import User
 
-# A row of the table ``events``: the event's name, position, bytes, pending, reserved, removed, until_us and falsy (see
-# ``event_rows.EventRow``).
-EventValues = tuple[str, int | None, int, int, int, bool, int | None, bool]
+# A row of the table ``events``: the event's name, position, bytes, pending, reserved, removed, until_us, falsy and
+# owner (see ``event_rows.EventRow``).
+EventValues = tuple[str, int | None, int, int, int, bool, int | None, bool, str]
+# A row of the table ``usage``: the user's name, names, bytes and pending (see ``usage.Usage``).
+UsageValues = tuple[str, int, int, int]
 
 
 class Counters(NamedTuple):
@@ -50,7 +52,8 @@ class Tables(Protocol):
     least one if any is due. ``endings`` returns the latest versions whose ``until`` has come. ``drop_removals`` deletes
     the rows of this many removed events that have nothing pending, those with the lowest positions, and returns the
     highest of these positions. ``add_checkpoint`` does nothing if there is a checkpoint at this position already.
-    ``put_user`` writes all that may change about a user. Later queries see the rows that were added earlier."""
+    ``put_user`` writes all that may change about a user. ``add_usage`` adds to the numbers of users, who may have no
+    row yet. Later queries see the rows that were added earlier."""
 
     def begin(self) -> tuple[Counters, int | None]: ...
     def epochs(self) -> dict[str, int | None]: ...
@@ -72,6 +75,8 @@ class Tables(Protocol):
     def add_cancellations(self, values: Sequence[Any]) -> None: ...
     def remove_pending(self, pending: Sequence[tuple[int, int]]) -> None: ...
     def put_events(self, values: Sequence[Any]) -> None: ...
+    def usage(self, users: Sequence[str]) -> Iterable[UsageValues]: ...
+    def add_usage(self, values: Sequence[Any]) -> None: ...
     def remove_events(self, names: Sequence[str]) -> None: ...
     def drop_removals(self, count: int) -> int: ...
     def add_checkpoint(self, checkpoint: Checkpoint) -> None: ...

@@ -21,14 +21,13 @@ from broker.store.base import Checkpoint, Commit, Item, Result
 from broker.store.batch import Batch, look_ups
 from broker.store.conditions import check_cancellable, check_latest, check_repeated, check_times, revival
 from broker.store.event_rows import EventRows
+from broker.store.hint import Hint
 from broker.store.judge import Judge, KnownRules
 from broker.store.tables import Counters, Ending, Tables
 from broker.store.unwritten import Unwritten
 from broker.users import DEFAULT_STATE, Actor, User, username_key
 
-# Due records are read from the database in pages, and these are the limits of one page. They are also the limits of the
-# published records that a transaction passes to the relay, in the wake-up hint ``Commit``. If the transaction publishes
-# more records, the hint has none of them, and the relay reads the records from the store, page by page.
+# Due records are read from the database in pages, and these are the limits of one page.
 _PAGE_RECORDS_MAX = 1_000
 _PAGE_BYTES_MAX = 8 * MIB
 _WITHDRAWN = "the operator has withdrawn it before the rights of the restored log were confirmed"
@@ -60,7 +59,8 @@ class Transaction:
         self._last_number, self.head, self._total_bytes = self._before[:3]
         self._removals_floor = self._before.removals_floor
         self._rights = self._before.rights
-        self._rows = EventRows(tables, settings, self._before)
+        self._hint = Hint(tables)
+        self._rows = EventRows(tables, settings, self._before, self._hint.author_at)
         self._judge = Judge(
             tables, self._rows, Version(epoch, self._rights), rights, known, rules_over_http=settings.rules_over_http
         )
@@ -69,9 +69,6 @@ class Transaction:
         self._own_events = False  # whether the items of this transaction are about Broker's own events
         self._uuids_given = False  # whether the items of this transaction have uuids that their clients chose
         self._unwritten = Unwritten(tables)
-        # The records that were published last, in position order up to the head. The relay receives them with the
-        # commit, if they are all.
-        self._hint: list[Record] = []
 
     def publish_due(self) -> None:
         """Publishes the pending records that are due, and the endings of versions whose ``until`` has come.
@@ -103,10 +100,10 @@ class Transaction:
                 # Rules are judged in any log, because rules that cannot be used would stop whatever comes after them.
                 if (judge.active or record.event[0] == "$") and (reason := judge.refusal(record)):
                     self._unwritten.cancellations += (record.number, "", self._now_us, reason)
-                    self._rows.remove_pending(record.event)
+                    self._rows.remove_pending(record.event, record.user)
                     continue
-                position = self._publish(record.event, record.number, record.data, record.until_us, was_pending=True)
-                self._hint.append(msgspec.structs.replace(record, position=position, published_us=self._now_us))
+                position = self._publish(record, record.number, was_pending=True)
+                self._hint.records.append(msgspec.structs.replace(record, position=position, published_us=self._now_us))
                 if record.until_us is not None and record.until_us <= self._now_us:
                     version = (record.number, position, record.event, record.uuid, record.user, record.until)
                     heappush(endings, Ending(record.until_us, *version))
@@ -145,12 +142,12 @@ class Transaction:
             REMOVAL.decode(),
         )  # fmt: skip
         self._unwritten.endings += (number, None, None, ending.uuid)
-        position = self._publish(ending.event, number, REMOVAL, None)
         record = Record(
             uuid, ending.event, REMOVAL, ending.user, ending.until, ending.until_us, False, self._now_us,
-            False, position, self._now_us, number, self._epoch, None, None, ending.uuid,
+            False, self.head + 1, self._now_us, number, self._epoch, None, None, ending.uuid,
         )  # fmt: skip
-        self._hint.append(record)
+        self._publish(record, number)
+        self._hint.records.append(record)
 
     def append(self, batches: Sequence[Batch]) -> list[list[Result] | BrokerError]:
         """Returns one result for each batch: either a list with a pair (record, whether it is new) for each of its
@@ -164,6 +161,7 @@ class Transaction:
             for items, actor in batches:
                 names |= self._judge.conditions((item for item in items if type(item) is NewRecord), actor)
         self._rows.load(names.union(record.event for record in by_uuid.values()))
+        self._rows.expect(actor.username for _, actor in batches if not actor.operator)
         return [self._append_batch(items, actor, by_uuid) for items, actor in batches]
 
     def _append_batch(
@@ -201,7 +199,7 @@ class Transaction:
                     continue
                 if check_inserts:
                     self._judge.check_insert(item, actor, who, self._rows.get(item.event))
-                record = self._append(item, by_uuid)
+                record = self._append(item, by_uuid, limited=judged)
                 if item.uuid_given:
                     by_uuid[item.uuid] = record
                 results.append((record, True))
@@ -224,7 +222,7 @@ class Transaction:
         would be committed with the other batches. For example, without the old ``head`` the positions would have a gap.
         So if ``_append`` or ``_cancel`` is extended to change more state, that state must be restored here, too."""
         counters = self._last_number, self.head, self._total_bytes, self.next_due_us, self._next_due_passed
-        undo_rows_made, hint = self._unwritten.undo(), len(self._hint)
+        undo_rows_made, hint = self._unwritten.undo(), len(self._hint.records)
         # Without known uuids, no item is a repetition, a cancellation or built on another one.
         uuids = {item.uuid for item in batch if type(item) is Cancel or item.uuid_given} if self._uuids_given else set()
         known = {uuid: by_uuid[uuid] for uuid in uuids & by_uuid.keys()}
@@ -239,7 +237,7 @@ class Transaction:
             self._last_number, self.head, self._total_bytes, self.next_due_us, self._next_due_passed = counters
             undo_rows()
             undo_rows_made()
-            del self._hint[hint:]
+            del self._hint.records[hint:]
             for uuid in uuids:
                 by_uuid.pop(uuid, None)
             by_uuid.update(known)
@@ -254,7 +252,7 @@ class Transaction:
         reason = _WITHDRAWN if record.due_us <= self._now_us else None
         self._unwritten.cancellations += (record.number, item.user, self._now_us, reason)
         self._next_due_passed = True
-        self._rows.remove_pending(record.event)
+        self._rows.remove_pending(record.event, record.user)
         cancelled = by_uuid[item.uuid] = msgspec.structs.replace(record, cancelled=True, reason=reason)
         return cancelled
 
@@ -315,22 +313,20 @@ class Transaction:
             self.next_due_us = self._tables.next_due()
         self._trim_hint()
         # The danger: the relay would treat an incomplete hint as all records of the commit.
-        hint = self._hint if len(self._hint) == self.head - self._before.head else []
+        hint = self._hint.records if len(self._hint.records) == self.head - self._before.head else []
         return Commit(hint, self.head, self.next_due_us, self._epoch, self.pending_changed)
 
     def _trim_hint(self) -> None:
-        """Drops the records of the hint if there are too many. They can be read from the database, so this is called
-        after they are written."""
-        if len(self._hint) > _PAGE_RECORDS_MAX or self._total_bytes - self._before.total_bytes > _PAGE_BYTES_MAX:
-            self._hint = []
+        self._hint.trim(self._total_bytes - self._before.total_bytes)
 
     def _flush(self) -> None:
         """Writes the rows that are not written yet, so that queries see them, and forgets the rows of events."""
         self._unwritten.flush()
         self._rows.flush()
 
-    def _append(self, new: NewRecord, by_uuid: dict[UUID, Record]) -> Record:
-        """Appends one record, and publishes it if it is due. If this raises an error, nothing was changed."""
+    def _append(self, new: NewRecord, by_uuid: dict[UUID, Record], *, limited: bool = True) -> Record:
+        """Appends one record, and publishes it if it is due. ``limited``: whether the limits of one user apply. If this
+        raises an error, nothing was changed."""
         now_us, event, data = self._now_us, new.event, new.data
         due_us = now_us if new.due_us is None else new.due_us
         immediate = due_us <= now_us
@@ -341,7 +337,7 @@ class Transaction:
                 raise BadRequest("if_latest: the condition is judged now, so the timestamp cannot be in the future")
             check_latest(new, self._rows.get(event), by_uuid, self._is_of_this_log)
         if not new.log_only:
-            self._rows.reserve(event, len(data), removal=data == REMOVAL, immediate=immediate)
+            self._rows.reserve(new, immediate=immediate, limited=limited)
         self._last_number = number = self._last_number + 1
         self._unwritten.records += (
             number, new.uuid, event, new.user, new.timestamp, due_us, new.log_only, now_us, data.decode()
@@ -350,10 +346,10 @@ class Transaction:
             self._unwritten.endings += (number, new.until, new.until_us, None)
         position = published_us = None
         if not new.log_only and immediate:
-            position, published_us = self._publish(event, number, data, new.until_us), now_us
+            position, published_us = self._publish(new, number), now_us
         elif not new.log_only:
             self._unwritten.pending += (due_us, number)
-            self._rows.add_pending(event)
+            self._rows.add_pending(event, new.user)
             if self.next_due_us is None or due_us < self.next_due_us:
                 self.next_due_us = due_us
         record = Record(
@@ -361,7 +357,7 @@ class Transaction:
             False, position, published_us, number, self._epoch, new.until, new.until_us,
         )  # fmt: skip
         if position is not None:
-            self._hint.append(record)
+            self._hint.records.append(record)
         return record
 
     def _is_of_this_log(self, event_id: EventId) -> bool:
@@ -373,18 +369,16 @@ class Transaction:
     def _latest_of(self, item: Item) -> Record | None:
         """Returns the latest record of the item's event as it is now, in the middle of this transaction."""
         row = None if type(item) is Cancel else self._rows.get(item.event)
-        if row is None or row.position is None:
-            return None
-        index = row.position - (self.head - len(self._hint)) - 1
-        return self._hint[index] if index >= 0 else self._tables.record_at(row.position)
+        return None if row is None or row.position is None else self._hint.record_at(row.position)
 
-    def _publish(self, event: str, number: int, data: bytes, until_us: int | None, *, was_pending: bool = False) -> int:
-        """Assigns the next position to the record, and makes it the latest of its event. Returns the position.
-        ``was_pending``: the record was pending until now."""
+    def _publish(self, version: NewRecord | Record, number: int, *, was_pending: bool = False) -> int:
+        """Assigns the next position to the record with this number, and makes it the latest of its event. Returns the
+        position. ``was_pending``: the record was pending until now."""
+        event, data, until_us = version.event, version.data, version.until_us
         self.head = position = self.head + 1
         self._total_bytes += len(data)
         self._unwritten.publications += (position, number, self._now_us, self._total_bytes)
-        self._rows.publish(event, position, data, until_us, was_pending=was_pending)
+        self._rows.publish(event, position, data, until_us, version.user, was_pending=was_pending)
         if event[0] == "$" and is_rights_event(event):
             self._rights = position
             self._judge.learn(event, data)

@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from broker.records import Record
 from broker.store.base import RECORD_BYTES, Checkpoint
-from broker.store.tables import Counters, Ending, EventValues
+from broker.store.tables import Counters, Ending, EventValues, UsageValues
 from broker.users import User, UserState, username_key
 
 RECORD_COLUMNS = """
@@ -51,8 +51,9 @@ _ENDING = {"number": "bigint", "until": "text", "until_us": "bigint", "ends": "u
 _CANCELLATION = {"number": "bigint", "username": "text", "cancelled_us": "bigint", "reason": "text"}
 _EVENT = {
     "event": "text", **dict.fromkeys(("position", "bytes", "pending", "reserved"), "bigint"), "removed": "boolean",
-    "until_us": "bigint", "falsy": "boolean",
+    "until_us": "bigint", "falsy": "boolean", "owner": "text",
 }  # fmt: skip
+_USAGE = {"username": "text", **dict.fromkeys(("names", "bytes", "pending"), "bigint")}
 USER_COLUMNS = """
     id, username, convert_to(info, 'UTF8'), password_hash, gen, disabled, roles, ended, code, code_until_us
 """
@@ -187,7 +188,7 @@ class PostgresTables:
 
     def events(self, names: Sequence[str]) -> Iterable[EventValues]:
         return self._db.execute(
-            """SELECT event, position, bytes, pending, reserved, removed, until_us, falsy FROM broker.events
+            """SELECT event, position, bytes, pending, reserved, removed, until_us, falsy, owner FROM broker.events
                WHERE event IN (SELECT json_array_elements_text(%s::json))""",
             (_json(names),),
         )
@@ -276,8 +277,24 @@ class PostgresTables:
             f"""INSERT INTO broker.events {_rows_of(_EVENT)} ON CONFLICT (event) DO UPDATE
                 SET position = excluded.position, bytes = excluded.bytes, pending = excluded.pending,
                     reserved = excluded.reserved, removed = excluded.removed,
-                    until_us = excluded.until_us, falsy = excluded.falsy""",  # noqa: S608 (constants only)
+                    until_us = excluded.until_us, falsy = excluded.falsy,
+                    owner = excluded.owner""",  # noqa: S608 (constants only)
             (_document(_EVENT, values),),
+        )
+
+    def usage(self, users: Sequence[str]) -> Iterable[UsageValues]:
+        return self._db.execute(
+            """SELECT username, names, bytes, pending FROM broker.usage
+               WHERE username IN (SELECT json_array_elements_text(%s::json))""",
+            (_json(users),),
+        )
+
+    def add_usage(self, values: Sequence[Any]) -> None:
+        self._db.execute(
+            f"""INSERT INTO broker.usage AS u {_rows_of(_USAGE)} ON CONFLICT (username) DO UPDATE
+                SET names = u.names + excluded.names, bytes = u.bytes + excluded.bytes,
+                    pending = u.pending + excluded.pending""",  # noqa: S608 (constants only)
+            (_document(_USAGE, values),),
         )
 
     def remove_events(self, names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from broker.records import Record
 from broker.store.base import Checkpoint
-from broker.store.tables import Counters, Ending, EventValues
+from broker.store.tables import Counters, Ending, EventValues, UsageValues
 from broker.users import User, UserState, username_key
 
 # How many rows one statement has. Many rows are divided into portions of 512 rows, then into portions of 128 rows, and
@@ -178,8 +178,8 @@ class SQLiteTables:
     def events(self, names: Sequence[str]) -> Iterable[EventValues]:
         for some in _portions(names):
             yield from self._db.execute(
-                f"""SELECT event, position, bytes, pending, reserved, removed, until_us, falsy FROM events
-                    WHERE event IN ({_marks(len(some))})""",  # noqa: S608 (placeholders only)
+                f"""SELECT event, position, bytes, pending, reserved, removed, until_us, falsy, owner
+                    FROM events WHERE event IN ({_marks(len(some))})""",  # noqa: S608 (placeholders only)
                 some,
             )
 
@@ -255,7 +255,21 @@ class SQLiteTables:
         self._db.executemany("DELETE FROM pending WHERE due_us = ? AND number = ?", pending)
 
     def put_events(self, values: Sequence[Any]) -> None:
-        self._write("REPLACE INTO events", 8, values)
+        self._write("REPLACE INTO events", 9, values)
+
+    def usage(self, users: Sequence[str]) -> Iterable[UsageValues]:
+        for some in _portions(users):
+            yield from self._db.execute(
+                f"SELECT user, names, bytes, pending FROM usage WHERE user IN ({_marks(len(some))})",  # noqa: S608
+                some,
+            )
+
+    def add_usage(self, values: Sequence[Any]) -> None:
+        self._write(
+            "INSERT INTO usage", 4, values,
+            """ON CONFLICT (user) DO UPDATE SET names = names + excluded.names, bytes = bytes + excluded.bytes,
+               pending = pending + excluded.pending""",
+        )  # fmt: skip
 
     def remove_events(self, names: Sequence[str]) -> None:
         self._db.executemany("DELETE FROM events WHERE event = ?", [(name,) for name in names])
@@ -277,12 +291,12 @@ class SQLiteTables:
             counters,
         )
 
-    def _write(self, insert: str, columns: int, values: Sequence[Any]) -> None:
+    def _write(self, insert: str, columns: int, values: Sequence[Any], conflict: str = "") -> None:
         """Inserts many rows with each statement, so that there are few statements. Each statement releases the GIL, and
         to get it back, this thread may have to wait as long as the event loop is busy."""
         row = f"({_marks(columns)})"
         for some in _portions(values, columns):
-            self._db.execute(f"{insert} VALUES {','.join([row] * (len(some) // columns))}", some)
+            self._db.execute(f"{insert} VALUES {','.join([row] * (len(some) // columns))} {conflict}", some)
 
 
 def _portions(values: Sequence[_T], columns: int = 1) -> Iterable[Sequence[_T]]:
