@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.figures import table
 from bench.frames import BATCH, CHANGES_PER_S, percentiles, record
 from bench.load import Publisher
-from bench.servers import PASSWORD, USER, Server, broker, broker_token, insert_all
+from bench.servers import MANY_NAMES, PASSWORD, USER, Server, broker, broker_token, insert_all
 
 TEMPLATE = Path(__file__).parent / "console.md"
 SEARCHES = ("9999", "123", "orders/1500", "no such name", "")
@@ -65,7 +65,7 @@ def _opened(bench: Bench, open_tab: Callable[[], Tab], route: str) -> Iterator[t
     """The console with 100,000 events at a route, and what changes them."""
     events = bench.times(100_000, 20_000)
     with ExitStack() as stack:
-        server = stack.enter_context(broker(stack.enter_context(bench.data())))
+        server = stack.enter_context(broker(stack.enter_context(bench.data()), *MANY_NAMES))
         token = broker_token(server)
         for first in range(0, events, BATCH):
             insert_all(server, token, [record(n, 0) for n in range(first, min(first + BATCH, events))])

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from bench.bench import DATA, Bench, check, publisher
 from bench.browser import Tab
 from bench.figures import table
-from bench.servers import Server, broker, broker_token, insert_all
+from bench.servers import MANY_NAMES, Server, broker, broker_token, insert_all
 
 BATCH = 1_000
 ROWS = 50
@@ -50,7 +50,7 @@ def _served(bench: Bench, events: int, with_list: bool) -> Iterator[tuple[Server
         site.mkdir()
         page = PAGE.replace("WITH_LIST", str(with_list).lower()).replace("ROWS", str(ROWS))
         (site / "index.html").write_text(page)
-        server = stack.enter_context(broker(folder, "--static", str(site)))
+        server = stack.enter_context(broker(folder, "--static", str(site), *MANY_NAMES))
         token = broker_token(server)
         for first in range(0, events, BATCH):
             insert_all(server, token, [record(n, 0) for n in range(first, min(first + BATCH, events))])

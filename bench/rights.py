@@ -12,7 +12,7 @@ from bench.against import Setup, fan_out, inserts
 from bench.bench import ALL_CPUS, DATA, DATA_BYTES, LOAD_CPU, SERVER_CPU, Bench, check, publisher
 from bench.load import Publisher, Subscribers
 from bench.pairs import Pairs, Round
-from bench.servers import USER, Server, apply_rules, broker, broker_token, insert_all
+from bench.servers import MANY_NAMES, USER, Server, apply_rules, broker, broker_token, insert_all
 from bench.world import World, streams_max
 
 OPEN = '[[event]]\nname = "*"\nread = "public"\ninsert = "user"\nopen = true\n'
@@ -173,7 +173,7 @@ def _storm(bench: Bench, names: int, streams: int, rules: str) -> Iterator[Round
     os.sched_setaffinity(0, {LOAD_CPU})
     with ExitStack() as stack:
         folder = stack.enter_context(bench.data())
-        server = stack.enter_context(broker(folder, cpus={SERVER_CPU}))
+        server = stack.enter_context(broker(folder, *MANY_NAMES, cpus={SERVER_CPU}))
         token = broker_token(server)
         events = [f"member/{room}/{USER}" for room in range(10)]
         events += [_name(n) for n in range(len(events), names)]

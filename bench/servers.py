@@ -171,6 +171,10 @@ def _call(server: Server, method: str, path: str, body: Any, token: str = "") ->
     return json.loads(answer)
 
 
+# Options for Broker, if one user inserts more names than are for one user.
+MANY_NAMES = ("--set", "event_names_per_user_max=100000")
+
+
 def broker(
     folder: Path, *options: str, cpus: set[int] | None = None, inside: str = "", source: Path | None = None
 ) -> AbstractContextManager[Server]:

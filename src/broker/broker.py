@@ -135,7 +135,7 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.store.stop()
-        self.accounts.stop()
+        await self.accounts.stop()
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

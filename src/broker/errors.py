@@ -42,6 +42,9 @@ class BadRequest(BrokerError, status=400, code="bad-request"):
 class Unauthorized(BrokerError, status=401, code="unauthorized"):
     """There is no token, or it is not valid; or the password is wrong."""
 
+    # The value of a header ``Set-Cookie`` of the response; b"": it has none. It removes a cookie that is not valid.
+    set_cookie: bytes = b""
+
 
 class Forbidden(BrokerError, status=403, code="forbidden"):
     """This is not allowed to the caller, whether or not it is known who the caller is."""
@@ -65,6 +68,11 @@ class RequestTimeout(BrokerError, status=408, code="request-timeout"):
 
 class Conflict(BrokerError, status=409, code="conflict"):
     """The state of the log or of the users does not allow this: the name is taken, the record is published."""
+
+
+def name_taken(username: str) -> Conflict:
+    """Returns the refusal of a sign-up. It is the same for a name that an erased user had."""
+    return Conflict(f"the user name {username} is taken")
 
 
 class Late(Conflict, status=409, code="late"):

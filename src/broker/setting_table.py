@@ -88,6 +88,11 @@ class SettingTable:
         2_592_000, "seconds", "how long one login lasts at most, however often its token is renewed",
         "whoever gets hold of a token cannot renew it for ever; the default is 30 days",
     )  # fmt: skip
+    ticket_ttl_s: int = _set(
+        3_600, "seconds",
+        "how long a ticket is valid, with which a plain EventSource opens streams (`POST /session`); an hour at most",
+        "a ticket is a part of a URL, which more people may get to see than a header",
+    )  # fmt: skip
     signup: bool = _set(
         True, "yes/no", "whether everybody can create a user; with `no`, `POST /users` is answered with 403",
         "use `no` for a closed group",

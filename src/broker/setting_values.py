@@ -11,7 +11,7 @@ from typing import Any
 _SECONDS_MAX = 1_000_000  # twelve days; timeouts of sockets are limited to 24 days
 _WHOLE_MAX = 2**40  # a terabyte, if these are bytes; SQLite is limited to 2**63
 _C_INT_MAX = 2**31 - 1
-_HIGHEST = {"port": 65_535, "subscriber_sndbuf_bytes": _C_INT_MAX, "backlog": _C_INT_MAX}
+_HIGHEST = {"port": 65_535, "ticket_ttl_s": 3_600, "subscriber_sndbuf_bytes": _C_INT_MAX, "backlog": _C_INT_MAX}
 _KINDS = {int: "a whole number, ", float: "a number, "}
 _QUOTES = "\"'`"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2

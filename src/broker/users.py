@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
@@ -37,9 +38,29 @@ class UserState(msgspec.Struct, frozen=True, omit_defaults=True):
 DEFAULT_STATE = UserState()
 
 
+class Key(msgspec.Struct, frozen=True):
+    """An API key of a user. Times are in seconds since 1970."""
+
+    id: str
+    digest: str  # the SHA-256 of the whole key
+    created_s: int
+    until_s: int | None = None  # when it expires; None: never
+    used_day: int | None = None  # when it was used last, in days since 1970
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A login of a user, which nothing is decided by: it is shown to administrators. Times are in seconds since
+    1970."""
+
+    id: str
+    login_s: int
+    until_s: int  # when its newest token expires
+
+
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user. ``info`` is JSON as it was sent."""
+    """One user. ``info`` is JSON as it was sent. A user without a password is for programs, which send an API key
+    instead (``is_key``), or was erased."""
 
     id: str
     username: str
@@ -50,6 +71,28 @@ class User:
     # valid, in microseconds since 1970. "": there is none.
     code: str = field(default="", repr=False)
     code_until_us: int = 0
+    keys: tuple[Key, ...] = field(default=(), repr=False)
+    sessions: tuple[Session, ...] = ()  # the newest ones
+    erased_key: str = ""  # what is left of the name of an erased user, whose ``username`` is ""
+
+    @property
+    def is_key(self) -> bool:
+        return not self.password_hash and not self.erased_key
+
+    @property
+    def name_key(self) -> str:
+        """What must be different for each user."""
+        return self.erased_key or username_key(self.username)
+
+    def erase(self) -> User:
+        """Returns what is kept of a user who is erased: nobody else may have the id or the name again."""
+        state = UserState(gen=self.state.gen + 1, disabled=True)
+        return User(self.id, "", b"null", "", state, erased_key=self.erased_key or erased_key(self.username))
+
+    def end_sessions(self) -> User:
+        """Returns the user with no valid tokens. API keys stay valid, but what was opened with them ends."""
+        state = UserState(self.state.gen + 1, self.state.disabled, self.state.roles)
+        return replace(self, state=state, sessions=())
 
 
 class Actor(NamedTuple):
@@ -59,7 +102,7 @@ class Actor(NamedTuple):
     user_id: str = ""
     username: str = ""  # "": a stranger, without a token; or the operator
     gen: int = 0
-    session: str = ""  # the id of the login; "": a token of an older version, which has none
+    session: str = ""  # the id of the login or of the API key; "": a token of an older version, which has none
     operator: bool = False  # somebody who may read the store's files, and so may do everything
 
     def is_valid(self, state: UserState) -> bool:
@@ -100,6 +143,11 @@ def encode_user(user: User, roles: Iterable[str]) -> bytes:
 def username_key(username: str) -> str:
     """The form of a user name that must be unique, because people confuse names that differ only in case."""
     return username.lower()
+
+
+def erased_key(username: str) -> str:
+    """What is kept of the name of an erased user, so that it is not given to anybody else. It is no user name."""
+    return f"#{sha256(username_key(username).encode()).hexdigest()}"
 
 
 def is_username(text: str) -> bool:

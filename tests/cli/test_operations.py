@@ -91,7 +91,7 @@ def test_verify_finds_nothing_wrong_in_a_log_that_is_right(log: Path) -> None:
         ("UPDATE records SET log_only = 2 WHERE number = 10", "log_only of a record is neither 0 nor 1: 10"),
         ("UPDATE users SET info = '{'", "cannot be used: info"),
         ("DROP INDEX records_of_event", "the schema lacks (a part of) the index: records_of_event (event, number)"),
-        ("PRAGMA user_version = 0", "the schema's version is none that this Broker knows (1 to 6): 0"),
+        ("PRAGMA user_version = 0", "the schema's version is none that this Broker knows (1 to 7): 0"),
         ("INSERT INTO checkpoints VALUES (2, 1, 0, '[1]')", "checkpoint is not the state of the log at its position"),
         ("INSERT INTO checkpoints VALUES (2, 2, 0, '[')", "the checkpoint 2 cannot be read"),
     ],

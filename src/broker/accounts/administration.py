@@ -9,12 +9,14 @@ from hmac import compare_digest
 
 from msgspec import structs
 
-from broker.accounts.accounts import Accounts, digest_of, end_sessions
-from broker.errors import BadRequest, Forbidden, NotFound
+from broker.accounts.accounts import Accounts, digest_of, end_session
+from broker.accounts.keys import KEYS_MAX, NewKey, is_expired, make_key, user_id_of
+from broker.errors import BadRequest, Conflict, Forbidden, NotFound
+from broker.records import make_uuid
 from broker.rules.rights import Rights
 from broker.rules.who import ADMIN, ROLE
 from broker.store.base import Store
-from broker.users import OPERATOR, Actor, User, check_username
+from broker.users import OPERATOR, Actor, Key, User, UserState, check_new_username, check_username
 
 _CODE_S = 3_600  # for how long a code to set a new password is valid
 
@@ -92,17 +94,16 @@ class Administration:
     async def set_roles(self, user_id: str, roles: Sequence[str], actor: Actor) -> User:
         """Gives a user these roles, and no others. Raises BadRequest for a role that the rules do not name, unless the
         user has it already, from earlier rules."""
-        rules = self._rights.rules
-        known = {ADMIN} | (set() if rules is None else rules.roles)
+        known = self._known_roles()
 
         def change(user: User) -> User:
-            for role in roles:
-                if role not in known and role not in user.state.roles:
-                    shown = role if ROLE.match(role) else "one of them"
-                    raise BadRequest(f"roles: {shown} is no role of the rules; there are {', '.join(sorted(known))}")
-            return replace(user, state=structs.replace(user.state, roles=tuple(sorted(set(roles)))))
+            return replace(user, state=structs.replace(user.state, roles=_checked(roles, known | {*user.state.roles})))
 
         return await self._change(user_id, change, actor)
+
+    def _known_roles(self) -> set[str]:
+        rules = self._rights.rules
+        return {ADMIN} | (set() if rules is None else rules.roles)
 
     async def disable(self, user_id: str, actor: Actor) -> User:
         """Ends all sessions and streams of a user, who cannot log in any more."""
@@ -115,10 +116,80 @@ class Administration:
     async def reset(self, user_id: str, actor: Actor) -> Code:
         """Returns a code with which the user can set a new password once. An earlier code is not valid any more."""
         code = Code(secrets.token_urlsafe(15), self._clock() + _CODE_S * 1_000_000)
-        await self._change(
-            user_id, lambda user: replace(user, code=digest_of(code.code), code_until_us=code.until_us), actor
-        )
+
+        def change(user: User) -> User:
+            if user.is_key:
+                raise Conflict("this user is for programs, which have API keys and no password; make another key")
+            return replace(user, code=digest_of(code.code), code_until_us=code.until_us)
+
+        await self._change(user_id, change, actor)
         return code
+
+    async def erase(self, user_id: str, actor: Actor) -> User:
+        """Removes everything that is kept of a user but the id and a digest of the name, so that nobody else can get
+        either. It ends all sessions, streams and API keys. What the user has inserted stays in the log."""
+        return await self._change(user_id, User.erase, actor)
+
+    # API keys
+
+    async def keys(self, actor: Actor) -> list[tuple[User, Key]]:
+        """Returns all API keys, and whose they are, in the order of the names."""
+        self.demand(actor)
+        return [(user, key) for user in await self._store.users_with_keys() for key in user.keys]
+
+    async def add_key(
+        self, name: str, roles: Sequence[str] | None, until_s: int | None, actor: Actor
+    ) -> tuple[User, NewKey]:
+        """Makes an API key for the program with this name, which becomes a user if it is none yet. ``until_s`` is when
+        the key expires, in seconds since 1970. ``roles``: those that the program has from now on; None: as they are,
+        and none for a new one.
+
+        A program may have two keys at a time: the one in use, and the one that replaces it. Raises BadRequest for what
+        can be no name, for a role that the rules do not name, and for a time that has passed; Conflict if a person has
+        the name, or the program has two keys already."""
+        self.demand(actor)
+        now_us = self._clock()
+        now_s = now_us // 1_000_000
+        if until_s is not None and until_s <= now_s:
+            raise BadRequest("expires_at: this time has passed already; give a later one, or leave it out")
+        known = self._known_roles()
+        found = await self._store.user_by_name(check_username(name))
+        if found is None:
+            made = make_key(str(make_uuid(now_us // 1_000)), now_s, until_s)
+            state = UserState(roles=_checked(roles or (), known))
+            user = User(user_id_of(made.text) or "", check_new_username(name), b"null", "", state, keys=(made.key,))
+            await self._store.add_user(user, actor)
+            return user, made
+        made = make_key(found.id, now_s, until_s)
+
+        def change(user: User) -> User:
+            if not user.is_key:
+                raise Conflict(f"{name} is a person, who logs in with a password; choose another name for the program")
+            kept = tuple(key for key in user.keys if not is_expired(key, now_s))
+            if len(kept) >= KEYS_MAX:
+                raise Conflict(f"{name} has {len(kept)} API keys already; revoke the older one first")
+            state = user.state
+            if roles is not None:
+                state = structs.replace(state, roles=_checked(roles, known | {*state.roles}))
+            return replace(user, state=state, keys=(*kept, made.key))
+
+        return await self._change(found.id, change, actor), made
+
+    async def revoke_key(self, key_id: str, actor: Actor) -> User:
+        """Makes an API key invalid, and ends the streams that were opened with it. Raises NotFound."""
+        self.demand(actor)
+        unknown = NotFound("no API key has this id; `broker key list` has those that there are")
+        user_id = user_id_of(key_id) if not key_id.startswith("bk_") else None
+        if user_id is None:
+            raise unknown
+
+        def change(user: User) -> User:
+            keys = tuple(key for key in user.keys if key.id != key_id)
+            if len(keys) == len(user.keys):
+                raise unknown
+            return end_session(replace(user, keys=keys), key_id)
+
+        return await self._change(user_id, change, actor)
 
     async def _change(self, user_id: str, change: Callable[[User], User], actor: Actor) -> User:
         self.demand(actor)  # also for the own account: a user cannot give himself a role
@@ -127,12 +198,23 @@ class Administration:
         return await self._accounts.change(user_id, change, actor)
 
 
+def _checked(roles: Sequence[str], known: set[str]) -> tuple[str, ...]:
+    """Returns the roles in order. Raises BadRequest for one that is not known."""
+    for role in roles:
+        if role not in known:
+            shown = role if ROLE.match(role) else "one of them"
+            raise BadRequest(f"roles: {shown} is no role of the rules; there are {', '.join(sorted(known))}")
+    return tuple(sorted(set(roles)))
+
+
 def _disabled(user: User) -> User:
-    ended = end_sessions(user)
+    ended = user.end_sessions()
     return replace(ended, state=structs.replace(ended.state, disabled=True), code="")
 
 
 def _enabled(user: User) -> User:
+    if user.erased_key:
+        raise Conflict("this user was erased, and cannot come back")
     # No token is valid now. ``gen`` is raised nevertheless, so that every node can see which state is the newer one.
-    ended = end_sessions(user)
+    ended = user.end_sessions()
     return replace(ended, state=structs.replace(ended.state, disabled=False))

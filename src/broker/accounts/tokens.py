@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jwt
 from jwt.types import Options
@@ -17,6 +17,10 @@ _TOKEN_CHARACTERS_MAX = 4_096  # Broker's own tokens have some 300
 
 # Times are checked by ``verify``, which uses the server's clock. ``auth_time`` and
 # ``sid`` are missing in older tokens.
+# What a token is for: "" stands for the token of a login, which counts in a header. The value of a cookie and a ticket
+# are tokens, too, but they count nowhere else.
+Use = Literal["", "cookie", "ticket"]
+
 _OPTIONS: Options = {
     "require": ["sub", "username", "gen", "iat", "exp", "jti"],
     "verify_exp": False, "verify_iat": False, "verify_nbf": False,
@@ -30,6 +34,7 @@ class Claims(NamedTuple):
     expires_s: int
     login_s: int  # when the user logged in; a renewal does not change it
     not_before_s: int
+    use: str = ""  # a Use
 
 
 class Tokens:
@@ -55,23 +60,32 @@ class Tokens:
                 f"the session is over: the login was {self._session_max_s} seconds ago or more (session_max_s); "
                 "log in again"
             )
+        actor = Actor(user.id, user.username, user.state.gen, session)
+        return self._sign(actor, now_s, expires, login_s), expires
+
+    def derive(self, claims: Claims, use: Use, now_s: int, expires_s: int) -> str:
+        """Returns a token of the same session for another use. Times are in seconds since the epoch."""
+        return self._sign(claims.actor, now_s, expires_s, claims.login_s, use=use)
+
+    def _sign(self, actor: Actor, now_s: int, expires_s: int, login_s: int, **more: str) -> str:
         claims = {
-            "sub": user.id,
-            "username": user.username,
-            "gen": user.state.gen,
+            "sub": actor.user_id,
+            "username": actor.username,
+            "gen": actor.gen,
             "iat": now_s,
-            "exp": expires,
+            "exp": expires_s,
             "auth_time": login_s,  # named as in OpenID Connect Core 1.0, section 2
             "jti": secrets.token_hex(8),
-            "sid": session,  # named as in OpenID Connect Front-Channel Logout 1.0
+            "sid": actor.session,  # named as in OpenID Connect Front-Channel Logout 1.0
+            **more,
         }
-        return jwt.encode(claims, self._secret, algorithm="HS256"), expires
+        return jwt.encode(claims, self._secret, algorithm="HS256")
 
-    def verify(self, token: str, now_s: float) -> Claims:
+    def verify(self, token: str, now_s: float, use: Use = "") -> Claims:
         """Raises Unauthorized. Expiry has a message of its own, because a page reacts to it. All other failures share
         one, so that an attacker learns nothing."""
         claims = self._verified(token)
-        if claims.not_before_s > now_s:
+        if claims.not_before_s > now_s or claims.use != use:
             raise Unauthorized("the token is not valid; log in again")
         if claims.expires_s <= now_s:
             raise Unauthorized("the token has expired; log in again")
@@ -85,6 +99,7 @@ class Tokens:
             actor = Actor(str(claims["sub"]), str(claims["username"]), int(claims["gen"]), str(claims.get("sid", "")))
             # Tokens of older versions have no ``auth_time``. Each of them was made by a login.
             login_s = int(claims.get("auth_time", claims["iat"]))
-            return Claims(actor, int(claims["exp"]), login_s, int(claims.get("nbf", 0)))
+            use = str(claims.get("use", ""))
+            return Claims(actor, int(claims["exp"]), login_s, int(claims.get("nbf", 0)), use)
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
             raise Unauthorized("the token is not valid; log in again") from None

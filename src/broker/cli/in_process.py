@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from broker.broker import Broker
 from broker.settings import Settings
 from broker.web.app import App
-from broker.web.requests import OPERATOR_KEY, OPERATOR_MARK
+from broker.web.credentials import OPERATOR_KEY, OPERATOR_MARK
 
 
 @contextmanager

@@ -22,6 +22,7 @@ _COMMANDS = {
     "remove": "broker.cli.records.remove",
     "types": "broker.cli.types.types",
     "user": "broker.cli.users.users",
+    "key": "broker.cli.keys.keys",
     "rules": "broker.cli.rules.rules",
     "backup": "broker.cli.operations.backup_command",
     "restore": "broker.cli.operations.restore_command",

@@ -97,11 +97,16 @@ def restore_command(file: Path, data: Path | None, config: Path | None) -> None:
     else:
         click.echo("all sessions have ended", err=True)
     if (rights := rights_of(target)) is not None:
-        click.echo(
-            f"its rules are those of {rights.time}; roles: {', '.join(rights.roles) or 'none'}; administrators: "
-            f"{', '.join(rights.admins) or 'none'}. The server serves after `broker rules confirm`",
-            err=True,
-        )
+        rules = f"its rules are those of {rights.time}" if rights.time else "it has no rules"
+        roles, admins = (", ".join(names) or "none" for names in (rights.roles, rights.admins))
+        click.echo(f"{rules}; roles: {roles}; administrators: {admins}", err=True)
+        if rights.keys:
+            click.echo(
+                f"these API keys are valid again, also if they were revoked since: {', '.join(rights.keys)} (`broker "
+                "key revoke` ends one)",
+                err=True,
+            )
+        click.echo("the server serves after `broker rules confirm`", err=True)
 
 
 @click.command("verify")

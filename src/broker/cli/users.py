@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,21 @@ _PAGE = 1_000  # users in one response
 _user_decoder = msgspec.json.Decoder(UserView)
 
 
+class _Session(msgspec.Struct):
+    """The JSON of a login. Times are in seconds since 1970."""
+
+    id: str
+    login_at: int
+    expires_at: int
+
+
 class _Account(UserView):
-    """The JSON of a user, as the operator sees it."""
+    """The JSON of a user, as the operator sees it. Servers of older versions send less."""
 
     roles: list[str]
     disabled: bool
+    program: bool = False
+    sessions: tuple[_Session, ...] = ()
 
 
 _accounts_decoder = msgspec.json.Decoder(list[_Account])
@@ -90,7 +101,7 @@ def user_list(**options: Any) -> None:
 @click.argument("username")
 @operator_options
 def user_show(username: str, **options: Any) -> None:
-    """Print one user, as JSON."""
+    """Print one user, with the newest sessions, as JSON."""
     with operator(**options) as ask:
         print_json(_encode(_find(ask, username)))
 
@@ -126,6 +137,29 @@ def user_role(username: str, roles: tuple[str, ...], remove: bool, **options: An
             answer = ask.text("POST", f"/users/{user.id}/roles", json.dumps({"roles": sorted(wanted)}).encode())
             user = _decode(f"[{answer}]")[0]
     click.echo(" ".join(user.roles))
+
+
+@users.command("erase")
+@click.argument("username")
+@click.option("--yes", is_flag=True, help="Does not ask.")
+@operator_options
+def user_erase(username: str, yes: bool, **options: Any) -> None:
+    """Erase a user's account: the password, the info, the roles, the sessions and the API keys. Streams end. Nobody can
+    get the name again. What the user has inserted stays in the log, with the name."""
+    with operator(**options) as ask:
+        user = _find(ask, username)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise ClientError(
+                    "there is no terminal to ask whether the account is to be erased; if it is, add --yes"
+                )
+            click.confirm(f"Erase the account {user.username} in {ask.place}, for ever?", abort=True, err=True)
+        ask.text("POST", f"/users/{user.id}/erase")
+    click.echo(
+        f"the account {user.username} is erased, and nobody can get the name again; what it has inserted stays in the "
+        "log, with the name",
+        err=True,
+    )
 
 
 @users.command("reset")

@@ -18,6 +18,7 @@ from broker.store.confirmation import mark
 from broker.store.outage import relocated_to
 from broker.store.sqlite.errors import Meaning, meaning_of, refusing
 from broker.store.sqlite.file import connect, locked, open_database
+from broker.store.users import read_keys
 
 _PAGES = 1_000  # pages of 4 KiB that are copied in one step; between two steps the server can write
 
@@ -62,10 +63,11 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
             log.execute("UPDATE state SET moved = NULL, arrived = 0")
             open_epoch(log)
             log.execute("COMMIT")
-            (has_rules,) = log.execute("SELECT count(*) FROM events WHERE event = ?", (RULES_EVENT,)).fetchone()
+            (rules,) = log.execute("SELECT count(*) FROM events WHERE event = ?", (RULES_EVENT,)).fetchone()
+            (programs,) = log.execute("SELECT count(*) FROM users WHERE keys != '[]'").fetchone()
             log.execute("PRAGMA journal_mode = DELETE")
         # Before the log has its name, so that no server can serve it without the mark.
-        mark(target.parent, unconfirmed=bool(has_rules))
+        mark(target.parent, unconfirmed=bool(rules or programs))
         # Tokens that were issued since the backup, and those of sessions that were ended since, must not be valid.
         target.with_name("token-secret").unlink(missing_ok=True)
     return records
@@ -74,13 +76,15 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
 class RestoredRights(NamedTuple):
     """What an operator must look at after a restore, since a backup brings back the rights of its time."""
 
-    time: str
+    time: str  # when the rules were made; "": there are no rules
     roles: list[str]
     admins: list[str]
+    keys: list[str]  # the ids of the API keys, each behind the name of its program
 
 
 def rights_of(file: Path) -> RestoredRights | None:
-    """Returns the rights in a log that was just restored, or None if it has no rules. Raises SettingsError."""
+    """Returns the rights in a log that was just restored, or None if it has neither rules nor API keys. Raises
+    SettingsError."""
     with reading(file) as log:
         row = log.execute(
             """SELECT r.data, p.published_us FROM events e JOIN publications p USING (position)
@@ -88,15 +92,17 @@ def rights_of(file: Path) -> RestoredRights | None:
             (RULES_EVENT,),
         ).fetchone()
         names = log.execute("""SELECT username FROM users WHERE roles LIKE '%"admin"%' AND NOT disabled""").fetchall()
-    if row is None:
+        programs = log.execute("SELECT username, keys FROM users WHERE keys != '[]' AND NOT disabled").fetchall()
+    keys = [f"{name} {key.id}" for name, text in programs for key in read_keys(text)]
+    if row is None and not keys:
         return None
-    data, published_us = row
-    time = datetime.fromtimestamp(published_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    try:
-        roles = sorted(read_rules(data.encode()).rules.roles)
-    except BadRequest:
-        roles = []  # the server says what is wrong with them
-    return RestoredRights(time, roles, [name for (name,) in names])
+    time, roles = "", []
+    if row is not None:
+        data, published_us = row
+        time = datetime.fromtimestamp(published_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        with contextlib.suppress(BadRequest):  # the server says what is wrong with them
+            roles = sorted(read_rules(data.encode()).rules.roles)
+    return RestoredRights(time, roles, [name for (name,) in names], keys)
 
 
 def _copy(source: Path, part: Path, progress: Progress, advice: str) -> int:

@@ -32,12 +32,14 @@ from broker.records import REMOVAL, parse_timestamp, parse_uuid
 from broker.store.sqlite.file import locked, open_database, roll_back
 from broker.store.sqlite.statements import SQLiteTables, record_of
 from broker.store.tables import Counters
-from broker.users import User, UserState
+from broker.store.users import read_keys
+from broker.users import Key, User, UserState
 
-FORMAT = 3
+FORMAT = 4
+_WITH_RIGHTS = 3
 # Those that can be imported. The first one had no ``until`` and no ``ends``; the second one had no records of Broker's
-# own events, and neither roles, ended sessions nor reasons.
-_FORMATS = (1, 2, FORMAT)
+# own events, and neither roles, ended sessions nor reasons; the third one had no API keys and no erased users.
+_FORMATS = (1, 2, _WITH_RIGHTS, FORMAT)
 _REPORT_EVERY = 1_000  # records; the progress is reported each time that this many are done
 _FAULTS_MAX = 3  # how many faults an import reports: an early one often causes the others
 
@@ -73,10 +75,12 @@ class UserLine(msgspec.Struct, forbid_unknown_fields=True):
     created_us: _Microseconds
     roles: list[str] = []
     ended: list[str] = []
+    keys: tuple[Key, ...] = ()
+    erased: str = ""  # what is left of the name of a user who was erased
 
     def check(self) -> None:
         """Raises BadRequest."""
-        check_account(self.user, self.password_hash)
+        check_account(self.user, self.password_hash, self.erased)
         parse_uuid(self.id)
 
 
@@ -136,14 +140,14 @@ def export_log(file: Path, done: Done) -> Iterator[bytes]:
             ).fetchone()
             yield _encode(Head(FORMAT, SQLiteTables(log).epochs(), users, records)) + b"\n"
             for username, user_id, info, *rest in log.execute(
-                """SELECT username, id, CAST(info AS BLOB), password_hash, gen, disabled, created_us, roles, ended
-                   FROM users ORDER BY created_us"""
+                """SELECT username, id, CAST(info AS BLOB), password_hash, gen, disabled, created_us, roles, ended,
+                          keys, username_key FROM users ORDER BY created_us"""
             ):
                 place = f"user {user_id}"
-                password_hash, gen, disabled, created_us, roles, ended = rest
+                password_hash, gen, disabled, created_us, roles, ended, keys, name_key = rest
                 user = UserLine(
                     username, user_id, msgspec.Raw(info), password_hash, gen, bool(disabled), created_us,
-                    json.loads(roles), json.loads(ended),
+                    json.loads(roles), json.loads(ended), read_keys(keys), "" if username else name_key,
                 )  # fmt: skip
                 yield _encode(user) + b"\n"
             for *row, cancelled_by, cancelled_us in log.execute(RECORDS):
@@ -217,7 +221,8 @@ def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Don
             user.check()
             info = compact(bytes(user.info))
             state = UserState(user.gen, user.disabled, tuple(user.roles), tuple(user.ended))
-            tables.add_user(User(user.id, user.user, info, user.password_hash, state), user.created_us)
+            made = User(user.id, user.user, info, user.password_hash, state, keys=user.keys, erased_key=user.erased)
+            tables.add_user(made, user.created_us)
     if read != head.users:
         raise _cut_short("users", read, head.users)
     log.execute("CREATE TEMP TABLE published (position INTEGER PRIMARY KEY, number, published_us)")
@@ -231,7 +236,7 @@ def _fill(log: sqlite3.Connection, head: Head, lines: Iterator[bytes], done: Don
                 raise BadRequest(f"number: {record.number} in place of {read}; each record is there once, in order")
             if head.broker == 1 and (record.until, record.ends) != (None, None):
                 raise BadRequest("until, ends: the first line says format 1, which has no such fields")
-            if head.broker < FORMAT and (record.event[:1] == "$" or record.reason is not None):
+            if head.broker < _WITH_RIGHTS and (record.event[:1] == "$" or record.reason is not None):
                 raise BadRequest(f"event, reason: the first line says format {head.broker}, which has no such records")
             record.check()
             _store_record(log, tables, record, compact(bytes(record.data)).decode())

@@ -66,7 +66,7 @@ class PostgresLog:
                 {table: one_row(self._db, f"SELECT count(*) FROM broker.{table}")[0] for table in COPIED},  # noqa: S608
                 one_row(self._db, "SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM broker.records")[0],
                 Counters(*one_row(self._db, f"SELECT {', '.join(Counters._fields)} FROM broker.state")),  # noqa: S608 (constants)
-                dict(self._db.execute("SELECT name, ended FROM broker.epochs").fetchall()),
+                dict(self._db.execute("SELECT label, ended FROM broker.epochs").fetchall()),
             )
 
     def mark(self) -> Mark:

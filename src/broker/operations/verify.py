@@ -24,6 +24,7 @@ from broker.rules.rights import is_rights_event, read_rules, read_state
 from broker.store.sqlite.errors import Meaning, meaning_of
 from broker.store.sqlite.file import MIGRATIONS, connect, schema_version
 from broker.store.sqlite.statements import CHECKPOINT, RECORD_COLUMNS, RECORD_TABLES, record_of
+from broker.store.users import read_keys
 from broker.users import check_username, username_key
 
 RESTORE = "put your last good backup in its place with `broker restore`"
@@ -32,7 +33,7 @@ _REPORT_EVERY = 1_000  # records; the progress is reported each time that this m
 _TABLES = {*COPIED, "checkpoints", "epochs", "state"}
 _MAGIC = b"SQLite format 3\0"
 # The exceptions that are raised when the values of a damaged row are read.
-_UNREADABLE = (BadRequest, ValueError, TypeError, AttributeError)
+_UNREADABLE = (BadRequest, ValueError, TypeError, AttributeError, msgspec.MsgspecError)
 
 # The form in which argon2 writes a hash (with less than 1 GiB of memory). If a user had any other text as the hash,
 # each login of that user would fail with an internal error.
@@ -40,11 +41,16 @@ _PASSWORD_HASH = re.compile(
     r"\$argon2(?:id|i|d)\$v=(?:16|19)\$m=([1-9][0-9]{0,5}),t=[1-9][0-9]{0,2},p=([1-9][0-9]?)"
     r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{6,86})\Z"
 )
+# The digest of a name that an erased user had
+_ERASED = re.compile(r"#[0-9a-f]{64}\Z")
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 # In older schemas than this one, null was data like any other, and no version had an end.
 _WITH_REMOVALS = 3
 # In older schemas than this one, nothing was counted for users.
 _WITH_USAGE = 6
+# In older schemas than this one, no user had API keys.
+_WITH_KEYS = 7
 # A log with an older schema can be verified, backed up, exported and restored all the same: temporary tables and views
 # show it in the newest form. For each table: the schema since which it exists, and what takes its place in older ones.
 _NEWER_TABLES = {
@@ -67,6 +73,7 @@ _NEWER_COLUMNS = (
     ("state", 5, "0 AS rights"),
     ("users", 5, "'[]' AS roles"),
     ("users", 5, "'[]' AS ended"),
+    ("users", _WITH_KEYS, "'[]' AS keys"),
     ("cancellations", 5, "NULL AS reason"),
 )  # fmt: skip
 
@@ -134,9 +141,16 @@ def find_faults(log: sqlite3.Connection, done: Callable[[int], None]) -> Iterato
                 raise
 
 
-def check_account(username: str, password_hash: str) -> None:
-    """Raises BadRequest if a user's name or password hash cannot be right."""
+def check_account(username: str, password_hash: str, erased: str = "") -> None:
+    """Raises BadRequest if a user's name or password hash cannot be right. ``erased`` is what is left of the name of a
+    user who was erased."""
+    if erased:
+        if username or password_hash or not _ERASED.match(erased):
+            raise BadRequest("erased: a user who was erased has a digest in place of the name, and no password")
+        return
     check_username(username)
+    if not password_hash:
+        return  # a program, which has API keys
     match = _PASSWORD_HASH.match(password_hash)
     if not match or int(match[1]) < 8 * int(match[2]) or not (_is_base64(match[3]) and _is_base64(match[4])):
         raise BadRequest("password_hash: this is no Argon2 hash")
@@ -208,14 +222,17 @@ def _is_base64(text: str) -> bool:
 
 
 def _walk_users(log: sqlite3.Connection) -> Iterator[Fault]:
-    for user_id, username, key, password_hash, info in log.execute(
-        "SELECT id, username, username_key, password_hash, CAST(info AS BLOB) FROM users"
+    for user_id, username, key, password_hash, info, keys in log.execute(
+        "SELECT id, username, username_key, password_hash, CAST(info AS BLOB), keys FROM users"
     ):
         try:
-            check_account(username, password_hash)
+            check_account(username, password_hash, key if not username else "")
             raw_json.decode(_json, info, "info")
-            if key != username_key(username):
+            if username and key != username_key(username):
                 raise BadRequest(f"username_key: {key}, and the name is {username}")
+            end = user_id.replace("-", "")
+            if not all(each.id.endswith(end) and _DIGEST.match(each.digest) for each in read_keys(keys)):
+                raise BadRequest("keys: an API key has no digest, or is another user's")
         except _UNREADABLE as error:
             yield Fault(f"user {user_id} cannot be used", str(error))
 

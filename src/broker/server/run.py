@@ -30,7 +30,7 @@ from broker.server.tls import server_context
 from broker.settings import Settings
 from broker.web.app import App
 from broker.web.console import console_path
-from broker.web.requests import OPERATOR_KEY, OPERATOR_MARK
+from broker.web.credentials import OPERATOR_KEY, OPERATOR_MARK
 
 logger = logging.getLogger("broker.server")
 

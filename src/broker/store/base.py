@@ -270,8 +270,11 @@ class Store(Protocol):
         ``last``: as many as fit into ``bytes_max``, but at least one if there is one."""
         ...
 
-    async def add_user(self, user: User) -> None:
-        """Adds a user. Raises Conflict if the name is taken; upper and lower case are not distinguished."""
+    async def add_user(self, user: User, actor: Actor = OPERATOR) -> None:
+        """Adds a user in the name of the actor. If the user has another state than the default, ``$user/<id>`` is
+        published in the same transaction. Raises Conflict if the name is or was that of another user, erased ones
+        included; upper and lower case are not distinguished. Raises Forbidden, unless the actor is an administrator or
+        the operator; and Unauthorized."""
         ...
 
     async def change_user(self, user_id: str, change: Callable[[User], User], actor: Actor) -> User:
@@ -284,7 +287,12 @@ class Store(Protocol):
         ...
 
     async def users(self, after: str, limit: int) -> list[User]:
-        """Returns the users whose names, in lower case, come after this one, in order: ``limit`` at most."""
+        """Returns the users whose names, in lower case, come after this one, in order: ``limit`` at most. Users who
+        were erased are not among them."""
+        ...
+
+    async def users_with_keys(self) -> list[User]:
+        """Returns the users who have API keys, in the order of their names."""
         ...
 
     async def user_by_name(self, username: str) -> User | None:

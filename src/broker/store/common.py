@@ -78,9 +78,9 @@ class CommonStore(ABC):
             checkpoint = Checkpoint(*values)
             await self._writer.call(lambda transaction: transaction.add_checkpoint(epoch, checkpoint), alone=True)
 
-    async def add_user(self, user: User) -> None:
+    async def add_user(self, user: User, actor: Actor = OPERATOR) -> None:
         self._check_running()
-        await self._writer.call(lambda transaction: transaction.add_user(user))
+        await self._writer.call(lambda transaction: transaction.add_user(user, actor))
 
     async def change_user(self, user_id: str, change: Callable[[User], User], actor: Actor) -> User:
         self._check_running()

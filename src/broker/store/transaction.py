@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from broker.errors import BadRequest, BrokerError, Conflict, NotFound, PreconditionFailed
+from broker.errors import BadRequest, BrokerError, NotFound, PreconditionFailed, name_taken
 from broker.names import USER_EVENT
 from broker.records import REMOVAL, Cancel, EventId, NewRecord, Record, Uuids
 from broker.rules.rights import Rights, Version, is_rights_event, person
@@ -25,7 +25,7 @@ from broker.store.hint import Hint
 from broker.store.judge import Judge, KnownRules
 from broker.store.tables import Counters, Ending, Tables
 from broker.store.unwritten import Unwritten
-from broker.users import DEFAULT_STATE, Actor, User, username_key
+from broker.users import DEFAULT_STATE, Actor, User, erased_key, username_key
 
 # Due records are read from the database in pages, and these are the limits of one page.
 _PAGE_RECORDS_MAX = 1_000
@@ -256,12 +256,15 @@ class Transaction:
         cancelled = by_uuid[item.uuid] = msgspec.structs.replace(record, cancelled=True, reason=reason)
         return cancelled
 
-    def add_user(self, user: User) -> None:
-        """Adds a user. Raises Conflict if there is a user with this name; upper and lower case are not
-        distinguished."""
-        if self._tables.has_user(username_key(user.username)):
-            raise Conflict(f"the user name {user.username} is taken")
+    def add_user(self, user: User, actor: Actor) -> None:
+        """Adds a user. Raises Conflict if there is or was a user with this name; upper and lower case are not
+        distinguished. Raises Forbidden, unless the actor is an administrator or the operator; and Unauthorized."""
+        self._judge.check_change(user.id, actor)
+        if self._tables.has_user(username_key(user.username), erased_key(user.username)):
+            raise name_taken(user.username)
         self._tables.add_user(user, self._now_us)
+        if user.state != DEFAULT_STATE:
+            self._publish_state(user, actor)
 
     def change_user(self, user_id: str, change: Callable[[User], User], actor: Actor) -> User:
         """Changes a user as ``change`` says, and publishes ``$user/<id>`` if the change concerns all nodes. Returns the
@@ -276,10 +279,13 @@ class Transaction:
         if (changed := change(user)) != user:
             self._tables.put_user(changed)
         if changed.state != user.state:
-            event, data = f"{USER_EVENT}{user_id}", msgspec.json.encode(changed.state)
-            self._rows.load([event])
-            self._append(NewRecord(self._uuids.make(self._now_us // 1_000), event, data, actor.username), {})
+            self._publish_state(changed, actor)
         return changed
+
+    def _publish_state(self, user: User, actor: Actor) -> None:
+        event, data = f"{USER_EVENT}{user.id}", msgspec.json.encode(user.state)
+        self._rows.load([event])
+        self._append(NewRecord(self._uuids.make(self._now_us // 1_000), event, data, actor.username), {})
 
     def add_checkpoint(self, epoch: str, checkpoint: Checkpoint) -> None:
         """Adds a checkpoint that was made in this epoch.

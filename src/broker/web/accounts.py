@@ -6,22 +6,14 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from broker import raw_json
-from broker.accounts.accounts import Credential, Login
+from broker.accounts.accounts import Credential, Login, person_of
 from broker.broker import Broker
 from broker.errors import BadRequest, NotFound, Unauthorized
 from broker.records import seconds
 from broker.rules.who import ADMIN
 from broker.users import Actor, User, encode_user
-from broker.web.requests import (
-    NO_STORE,
-    Bodies,
-    address,
-    bearer_token,
-    caller,
-    header,
-    is_operator,
-    respond_json,
-)
+from broker.web.credentials import bearer_token, caller, cookie_header, has_cookie, is_operator
+from broker.web.requests import NO_STORE, Bodies, address, header, respond_json
 
 
 class UserBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -113,9 +105,10 @@ class Accounts:
 
     async def log_out(self, scope: Scope, receive: Receive, send: Send) -> None:
         credential = await caller(scope, self._broker)
-        own_account(credential)
+        person_of(credential)
         await self._broker.accounts.log_out(credential)
-        await respond_json(send, 200, b"{}", headers=NO_STORE)
+        headers = (*NO_STORE, cookie_header(scope, "", 0)) if has_cookie(scope) else NO_STORE
+        await respond_json(send, 200, b"{}", headers=headers)
 
     async def change_password(self, scope: Scope, receive: Receive, send: Send) -> None:
         accounts = self._broker.accounts
@@ -128,7 +121,7 @@ class Accounts:
             login = await accounts.reset_password(body.username, body.code, body.password, address(scope))
         elif body.old is not None and body.code is None and body.username is None:
             credential = credential or await caller(scope, self._broker)
-            own_account(credential)
+            person_of(credential)
             login = await accounts.change_password(credential, body.old, body.password, address(scope))
         else:
             raise BadRequest(

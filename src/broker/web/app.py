@@ -21,6 +21,7 @@ from broker.web.direct import Direct, DirectInsert, DirectStream
 from broker.web.front_end import FrontEnd, navigates
 from broker.web.health import Health
 from broker.web.insert import Insert
+from broker.web.keys import Keys
 from broker.web.log import Log
 from broker.web.metrics import Metrics
 from broker.web.middleware import CORS, Open, Problems
@@ -28,6 +29,7 @@ from broker.web.pending import Pending
 from broker.web.requests import Bodies, Methods
 from broker.web.rights import Rights
 from broker.web.schema import Types
+from broker.web.session import Session
 from broker.web.snapshot import Snapshot
 from broker.web.static import HTML, Asset
 from broker.web.stream import Stream
@@ -38,6 +40,7 @@ def _routes(broker: Broker, bodies: Bodies, insert: Insert, stream: Stream, metr
     """Every route. They are tried in this order, so the busiest stand first."""
     accounts = Accounts(broker, bodies)
     users = Users(broker, bodies)
+    keys = Keys(broker, bodies)
     rights = Rights(broker, bodies)
     types = Types(broker)
     client = Client()
@@ -50,6 +53,7 @@ def _routes(broker: Broker, bodies: Bodies, insert: Insert, stream: Stream, metr
         Route("/login", Methods(POST=accounts.log_in)),
         Route("/token", Methods(POST=accounts.renew)),
         Route("/logout", Methods(POST=accounts.log_out)),
+        Route("/session", Methods(POST=Session(broker, bodies).open)),
         Route("/users", Methods(GET=users.list, POST=accounts.sign_up)),
         Route("/users/me", Methods(GET=accounts.me)),
         Route("/users/me/password", Methods(POST=accounts.change_password)),
@@ -57,6 +61,9 @@ def _routes(broker: Broker, bodies: Bodies, insert: Insert, stream: Stream, metr
         Route("/users/{id}/disable", Methods(POST=users.disable)),
         Route("/users/{id}/enable", Methods(POST=users.enable)),
         Route("/users/{id}/reset", Methods(POST=users.reset)),
+        Route("/users/{id}/erase", Methods(POST=users.erase)),
+        Route("/keys", Methods(GET=keys.list, POST=keys.add)),
+        Route("/keys/{id}/revoke", Methods(POST=keys.revoke)),
         Route("/admin", Methods(POST=users.become_first)),
         Route("/rights", Methods(GET=rights.mine)),
         Route("/rules/check", Methods(POST=rights.check)),

@@ -8,7 +8,8 @@ from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.records import Record, encode_record, parse_uuid
 from broker.users import Actor
-from broker.web.requests import NO_STORE, caller, respond_json
+from broker.web.credentials import caller
+from broker.web.requests import NO_STORE, respond_json
 
 
 def encode_cancelled(record: Record, actor: Actor, broker: Broker) -> bytes:

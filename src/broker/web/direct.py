@@ -20,9 +20,10 @@ from broker.broker import Broker
 from broker.errors import BrokerError
 from broker.live.handover import Handover
 from broker.store.base import Result
+from broker.web.credentials import bearer_token, is_operator
 from broker.web.insert import Head, Insert, Work
 from broker.web.middleware import CORS, STOPPING, Open, Problems
-from broker.web.requests import Header, Response, bearer_token, is_operator
+from broker.web.requests import Header, Response
 from broker.web.stream import Opening, Stream
 
 
@@ -82,8 +83,8 @@ class DirectInsert:
         if (self._open.restricts and not prepared.local) or self._broker.counts_rates:
             return None
         try:
-            claims = self._broker.accounts.authenticate_cached(prepared.token)
-            return None if claims is None else Begun(prepared, *self._insert.begin(prepared.head, claims.actor, body))
+            known = self._broker.accounts.authenticate_cached(prepared.token)
+            return None if known is None else Begun(prepared, *self._insert.begin(prepared.head, known[0], body))
         except Exception:  # ``answer`` meets it again, and responds
             return None
 

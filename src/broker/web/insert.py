@@ -31,17 +31,8 @@ from broker.records import (
 from broker.store.base import Result
 from broker.users import STRANGER_ACTOR, Actor
 from broker.web.cancel import encode_cancelled
-from broker.web.requests import (
-    JSON,
-    NDJSON,
-    Bodies,
-    Response,
-    address,
-    inserter,
-    json_response,
-    media_type,
-    prefers_minimal,
-)
+from broker.web.credentials import inserter
+from broker.web.requests import JSON, NDJSON, Bodies, Response, address, json_response, media_type, prefers_minimal
 
 
 class InsertBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):

@@ -10,8 +10,9 @@ from starlette.types import Receive, Scope, Send
 from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.records import encode_record, parse_uuid
+from broker.web.credentials import COOKIE, caller
 from broker.web.pages import next_page, parse_limit, respond_array
-from broker.web.requests import NO_STORE, Header, Parameters, caller, event_of
+from broker.web.requests import NO_STORE, Header, Parameters, event_of
 
 _PARAMETERS = Parameters(
     "limit", "after", "order",
@@ -37,13 +38,13 @@ class Log:
         self._broker = broker
 
     async def read(self, scope: Scope, receive: Receive, send: Send) -> None:
-        credential = await caller(scope, self._broker)
+        credential = await caller(scope, self._broker, COOKIE)
         event = event_of(scope)
         query = _parse(_PARAMETERS.read(scope))
         page, portions = await self._broker.reads.log_page(
             event, query.after, query.limit, query.descending, credential.actor
         )
-        headers: list[Header] = [*NO_STORE]
+        headers: list[Header] = [*NO_STORE, (b"vary", b"Authorization, Cookie")]
         if page.more:
             order = "desc" if query.descending else "asc"
             headers.append(next_page([("limit", query.limit), ("after", page.last_uuid), ("order", order)]))

@@ -12,8 +12,9 @@ from broker.addresses import names_loopback
 from broker.broker import Broker
 from broker.errors import BadRequest, Forbidden, Unavailable
 from broker.origins import origins_matcher
+from broker.web.credentials import is_operator
 from broker.web.problems import problem_of, problem_response
-from broker.web.requests import Disconnected, Header, Response, header, is_from_here, is_operator
+from broker.web.requests import Disconnected, Header, Response, header, is_from_here
 
 logger = logging.getLogger("broker.web")
 
@@ -35,8 +36,9 @@ class CORS:
     streams too, for pages of the ``origins`` that ``parse_origin`` returned. ``allow`` has the names of headers that
     pages may send beyond those that Broker knows.
 
-    ``Vary: Origin`` is always there, so that no cache gives one page's response to another. Credentials are never
-    allowed: tokens travel in a header, not in cookies.
+    ``Vary: Origin`` is always there, so that no cache gives one page's response to another. Credentials, which are
+    cookies for browsers, are allowed to origins that are listed one by one or by a pattern, and not by ``*``. A cookie
+    counts for nothing that changes anything (``web/credentials.py``).
 
     Mutable state: the origins of which the log has warned."""
 
@@ -60,6 +62,8 @@ class CORS:
         if origin is not None and (self._any or self._matches(origin.lower())):
             headers.append((b"access-control-allow-origin", b"*" if self._any else origin.encode("latin-1")))
             headers.append((b"access-control-expose-headers", _EXPOSED))
+            if not self._any:
+                headers.append((b"access-control-allow-credentials", b"true"))
         elif origin is not None and origin.partition("://")[2] != header(scope, b"host"):
             self._warn(origin)
         return headers

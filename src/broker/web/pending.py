@@ -10,8 +10,9 @@ from broker.broker import Broker
 from broker.names import Filter
 from broker.records import Record, encode_record, parse_uuid
 from broker.settings import MIB
+from broker.web.credentials import caller
 from broker.web.pages import next_page, parse_limit, respond_array
-from broker.web.requests import NO_STORE, Header, Parameters, caller
+from broker.web.requests import NO_STORE, Header, Parameters
 
 _PARAMETERS = Parameters(
     "event", "limit", "after",

@@ -1,4 +1,4 @@
-"""What every endpoint needs of HTTP: methods, parameters, headers, bodies, responses, and who the caller is."""
+"""What every endpoint needs of HTTP: methods, parameters, headers, bodies and responses."""
 
 from __future__ import annotations
 
@@ -11,21 +11,16 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
 
-from broker.accounts.accounts import Credential
 from broker.addresses import canonical, is_loopback
-from broker.broker import Broker
 from broker.errors import (
     BadRequest,
     MethodNotAllowed,
     TooLarge,
-    Unauthorized,
     Unavailable,
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
-from broker.live.reader import ANONYMOUS, Reader
 from broker.settings import KIB, Settings
-from broker.users import OPERATOR
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
@@ -43,7 +38,8 @@ _SIMILAR = 0.7
 # The labels of UTF-8 (WHATWG Encoding, section 4.2): many clients write utf8.
 _UTF_8 = frozenset({"utf-8", "utf8", "unicode-1-1-utf-8", "unicode11utf8", "unicode20utf8", "x-unicode20utf8"})
 _HEADERS_KEY = "broker.headers"  # in the scope
-_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*\Z")  # a JSON Web Token
+# A JSON Web Token, or an API key
+_TOKEN = re.compile(r"(?:eyJ[\w-]+\.[\w-]+\.[\w-]*|bk_[0-9a-f]{40}_[\w-]+)\Z")
 
 
 class Methods:
@@ -156,8 +152,8 @@ class Parameters:
                 parameters.append((name, value))
             elif _TOKEN.match(value):
                 raise BadRequest(
-                    f"{sent_name[:50]}: a token is never read from the URL, which logs and histories keep; send the "
-                    "header Authorization: Bearer <jwt>"
+                    f"{sent_name[:50]}: a token or key is never read from the URL, which logs and histories keep; send "
+                    "the header Authorization: Bearer <jwt>"
                 )
             elif (unknown := unknown + 1) > _UNKNOWN_MAX:
                 raise BadRequest(f"the query has more than {_UNKNOWN_MAX} unknown parameters")
@@ -302,56 +298,3 @@ def json_response(status: int, json: bytes, headers: tuple[Header, ...] = ()) ->
 async def respond_json(send: Send, status: int, json: bytes, headers: tuple[Header, ...] = ()) -> None:
     """Sends what ``json_response`` returns."""
     await json_response(status, json, headers).send(send)
-
-
-# What the server puts into the scope of a request that came over the operator's socket (``server/control.py``). Nothing
-# that a client sends can become this object.
-OPERATOR_MARK = object()
-OPERATOR_KEY = "broker.operator"
-
-
-def is_operator(scope: Scope) -> bool:
-    """Whether the request came over the operator's socket."""
-    return scope.get("state", {}).get(OPERATOR_KEY) is OPERATOR_MARK
-
-
-async def caller(scope: Scope, broker: Broker) -> Credential:
-    """Returns whose token the request carries, or the operator. Raises Unauthorized."""
-    if is_operator(scope):
-        return Credential(actor=OPERATOR)
-    return await broker.accounts.authenticate(bearer_token(scope))
-
-
-def bearer_token(scope: Scope) -> str:
-    """Returns the token that the request carries, whether or not it is valid. Raises Unauthorized if there is none."""
-    value = header(scope, b"authorization")
-    if value is None:
-        raise Unauthorized("this needs a token: log in, then send the header Authorization: Bearer <jwt>")
-    scheme, _, token = value.partition(" ")
-    if scheme.lower() != "bearer":
-        raise Unauthorized("the header Authorization must consist of the word Bearer, a blank, and the token")
-    return token.strip()
-
-
-async def reader(scope: Scope, broker: Broker) -> Credential:
-    """Returns whose token the request carries, or a stranger, if it carries none and strangers may ask. Then the rules
-    decide what they may do. Raises Unauthorized: a token that is sent must be valid."""
-    open_to_strangers = broker.rights.rules is not None or broker.settings.events_public
-    if open_to_strangers and header(scope, b"authorization") is None and not is_operator(scope):
-        return Credential()
-    return await caller(scope, broker)
-
-
-def reader_cached(scope: Scope, broker: Broker) -> Reader | None:
-    """Does the same without waiting. Returns None if there is something to wait for, or if the request is refused."""
-    if is_operator(scope):
-        return None
-    if header(scope, b"authorization") is None:
-        return ANONYMOUS if broker.rights.rules is not None or broker.settings.events_public else None
-    claims = broker.accounts.authenticate_cached(bearer_token(scope))
-    return None if claims is None else Reader(claims.actor, claims.expires_s)
-
-
-async def inserter(scope: Scope, broker: Broker) -> Credential:
-    """Does the same for a request that inserts. Without rules, it needs a token."""
-    return await (caller if broker.rights.rules is None else reader)(scope, broker)

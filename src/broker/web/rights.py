@@ -10,7 +10,8 @@ from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.rules.rules import OPERATIONS, Right
 from broker.users import STRANGER_ACTOR, Actor, check_username
-from broker.web.requests import NO_STORE, Bodies, Header, Parameters, caller, reader, respond_json
+from broker.web.credentials import caller, reader
+from broker.web.requests import NO_STORE, Bodies, Header, Parameters, respond_json
 
 _PARAMETERS = Parameters("event", mistaken={"event": ("events", "name", "topic", "channel")})
 _HEADERS: tuple[Header, ...] = (*NO_STORE, (b"vary", b"Authorization, Cookie"))

@@ -17,7 +17,8 @@ from broker.records import EventId
 from broker.schema import SAMPLES_MAX
 from broker.settings import KIB
 from broker.users import Actor
-from broker.web.requests import Header, Parameters, address, event_of, is_known, reader
+from broker.web.credentials import reader
+from broker.web.requests import Header, Parameters, address, event_of, is_known
 
 _SCHEMA = b"application/schema+json"
 _TEXT = b"text/plain; charset=utf-8"  # so that a browser shows it

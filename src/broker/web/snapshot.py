@@ -23,8 +23,9 @@ from broker.records import EventId, encode_record, read_time_parameter
 from broker.settings import KIB
 from broker.store.base import Version
 from broker.users import STRANGER_ACTOR, Actor
+from broker.web.credentials import COOKIE, reader
 from broker.web.pages import array_type, next_page, parse_limit, respond_array
-from broker.web.requests import Header, Parameters, address, is_known, reader
+from broker.web.requests import Header, Parameters, address, is_known
 
 _HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"vary", b"Authorization, Cookie, Accept"))
 _PARAMETERS = Parameters(
@@ -77,7 +78,7 @@ class Snapshot:
 
     async def read(self, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
-        actor = (await reader(scope, broker)).actor
+        actor = (await reader(scope, broker, COOKIE)).actor
         pairs = _PARAMETERS.read(scope)
         query = self._parse(pairs, actor, media=array_type(scope))
         if query.last_id is not None:

@@ -26,7 +26,8 @@ from broker.names import Filter
 from broker.rules.rights import refuse
 from broker.settings import KIB
 from broker.users import STRANGER_ACTOR, Actor
-from broker.web.requests import Bodies, Header, Parameters, address, caller, header, reader, reader_cached
+from broker.web.credentials import HEADER, Accepted, caller, reader, reader_cached
+from broker.web.requests import Bodies, Header, Parameters, address, header
 
 _HEADERS: tuple[Header, ...] = (
     # The charset of a stream is always UTF-8, but some libraries assume Latin-1 for a text whose charset is not given.
@@ -35,13 +36,14 @@ _HEADERS: tuple[Header, ...] = (
     # unless this header forbids transformations (RFC 9111, section 5.2.2.6).
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),  # nginx would buffer events
+    (b"referrer-policy", b"no-referrer"),  # the URL may have a ticket
 )
 
 # EventSource never reconnects after a refusal. So unknown parameters are ignored here, because proxies and libraries
 # add some (``_=1700000000``). Only parameters that look like a filter or an id are refused: if they were ignored, the
 # client would receive another stream than it asked for.
 _PARAMETERS = Parameters(
-    "event", "new", "last_event_id", "frames", "heartbeat", "pending", "user", strict=False,
+    "event", "new", "last_event_id", "frames", "heartbeat", "pending", "user", "ticket", strict=False,
     mistaken={
         "event": ("events", "topic", "topics", "channel", "channels", "filter", "filters"),
         "last_event_id": ("since", "cursor", "id", "eventid", "lastid"),
@@ -82,6 +84,11 @@ class _Asked:
     heartbeat: Sequence[str]
     pending: Sequence[str]
     user: Sequence[str]
+    ticket: Sequence[str] = ()  # only in a URL
+
+    @property
+    def accepted(self) -> Accepted:
+        return Accepted(cookie=True, ticket=self.ticket)
 
     @classmethod
     @lru_cache(100)  # after a lost connection, many clients ask for the same; few, because a query may be long
@@ -127,20 +134,23 @@ class Stream:
         self._bodies = bodies
 
     async def open(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._open(_Asked.by_query(scope["query_string"]), scope, receive, send)
+        asked = _Asked.by_query(scope["query_string"])
+        if asked.ticket:
+            scope["query_string"] = _without_ticket(scope["query_string"])  # another ASGI server may log it later
+        await self._open(asked, asked.accepted, scope, receive, send)
 
     async def open_by_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _PARAMETERS.read(scope):
             raise BadRequest("POST /events: the parameters belong in the body; move those of the URL there")
         # The body is not kept in a variable: under other ASGI servers this coroutine runs as long as the stream.
-        await self._open(_Asked.by_body(await self._bodies.read_json(scope, receive)), scope, receive, send)
+        await self._open(_Asked.by_body(await self._bodies.read_json(scope, receive)), HEADER, scope, receive, send)
 
     def prepare(self, scope: Scope) -> Opening | None:
         """Does what ``open`` does first, for a server that does the rest with ``connect``. Returns None if ``open``
         must respond, because there is something to wait for, or something is wrong with the request."""
         broker = self._broker
         asked = _Asked.by_query(scope["query_string"])
-        who = reader_cached(scope, broker)
+        who = reader_cached(scope, broker, asked.accepted)
         if who is None or broker.full(address(scope)) or asked.pending or _HINT in asked.event:
             return None
         broker.rights.check()
@@ -152,13 +162,13 @@ class Stream:
         subscription = opening.subscription(chunked=handover.chunked, last_chunk=handover.last_chunk)
         self._subscribe(opening, subscription, handover.take, head)
 
-    async def _open(self, asked: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _open(self, asked: _Asked, accepted: Accepted, scope: Scope, receive: Receive, send: Send) -> None:
         broker = self._broker
         refused = broker.full(address(scope))
         pending = bool(asked.pending) or _HINT in asked.event
         credential = Credential()
         try:
-            credential = await (caller if pending else reader)(scope, broker)
+            credential = await (caller if pending else reader)(scope, broker, accepted)
             broker.rights.check()
         except Unavailable:  # the store, which has the users, is unreachable for now; or the rules cannot be used
             refused = True
@@ -218,7 +228,7 @@ def _check_user(names: Sequence[str], actor: Actor) -> None:
     """Raises Unauthorized if the client wants to be another user than the token says. A page that has lost its token
     would otherwise go on as a stranger, and nobody would notice."""
     if any(not name or name != actor.username for name in names):  # "" comes from a page that has lost the name, too
-        raise Unauthorized("user: the token is missing, or is another user's; log in as this user")
+        raise Unauthorized("user: the token, cookie or ticket is missing, or is another user's; log in as this user")
 
 
 def _check_readable(broker: Broker, filter: Filter, actor: Actor) -> None:
@@ -241,6 +251,10 @@ def _new(asked: _Asked, last_id: str, patterns_max: int) -> Filter | None:
     if missing := next((name for name in asked.new if name not in asked.event), None):
         raise BadRequest(f"new: {missing} is not among the values of event; give it there, too")
     return new
+
+
+def _without_ticket(query: bytes) -> bytes:
+    return b"&".join(part for part in query.split(b"&") if b"ticket" not in part.partition(b"=")[0].lower())
 
 
 async def _refuse(send: Send, handover: Handover | None) -> None:

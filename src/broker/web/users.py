@@ -6,13 +6,14 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from broker import raw_json
+from broker.accounts.accounts import person_of
 from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.records import seconds
 from broker.users import Actor, User, is_username
-from broker.web.accounts import own_account
+from broker.web.credentials import caller
 from broker.web.pages import next_page, parse_limit
-from broker.web.requests import NO_STORE, Bodies, Header, Parameters, caller, respond_json
+from broker.web.requests import NO_STORE, Bodies, Header, Parameters, respond_json
 
 _PARAMETERS = Parameters(
     "name", "limit", "after",
@@ -31,14 +32,24 @@ class RolesBody(msgspec.Struct, forbid_unknown_fields=True):
     roles: list[str]
 
 
+class SessionView(msgspec.Struct):
+    """The JSON of a login that may still be valid. Times are in seconds since 1970."""
+
+    id: str
+    login_at: int
+    expires_at: int
+
+
 class AccountView(msgspec.Struct):
-    """The JSON of a user, as administrators see it."""
+    """The JSON of a user, as administrators see it. ``program``: whether it is a program, which has API keys."""
 
     id: str
     username: str
     info: msgspec.Raw
     roles: list[str]
     disabled: bool
+    program: bool
+    sessions: list[SessionView]
 
 
 class CodeView(msgspec.Struct):
@@ -85,11 +96,11 @@ class Users:
             if len(users) > limit:
                 users = users[:limit]
                 headers.append(next_page([("limit", limit), ("after", users[-1].username)]))
-        await respond_json(send, 200, b"[%b]" % b",".join(map(_encode, users)), tuple(headers))
+        await respond_json(send, 200, b"[%b]" % b",".join(map(self._encode, users)), tuple(headers))
 
     async def become_first(self, scope: Scope, receive: Receive, send: Send) -> None:
         credential = await caller(scope, self._broker)
-        own_account(credential)
+        person_of(credential)
         body, _ = raw_json.decode(_admin_decoder, await self._bodies.read_json(scope, receive))
         await self._respond(send, await self._administration.become_first(body.code, credential.actor))
 
@@ -104,6 +115,9 @@ class Users:
     async def enable(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._respond(send, await self._administration.enable(_id(scope), await self._actor(scope)))
 
+    async def erase(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._respond(send, await self._administration.erase(_id(scope), await self._actor(scope)))
+
     async def reset(self, scope: Scope, receive: Receive, send: Send) -> None:
         code = await self._administration.reset(_id(scope), await self._actor(scope))
         view = CodeView(code.code, seconds(code.until_us))
@@ -117,16 +131,16 @@ class Users:
         return actor
 
     async def _respond(self, send: Send, user: User) -> None:
-        await respond_json(send, 200, _encode(user), headers=NO_STORE)
+        await respond_json(send, 200, self._encode(user), headers=NO_STORE)
+
+    def _encode(self, user: User) -> bytes:
+        state, now_s = user.state, self._broker.clock() // 1_000_000
+        sessions = [SessionView(each.id, each.login_s, each.until_s) for each in user.sessions if each.until_s > now_s]
+        info = msgspec.Raw(user.info)
+        view = AccountView(user.id, user.username, info, [*state.roles], state.disabled, user.is_key, sessions)
+        return msgspec.json.encode(view)
 
 
 def _id(scope: Scope) -> str:
     user_id: str = scope["path_params"]["id"]
     return user_id
-
-
-def _encode(user: User) -> bytes:
-    state = user.state
-    return msgspec.json.encode(
-        AccountView(user.id, user.username, msgspec.Raw(user.info), list(state.roles), state.disabled)
-    )

@@ -246,7 +246,7 @@ def _make_ready(connection: Connection[Any], name: str, new: bool) -> LogState:
 def _find_epoch(connection: Connection[Any]) -> str:
     """Returns the current epoch. If the log may have lost its end since that epoch began, begins and returns a new
     epoch."""
-    epoch, before = one_row(connection, "SELECT name, cluster FROM broker.epochs WHERE ended IS NULL")
+    epoch, before = one_row(connection, "SELECT label, cluster FROM broker.epochs WHERE ended IS NULL")
     cluster = _cluster(connection)
     if cluster == before:
         return str(epoch)
@@ -258,7 +258,7 @@ def _find_epoch(connection: Connection[Any]) -> str:
     connection.execute("UPDATE broker.epochs SET ended = (SELECT head FROM broker.state) WHERE ended IS NULL")
     (epoch,) = one_row(
         connection,
-        "INSERT INTO broker.epochs VALUES (substr(md5(gen_random_uuid()::text), 1, 8), NULL, %s) RETURNING name",
+        "INSERT INTO broker.epochs VALUES (substr(md5(gen_random_uuid()::text), 1, 8), NULL, %s) RETURNING label",
         cluster,
     )
     return str(epoch)

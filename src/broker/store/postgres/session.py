@@ -32,7 +32,7 @@ _SET_BACK_US = 1_000_000
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _BEGIN = f"""SELECT {NOW_US}, last_number, head, total_bytes, event_names, reserved_bytes, removals, removals_floor,
     rights, ({NEXT_DUE}), moved,
-    (SELECT name FROM broker.epochs WHERE ended IS NULL) FROM broker.state"""  # noqa: S608 (constants only)
+    (SELECT label FROM broker.epochs WHERE ended IS NULL) FROM broker.state"""  # noqa: S608 (constants only)
 
 
 class NotBegun(Exception):

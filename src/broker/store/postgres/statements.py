@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -13,11 +12,12 @@ from psycopg import Connection
 from broker.records import Record
 from broker.store.base import RECORD_BYTES, Checkpoint
 from broker.store.tables import Counters, Ending, EventValues, UsageValues
-from broker.users import User, UserState, username_key
+from broker.store.users import COLUMNS, user_of, user_values
+from broker.users import User
 
 RECORD_COLUMNS = """
     r.uuid, r.event, convert_to(r.data, 'UTF8'), r.username, r.timestamp, r.due_us, r.log_only, r.inserted_us,
-    c.number IS NOT NULL, p.position, p.published_us, r.number, (SELECT name FROM broker.epochs WHERE ended IS NULL),
+    c.number IS NOT NULL, p.position, p.published_us, r.number, (SELECT label FROM broker.epochs WHERE ended IS NULL),
     e.until, e.until_us, e.ends, c.reason
 """
 # With these joins PostgreSQL makes one index look-up for each row. Its statistics lag behind a log that grows, so for a
@@ -54,16 +54,7 @@ _EVENT = {
     "until_us": "bigint", "falsy": "boolean", "owner": "text",
 }  # fmt: skip
 _USAGE = {"username": "text", **dict.fromkeys(("names", "bytes", "pending"), "bigint")}
-USER_COLUMNS = """
-    id, username, convert_to(info, 'UTF8'), password_hash, gen, disabled, roles, ended, code, code_until_us
-"""
-
-
-def user_of(row: Sequence[Any]) -> User:
-    """Returns the user in a row of USER_COLUMNS."""
-    user_id, username, info, password_hash, gen, disabled, roles, ended, code, code_until_us = row
-    state = UserState(gen, disabled, tuple(json.loads(roles)), tuple(json.loads(ended)))
-    return User(user_id, username, bytes(info), password_hash, state, code, code_until_us)
+USER_COLUMNS = ", ".join("convert_to(info, 'UTF8')" if name == "info" else name for name in COLUMNS)
 
 
 # The pending records after a pair of due time and number.
@@ -95,7 +86,7 @@ STATE_AT = f"""
 """  # noqa: S608 (constants only)
 # It has no row if nothing was published at this position: a fail-over may just have lost it.
 CHECKPOINT = f"""
-    SELECT (SELECT name FROM broker.epochs WHERE ended IS NULL), %(position)s, count(*),
+    SELECT (SELECT label FROM broker.epochs WHERE ended IS NULL), %(position)s, count(*),
            (SELECT min(published_us) FROM broker.publications WHERE position <= %(position)s AND position > coalesce(
                (SELECT max(position) FROM broker.checkpoints WHERE position < %(position)s), 0)),
            coalesce(json_agg(position), '[]')::text
@@ -161,7 +152,7 @@ class PostgresTables:
         return due_us
 
     def epochs(self) -> dict[str, int | None]:
-        return dict(self._db.execute("SELECT name, ended FROM broker.epochs").fetchall())
+        return dict(self._db.execute("SELECT label, ended FROM broker.epochs").fetchall())
 
     def due(self, now_us: int, records_max: int, bytes_max: int) -> Iterable[Record]:
         rows = self._db.execute(
@@ -227,24 +218,22 @@ class PostgresTables:
         return map(user_of, rows)
 
     def put_user(self, user: User) -> None:
-        state = user.state
+        assignments = ", ".join(f"{name} = %s" for name in COLUMNS)
         self._db.execute(
-            """UPDATE broker.users SET info = %s, password_hash = %s, gen = %s, disabled = %s, roles = %s, ended = %s,
-               code = %s, code_until_us = %s WHERE id = %s""",
-            (user.info.decode(), user.password_hash, state.gen, state.disabled, _json(state.roles), _json(state.ended),
-             user.code, user.code_until_us, user.id),
-        )  # fmt: skip
+            f"UPDATE broker.users SET {assignments} WHERE id = %s",  # noqa: S608 (constants only)
+            (*user_values(user), user.id),
+        )
 
-    def has_user(self, key: str) -> bool:
-        return self._db.execute("SELECT 1 FROM broker.users WHERE username_key = %s", (key,)).fetchone() is not None
+    def has_user(self, key: str, erased: str) -> bool:
+        select = "SELECT 1 FROM broker.users WHERE username_key IN (%s, %s)"
+        return self._db.execute(select, (key, erased)).fetchone() is not None
 
     def add_user(self, user: User, now_us: int) -> None:
+        marks = ", ".join(["%s"] * (len(COLUMNS) + 1))
         self._db.execute(
-            "INSERT INTO broker.users VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            (user.id, user.username, username_key(user.username), user.info.decode(), user.password_hash,
-             user.state.gen, user.state.disabled, now_us, _json(user.state.roles), _json(user.state.ended), user.code,
-             user.code_until_us),
-        )  # fmt: skip
+            f"INSERT INTO broker.users ({', '.join(COLUMNS)}, created_us) VALUES ({marks})",  # noqa: S608 (constants)
+            (*user_values(user), now_us),
+        )
 
     def add_records(self, values: Sequence[Any]) -> None:
         self._db.execute(f"INSERT INTO broker.records {_rows_of(_RECORD)}", (_document(_RECORD, values),))

@@ -38,8 +38,8 @@ from broker.store.postgres.statements import (
     SIZE,
     STATE_AT,
     USER_COLUMNS,
-    user_of,
 )
+from broker.store.users import user_of
 from broker.users import User
 
 logger = logging.getLogger("broker.store")
@@ -47,7 +47,7 @@ logger = logging.getLogger("broker.store")
 _T = TypeVar("_T")
 
 _LOG_RECORDS_MAX = 500  # records that one call of ``log`` returns at most
-_HEAD = "SELECT name AS epoch, head FROM broker.state, broker.epochs WHERE ended IS NULL"
+_HEAD = "SELECT label AS epoch, head FROM broker.state, broker.epochs WHERE ended IS NULL"
 
 
 class PostgresStore(CommonStore):
@@ -131,7 +131,7 @@ class PostgresStore(CommonStore):
         return Head(*await self._row(_HEAD))
 
     async def epochs(self) -> dict[str, int | None]:
-        return dict(await self._read(lambda db: db.execute("SELECT name, ended FROM broker.epochs").fetchall()))
+        return dict(await self._read(lambda db: db.execute("SELECT label, ended FROM broker.epochs").fetchall()))
 
     async def snapshot(self) -> State:
         def read(db: Connection[Any]) -> State:
@@ -238,8 +238,13 @@ class PostgresStore(CommonStore):
         return None if row is None else user_of(row)
 
     async def users(self, after: str, limit: int) -> list[User]:
-        select = f"SELECT {USER_COLUMNS} FROM broker.users WHERE username_key > %s ORDER BY username_key LIMIT %s"  # noqa: S608
+        select = f"""SELECT {USER_COLUMNS} FROM broker.users WHERE username_key > %s AND username != ''
+                     ORDER BY username_key LIMIT %s"""  # noqa: S608 (constants only)
         return await self._read(lambda db: [user_of(row) for row in db.execute(select, (after, limit))])
+
+    async def users_with_keys(self) -> list[User]:
+        select = f"SELECT {USER_COLUMNS} FROM broker.users WHERE keys != '[]' ORDER BY username_key"  # noqa: S608
+        return await self._read(lambda db: [user_of(row) for row in db.execute(select)])
 
     async def _row(self, select: str, values: Sequence[Any] | dict[str, Any] | None = None) -> Any:
         return await self._read(lambda db: db.execute(select, values).fetchone())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
@@ -11,7 +10,8 @@ from uuid import UUID
 from broker.records import Record
 from broker.store.base import Checkpoint
 from broker.store.tables import Counters, Ending, EventValues, UsageValues
-from broker.users import User, UserState, username_key
+from broker.store.users import COLUMNS, user_of, user_values
+from broker.users import User
 
 # How many rows one statement has. Many rows are divided into portions of 512 rows, then into portions of 128 rows, and
 # the rows that are left, fewer than 128, are one portion. So the number of different statements is limited, and they
@@ -51,14 +51,7 @@ def record_of(row: Sequence[Any]) -> Record:
     )  # fmt: skip
 
 
-USER_COLUMNS = "id, username, CAST(info AS BLOB), password_hash, gen, disabled, roles, ended, code, code_until_us"
-
-
-def user_of(row: Sequence[Any]) -> User:
-    """Returns the user in a row of USER_COLUMNS."""
-    user_id, username, info, password_hash, gen, disabled, roles, ended, code, code_until_us = row
-    state = UserState(gen, bool(disabled), tuple(json.loads(roles)), tuple(json.loads(ended)))
-    return User(user_id, username, info, password_hash, state, code, code_until_us)
+USER_COLUMNS = ", ".join("CAST(info AS BLOB)" if name == "info" else name for name in COLUMNS)
 
 
 def earliest(due_us: int | None, until_us: int | None) -> int | None:
@@ -213,24 +206,17 @@ class SQLiteTables:
             yield from map(user_of, rows)
 
     def put_user(self, user: User) -> None:
-        state = user.state
-        self._db.execute(
-            """UPDATE users SET info = ?, password_hash = ?, gen = ?, disabled = ?, roles = ?, ended = ?, code = ?,
-               code_until_us = ? WHERE id = ?""",
-            (user.info.decode(), user.password_hash, state.gen, state.disabled, json.dumps(state.roles),
-             json.dumps(state.ended), user.code, user.code_until_us, user.id),
-        )  # fmt: skip
+        assignments = ", ".join(f"{name} = ?" for name in COLUMNS)
+        self._db.execute(f"UPDATE users SET {assignments} WHERE id = ?", (*user_values(user), user.id))  # noqa: S608
 
-    def has_user(self, key: str) -> bool:
-        return bool(self._db.execute("SELECT 1 FROM users WHERE username_key = ?", (key,)).fetchone())
+    def has_user(self, key: str, erased: str) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM users WHERE username_key IN (?, ?)", (key, erased)).fetchone())
 
     def add_user(self, user: User, now_us: int) -> None:
         self._db.execute(
-            "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (user.id, user.username, username_key(user.username), user.info.decode(), user.password_hash,
-             user.state.gen, user.state.disabled, now_us, json.dumps(user.state.roles), json.dumps(user.state.ended),
-             user.code, user.code_until_us),
-        )  # fmt: skip
+            f"INSERT INTO users ({', '.join(COLUMNS)}, created_us) VALUES ({_marks(len(COLUMNS) + 1)})",  # noqa: S608
+            (*user_values(user), now_us),
+        )
 
     def add_records(self, values: Sequence[Any]) -> None:
         values = list(values)

@@ -37,8 +37,8 @@ from broker.store.sqlite.statements import (
     USER_COLUMNS,
     earliest,
     record_of,
-    user_of,
 )
+from broker.store.users import user_of
 from broker.users import User
 
 _T = TypeVar("_T")
@@ -212,8 +212,13 @@ class SQLiteStore(CommonStore):
         return None if row is None else user_of(row)
 
     async def users(self, after: str, limit: int) -> list[User]:
-        select = f"SELECT {USER_COLUMNS} FROM users WHERE username_key > ? ORDER BY username_key LIMIT ?"  # noqa: S608
+        select = f"""SELECT {USER_COLUMNS} FROM users WHERE username_key > ? AND username != ''
+                     ORDER BY username_key LIMIT ?"""  # noqa: S608 (constants only)
         return await self._read(lambda db: [user_of(row) for row in db.execute(select, (after, limit))])
+
+    async def users_with_keys(self) -> list[User]:
+        select = f"SELECT {USER_COLUMNS} FROM users WHERE keys != '[]' ORDER BY username_key"  # noqa: S608
+        return await self._read(lambda db: [user_of(row) for row in db.execute(select)])
 
     async def _row(self, select: str, values: Sequence[Any] | dict[str, Any] = ()) -> Any:
         return await self._read(lambda db: db.execute(select, values).fetchone())

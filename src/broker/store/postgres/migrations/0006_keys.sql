@@ -1,0 +1,8 @@
+-- What a user has to be recognised by, besides the password. Both columns are arrays in JSON.
+ALTER TABLE broker.users ADD COLUMN keys TEXT NOT NULL DEFAULT '[]'; -- API keys: id, digest, created_s, until_s, used_day
+ALTER TABLE broker.users ADD COLUMN sessions TEXT NOT NULL DEFAULT '[]'; -- the newest logins: id, login_s, until_s
+CREATE INDEX users_with_keys ON broker.users (username_key) WHERE keys != '[]';
+
+-- A node of an older version, which counts nothing for users, and would accept a ticket as a token, may still run. Each
+-- of its transactions and each of its reads of records asks for the column "name", and fails from now on.
+ALTER TABLE broker.epochs RENAME COLUMN name TO label;
