@@ -26,7 +26,11 @@ def document() -> dict[str, Any]:
         "paths": {**account_routes(), **event_routes(), **_server_routes()},
         "components": {
             "schemas": schemas(),
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "a JSON Web Token, or an API key"},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": "__Host-broker", "description": "`POST /session`"},
+                "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "`POST /session`"},
+            },
         },
     }
 

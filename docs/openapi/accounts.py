@@ -51,19 +51,44 @@ def _administration() -> dict[str, Any]:
             )
         },
         "/users/{id}/disable": {"post": _administer("ends a user's sessions, and keeps the user out", "AccountView")},
-        "/users/{id}/enable": {"post": _administer("lets a user in again", "AccountView")},
-        "/users/{id}/reset": {"post": _administer("a code with which a user sets a new password", "CodeView")},
+        "/users/{id}/enable": {"post": _administer("lets a user in again", "AccountView", 409)},
+        "/users/{id}/erase": {"post": _administer("erases a user's account for ever", "AccountView")},
+        "/users/{id}/reset": {"post": _administer("a code with which a user sets a new password", "CodeView", 409)},
         "/admin": {
             "post": call(
                 "makes the caller the first administrator", "AccountView", *RESTRICTED_BODY, body="AdminBody"
             )
         },
-        "/logout": {"post": call("ends the session of this token", "Nothing", 401, 404, 503)},
+        "/logout": {"post": call("ends the session of this token", "Nothing", 401, 403, 503)},
+        **_keys(),
     }  # fmt: skip
 
 
-def _administer(summary: str, answer: str) -> dict[str, Any]:
-    return call(f"{summary}, for administrators", answer, 400, 401, 403, 404, 503, parameters=[_USER_ID])
+def _keys() -> dict[str, Any]:
+    keys = {"application/json": {"schema": {"type": "array", "items": ref("KeyView")}}}
+    key_id = parameter("id", "path", {"type": "string", "pattern": "^[0-9a-f]{40}$"}, "the key's id")
+    return {
+        "/keys": {
+            "get": {
+                "summary": "the API keys of all programs, for administrators",
+                "responses": responses("the keys", keys, 401, 403, 503),
+                "security": BEARER,
+            },
+            "post": call(
+                "makes an API key for a program, for administrators",
+                "NewKeyView", *RESTRICTED_BODY, 409, body="KeyBody", created=True, secured=True,
+            ),
+        },
+        "/keys/{id}/revoke": {
+            "post": call(
+                "makes an API key invalid, for administrators", "Nothing", 401, 403, 404, 503, parameters=[key_id]
+            )
+        },
+    }  # fmt: skip
+
+
+def _administer(summary: str, answer: str, *problems: int) -> dict[str, Any]:
+    return call(f"{summary}, for administrators", answer, 400, 401, 403, 404, 503, *problems, parameters=[_USER_ID])
 
 
 def _rights() -> dict[str, Any]:
@@ -88,5 +113,18 @@ def _rights() -> dict[str, Any]:
 def _tokens() -> dict[str, Any]:
     return {
         "/login": {"post": call("a token", "LoginView", 400, 401, 413, 415, 429, 503, body="LoginBody", public=True)},
-        "/token": {"post": call("another token, in place of one that has not expired", "LoginView", 401, 503)},
+        "/token": {"post": call("another token, in place of one that has not expired", "LoginView", 401, 403, 503)},
+        "/session": {"post": _session()},
     }
+
+
+def _session() -> dict[str, Any]:
+    """Its body may be left out."""
+    session = call(
+        "a cookie, or a ticket, with which a plain EventSource reads",
+        "CookieView", 400, 401, 403, 413, 415, 503, body="SessionBody", secured=True,
+    )  # fmt: skip
+    session["requestBody"]["required"] = False
+    content = session["responses"]["200"]["content"]["application/json"]
+    content["schema"] = {"anyOf": [ref("CookieView"), ref("TicketView")]}
+    return session

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from broker.schema import SAMPLES_MAX
-from openapi.operations import BEARER, LIMIT, NAMES, OPTIONAL, RESTRICTED_BODY, call, parameter, responses
+from openapi.operations import (
+    BEARER,
+    COOKIE,
+    LIMIT,
+    NAMES,
+    OPTIONAL,
+    RESTRICTED_BODY,
+    TICKET,
+    call,
+    parameter,
+    responses,
+)
 from openapi.schemas import EVENT, STREAM, UUID, ref
 
 _EVENTS = parameter("event", "query", NAMES, "names, or prefix*")
@@ -64,7 +75,7 @@ def _stream() -> dict[str, Any]:
                 last_event_id,
             ],
             "responses": responses("the stream", frames, 400, 401, 403),
-            "security": OPTIONAL,
+            "security": [*OPTIONAL, *COOKIE, *TICKET],
         },
         "post": {
             "summary": "the same stream, with the parameters as JSON: for clients with many names",
@@ -91,6 +102,7 @@ def _state() -> dict[str, Any]:
             parameter("last_event_id", "query", {"type": "string"}, "waits until the answer includes this id"),
             _KNOWN,
         ],
+        "security": [*OPTIONAL, *COOKIE],
         "responses": responses(
             "the state, as of the id in `Last-Event-ID`; `Link: <…>; rel=\"next\"` where a page follows",
             _RECORDS, 400, 401, 503,
@@ -140,5 +152,5 @@ def _log() -> dict[str, Any]:
             parameter("order", "query", {"enum": ["asc", "desc"]}, "oldest or newest first"),
         ],
         "responses": responses('the log; `Link: <…>; rel="next"` where a page follows', _RECORDS, 400, 401, 403, 503),
-        "security": BEARER,
+        "security": [*BEARER, *COOKIE],
     }

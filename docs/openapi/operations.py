@@ -10,6 +10,8 @@ from openapi.schemas import ref
 NAMES = {"type": "array", "items": {"type": "string"}}
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 OPTIONAL: list[dict[str, list[str]]] = [{}, *BEARER]  # with a token, record frames name their users
+COOKIE: list[dict[str, list[str]]] = [{"cookie": []}]  # what a plain EventSource can send
+TICKET: list[dict[str, list[str]]] = [{"ticket": []}]
 # The problems that operations have in common which have a body, and which not everybody may carry out.
 RESTRICTED_BODY = (400, 401, 403, 404, 413, 415, 503)
 

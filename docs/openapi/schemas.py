@@ -12,7 +12,9 @@ from broker.users import PASSWORD_CHARACTERS_MIN, OwnView
 from broker.web.about import AboutView
 from broker.web.accounts import LoginBody, LoginView, PasswordBody, SignUpView, UserBody
 from broker.web.insert import CancelBody, InsertBody
+from broker.web.keys import KeyBody, KeyView, NewKeyView
 from broker.web.rights import CheckBody, CheckView
+from broker.web.session import CookieView, SessionBody, TicketView
 from broker.web.stream import StreamBody
 from broker.web.users import AccountView, AdminBody, CodeView, RolesBody
 
@@ -53,7 +55,7 @@ class Receipt(msgspec.Struct):
 _TYPES = (
     InsertBody, CancelBody, LoginBody, UserBody, StreamBody, RecordView, Receipt, OwnView, SignUpView, LoginView,
     Problem, PasswordBody, RolesBody, AdminBody, CheckBody, CheckView, CodeView, AccountView, AboutView, Rights,
-    Nothing,
+    Nothing, KeyBody, KeyView, NewKeyView, SessionBody, CookieView, TicketView,
 )  # fmt: skip
 _UUID_PATTERN = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 UUID = {"type": "string", "pattern": f"^{_UUID_PATTERN}$"}
@@ -189,6 +191,12 @@ def _describe_accounts(schemas: dict[str, Any]) -> None:
     schemas["CodeView"]["properties"]["expires_at"] = _SECONDS
     for name in ("OwnView", "AccountView", "SignUpView"):
         schemas[name]["properties"]["info"] = {"description": "as it was sent"}
+    schemas["KeyBody"]["properties"]["name"] |= {"maxLength": 64, "pattern": _NEW_USERNAME}
+    expires_at = schemas["InsertBody"]["properties"]["timestamp"] | {"description": "default: it does not expire"}
+    schemas["KeyBody"]["properties"]["expires_at"] = expires_at
+    schemas["SessionBody"]["properties"]["ticket"] |= {"description": "a ticket for the URL, in place of a cookie"}
+    for name in ("CookieView", "TicketView"):
+        schemas[name]["properties"]["time"] = _SECONDS | {"description": "epoch seconds, of the server's clock"}
     for name in ("SignUpView", "LoginView"):
         schemas[name]["properties"]["expires_at"] = {"type": "integer", "description": "epoch seconds, of the token"}
         schemas[name]["properties"]["time"] = _SECONDS | {"description": "epoch seconds, of the server's clock"}
