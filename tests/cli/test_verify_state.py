@@ -217,7 +217,7 @@ def test_an_export_of_the_first_format_is_imported(state_log: Path, tmp_path: Pa
     read_in(tmp_path, [lines[0], *(json.dumps(record).encode() for record in old)])
     assert faults(tmp_path) == ""
     head, *new = lines_of(tmp_path)
-    assert json.loads(head)["broker"] == 3
+    assert json.loads(head)["broker"] == 4
     assert [json.loads(line) for line in new] == [
         record | {"until": None, "ends": None, "reason": None} for record in old
     ]
@@ -227,7 +227,7 @@ def test_an_export_of_the_first_format_is_imported(state_log: Path, tmp_path: Pa
     ("change", "complaint"),
     [
         (changed(0, broker=1), "line 5: until, ends: the first line says format 1, which has no such fields"),
-        (changed(0, broker=4), "line 1: this Broker reads the formats 1 to 3, and this is 4; update Broker"),
+        (changed(0, broker=5), "line 1: this Broker reads the formats 1 to 4, and this is 5; update Broker"),
         (changed(4, until="banana"), "line 5: until: "),
         (changed(4, until="1700000000"), "line 5: until: 1700000000 is not later than due_us"),
         (changed(4, until=None), "an ending has another user, or another time, than its version says: 12"),

@@ -64,7 +64,7 @@ class Log:
     def arrive(self, toml: str) -> None:
         transaction = self.begin()
         for name in ROLES:
-            transaction.add_user(User(name, name, b"null", "hash"))
+            transaction.add_user(User(name, name, b"null", "hash"), OPERATOR)
         for name, roles in ROLES.items():
             transaction.change_user(name, lambda user, roles=roles: _with(user, roles), OPERATOR)  # type: ignore[misc] # mypy cannot infer a lambda with a default
         transaction.finish()

@@ -46,7 +46,7 @@ def forged(header: object, key: bytes) -> str:
 def test_a_token_says_who_and_until_when(tokens: Tokens) -> None:
     token, expires_s = tokens.make(ADA, NOW_S, NOW_S, "s")
     assert expires_s == NOW_S + 60
-    assert tokens.verify(token, NOW_S) == (Actor("id-1", "ada", 3, "s"), NOW_S + 60, NOW_S, 0)
+    assert tokens.verify(token, NOW_S) == (Actor("id-1", "ada", 3, "s"), NOW_S + 60, NOW_S, 0, "")
     assert jwt.get_unverified_header(token)["alg"] == "HS256"
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims.keys() == {"sub", "username", "gen", "iat", "exp", "auth_time", "jti", "sid"}
