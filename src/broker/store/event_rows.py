@@ -97,25 +97,25 @@ class EventRows:
             row = EventRow()
         # This is ``has_state``, written out because it runs for every record.
         named = (row.position is not None and not row.removed) or row.pending > 0
-        if not named and self.names >= self._settings.event_names_max:
-            raise InsufficientStorage(
-                "there is no room for another event name (event_names_max is reached); insert under a name that is "
-                "in use"
-            )
         replaces = immediate and not row.pending
         reserved = size if replaces else max(row.reserved, size)
         more = reserved - row.reserved
         taken = not named or (row.owner != user and (replaces or more > 0))
         if not (taken or more) and immediate:
             return  # most inserts replace a version of the same user by one of the same size
+        if limited and (taken or more > 0 or not immediate):  # first, so that users learn of their own limits
+            self._usage.check(user, int(taken), reserved if taken else more, int(not immediate))
+        if not named and self.names >= self._settings.event_names_max:
+            raise InsufficientStorage(
+                "there is no room for another event name (event_names_max is reached); insert under a name that is "
+                "in use"
+            )
         total = self.reserved + more
         if more > 0 and total > self._settings.snapshot_bytes_max:
             raise InsufficientStorage(
                 "the latest versions of all events would be too large together (snapshot_bytes_max is reached); "
                 "insert smaller data"
             )
-        if limited and (taken or more > 0 or not immediate):
-            self._usage.check(user, int(taken), reserved if taken else more, int(not immediate))
         if not named:
             self.names += 1
             if row.removed:
