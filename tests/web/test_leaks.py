@@ -76,21 +76,30 @@ class Scene:
     uuids: dict[str, str] = field(default_factory=dict)
     id_before: str = ""
     time_between: float = 0.0
+    tickets: dict[str, str] = field(default_factory=dict)
 
-    def token(self, who: str) -> str:
-        value = self.clients[who].headers.get("authorization", "")
-        return f"Authorization: {value}\r\n" if value else ""
+    def heads(self, who: str) -> str:
+        sent = ("authorization", "cookie", "sec-fetch-site")
+        headers = self.clients[who].headers
+        return "".join(f"{name}: {headers[name]}\r\n" for name in sent if name in headers) + "Connection: close\r\n"
+
+    def url(self, who: str, path: str) -> str:
+        """With the ticket, if this is how somebody asks."""
+        if who not in self.tickets:
+            return path
+        return f"{path}{'&' if '?' in path else '?'}ticket={self.tickets[who]}"
 
     def get(self, who: str, path: str) -> str:
-        answer = self.clients[who].get(path)
+        answer = self.clients[who].get(self.url(who, path))
         return f"{answer.headers}\n{answer.text}"
 
     def post(self, who: str, path: str, body: object = None) -> str:
-        answer = self.clients[who].post(path, json=body)
+        answer = self.clients[who].post(self.url(who, path), json=body)
         return f"{answer.headers}\n{answer.text}"
 
     def stream(self, who: str, query: str = "", last_id: str = "", *, live: bool = False, body: object = None) -> str:
-        reader = open_stream(self.server, f"/events{query}", last_id=last_id, headers=self.token(who), body=body)
+        path = self.url(who, f"/events{query}")
+        reader = open_stream(self.server, path, last_id=last_id, headers=self.heads(who), body=body)
         try:
             wait_for(lambda: reader.ended or any(frame.event == "$ready" for frame in reader.frames))
             if live and not reader.ended:
@@ -104,7 +113,22 @@ class Scene:
             reader.close()
 
 
-WHO = ("a stranger", "ada", "bob", "carol", "member", "auditor", "admin")
+PEOPLE = ("a stranger", "ada", "bob", "carol", "member", "auditor", "admin")
+# Those who send something else than a token: to whom it belongs, and on which routes it counts (None: on all).
+COOKIE = {"GET /events", "GET /snapshot", "GET /collections/{event}", "GET /collection/{event}"}
+OTHERWISE: dict[str, tuple[str, set[str] | None]] = {
+    "ada's cookie": ("ada", COOKIE),
+    "bob's cookie": ("bob", COOKIE),
+    "the admin's cookie": ("admin", COOKIE),
+    "ada's cookie on another site": ("ada", set()),
+    "ada's ticket": ("ada", {"GET /events"}),
+    "bob's ticket": ("bob", {"GET /events"}),
+    "the admin's ticket": ("admin", {"GET /events"}),
+    "a program": ("bob", None),
+    "the auditors' program": ("auditor", None),
+    "a revoked key": ("a stranger", None),
+}
+WHO = (*PEOPLE, *OTHERWISE)
 READERS = {"ada", "member", "admin"}
 
 
@@ -114,7 +138,11 @@ class Row(NamedTuple):
     name: str
     routes: tuple[str, ...]
     show: Callable[[Scene, str], str]
-    allowed: frozenset[str] | set[str]  # who sees canaries there
+    allowed: frozenset[str] | set[str]  # which people see canaries there
+
+    def shows_to(self, who: str) -> bool:
+        person, routes = OTHERWISE.get(who, (who, None))
+        return person in self.allowed and (routes is None or routes >= {*self.routes})
 
 
 ROWS = [
@@ -166,6 +194,7 @@ ROWS = [
 WITHOUT = {
     "POST /admin", "POST /login",
     "POST /token", "POST /logout", "POST /users", "POST /users/me/password", "POST /users/{id}/roles",
+    "POST /session", "POST /users/{id}/erase", "GET /keys", "POST /keys", "POST /keys/{id}/revoke",
     "POST /users/{id}/disable", "POST /users/{id}/enable", "POST /users/{id}/reset", "GET /openapi.json", "GET /docs",
     "GET /broker.js", "GET /broker/{version}/{file}", "GET /broker.d.ts", "GET /broker.tgz", "GET /llms.txt",
     "GET /about", "GET /", "GET /$console", "GET /$console/{version}/{file}",
@@ -178,13 +207,14 @@ CONTROLS = {"ready", "skipped", "reset", "login", "passed", "pending", "heartbea
 @pytest.fixture(scope="module", params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.postgres)])
 def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with ServerProcess(tmp_path_factory.mktemp("leaks"), *options_of(request.param, request)) as server:
-        clients = {who: server.client(None if who == "a stranger" else who) for who in WHO}
+        clients = {who: server.client(None if who == "a stranger" else who) for who in PEOPLE}
         scene = Scene(server, clients)
         # An administrator admits the member before there are rules against it.
         assert clients["carol"].post("/insert", json={"event": "club/member", "data": True}).status_code == 201
         apply_rules(server, RULES + OTHERS)
         give_roles(server, "admin", "admin")
         give_roles(server, "auditor", "auditor")
+        _add_the_others(scene)
         carol = clients["carol"]
         scene.id_before = insert(carol, "public/1", {"n": 1})["id"]
         scene.uuids["old"] = insert(carol, SECRET, {OLD: OLD})["uuid"]
@@ -197,15 +227,36 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             client.close()
 
 
+def _add_the_others(scene: Scene) -> None:
+    """Who sends a cookie, a ticket or an API key."""
+    server, clients = scene.server, scene.clients
+    for who, (person, routes) in OTHERWISE.items():
+        headers: dict[str, str] = {}
+        if "cookie" in who:
+            cookie = clients[person].post("/session").headers["set-cookie"].partition(";")[0]
+            clients[person].cookies.clear()
+            headers = {"Cookie": cookie, "Sec-Fetch-Site": "same-origin" if routes else "cross-site"}
+        elif "ticket" in who:
+            scene.tickets[who] = clients[person].post("/session", json={"ticket": True}).json()["ticket"]
+        else:
+            roles = ["auditor"] if person == "auditor" else []
+            key = operate(server, "POST", "/keys", {"name": who.replace(" ", "-").replace("'", ""), "roles": roles})
+            headers = {"Authorization": f"Bearer {key['key']}"}
+            if who == "a revoked key":
+                operate(server, "POST", f"/keys/{key['id']}/revoke")
+        clients[who] = server.client()
+        clients[who].headers.update(headers)
+
+
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_private_record_is_shown_only_to_those_who_may_read_it(scene: Scene, row: Row, who: str) -> None:
     shown = row.show(scene, who)
     found = [canary for canary in ALL if canary in shown]
-    assert bool(found) == (who in row.allowed), f"{who} was shown {found}"
+    assert bool(found) == row.shows_to(who), f"{who} was shown {found}"
 
 
-@pytest.mark.parametrize("who", sorted(set(WHO) - {"ada", "auditor", "admin", "carol"}))
+@pytest.mark.parametrize("who", sorted(set(PEOPLE) - {"ada", "auditor", "admin", "carol"}))
 @pytest.mark.parametrize("path", ["/pending", "/snapshot?at=4000000000", "/events?event=public/*&event=secret/*"])
 def test_what_is_pending_is_for_its_author_and_who_may_read_the_log(scene: Scene, who: str, path: str) -> None:
     assert PENDING not in (scene.stream(who, path[7:]) if path.startswith("/events") else scene.get(who, path))
@@ -247,7 +298,7 @@ def test_a_refusal_is_the_same_whether_or_not_there_is_such_an_event(scene: Scen
     assert there.text == nowhere.text
 
 
-@pytest.mark.parametrize("who", sorted(set(WHO) - {"admin"}))
+@pytest.mark.parametrize("who", sorted(set(PEOPLE) - {"admin"}))
 @pytest.mark.parametrize("name", ["$rules", "$user/1"])
 def test_brokers_own_events_are_for_administrators(scene: Scene, who: str, name: str) -> None:
     assert scene.clients[who].get(f"/collections/{name}").status_code in (401, 403)

@@ -98,7 +98,7 @@ CHECKPOINT = f"""
 HEAD_AT = """
     WITH newest AS (SELECT coalesce(max(position), 0) AS position FROM broker.checkpoints),
     bounds AS (SELECT max(position) AS last FROM broker.checkpoints WHERE earliest_us <= %(time)s)
-    SELECT name, coalesce(
+    SELECT label, coalesce(
         (SELECT max(position) FROM (
             SELECT * FROM broker.publications WHERE position > (SELECT position FROM newest) OFFSET 0
          ) AS tail WHERE published_us <= %(time)s),
