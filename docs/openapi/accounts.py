@@ -114,7 +114,10 @@ def _tokens() -> dict[str, Any]:
     return {
         "/login": {"post": call("a token", "LoginView", 400, 401, 413, 415, 429, 503, body="LoginBody", public=True)},
         "/token": {"post": call("another token, in place of one that has not expired", "LoginView", 401, 403, 503)},
-        "/session": {"post": _session()},
+        "/session": {
+            "post": _session(),
+            "delete": call("removes the cookie, from the pages of this server", "Nothing", public=True),
+        },
     }
 
 

@@ -104,6 +104,7 @@ class Settings(SettingTable):
         for name in ("insert_queue_bytes_max", "bodies_bytes_max"):
             self._check_not_less(name, "body_bytes_max", "the largest inserts never fit")
         self._check_not_less("insert_queue_max", "batch_records_max", "the largest batches never fit")
+        self._check_not_less("inserts_waiting_per_user_max", "batch_records_max", "the largest batches never fit")
         self._check_not_less("session_max_s", "token_ttl_s", "a session would end before its first token expires")
         for name, other in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
             if getattr(self, name) is not None and getattr(self, other) is None:

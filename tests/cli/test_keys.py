@@ -41,7 +41,8 @@ def test_keys_are_added_listed_and_revoked_in_every_way(where: list[object]) -> 
     assert "the program sensor has no role; this key expires on 20" in first.stderr
     second = done("key", "add", "sensor", *where)
     assert "does not expire" in second.stderr
-    assert "sensor has 2 API keys already; revoke the older one first (409)" in refused(
+    older = first.stdout.split("_")[1]
+    assert f"sensor has 2 API keys already; revoke the older one first ({older}) (409)" in refused(
         run("key", "add", "sensor", *where)
     )
     listed = [json.loads(line) for line in done("key", "list", *where).stdout.splitlines()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 import sqlite3
@@ -28,7 +29,7 @@ from broker.settings import Settings
 from broker.store.choice import wall_clock_us
 from broker.users import OPERATOR, STRANGER_ACTOR, Actor
 from broker.web.app import App
-from tests.support.commands import done
+from tests.support.commands import done, refused, run
 from tests.support.operators import broker, stderr_of, tamper
 from tests.support.postgres import a_database
 from tests.support.rules import NARROW, WIDE
@@ -379,7 +380,7 @@ class TestRestore:
         assert "roles: editor; administrators: ada" in message
         assert "broker rules confirm" in message
         assert "token_secret" not in message
-        assert "was restored, with the rules of that time" in refusal(data, "--rules", file)
+        assert "was restored, with the rights of that time" in refusal(data, "--rules", file)
         assert done("user", "show", "ada", "--data", data).exit_code == 0
         done("rules", "confirm", "--data", data)
         with ServerProcess(data) as server, server.client() as client:
@@ -391,11 +392,11 @@ class TestRestore:
     async def test_what_is_due_waits_until_the_rules_are_confirmed(self, data: Path, file: Path) -> None:
         """The rights of a backup may be too wide, so its operator narrows them before anything is published by them."""
         restored = await restored_with_what_is_due(data, file)
-        with pytest.raises(SettingsError, match="was restored, with the rules of that time"):
+        with pytest.raises(SettingsError, match="was restored, with the rights of that time"):
             await App(Broker(Settings(data=restored))).broker.start()
-        assert "was restored, with the rules of that time" in refusal(restored)
+        assert "was restored, with the rights of that time" in refusal(restored)
         message = stderr_of(broker("move", "--from", restored, "--to", restored.with_name("moved")), 1)
-        assert "was restored, with the rules of that time" in message
+        assert "was restored, with the rights of that time" in message
         (narrower := file.with_name("narrower.toml")).write_text(BOARD + CLOSED)
         for arguments in (
             ("rules", "show"), ("rules", "check", "ada", "insert", "board/1"), ("user", "list"),
@@ -421,15 +422,76 @@ class TestRestore:
             wait_for(lambda: states(restored) == published, what="what was due")
             assert in_force(restored) == LATER_RULES
 
-    def test_a_secret_that_is_a_setting_has_to_be_replaced(
-        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Only the secret in the folder can be replaced by the restore, and old tokens stay valid with the old one."""
-        with ServerProcess(data):
+    def test_all_sessions_have_ended_also_if_the_secret_is_a_setting(self, data: Path, tmp_path: Path) -> None:
+        secret = "s" * 40
+        with ServerProcess(data, token_secret=secret) as server:
+            token = server.token("ada")
             stderr_of(broker("backup", tmp_path / "copy.db", "--data", data))
-        monkeypatch.setenv("BROKER_TOKEN_SECRET", "x" * 32)
-        message = stderr_of(broker("restore", tmp_path / "copy.db", "--data", tmp_path / "new"))
-        assert "give the server another token_secret" in message
+        restored = tmp_path / "restored"
+        assert "all sessions have ended" in stderr_of(broker("restore", tmp_path / "copy.db", "--data", restored))
+        assert json.loads(done("user", "show", "ada", "--data", restored).stdout)["sessions"] == []
+        with ServerProcess(restored, token_secret=secret) as server, server.client() as client:
+            assert client.get("/users/me", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+            again = log_in_again(client).json()["jwt"]
+            server.stop()
+        moved = tmp_path / "moved"  # takes what signs the tokens along
+        stderr_of(broker("move", "--from", restored, "--to", moved))
+        with ServerProcess(moved, token_secret=secret) as server, server.client() as client:
+            for jwt, status in ((token, 401), (again, 200)):
+                assert client.get("/users/me", headers={"Authorization": f"Bearer {jwt}"}).status_code == status
+
+    def test_an_old_backup_brings_old_rights_back_and_the_operator_reads_which_and_takes_them_away(
+        self, data: Path, file: Path, tmp_path: Path
+    ) -> None:
+        """Since the backup, eve was disabled, bob lost a role, a key was revoked, and the rules became narrower."""
+        file.write_text('roles = ["editor"]\n[[event]]\nname = "board/*"\nread = "user"\ninsert = "@editor"\n')
+        with ServerProcess(data, "--rules", str(file)) as server:
+            for name in ("ada", "bob", "eve"):
+                server.token(name)
+            done("user", "role", "ada", "admin", "--data", data)
+            done("user", "role", "bob", "editor", "--data", data)
+            key = done("key", "add", "importer", "--role", "editor", "--data", data).stdout.strip()
+            stderr_of(broker("backup", tmp_path / "copy.db", "--data", data))
+            done("user", "disable", "eve", "--data", data)
+            done("user", "role", "bob", "editor", "--remove", "--data", data)
+            done("key", "revoke", key, "--data", data)
+        restored = tmp_path / "restored"
+        message = stderr_of(broker("restore", tmp_path / "copy.db", "--data", restored))
+        key_id = key.split("_")[1]
+        assert f"these API keys are valid again, also if they were revoked since: importer {key_id}\n" in message
+        assert re.search(r"its rules are those of 20\S+ \S+ UTC; roles: editor; administrators: ada\n", message)
+        for command in ("rules show", "user list", "key list", "rules confirm"):
+            assert f"`broker {command} --data {restored}`" in message
+        # Before: nobody may do anything, because it is not served; but the operator may look, and take rights away.
+        assert f"`broker rules confirm --data {restored}`" in refusal(restored)
+        assert key_id in done("key", "list", "--data", restored).stdout
+        done("key", "revoke", key_id, "--data", restored)
+        done("user", "disable", "eve", "--data", restored)
+        assert "nothing to confirm" in refused(run("rules", "confirm", "--data", data))
+        assert str(restored) in done("rules", "confirm", "--data", restored).stderr
+        # After: what was taken away is gone, and what was not is back.
+        with ServerProcess(restored) as server, server.client() as client:
+
+            def insert(jwt: str) -> int:
+                headers = {"Authorization": f"Bearer {jwt}"}
+                return client.post("/insert", json={"event": "board/1", "data": 1}, headers=headers).status_code
+
+            def log_in(name: str) -> httpx.Response:
+                return client.post("/login", json={"username": name, "password": "correct horse"})
+
+            assert insert(key) == 401
+            assert log_in("eve").status_code == 401
+            assert insert(log_in("bob").json()["jwt"]) == 201
+            assert insert(log_in("ada").json()["jwt"]) == 201
+        assert "nothing to confirm" in refused(run("rules", "confirm", "--data", restored))
+
+    def test_keys_alone_have_to_be_confirmed_too(self, data: Path, tmp_path: Path) -> None:
+        with ServerProcess(data):
+            done("key", "add", "importer", "--data", data)
+            stderr_of(broker("backup", tmp_path / "copy.db", "--data", data))
+        message = stderr_of(broker("restore", tmp_path / "copy.db", "--data", tmp_path / "restored"))
+        assert "it has no rules; roles: none; administrators: none" in message
+        assert "broker key list" in refusal(tmp_path / "restored")
 
     def test_a_log_without_rules_is_served_at_once(self, data: Path, tmp_path: Path) -> None:
         with ServerProcess(data) as server:

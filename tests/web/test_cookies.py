@@ -241,6 +241,35 @@ def test_the_cookie_is_found_among_others(ada: Someone) -> None:
         assert ada.canary in answer.text
 
 
+def test_a_cookie_of_another_server_on_this_host_counts_for_nothing_and_is_not_removed(
+    ada: Someone, tmp_path: Path
+) -> None:
+    """Cookies do not know ports."""
+    with ServerProcess(tmp_path) as other:
+        bob = Someone(other)
+        answer = httpx.get(f"{ada.server.url}/snapshot", headers={"Cookie": bob.cookie, **OWN})
+        assert (answer.status_code, "set-cookie" in answer.headers) == (200, False)
+        with streaming(ada.server, headers=lines({"Cookie": bob.cookie, **OWN})) as stream:
+            stream.wait("$ready")
+        bob.client.close()
+
+
+def test_a_page_without_a_token_can_remove_the_cookie_and_no_other_site_can(ada: Someone) -> None:
+    answer = ada.with_cookie("DELETE", "/session")
+    assert answer.headers["set-cookie"].startswith("__Host-broker=; Path=/; Max-Age=0;")
+    for origin in (APP, FOREIGN):
+        asked = {"Origin": origin, "Access-Control-Request-Method": "DELETE"}
+        assert (
+            "DELETE"
+            not in httpx.options(f"{ada.server.url}/session", headers=asked).headers["access-control-allow-methods"]
+        )
+
+
+def test_a_page_of_another_site_is_told_that_it_needs_a_ticket(ada: Someone) -> None:
+    answer = ada.client.post("/session", headers={"Origin": APP, "Sec-Fetch-Site": "cross-site"})
+    assert (answer.status_code, "ask for a ticket" in answer.json()["detail"]) == (400, True)
+
+
 # Tickets
 
 
@@ -272,9 +301,10 @@ def test_none_of_the_three_can_be_used_as_another(ada: Someone) -> None:
         for path in ("/token", "/session", "/logout"):
             answer = httpx.post(f"{ada.server.url}{path}", headers={"Authorization": f"Bearer {value}"})
             assert answer.status_code == 401
-    for value in (token, ada.ticket):
-        answer = httpx.get(f"{ada.server.url}/events", headers={"Cookie": f"__Host-broker={value}", **OWN})
-        assert answer.status_code == 401
+    for value in (token, ada.ticket):  # no cookie of this server: as if there were none
+        headers = {"Cookie": f"__Host-broker={value}", **OWN}
+        assert httpx.get(f"{ada.server.url}/events?user={ada.name}", headers=headers).status_code == 401
+        assert ada.canary not in httpx.get(f"{ada.server.url}/snapshot", headers=headers).text
     for value in (token, cookie, ""):
         assert httpx.get(f"{ada.server.url}/events?ticket={value}").status_code == 401
 
@@ -395,4 +425,4 @@ def test_two_brokers_under_one_host_do_not_disturb_each_other(tmp_path: Path) ->
         for path, cookie in cookies.items():
             for sent in cookies.values():
                 answer = httpx.head(f"{host.url}{path}/events?user=ada", headers={"Cookie": sent, **OWN})
-                assert answer.status_code == (200 if sent == cookie else 401)
+                assert answer.status_code == (200 if sent == cookie else 401)  # as this user, or not at all

@@ -189,6 +189,20 @@ def test_only_roles_of_the_rules_are_given_and_admin_only_if_it_is_named(admin: 
     assert add(admin, key["name"])["roles"] == ["ops"]  # as they are
 
 
+def test_a_second_key_does_not_change_the_roles_of_the_one_in_use(admin: httpx.Client) -> None:
+    key = add(admin, roles=["ops"])
+    for roles in ([], ["admin"], ["ops", "admin"]):
+        assert admin.post("/keys", json={"name": key["name"], "roles": roles}).status_code == 409
+    assert add(admin, key["name"], roles=["ops"])["roles"] == ["ops"]
+
+
+def test_a_disabled_program_gets_no_key(admin: httpx.Client) -> None:
+    key = add(admin)
+    user_id = admin.get(f"/users?name={key['name']}").json()[0]["id"]
+    assert admin.post(f"/users/{user_id}/disable").status_code == 200
+    assert "enable it first" in admin.post("/keys", json={"name": key["name"]}).json()["detail"]
+
+
 @pytest.mark.parametrize("change", [
     lambda key: key[:-1], lambda key: key + "x", lambda key: key[:-1] + ("A" if key[-1] != "A" else "B"),
     lambda key: "bk_" + "0" * 40 + key[43:], lambda key: key.upper(), lambda key: "bk_", lambda key: "bk_ä_" + key[44:],

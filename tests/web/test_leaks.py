@@ -194,7 +194,7 @@ ROWS = [
 WITHOUT = {
     "POST /admin", "POST /login",
     "POST /token", "POST /logout", "POST /users", "POST /users/me/password", "POST /users/{id}/roles",
-    "POST /session", "POST /users/{id}/erase", "GET /keys", "POST /keys", "POST /keys/{id}/revoke",
+    "POST /session", "DELETE /session", "POST /users/{id}/erase", "GET /keys", "POST /keys", "POST /keys/{id}/revoke",
     "POST /users/{id}/disable", "POST /users/{id}/enable", "POST /users/{id}/reset", "GET /openapi.json", "GET /docs",
     "GET /broker.js", "GET /broker/{version}/{file}", "GET /broker.d.ts", "GET /broker.tgz", "GET /llms.txt",
     "GET /about", "GET /", "GET /$console", "GET /$console/{version}/{file}",

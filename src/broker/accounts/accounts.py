@@ -83,7 +83,7 @@ class Accounts:
 
     async def start(self) -> None:
         """Raises SettingsError if the store's secret cannot be used, and Unavailable."""
-        secret = self._settings.token_secret or await self._store.token_secret()
+        secret = (self._settings.token_secret or await self._store.token_secret()) + await self._store.token_salt()
         self._tokens = Tokens(secret, self._settings.token_ttl_s, self._settings.session_max_s)
         self._passwords = Passwords(self._settings.password_hashes_max)
 
@@ -262,6 +262,11 @@ class Accounts:
             return None
         return claims.actor, claims.expires_s
 
+    def is_own_cookie(self, token: str) -> bool:
+        """Whether this is a cookie of this server. One of another server on the same host, which cookies do not tell
+        apart by their ports, counts for nothing."""
+        return self._tokens.is_own(token, "cookie")
+
     async def _authenticate_key(self, text: str) -> Credential:
         """Raises Unauthorized with the same message whatever is wrong with the key."""
         user_id = user_id_of(text)
@@ -271,7 +276,9 @@ class Accounts:
                 credential = self._check_key(text, (await self._look_up(user_id), time.monotonic()), noting=True)
             if credential is not None:
                 return credential
-        raise Unauthorized("the API key is not valid: it is wrong, has expired, or was revoked")
+        raise Unauthorized(
+            "the API key is not valid: it is wrong, has expired, or was revoked; or its program is disabled"
+        )
 
     def _check_key(
         self, text: str, cached: tuple[User | None, float] | None, *, noting: bool = False

@@ -141,12 +141,12 @@ class Administration:
         self, name: str, roles: Sequence[str] | None, until_s: int | None, actor: Actor
     ) -> tuple[User, NewKey]:
         """Makes an API key for the program with this name, which becomes a user if it is none yet. ``until_s`` is when
-        the key expires, in seconds since 1970. ``roles``: those that the program has from now on; None: as they are,
-        and none for a new one.
+        the key expires, in seconds since 1970. ``roles``: those of the program, which a program that is there must have
+        already; None: none for a new one.
 
         A program may have two keys at a time: the one in use, and the one that replaces it. Raises BadRequest for what
         can be no name, for a role that the rules do not name, and for a time that has passed; Conflict if a person has
-        the name, or the program has two keys already."""
+        the name, or if the program has other roles, has two keys already, or is disabled."""
         self.demand(actor)
         now_us = self._clock()
         now_s = now_us // 1_000_000
@@ -165,13 +165,17 @@ class Administration:
         def change(user: User) -> User:
             if not user.is_key:
                 raise Conflict(f"{name} is a person, who logs in with a password; choose another name for the program")
+            if user.state.disabled:
+                raise Conflict(f"{name} is disabled; enable it first")
+            if roles is not None and _checked(roles, known | {*user.state.roles}) != user.state.roles:
+                raise Conflict(
+                    f"roles: {name} has {', '.join(user.state.roles) or 'none'}, whichever key it sends; leave them "
+                    "out, or change the roles of this user first"
+                )
             kept = tuple(key for key in user.keys if not is_expired(key, now_s))
             if len(kept) >= KEYS_MAX:
-                raise Conflict(f"{name} has {len(kept)} API keys already; revoke the older one first")
-            state = user.state
-            if roles is not None:
-                state = structs.replace(state, roles=_checked(roles, known | {*state.roles}))
-            return replace(user, state=state, keys=(*kept, made.key))
+                raise Conflict(f"{name} has {len(kept)} API keys already; revoke the older one first ({kept[0].id})")
+            return replace(user, keys=(*kept, made.key))
 
         return await self._change(found.id, change, actor), made
 
@@ -189,7 +193,10 @@ class Administration:
                 raise unknown
             return end_session(replace(user, keys=keys), key_id)
 
-        return await self._change(user_id, change, actor)
+        try:
+            return await self._change(user_id, change, actor)
+        except NotFound:
+            raise unknown from None
 
     async def _change(self, user_id: str, change: Callable[[User], User], actor: Actor) -> User:
         self.demand(actor)  # also for the own account: a user cannot give himself a role

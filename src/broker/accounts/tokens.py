@@ -81,6 +81,13 @@ class Tokens:
         }
         return jwt.encode(claims, self._secret, algorithm="HS256")
 
+    def is_own(self, token: str, use: Use) -> bool:
+        """Whether this server, or another node of it, has made a token for this use, whether or not it is valid."""
+        try:
+            return self._verified(token).use == use
+        except Unauthorized:
+            return False
+
     def verify(self, token: str, now_s: float, use: Use = "") -> Claims:
         """Raises Unauthorized. Expiry has a message of its own, because a page reacts to it. All other failures share
         one, so that an attacker learns nothing."""

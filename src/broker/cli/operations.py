@@ -22,6 +22,7 @@ from broker.operations.content import AGAIN
 from broker.operations.export import export_file, export_log, import_log, read_head
 from broker.operations.move import move_log
 from broker.operations.verify import count, verify
+from broker.store.confirmation import unconfirmed
 
 _P = TypeVar("_P")
 _T = TypeVar("_T")
@@ -92,21 +93,16 @@ def restore_command(file: Path, data: Path | None, config: Path | None) -> None:
     target = settings.data / "broker.db"
     records = _steps("restore", restore, file, target)
     click.echo(f"{target}: {amount(records, 'record')}, in a new epoch; {_owner(target.parent)}", err=True)
-    if settings.token_secret:
-        click.echo("give the server another token_secret, because tokens of the old one are still valid", err=True)
-    else:
-        click.echo("all sessions have ended", err=True)
+    click.echo("all sessions have ended", err=True)
     if (rights := rights_of(target)) is not None:
         rules = f"its rules are those of {rights.time}" if rights.time else "it has no rules"
         roles, admins = (", ".join(names) or "none" for names in (rights.roles, rights.admins))
         click.echo(f"{rules}; roles: {roles}; administrators: {admins}", err=True)
         if rights.keys:
             click.echo(
-                f"these API keys are valid again, also if they were revoked since: {', '.join(rights.keys)} (`broker "
-                "key revoke` ends one)",
-                err=True,
+                f"these API keys are valid again, also if they were revoked since: {', '.join(rights.keys)}", err=True
             )
-        click.echo("the server serves after `broker rules confirm`", err=True)
+        click.echo(f"{unconfirmed(target.parent)}; until then it is not served", err=True)
 
 
 @click.command("verify")

@@ -22,7 +22,7 @@ from broker.rules.rights import FORMAT
 from broker.rules.rules import Rules
 from broker.rules.wider import widenings
 from broker.server.rules_file import read_rules_file
-from broker.store.confirmation import mark
+from broker.store.confirmation import mark, unconfirmed
 
 _LATE_MAX_S = 60  # a time that has passed this long ago was probably not meant
 _TEMPLATE = Path(__file__).with_name("rules.toml")
@@ -223,5 +223,8 @@ def rules_history(**options: Any) -> None:
 @config_option
 def rules_confirm(data: Path | None, config: Path | None) -> None:
     """Let a log that `broker restore` has brought back be served with its rules."""
-    mark(settings_of(data, config).data, unconfirmed=False)
-    click.echo("the rules of the restored log are confirmed", err=True)
+    folder = settings_of(data, config).data
+    if not unconfirmed(folder):
+        raise ClientError(f"{folder}: there is nothing to confirm, because no log with rights was restored here")
+    mark(folder, unconfirmed=False)
+    click.echo(f"the rights of the restored log in {folder} are confirmed", err=True)

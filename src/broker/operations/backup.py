@@ -60,7 +60,9 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
         records = _copy(source, part, progress, "nothing was restored; take an older backup")
         with contextlib.closing(open_database(part, also_moved=True)) as log:
             log.execute("BEGIN IMMEDIATE")
-            log.execute("UPDATE state SET moved = NULL, arrived = 0")
+            # Tokens of sessions that were ended since the backup must not be valid again, whatever signs them.
+            log.execute("UPDATE state SET moved = NULL, arrived = 0, token_salt = lower(hex(randomblob(16)))")
+            log.execute("UPDATE users SET sessions = '[]'")
             open_epoch(log)
             log.execute("COMMIT")
             (rules,) = log.execute("SELECT count(*) FROM events WHERE event = ?", (RULES_EVENT,)).fetchone()
@@ -68,8 +70,7 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
             log.execute("PRAGMA journal_mode = DELETE")
         # Before the log has its name, so that no server can serve it without the mark.
         mark(target.parent, unconfirmed=bool(rules or programs))
-        # Tokens that were issued since the backup, and those of sessions that were ended since, must not be valid.
-        target.with_name("token-secret").unlink(missing_ok=True)
+        target.with_name("token-secret").unlink(missing_ok=True)  # it belongs to the log that was here
     return records
 
 

@@ -48,6 +48,13 @@ class Content(NamedTuple):
         )
 
 
+class Signing(NamedTuple):
+    """What signs the tokens."""
+
+    secret: str | None  # None: the server may have been given a secret as a setting
+    salt: str
+
+
 class Mark(NamedTuple):
     """What a log's ``state`` says about a move. A log that has a value in ``moved`` is read-only."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from broker.errors import SettingsError
-from broker.operations.content import COPIED, Content, Mark, NotCommitted
+from broker.operations.content import COPIED, Content, Mark, NotCommitted, Signing
 from broker.operations.move_sqlite import SQLiteSource, SQLiteTarget
 from broker.store.outage import NO_DRIVER, relocated_to
 
@@ -45,9 +45,8 @@ class Source(Log, Protocol):
         """Returns the mark that an earlier run has left. The log is held, so no other run can change the mark."""
         ...
 
-    def secret(self) -> str | None:
-        """Returns the token secret. Returns None if the log has none, because the server was given a secret as a
-        setting."""
+    def signing(self) -> Signing:
+        """Returns what signs the tokens."""
         ...
 
     def rows(self, table: str) -> Generator[tuple[Any, ...]]: ...
@@ -69,8 +68,8 @@ class Target(Log, Protocol):
         """Writes the rows of one table. This is called once for each table of COPIED, in that order."""
         ...
 
-    def finish(self, content: Content, secret: str | None) -> None:
-        """Writes what is not in the tables of COPIED: the epochs, the counters and the token secret."""
+    def finish(self, content: Content, signing: Signing) -> None:
+        """Writes what is not in the tables of COPIED: the epochs, the counters, and what signs the tokens."""
         ...
 
     def commit(self) -> None:
@@ -175,7 +174,7 @@ def _fill(source: Source, target: Target, content: Content, progress: Progress) 
     for table in COPIED:
         with closing(source.rows(table)) as rows:
             target.fill(table, counted(rows))
-    target.finish(content, source.secret())
+    target.finish(content, source.signing())
     # The target counts its own rows, before the mark is written, so that a target which has lost something is never
     # committed.
     if (copied := target.content()) != content:

@@ -13,7 +13,7 @@ from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
 from broker.errors import SettingsError
-from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
+from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted, Signing
 from broker.store.postgres.database import LOCK, MOVE_LOCK, Database, one_row, open_log
 from broker.store.postgres.statements import PostgresTables
 from broker.store.tables import Counters
@@ -73,9 +73,9 @@ class PostgresLog:
         with self._refusing():
             return Mark(*one_row(self._db, "SELECT moved, arrived FROM broker.state"))
 
-    def secret(self) -> str | None:
+    def signing(self) -> Signing:
         with self._refusing():
-            return str(one_row(self._db, "SELECT token_secret FROM broker.state")[0])
+            return Signing(*one_row(self._db, "SELECT token_secret, token_salt FROM broker.state"))
 
     def rows(self, table: str) -> Generator[tuple[Any, ...]]:
         select = f"SELECT {_names(table)} FROM broker.{table}"  # noqa: S608 (constants only)
@@ -98,14 +98,16 @@ class PostgresLog:
                 # The only values in bytes are uuids. PostgreSQL reads them in hexadecimal.
                 copy.write_row([value.hex() if isinstance(value, bytes) else value for value in row])
 
-    def finish(self, content: Content, secret: str | None) -> None:
+    def finish(self, content: Content, signing: Signing) -> None:
         with self._refusing():
             self._db.execute("DELETE FROM broker.epochs")
             # No cluster is stored with the epoch. The node that starts first stores its own, so that the move does not
             # count as a fail-over, and the epoch continues.
             self._db.cursor().executemany("INSERT INTO broker.epochs VALUES (%s, %s, NULL)", content.epochs.items())
             PostgresTables(self._db, content.counters, None).put_counters(content.counters)
-            self._db.execute("UPDATE broker.state SET token_secret = coalesce(%s, token_secret)", (secret,))
+            self._db.execute(
+                "UPDATE broker.state SET token_secret = coalesce(%s, token_secret), token_salt = %s", signing
+            )
 
     def commit(self) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from broker.errors import SettingsError
 from broker.operations.backup import new_file, sync
-from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted
+from broker.operations.content import AGAIN, COPIED, Content, Mark, NotCommitted, Signing
 from broker.operations.verify import reading
 from broker.store.confirmation import unconfirmed
 from broker.store.sqlite.errors import refusing
@@ -63,9 +63,11 @@ class SQLiteSource(_SQLiteLog):
         with self._refusing():
             return Mark(*self._log.execute("SELECT moved, arrived FROM state").fetchone())
 
-    def secret(self) -> str | None:
+    def signing(self) -> Signing:
         file = self._folder / "token-secret"
-        return read_secret(file) if file.exists() else None  # the server may have been given a secret as a setting
+        with self._refusing():
+            (salt,) = self._log.execute("SELECT token_salt FROM state").fetchone()
+        return Signing(read_secret(file) if file.exists() else None, salt)
 
     def rows(self, table: str) -> Generator[tuple[Any, ...]]:
         with self._refusing("`broker verify` says more"):
@@ -114,13 +116,14 @@ class SQLiteTarget(_SQLiteLog):
             rows,
         )
 
-    def finish(self, content: Content, secret: str | None) -> None:
+    def finish(self, content: Content, signing: Signing) -> None:
         self._log.execute("DELETE FROM epochs")
         self._log.executemany("INSERT INTO epochs VALUES (?, ?)", content.epochs.items())
         SQLiteTables(self._log).put_counters(content.counters)
+        self._log.execute("UPDATE state SET token_salt = ?", (signing.salt,))
         self._log.execute("COMMIT")
-        if secret is not None:
-            keep_secret(self._folder / "token-secret", secret)
+        if signing.secret is not None:
+            keep_secret(self._folder / "token-secret", signing.secret)
         for folder in (self._folder, self._folder.resolve().parent):  # the folder itself may be new
             sync(folder)
 

@@ -176,6 +176,10 @@ class Store(Protocol):
         together with the log, and on SQLite when it is first asked for. Raises SettingsError if it cannot be used."""
         ...
 
+    async def token_salt(self) -> str:
+        """Returns what is added to the secret, which a restore changes, so that older tokens are not valid any more."""
+        ...
+
     async def check(self) -> None:
         """Raises Unavailable if the store cannot be reached, or is read-only because its log has moved."""
         ...

@@ -25,6 +25,7 @@ class CommonStore(ABC):
     and clears it at the beginning of ``stop``. From then on no write is accepted, so that the writer can finish."""
 
     # The queries of each database, which its ``statements.py`` explains
+    _salt: str
     _newest_checkpoint: str
     _checkpoint: str
     _head_at: str
@@ -56,6 +57,10 @@ class CommonStore(ABC):
     async def publish_due(self) -> None:
         self._check_running()
         await self._writer.publish_due()
+
+    async def token_salt(self) -> str:
+        (salt,) = await self._row(self._salt)
+        return str(salt)
 
     async def newest_checkpoint(self) -> tuple[int, int]:
         row: tuple[int, int] | None = await self._row(self._newest_checkpoint)

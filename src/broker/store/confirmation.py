@@ -4,6 +4,7 @@ published: the operator must be able to take rights away before anything happens
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 _MARK = "rules-unconfirmed"
@@ -20,7 +21,9 @@ def unconfirmed(folder: Path) -> str:
     folder's lock, so that no restore sets the mark after that."""
     if not (folder / _MARK).exists():
         return ""
+    option = f"--data {shlex.quote(str(folder))}"
+    looks = (f"`broker {command} {option}`" for command in ("rules show", "user list", "key list"))
     return (
-        f"the log in {folder} was restored, with the rules of that time; look at them with `broker rules show` and at "
-        "the administrators with `broker user list`, then say `broker rules confirm`"
+        f"the log in {folder} was restored, with the rights of that time: look at them ({', '.join(looks)}), then say "
+        f"`broker rules confirm {option}`"
     )

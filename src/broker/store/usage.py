@@ -36,11 +36,11 @@ class Usage:
             self._stored |= dict.fromkeys(missing, (0, 0, 0))
             self._stored |= {row[0]: row[1:] for row in self._tables.usage(sorted(missing))}
         stored, changed = self._stored[user], self._changes.get(user, (0, 0, 0))
-        for more, one, other, limit, refuse in zip(
-            (names, size, pending), stored, changed, self._limits, _REFUSALS, strict=True
+        for more, one, other, limit, explain in zip(
+            (names, size, pending), stored, changed, self._limits, _MESSAGES, strict=True
         ):
             if more > 0 and one + other + more > limit:
-                raise refuse(one + other, limit)
+                raise QuotaExceeded(explain(one + other, more, limit) if user else _OF_STRANGERS)
 
     def add(self, user: str, names: int, size: int, pending: int) -> None:
         before = self._changes.get(user, (0, 0, 0))
@@ -72,28 +72,32 @@ class Usage:
         self._changes, self._made = {}, []
 
 
-# The messages have the numbers of the user alone, and nothing from which those of others follow.
+# The messages have the numbers of the user alone, and nothing from which those of others follow. All strangers count as
+# one user, so they learn no number.
+_OF_STRANGERS = "whoever has no account cannot insert this now: what all of them may have together is used up; log in"
 
 
-def _too_many_names(used: int, limit: int) -> QuotaExceeded:
-    return QuotaExceeded(
-        f"{used} events have a version of yours as their latest, or one that is pending, and one user may have {limit} "
-        "(event_names_per_user_max); remove some of them (insert null), or insert under a name that is in use"
+def _names(used: int, more: int, limit: int) -> str:
+    return (
+        f"{used} events count for you, because their latest version or a pending one is yours, and {limit} may count "
+        "for one user (event_names_per_user_max); remove some of them (insert null), or insert under the name of one "
+        "of them"
     )
 
 
-def _too_many_bytes(used: int, limit: int) -> QuotaExceeded:
-    return QuotaExceeded(
-        f"the latest versions of your events have {used} bytes, and those of one user may have {limit} "
-        "(snapshot_bytes_per_user_max); insert smaller data, or remove events (insert null)"
+def _bytes(used: int, more: int, limit: int) -> str:
+    return (
+        f"the events that count for you would have {used + more} bytes with this record ({more} more), pending ones "
+        f"included, and one user may have {limit} (snapshot_bytes_per_user_max); insert smaller data, remove events "
+        "(insert null), or cancel what is pending"
     )
 
 
-def _too_many_pending(used: int, limit: int) -> QuotaExceeded:
-    return QuotaExceeded(
+def _pending(used: int, more: int, limit: int) -> str:
+    return (
         f"{used} records of yours are pending, and one user may have {limit} (pending_per_user_max); cancel some, or "
         "wait until they are published"
     )
 
 
-_REFUSALS = (_too_many_names, _too_many_bytes, _too_many_pending)
+_MESSAGES = (_names, _bytes, _pending)

@@ -39,6 +39,7 @@ from broker.web.users import Users
 def _routes(broker: Broker, bodies: Bodies, insert: Insert, stream: Stream, metrics: Metrics) -> list[Route]:
     """Every route. They are tried in this order, so the busiest stand first."""
     accounts = Accounts(broker, bodies)
+    session = Session(broker, bodies)
     users = Users(broker, bodies)
     keys = Keys(broker, bodies)
     rights = Rights(broker, bodies)
@@ -53,7 +54,7 @@ def _routes(broker: Broker, bodies: Bodies, insert: Insert, stream: Stream, metr
         Route("/login", Methods(POST=accounts.log_in)),
         Route("/token", Methods(POST=accounts.renew)),
         Route("/logout", Methods(POST=accounts.log_out)),
-        Route("/session", Methods(POST=Session(broker, bodies).open)),
+        Route("/session", Methods(POST=session.open, DELETE=session.close)),
         Route("/users", Methods(GET=users.list, POST=accounts.sign_up)),
         Route("/users/me", Methods(GET=accounts.me)),
         Route("/users/me/password", Methods(POST=accounts.change_password)),

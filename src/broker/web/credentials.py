@@ -52,14 +52,15 @@ class _Sent(NamedTuple):
     token: str
 
 
-def _sent(scope: Scope, settings: Settings, accepted: Accepted) -> _Sent | None:
+def _sent(scope: Scope, broker: Broker, accepted: Accepted) -> _Sent | None:
     """Returns what the request carries, whether or not it is valid. The header comes before a ticket, and that before a
     cookie, which the browser adds by itself. Raises Unauthorized."""
     if header(scope, b"authorization") is not None:
         return _Sent("", bearer_token(scope))
     if accepted.ticket:
         return _Sent("ticket", accepted.ticket[-1])
-    if accepted.cookie and (cookie := _cookie(scope)) is not None and _is_of_own_page(scope, settings):
+    cookie = _cookie(scope) if accepted.cookie else None
+    if cookie is not None and _is_of_own_page(scope, broker.settings) and broker.accounts.is_own_cookie(cookie):
         return _Sent("cookie", cookie)
     return None
 
@@ -68,7 +69,7 @@ async def caller(scope: Scope, broker: Broker, accepted: Accepted = HEADER) -> C
     """Returns who makes the request. Raises Unauthorized."""
     if is_operator(scope):
         return Credential(actor=OPERATOR)
-    sent = _sent(scope, broker.settings, accepted)
+    sent = _sent(scope, broker, accepted)
     if sent is None:
         raise Unauthorized("this needs a token: log in, then send the header Authorization: Bearer <jwt>")
     try:
@@ -93,7 +94,7 @@ def bearer_token(scope: Scope) -> str:
 async def reader(scope: Scope, broker: Broker, accepted: Accepted = HEADER) -> Credential:
     """Returns who makes the request, or a stranger, if it carries nothing and strangers may ask. Then the rules decide
     what they may do. Raises Unauthorized: what is sent must be valid."""
-    if _is_open(broker) and not is_operator(scope) and _sent(scope, broker.settings, accepted) is None:
+    if _is_open(broker) and not is_operator(scope) and _sent(scope, broker, accepted) is None:
         return Credential()
     return await caller(scope, broker, accepted)
 
@@ -102,7 +103,7 @@ def reader_cached(scope: Scope, broker: Broker, accepted: Accepted = HEADER) -> 
     """Does the same without waiting. Returns None if there is something to wait for, or if the request is refused."""
     if is_operator(scope):
         return None
-    sent = _sent(scope, broker.settings, accepted)
+    sent = _sent(scope, broker, accepted)
     if sent is None:
         return ANONYMOUS if _is_open(broker) else None
     known = broker.accounts.authenticate_cached(sent.token, sent.use)

@@ -8,9 +8,10 @@ from starlette.types import Receive, Scope, Send
 
 from broker import raw_json
 from broker.broker import Broker
+from broker.errors import BadRequest
 from broker.records import seconds
 from broker.web.credentials import bearer_token, cookie_header
-from broker.web.requests import JSON, NO_STORE, Bodies, media_type, respond_json
+from broker.web.requests import JSON, NO_STORE, Bodies, header, media_type, respond_json
 
 
 class SessionBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,7 +41,8 @@ _decoder = msgspec.json.Decoder(SessionBody)
 
 
 class Session:
-    """The endpoint. It needs the header, so no other site can make a browser call it."""
+    """The endpoint. To get something, the header is needed, so no other site can make a browser call it. To remove the
+    cookie, nothing is needed: browsers ask beforehand whether another site may send DELETE, and it may not."""
 
     def __init__(self, broker: Broker, bodies: Bodies) -> None:
         self._broker = broker
@@ -54,6 +56,8 @@ class Session:
         if body.strip():
             media_type(scope, JSON)
             wants, _ = raw_json.decode(_decoder, body)
+        if not wants.ticket and header(scope, b"sec-fetch-site") == "cross-site":
+            raise BadRequest('browsers keep no cookie for a page of another site; ask for a ticket: {"ticket":true}')
         login = await accounts.derive(token, "ticket" if wants.ticket else "cookie")
         now, user = seconds(login.now_us), login.user
         if wants.ticket:
@@ -63,3 +67,7 @@ class Session:
         view = msgspec.json.encode(CookieView(user.username, login.expires_s, now))
         cookie = cookie_header(scope, login.token, login.expires_s - login.now_us // 1_000_000)
         await respond_json(send, 200, view, headers=(*NO_STORE, cookie))
+
+    async def close(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Removes the cookie of a page that has no token any more, which it needs for a logout."""
+        await respond_json(send, 200, b"{}", headers=(*NO_STORE, cookie_header(scope, "", 0)))

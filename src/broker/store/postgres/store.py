@@ -56,6 +56,7 @@ class PostgresStore(CommonStore):
     Mutable state: whether it runs, and the list of the readers' connections, each of which belongs to its thread."""
 
     _checkpoint, _head_at, _state_at, _planned = CHECKPOINT, HEAD_AT, STATE_AT, PLANNED
+    _salt = "SELECT token_salt FROM broker.state"
     _newest_checkpoint = "SELECT position, events FROM broker.checkpoints ORDER BY position DESC LIMIT 1"
 
     def __init__(

@@ -52,6 +52,7 @@ class SQLiteStore(CommonStore):
     Mutable state: whether it runs, and the queue of the readers' connections that no thread uses at the moment."""
 
     _checkpoint, _head_at, _state_at, _planned = CHECKPOINT, HEAD_AT, STATE_AT, PLANNED
+    _salt = "SELECT token_salt FROM state"
     _newest_checkpoint = "SELECT position, events FROM checkpoints ORDER BY position DESC LIMIT 1"
 
     def __init__(self, file: Path, settings: Settings, clock: Callable[[], int], rights: Rights | None = None) -> None:
