@@ -229,22 +229,23 @@ class SettingTable:
         "the latest record of each event is in every snapshot, and in memory",
     )  # fmt: skip
     event_names_per_user_max: int = _limit(
-        50_000, "count",
-        "event names that count for one user, who has inserted their latest version, or something pending; what "
-        "strangers insert counts as if it were one user's; beyond: 507",
-        "half of `event_names_max`, so that one user cannot take all names from the others",
+        0, "count",
+        "events whose latest version one user has inserted, and this user's pending records, together; strangers count "
+        "as one user; 0: half of `event_names_max`; beyond: 507",
+        "one user must not take all names from the others",
     )  # fmt: skip
     snapshot_bytes_max: int = _limit(
         64 * MIB, "bytes", "the data of the latest records of all events, together; beyond: 507",
         "every node keeps it in memory, and every new subscriber receives it",
     )  # fmt: skip
     snapshot_bytes_per_user_max: int = _limit(
-        32 * MIB, "bytes",
-        "the data of the latest records that count for one user, and what is reserved for pending ones; beyond: 507",
-        "half of `snapshot_bytes_max`, so that one user cannot take all the space from the others",
+        0, "bytes",
+        "the data of the latest versions that one user has inserted, and of this user's pending records, together; "
+        "0: half of `snapshot_bytes_max`; beyond: 507",
+        "one user must not take all the space from the others",
     )  # fmt: skip
     pending_per_user_max: int = _limit(
-        100_000, "records", "pending records of one user; beyond: 507",
+        10_000, "records", "pending records of one user; beyond: 507",
         "whoever asks for what is pending makes the server read all of it",
     )  # fmt: skip
     inserts_per_user: str = _limit(

@@ -12,6 +12,7 @@ _SECONDS_MAX = 1_000_000  # twelve days; timeouts of sockets are limited to 24 d
 _WHOLE_MAX = 2**40  # a terabyte, if these are bytes; SQLite is limited to 2**63
 _C_INT_MAX = 2**31 - 1
 _HIGHEST = {"port": 65_535, "ticket_ttl_s": 3_600, "subscriber_sndbuf_bytes": _C_INT_MAX, "backlog": _C_INT_MAX}
+_MAY_BE_0 = ("port", "event_names_per_user_max", "snapshot_bytes_per_user_max")
 _KINDS = {int: "a whole number, ", float: "a number, "}
 _QUOTES = "\"'`"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
@@ -111,7 +112,7 @@ def _check_text(text: str, *, any_character: bool = False) -> None:
 def check_range(setting: Field[Any], value: Any) -> None:
     """Raises ValueError for a number that is too small or too large."""
     if isinstance(value, int) and not isinstance(value, bool):
-        lowest, highest = int(setting.name != "port"), _HIGHEST.get(setting.name, _WHOLE_MAX)
+        lowest, highest = int(setting.name not in _MAY_BE_0), _HIGHEST.get(setting.name, _WHOLE_MAX)
         if value < lowest:
             raise ValueError(f"too small; give {lowest} or more")
         if value > highest:

@@ -67,7 +67,7 @@ LATEST = {
     "came back": 13,
     "is false": 14,
 }
-HEAD, EVENT_NAMES, REMOVALS, RESERVED = 14, 7, 1, 4 + 1 + 6 + 1 + 4 + 1 + 5
+HEAD, EVENT_NAMES, REMOVALS, RESERVED = 14, 7, 1, 1 + 6 + 1 + 1 + 1 + 5
 
 
 def old_tables() -> dict[str, list[Sequence[Any]]]:

@@ -272,11 +272,14 @@ def _derive(log: sqlite3.Connection) -> None:
            FROM temp.published JOIN records USING (number) ORDER BY position"""
     )
     log.execute("DROP TABLE temp.published")
-    log.execute(
-        """INSERT INTO pending SELECT due_us, number FROM records WHERE NOT log_only
-           AND number NOT IN (SELECT number FROM publications) AND number NOT IN (SELECT number FROM cancellations)"""
-    )
     removal = {"removal": REMOVAL.decode()}
+    log.execute(
+        """INSERT INTO pending
+           SELECT due_us, number, event, iif(data = :removal, 0, length(CAST(data AS BLOB))) FROM records
+           WHERE NOT log_only AND number NOT IN (SELECT number FROM publications)
+           AND number NOT IN (SELECT number FROM cancellations)""",
+        removal,
+    )
     log.execute(
         f"""INSERT INTO events SELECT event, position, bytes, 0, bytes, removed, until_us, falsy, '' FROM (
                SELECT l.*, iif(removed OR l.event GLOB '$*', 0, length(CAST(data AS BLOB))) AS bytes, until_us,
@@ -292,13 +295,7 @@ def _derive(log: sqlite3.Connection) -> None:
         removal,
     )
     log.execute(f"UPDATE events SET owner = {OWNER}")  # noqa: S608 (constants)
-    # An event that only has pending records counts for whoever has inserted the first of them.
-    log.execute(
-        """UPDATE events SET owner = w.user
-           FROM (SELECT event, user, min(number) FROM pending JOIN records USING (number) GROUP BY event) w
-           WHERE w.event = events.event AND (position IS NULL OR removed) AND events.event NOT GLOB '$*'"""
-    )
-    log.execute(f"INSERT INTO usage {USAGE}")
+    log.execute(f"INSERT INTO usage {USAGE}", removal)
     # All removals of the log are kept, so their floor is 0. The server's first transaction forgets those above its
     # limit ``removals_kept``.
     *counters, rights = log.execute(COUNT).fetchone()

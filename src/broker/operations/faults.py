@@ -16,23 +16,25 @@ LATEST = """
 
 # How many records of each event are pending, and the size of the largest of them.
 WAITING = """
-    SELECT event, count(*) AS waiting, max(iif(data IS :removal, 0, length(CAST(data AS BLOB)))) AS largest
-    FROM pending JOIN records USING (number) GROUP BY event
+    SELECT r.event, count(*) AS waiting, max(iif(data IS :removal, 0, length(CAST(data AS BLOB)))) AS largest
+    FROM pending p JOIN records r ON r.number = p.number GROUP BY r.event
 """
 
 # Broker's own events, which count neither as names nor in bytes.
 _OWN = "event GLOB '$*'"
-# What each user takes of the limits: the sums of the rows of events that count for the user, and of what is pending. In
-# older schemas ``owner`` is NULL, and nothing is counted.
+# What each user takes of the limits: the latest versions of the user, and what is pending. In older schemas ``owner``
+# is NULL, and nothing is counted.
 USAGE = f"""
     SELECT user, sum(names) AS names, sum(bytes) AS bytes, sum(pending) AS pending FROM (
-        SELECT owner AS user, 1 AS names, reserved AS bytes, 0 AS pending FROM events
-        WHERE (NOT removed OR pending) AND NOT {_OWN}
-        UNION ALL SELECT user, 0, 0, 1 FROM pending JOIN records USING (number) JOIN events USING (event)
-        WHERE owner IS NOT NULL AND NOT {_OWN}
+        SELECT owner AS user, 1 AS names, bytes, 0 AS pending FROM events
+        WHERE position IS NOT NULL AND NOT removed AND NOT {_OWN}
+        UNION ALL
+        SELECT r.user, 1, iif(data IS :removal, 0, length(CAST(data AS BLOB))), 1
+        FROM pending p JOIN records r ON r.number = p.number JOIN events e ON e.event = r.event
+        WHERE owner IS NOT NULL AND NOT r.{_OWN}
     ) GROUP BY user
 """  # noqa: S608 (constants only)
-# The user for whom an event counts that has nothing pending: whoever has inserted its latest version.
+# Who has inserted the latest version of an event.
 OWNER = f"""iif(position IS NULL OR removed OR {_OWN}, '', (
     SELECT user FROM publications p JOIN records USING (number) WHERE p.position = events.position))"""  # noqa: S608 (constants only)
 
@@ -157,26 +159,23 @@ FAULTS = (
     ("an event has a latest or pending records, but no row in the table events",
      f"""SELECT event FROM ({LATEST}) l, state WHERE event NOT IN (SELECT event FROM events)
         AND NOT (removed AND position <= removals_floor)
-        UNION SELECT event FROM pending JOIN records USING (number)
-        WHERE event NOT IN (SELECT event FROM events)"""),  # noqa: S608
+        UNION SELECT records.event FROM pending JOIN records USING (number)
+        WHERE records.event NOT IN (SELECT event FROM events)"""),  # noqa: S608
     ("an event has a row in the table events, but neither a latest nor a pending record",
      "SELECT event FROM events WHERE position IS NULL AND pending = 0"),
-    # ``reserved`` is the latest record's size when nothing is pending. Otherwise it is the largest size seen since the
-    # first pending record was inserted. That record may have been cancelled or superseded, so all that can be checked
-    # is that *some* record of the event has this size. A removal needs no bytes, but older versions of Broker reserved
-    # the length of its data.
+    # A removal needs no bytes, but older versions of Broker reserved the length of its data, and kept what they had
+    # reserved for records that were not pending any more.
     ("an event reserves another number of bytes than its records may need",
      f"""SELECT event FROM events e LEFT JOIN ({WAITING}) USING (event)
         WHERE ({_OWN} AND reserved) OR (NOT {_OWN} AND (
         reserved < max(bytes, coalesce(largest, 0)) OR (pending = 0 AND reserved != bytes)
-        OR (pending AND NOT EXISTS (
-            SELECT 1 FROM records r WHERE r.event = e.event AND NOT r.log_only
-            AND (length(CAST(r.data AS BLOB)) = e.reserved OR (r.data IS :removal AND e.reserved = 0))
-        ))))"""),  # noqa: S608
-    ("an event counts for somebody else than whoever has inserted its latest version, or something that is pending",
-     f"""SELECT event FROM events WHERE owner IS NOT NULL AND iif(
-            pending AND NOT {_OWN},
-            owner NOT IN (SELECT user FROM records WHERE records.event = events.event), owner IS NOT {OWNER})"""),  # noqa: S608
+        OR (owner IS NOT NULL AND reserved != max(bytes, coalesce(largest, 0)))))"""),  # noqa: S608
+    ("an event has another owner than whoever has inserted its latest version",
+     f"SELECT event FROM events WHERE owner IS NOT NULL AND owner IS NOT {OWNER}"),  # noqa: S608
+    ("a pending record has another event, or another size, than its row says",
+     """SELECT p.number FROM pending p LEFT JOIN records r ON r.number = p.number
+        WHERE p.event IS NOT NULL AND (p.event, p.size) IS NOT (
+            r.event, iif(r.data IS :removal, 0, length(CAST(r.data AS BLOB))))"""),
     ("a user takes something else of the limits than the rows say",
      f"""SELECT user FROM ({USAGE}) u LEFT JOIN usage o USING (user)
         WHERE (u.names, u.bytes, u.pending) IS NOT (o.names, o.bytes, o.pending) AND user IS NOT NULL

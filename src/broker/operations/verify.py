@@ -70,6 +70,8 @@ _NEWER_COLUMNS = (
     ("events", 5, """(SELECT count(*) FROM main.publications p JOIN main.records r USING (number)
                       WHERE p.position = old.position AND r.data = 'false') AS falsy"""),
     ("events", _WITH_USAGE, "NULL AS owner"),
+    ("pending", _WITH_USAGE, "NULL AS event"),
+    ("pending", _WITH_USAGE, "NULL AS size"),
     ("state", 5, "0 AS rights"),
     ("users", 5, "'[]' AS roles"),
     ("users", 5, "'[]' AS ended"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from broker.errors import InsufficientStorage
-from broker.records import FALSE, REMOVAL, NewRecord
+from broker.records import FALSE, REMOVAL, NewRecord, Record
 from broker.settings import Settings
 from broker.store.tables import Counters, Tables
 from broker.store.usage import Usage
@@ -25,9 +25,7 @@ class EventRow:
     removed: bool = False  # whether the data of its latest record is null, so that it has no state
     until_us: int | None = None  # when its latest record ends; None: it does not end by itself
     falsy: bool = False  # whether the data of its latest record is ``false``
-    # The user for whom the name and the reserved bytes count; "" also as long as neither of them counts. It is whoever
-    # has inserted the latest version, or, while something is pending, whoever has raised the reserved bytes last.
-    owner: str = ""
+    owner: str = ""  # who has inserted the latest record, if the event has state; "" otherwise, and for strangers
 
     @property
     def has_state(self) -> bool:
@@ -43,11 +41,9 @@ class EventRows:
     follow from the rows, and what each user takes of them. All of it is written by ``flush``, and the counters by the
     transaction."""
 
-    def __init__(self, tables: Tables, settings: Settings, counters: Counters, author_at: Callable[[int], str]) -> None:
-        """``author_at`` returns who has inserted the record that was published at a position."""
+    def __init__(self, tables: Tables, settings: Settings, counters: Counters) -> None:
         self._tables = tables
         self._settings = settings
-        self._author_at = author_at
         self._usage = Usage(tables, settings)
         self.names = counters.event_names
         self.reserved = counters.reserved_bytes
@@ -55,6 +51,8 @@ class EventRows:
         self.until_dropped = False  # whether a version that was to end is not the latest any more
         self._rows: dict[str, EventRow] = {}
         self._read: set[str] = set()  # the names that were looked for, also those of events that have no row
+        # The names of events with pending records whose reserved bytes may be fewer now
+        self._over_reserved: set[str] = set()
         self._forgotten: list[str] = []  # the names of events that have no latest and no pending record any more
 
     def load(self, names: Iterable[str]) -> None:
@@ -97,21 +95,19 @@ class EventRows:
             row = EventRow()
         # This is ``has_state``, written out because it runs for every record.
         named = (row.position is not None and not row.removed) or row.pending > 0
-        replaces = immediate and not row.pending
-        reserved = size if replaces else max(row.reserved, size)
-        more = reserved - row.reserved
-        taken = not named or (row.owner != user and (replaces or more > 0))
-        if not (taken or more) and immediate:
+        replaces = immediate and row.owner == user and row.position is not None and not row.removed
+        reserved = size if immediate and not row.pending else max(row.reserved, size)
+        if replaces and size == row.bytes and reserved == row.reserved:
             return  # most inserts replace a version of the same user by one of the same size
-        if limited and (taken or more > 0 or not immediate):  # first, so that users learn of their own limits
-            self._usage.check(user, int(taken), reserved if taken else more, int(not immediate))
+        if limited:  # first, so that users learn of their own limits
+            self._usage.check(user, int(not replaces), size - row.bytes if replaces else size, int(not immediate))
         if not named and self.names >= self._settings.event_names_max:
             raise InsufficientStorage(
                 "there is no room for another event name (event_names_max is reached); insert under a name that is "
                 "in use"
             )
-        total = self.reserved + more
-        if more > 0 and total > self._settings.snapshot_bytes_max:
+        total = self.reserved + reserved - row.reserved
+        if reserved > row.reserved and total > self._settings.snapshot_bytes_max:
             raise InsufficientStorage(
                 "the latest versions of all events would be too large together (snapshot_bytes_max is reached); "
                 "insert smaller data"
@@ -122,20 +118,7 @@ class EventRows:
                 self.removals -= 1
             else:
                 self._rows[event] = row
-        self._count(row, user if taken else row.owner, reserved, was_named=named)
-        self.reserved = total
-
-    def _count(self, row: EventRow, owner: str, reserved: int, *, was_named: bool = True, named: bool = True) -> None:
-        """Counts the name of an event and its reserved bytes for this user from now on."""
-        if row.owner == owner and was_named == named:
-            if row.reserved != reserved:
-                self._usage.add(owner, 0, reserved - row.reserved, 0)
-        else:
-            if was_named:
-                self._usage.add(row.owner, -1, -row.reserved, 0)
-            if named:
-                self._usage.add(owner, 1, reserved, 0)
-        row.owner, row.reserved = owner, reserved
+        self.reserved, row.reserved = total, reserved
 
     def publish(
         self, event: str, position: int, data: bytes, until_us: int | None, user: str, *, was_pending: bool
@@ -147,51 +130,59 @@ class EventRows:
         row = self._rows.get(event)
         if row is None:
             return
-        size, removal = len(data), data == REMOVAL
-        if removal or event[0] == "$":
+        size, removal, own = len(data), data == REMOVAL, event[0] == "$"
+        if removal or own:
             size = 0
         if was_pending:
-            self._end_pending(event, row, user)
-        if not removal or row.has_state:
+            self._end_pending(event, row, size, user)
+        had_state = row.position is not None and not row.removed
+        if not removal or had_state:
             if row.until_us is not None:
                 self.until_dropped = True
+            if not own and (removal or row.owner != user or not had_state or row.bytes != size):
+                if had_state:
+                    self._usage.add(row.owner, -1, -row.bytes, 0)
+                if not removal:
+                    self._usage.add(user, 1, size, 0)
+                row.owner = "" if removal else user
+            if row.pending and not own and row.bytes == row.reserved:
+                self._over_reserved.add(event)
             row.position, row.bytes, row.removed, row.until_us = position, size, removal, until_us
             row.falsy = size == 5 and data == FALSE
         elif not was_pending:
             return
         # After most inserts, nothing is left to do.
-        if not row.pending and (removal or row.owner != user or row.reserved != row.bytes):
-            self._settle(event, row, user)
+        if not row.pending and (removal or row.reserved != row.bytes):
+            self._settle(event, row)
 
-    def add_pending(self, event: str, user: str) -> None:
-        self._rows[event].pending += 1
-        if event[0] != "$":
-            self._usage.add(user, 0, 0, 1)
+    def add_pending(self, new: NewRecord) -> None:
+        self._rows[new.event].pending += 1
+        if new.event[0] != "$":
+            self._usage.add(new.user, 1, 0 if new.data == REMOVAL else len(new.data), 1)
 
-    def remove_pending(self, event: str, user: str) -> None:
-        """Called when a pending record of this user is cancelled."""
-        row = self._rows[event]
-        self._end_pending(event, row, user)
+    def remove_pending(self, record: Record) -> None:
+        """Called when a pending record is cancelled."""
+        event, row = record.event, self._rows[record.event]
+        self._end_pending(event, row, 0 if record.data == REMOVAL else len(record.data), record.user)
         if not row.pending:
-            self._settle(event, row, None)
+            self._settle(event, row)
 
-    def _end_pending(self, event: str, row: EventRow, user: str) -> None:
+    def _end_pending(self, event: str, row: EventRow, size: int, user: str) -> None:
         row.pending -= 1
         if event[0] != "$":
-            self._usage.add(user, 0, 0, -1)
+            self._usage.add(user, -1, -size, -1)
+            if row.pending and size == row.reserved:
+                self._over_reserved.add(event)
 
-    def _settle(self, event: str, row: EventRow, author: str | None) -> None:
+    def _settle(self, event: str, row: EventRow) -> None:
         """Called when an event has no pending record, after a publication or a cancellation. From then on only its
-        latest record counts, for its author; None: the author has to be looked up. If the event has no state either,
-        its name does not count against ``event_names_max`` any more, and its row is only kept if it is a removal."""
-        own = event[0] == "$"
+        latest record counts. If it has no state either, its name does not count against ``event_names_max`` any more,
+        and its row is only kept if it is a removal."""
         self.reserved += row.bytes - row.reserved
+        row.reserved = row.bytes
         if row.position is not None and not row.removed:
-            if not own:
-                self._count(row, self._author_at(row.position) if author is None else author, row.bytes)
             return
-        if not own:
-            self._count(row, "", 0, named=False)
+        if event[0] != "$":
             self.names -= 1
         if row.removed:
             self.removals += 1
@@ -199,14 +190,27 @@ class EventRows:
             self._forgotten.append(event)
             del self._rows[event]
 
+    def _reserve_less(self) -> None:
+        """Gives back what was reserved for a pending record, or for a latest version, that was the largest of its
+        event. Until here, too much was reserved, which only means that an insert may have been refused in vain."""
+        names = [name for name in self._over_reserved if (row := self._rows.get(name)) is not None and row.pending]
+        largest = dict(self._tables.largest_pending(names)) if names else {}
+        for name in names:
+            row = self._rows[name]
+            reserved = max(row.bytes, largest[name])
+            self.reserved += reserved - row.reserved
+            row.reserved = reserved
+        self._over_reserved = set()
+
     def undo(self, names: set[str]) -> Callable[[], None]:
         """Returns a function that restores the rows of these events, and everything that follows from them."""
         counters, length = (self.names, self.reserved, self.removals, self.until_dropped), len(self._forgotten)
         rows = {name: replace(self._rows[name]) for name in names & self._rows.keys()}
-        undo_usage = self._usage.undo()
+        undo_usage, over_reserved = self._usage.undo(), set(self._over_reserved)
 
         def undo() -> None:
             undo_usage()
+            self._over_reserved = over_reserved
             self.names, self.reserved, self.removals, self.until_dropped = counters
             del self._forgotten[length:]
             for name in names:
@@ -216,7 +220,9 @@ class EventRows:
         return undo
 
     def flush(self) -> None:
-        """Writes the rows, and forgets them."""
+        """Writes the rows, and forgets them. The records that became pending, or are not pending any more, are written
+        already."""
+        self._reserve_less()
         # An event may have been forgotten, and then got a new record, so its old row is removed first.
         if self._forgotten:
             self._tables.remove_events(self._forgotten)

@@ -25,11 +25,6 @@ class Hint:
         index = position - (self.records[0].position or 0) if self.records else -1
         return self.records[index] if index >= 0 else self._tables.record_at(position)
 
-    def author_at(self, position: int) -> str:
-        record = self.record_at(position)
-        assert record is not None, "an event's latest record is missing"
-        return record.user
-
     def trim(self, published_bytes: int) -> None:
         """Drops the records if there are too many. They can be read from the database, so this is called after they
         are written. ``published_bytes`` is the size of their data."""

@@ -60,7 +60,7 @@ class Transaction:
         self._removals_floor = self._before.removals_floor
         self._rights = self._before.rights
         self._hint = Hint(tables)
-        self._rows = EventRows(tables, settings, self._before, self._hint.author_at)
+        self._rows = EventRows(tables, settings, self._before)
         self._judge = Judge(
             tables, self._rows, Version(epoch, self._rights), rights, known, rules_over_http=settings.rules_over_http
         )
@@ -100,7 +100,7 @@ class Transaction:
                 # Rules are judged in any log, because rules that cannot be used would stop whatever comes after them.
                 if (judge.active or record.event[0] == "$") and (reason := judge.refusal(record)):
                     self._unwritten.cancellations += (record.number, "", self._now_us, reason)
-                    self._rows.remove_pending(record.event, record.user)
+                    self._rows.remove_pending(record)
                     continue
                 position = self._publish(record, record.number, was_pending=True)
                 self._hint.records.append(msgspec.structs.replace(record, position=position, published_us=self._now_us))
@@ -252,7 +252,7 @@ class Transaction:
         reason = _WITHDRAWN if record.due_us <= self._now_us else None
         self._unwritten.cancellations += (record.number, item.user, self._now_us, reason)
         self._next_due_passed = True
-        self._rows.remove_pending(record.event, record.user)
+        self._rows.remove_pending(record)
         cancelled = by_uuid[item.uuid] = msgspec.structs.replace(record, cancelled=True, reason=reason)
         return cancelled
 
@@ -354,8 +354,8 @@ class Transaction:
         if not new.log_only and immediate:
             position, published_us = self._publish(new, number), now_us
         elif not new.log_only:
-            self._unwritten.pending += (due_us, number)
-            self._rows.add_pending(event, new.user)
+            self._unwritten.pending += (due_us, number, event, 0 if data == REMOVAL else len(data))
+            self._rows.add_pending(new)
             if self.next_due_us is None or due_us < self.next_due_us:
                 self.next_due_us = due_us
         record = Record(

@@ -18,7 +18,7 @@ class Unwritten:
         self.pending_changed = False  # whether rows of ``pending`` were added or removed
         self.records: list[Any] = []
         self.publications: list[int] = []
-        self.pending: list[int] = []
+        self.pending: list[Any] = []
         self.endings: list[Any] = []
         self.cancellations: list[Any] = []
         self.unpending: list[tuple[int, int]] = []  # the rows of ``pending`` to remove: (due time, number)

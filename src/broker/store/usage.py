@@ -10,9 +10,10 @@ from broker.store.tables import Tables
 
 
 class Usage:
-    """Three numbers for each user: the names of events that count for the user, the bytes of the snapshot that are
-    reserved for them, and the user's pending records. Over all users, the first two add up to ``event_names`` and
-    ``reserved_bytes`` of the log, so no user can take what is not counted for that user.
+    """Three numbers for each user: events whose latest version is the user's, and pending records, together; the bytes
+    of both; and the pending records alone. A pending record counts for its author from its insert on, whatever event it
+    is of, because its publication cannot be refused. So every name and every byte that counts in the log counts for
+    somebody, and nobody can be made to pay for what others insert.
 
     Strangers and the operator have no name, so all of them together are counted as the user "".
 
@@ -22,8 +23,10 @@ class Usage:
     def __init__(self, tables: Tables, settings: Settings) -> None:
         self._tables = tables
         self._limits = (
-            settings.event_names_per_user_max, settings.snapshot_bytes_per_user_max, settings.pending_per_user_max
-        )  # fmt: skip
+            settings.event_names_per_user_max or (settings.event_names_max + 1) // 2,
+            settings.snapshot_bytes_per_user_max or (settings.snapshot_bytes_max + 1) // 2,
+            settings.pending_per_user_max,
+        )
         self.expected: Iterable[str] = ()  # users whose numbers are read together with the first that are needed
         self._stored: dict[str, tuple[int, int, int]] = {}
         self._changes: dict[str, tuple[int, int, int]] = {}
@@ -79,17 +82,17 @@ _OF_STRANGERS = "whoever has no account cannot insert this now: what all of them
 
 def _names(used: int, more: int, limit: int) -> str:
     return (
-        f"{used} events count for you, because their latest version or a pending one is yours, and {limit} may count "
-        "for one user (event_names_per_user_max); remove some of them (insert null), or insert under the name of one "
-        "of them"
+        f"{used} events and pending records count for you, because the latest version, or what is pending, is yours, "
+        f"and {limit} may count for one user (event_names_per_user_max); remove events (insert null), or cancel what "
+        "is pending"
     )
 
 
 def _bytes(used: int, more: int, limit: int) -> str:
     return (
-        f"the events that count for you would have {used + more} bytes with this record ({more} more), pending ones "
-        f"included, and one user may have {limit} (snapshot_bytes_per_user_max); insert smaller data, remove events "
-        "(insert null), or cancel what is pending"
+        f"the latest versions and the pending records that are yours would have {used + more} bytes with this one "
+        f"({more} more), and those of one user may have {limit} (snapshot_bytes_per_user_max); insert smaller data, "
+        "remove events (insert null), or cancel what is pending"
     )
 
 

@@ -46,7 +46,8 @@ _RECORD = {
     "log_only": "boolean", "inserted_us": "bigint", "data": "text",
 }  # fmt: skip
 _PUBLICATION = dict.fromkeys(("position", "number", "published_us", "total_bytes"), "bigint")
-_PENDING = dict.fromkeys(("due_us", "number"), "bigint")
+_DUE = dict.fromkeys(("due_us", "number"), "bigint")
+_PENDING = _DUE | {"event": "text", "size": "bigint"}
 _ENDING = {"number": "bigint", "until": "text", "until_us": "bigint", "ends": "uuid"}
 _CANCELLATION = {"number": "bigint", "username": "text", "cancelled_us": "bigint", "reason": "text"}
 _EVENT = {
@@ -257,8 +258,15 @@ class PostgresTables:
     def remove_pending(self, pending: Sequence[tuple[int, int]]) -> None:
         values = [value for pair in pending for value in pair]
         self._db.execute(
-            f"DELETE FROM broker.pending WHERE (due_us, number) IN ({_rows_of(_PENDING)})",  # noqa: S608 (constants only)
-            (_document(_PENDING, values),),
+            f"DELETE FROM broker.pending WHERE (due_us, number) IN ({_rows_of(_DUE)})",  # noqa: S608 (constants only)
+            (_document(_DUE, values),),
+        )
+
+    def largest_pending(self, names: Sequence[str]) -> Iterable[tuple[str, int]]:
+        return self._db.execute(
+            """SELECT event, (SELECT size FROM broker.pending p WHERE p.event = l.event ORDER BY size DESC LIMIT 1)
+               FROM json_array_elements_text(%s::json) AS l(event)""",
+            (_json(names),),
         )
 
     def put_events(self, values: Sequence[Any]) -> None:

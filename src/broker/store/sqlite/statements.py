@@ -227,7 +227,7 @@ class SQLiteTables:
         self._write("INSERT INTO publications", 4, values)
 
     def add_pending(self, values: Sequence[Any]) -> None:
-        self._write("INSERT INTO pending", 2, values)
+        self._write("INSERT INTO pending", 4, values)
 
     def add_endings(self, values: Sequence[Any]) -> None:
         values = list(values)
@@ -239,6 +239,13 @@ class SQLiteTables:
 
     def remove_pending(self, pending: Sequence[tuple[int, int]]) -> None:
         self._db.executemany("DELETE FROM pending WHERE due_us = ? AND number = ?", pending)
+
+    def largest_pending(self, names: Sequence[str]) -> Iterable[tuple[str, int]]:
+        for some in _portions(names):
+            yield from self._db.execute(
+                f"SELECT event, max(size) FROM pending WHERE event IN ({_marks(len(some))}) GROUP BY event",  # noqa: S608
+                some,
+            )
 
     def put_events(self, values: Sequence[Any]) -> None:
         self._write("REPLACE INTO events", 9, values)

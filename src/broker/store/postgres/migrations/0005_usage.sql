@@ -1,24 +1,31 @@
--- What each user takes of the log's limits: how many names of events count for the user, how many bytes of the snapshot
--- are reserved for them, and how many records of the user are pending. The user '' stands for strangers and the operator.
+-- What each user takes of the log's limits: how many events have a latest version of the user, and how many records of
+-- the user are pending, together; how many bytes both have; and how many records are pending. The user '' stands for
+-- strangers and the operator.
 CREATE TABLE broker.usage (
     username TEXT PRIMARY KEY COLLATE "C",
     names BIGINT NOT NULL,
     bytes BIGINT NOT NULL,
     pending BIGINT NOT NULL
 );
--- The user for whom an event counts: whoever has inserted its latest version, or, while something is pending, whoever
--- has raised its reserved bytes last. '': nobody, a stranger or the operator.
+-- Who has inserted the latest version, if the event has state.
 ALTER TABLE broker.events ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 UPDATE broker.events e SET owner = r.username FROM broker.publications p JOIN broker.records r ON r.number = p.number
 WHERE p.position = e.position AND NOT e.removed AND e.event NOT LIKE '$%';
-UPDATE broker.events e SET owner = w.username FROM (
-    SELECT DISTINCT ON (r.event) r.event, r.username FROM broker.pending p
-    JOIN broker.records r ON r.number = p.number ORDER BY r.event, r.number
-) w WHERE w.event = e.event AND e.pending > 0 AND (e.position IS NULL OR e.removed) AND e.event NOT LIKE '$%';
+-- The event of each pending record, and the bytes that are reserved for it, so that those of the largest are known.
+ALTER TABLE broker.pending ADD COLUMN event TEXT NOT NULL DEFAULT '' COLLATE "C";
+ALTER TABLE broker.pending ADD COLUMN size BIGINT NOT NULL DEFAULT 0;
+UPDATE broker.pending p SET event = r.event, size = CASE WHEN r.data = 'null' THEN 0 ELSE octet_length(r.data) END
+FROM broker.records r WHERE r.number = p.number;
+CREATE INDEX pending_of_event ON broker.pending (event, size);
+-- Some events reserve more than that, for what is not pending any more.
+UPDATE broker.events e
+SET reserved = greatest(bytes, (SELECT max(size) FROM broker.pending p WHERE p.event = e.event))
+WHERE pending > 0 AND event NOT LIKE '$%';
+UPDATE broker.state SET reserved_bytes = (SELECT coalesce(sum(reserved), 0) FROM broker.events);
 INSERT INTO broker.usage SELECT username, sum(names), sum(bytes), sum(pending) FROM (
-    SELECT owner AS username, count(*) AS names, sum(reserved) AS bytes, 0 AS pending FROM broker.events
-    WHERE (NOT removed OR pending > 0) AND event NOT LIKE '$%' GROUP BY owner
+    SELECT owner AS username, 1 AS names, bytes, 0 AS pending FROM broker.events
+    WHERE position IS NOT NULL AND NOT removed AND event NOT LIKE '$%'
     UNION ALL
-    SELECT r.username, 0, 0, count(*) FROM broker.pending p JOIN broker.records r ON r.number = p.number
-    WHERE r.event NOT LIKE '$%' GROUP BY r.username
+    SELECT r.username, 1, p.size, 1 FROM broker.pending p JOIN broker.records r ON r.number = p.number
+    WHERE r.event NOT LIKE '$%'
 ) u GROUP BY username;
