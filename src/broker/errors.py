@@ -42,9 +42,6 @@ class BadRequest(BrokerError, status=400, code="bad-request"):
 class Unauthorized(BrokerError, status=401, code="unauthorized"):
     """There is no token, or it is not valid; or the password is wrong."""
 
-    # The value of a header ``Set-Cookie`` of the response; b"": it has none. It removes a cookie that is not valid.
-    set_cookie: bytes = b""
-
 
 class Forbidden(BrokerError, status=403, code="forbidden"):
     """This is not allowed to the caller, whether or not it is known who the caller is."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from broker.addresses import check_networks, within
 from broker.errors import SettingsError
-from broker.origins import parse_origin
+from broker.origins import LOCAL_ORIGINS, parse_origin
 from broker.rates import parse_rates
 from broker.setting_sources import Given, nearest, read_file, read_variables
 from broker.setting_table import KIB as KIB  # also for those who import the settings
@@ -59,6 +59,13 @@ class Settings(SettingTable):
         """What a refusal calls a setting: its name, and where its value came from."""
         changed = getattr(self, name) != _KNOWN[name].default
         return f"{name} ({self.sources.get(name, 'argument' if changed else 'default')})"
+
+    @property
+    def credential_origins(self) -> tuple[str, ...]:
+        """The origins whose pages may send cookies: those that the operator has listed. ``*`` lists none, and neither
+        does ``broker serve``, which allows the pages of this machine if no origin was given."""
+        given = "origin" in self.sources or self.origin != LOCAL_ORIGINS
+        return self.origin if given and "*" not in self.origin else ()
 
     def trusts(self, address: str) -> bool:
         """Whether the address belongs to one of the ``trusted_proxies``."""

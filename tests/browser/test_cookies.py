@@ -20,14 +20,14 @@ from tests.support.servers import BOUND_S, ServerProcess, wait_for
 RULES = '[[event]]\nname = "own/{who}"\nread = "{who}"\ninsert = "{who}"\n'
 LISTEN = """url => {
     window.seen = [];
-    window.source = new EventSource(url, {withCredentials: true});
+    window.source = new EventSource(url);
     const see = event => seen.push([event.type, event.data]);
     for (const name of ["own/ada", "own/bob", "$ready", "$login", "$reset"]) source.addEventListener(name, see);
     source.onerror = () => seen.push(["error", source.readyState]);
 }"""
 SESSION = """async ([url, jwt, body]) => {
     const headers = {Authorization: `Bearer ${jwt}`, "Content-Type": "application/json"};
-    const answer = await fetch(url, {method: "POST", headers, credentials: "include", body: JSON.stringify(body)});
+    const answer = await fetch(url, {method: "POST", headers, body: JSON.stringify(body)});
     return [answer.status, await answer.json()];
 }"""
 
@@ -55,7 +55,7 @@ class PageOf:
         return found
 
     def sees(self, name: str, data: object = None, count: int = 1) -> None:
-        text = None if data is None else json.dumps(data)
+        text = None if data is None else json.dumps(data, separators=(",", ":"))
         wait_for(
             lambda: sum(kind == name and (text is None or sent == text) for kind, sent in self.seen()) >= count,
             what=f"{name} {text} in {self.seen()}",

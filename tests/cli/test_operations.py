@@ -54,7 +54,7 @@ def test_verify_finds_nothing_wrong_in_a_log_that_is_right(log: Path) -> None:
         ("DELETE FROM cancellations", "neither published, cancelled, log-only nor pending"),
         ("DELETE FROM pending WHERE number = 7", "neither published, cancelled, log-only nor pending: 7"),
         ("UPDATE pending SET due_us = due_us + 1 WHERE number = 7", "has another due time than the record says"),
-        ("INSERT INTO pending SELECT due_us, number, event, 0 FROM records WHERE number = 1", "is pending that was published"),
+        ("INSERT INTO pending SELECT due_us, 1, event, 0 FROM records WHERE number = 1", "pending that was published"),
         ("UPDATE publications SET published_us = published_us - 1 WHERE number = 4", "before its time: 4"),
         ("UPDATE events SET position = 1 WHERE event = 'a'", "of its records that changed its state: a"),
         ("UPDATE events SET pending = 5 WHERE event = 'b'", "another number of pending records than it says: b"),

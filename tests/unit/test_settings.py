@@ -130,6 +130,7 @@ BAD: dict[str, str] = {
     "trusted_proxies": "x", "signup": "x", "events_public": "x", "static": "mysql://x/y",
     "rules": "mysql://x/y", "rules_over_http": "x", "rules_may_widen": "x",
     "open": "x", "console": "x", "console_name": "x" * 65,
+    "event_names_per_user_max": "-1", "snapshot_bytes_per_user_max": "-1",
 } | {each.name: "often" for each in TABLE if each.metadata["unit"] == "rates"}  # fmt: skip
 
 

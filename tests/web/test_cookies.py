@@ -133,6 +133,18 @@ def test_credentials_never_go_with_all_origins(tmp_path: Path) -> None:
         ada.client.close()
 
 
+def test_without_origin_no_page_of_another_port_may_use_the_cookie(tmp_path: Path) -> None:
+    """They may call the server, but cookies do not know ports, and nobody has listed these pages."""
+    with ServerProcess(tmp_path) as server:
+        apply_rules(server, RULES)
+        ada = Someone(server)
+        answer = ada.with_cookie("GET", "/snapshot", {"Origin": PATTERN, "Sec-Fetch-Site": "same-site"})
+        assert ada.canary not in answer.text
+        assert answer.headers["access-control-allow-origin"] == PATTERN
+        assert "access-control-allow-credentials" not in answer.headers
+        ada.client.close()
+
+
 READS = {"GET /events", "GET /snapshot", "GET /collections/{event}", "GET /collection/{event}"}
 ROUTES = sorted(
     f"{method} {route.path.replace(':path', '')}"
@@ -421,6 +433,8 @@ def test_two_brokers_under_one_host_do_not_disturb_each_other(tmp_path: Path) ->
             with streaming(host, f"{path}/events?user=ada&ticket={ticket}") as stream:
                 stream.wait("$ready")
             host.wait_for_log(f"GET {path}/events?user=ada HTTP/1.1")  # the access log of another server
+            for query in (f"tick%65t={ticket}", f"events=x&ticket={ticket}"):  # also of a request that is refused
+                httpx.head(f"{host.url}{path}/events?user=ada&{query}")
             assert not [line for line in host.log if ticket in line]
         for path, cookie in cookies.items():
             for sent in cookies.values():

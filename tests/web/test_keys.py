@@ -239,6 +239,7 @@ def test_two_administrators_who_add_a_key_at_once_make_two_at_most(server: Serve
     name = f"p{uuid4().hex[:12]}"
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: admin.post("/keys", json={"name": name}).status_code, range(8)))
+    assert answers.count(201) == 2  # also if neither has found the program
     assert sorted(set(answers)) == [201, 409]
     keys = [key for key in admin.get("/keys").json() if key["name"] == name]
     assert len(keys) == answers.count(201) <= 2
@@ -269,3 +270,5 @@ def test_an_erased_program_has_no_key_and_its_name_is_not_given_again(
         assert client.get("/users/me").status_code == 401
     assert admin.post("/keys", json={"name": key["name"]}).status_code == 409
     assert listed(admin, key) is None
+    for verb, body in (("roles", {"roles": ["admin"]}), ("reset", None), ("enable", None), ("erase", None)):
+        assert admin.post(f"/users/{user_id}/{verb}", json=body).status_code == 404

@@ -89,7 +89,7 @@ class Accounts:
 
     async def stop(self) -> None:
         """The store must have stopped, so that nothing is under way for long."""
-        await asyncio.gather(*self._noting.values())
+        await asyncio.gather(*self._noting.values(), return_exceptions=True)
         self._passwords.stop()
 
     async def sign_up(
@@ -207,10 +207,10 @@ class Accounts:
         claims = self._tokens.verify(token, self._clock() / 1e6)
         return await self._shown(self._login(user, claims.login_s, credential.actor))
 
-    async def derive(self, token: str, use: Use) -> Login:
-        """Returns a token of the same session for another use, which expires no later than this one. Raises what
-        ``authenticate`` raises, and Forbidden for an API key."""
-        user = person_of(await self.authenticate(token))
+    def derive(self, credential: Credential, token: str, use: Use) -> Login:
+        """Returns a token of the same session for another use, which expires no later than this one. ``credential`` is
+        what ``authenticate`` has returned for this token. Raises Forbidden for an API key, and Unauthorized."""
+        user = person_of(credential)
         now_us = self._clock()
         now_s = now_us // 1_000_000
         claims = self._tokens.verify(token, now_us / 1e6)
@@ -294,7 +294,7 @@ class Accounts:
         actor = Actor(user.id, user.username, user.state.gen, key.id)
         if not self._is_valid(actor, user):
             return None
-        if key.used_day != now_s // DAY_S:
+        if (key.used_day or 0) < now_s // DAY_S:  # the clock of another node may be a day ahead
             if not noting:
                 return None
             self._note_use(user.id, key, now_s // DAY_S)
@@ -309,9 +309,11 @@ class Accounts:
             return replace(user, keys=tuple(keys))
 
         async def note() -> None:
-            with contextlib.suppress(BrokerError):
-                await self.change(user_id, used, OPERATOR)
-            del self._noting[key.id]
+            try:
+                with contextlib.suppress(BrokerError):
+                    await self.change(user_id, used, OPERATOR)
+            finally:
+                del self._noting[key.id]
 
         if key.id not in self._noting:
             self._noting[key.id] = asyncio.create_task(note(), name="note the use of a key")
@@ -360,6 +362,9 @@ def end_session(user: User, session: str) -> User:
 
 
 def _with_session(user: User, login: Login) -> User:
+    """Returns the user with the session of this login, unless it has ended meanwhile."""
+    if not Actor(user.id, user.username, login.user.state.gen, login.session).is_valid(user.state):
+        return user
     now_s = login.now_us // 1_000_000
     before = next((each for each in user.sessions if each.id == login.session), None)
     session = Session(login.session, now_s if before is None else before.login_s, login.expires_s)

@@ -155,11 +155,17 @@ class Administration:
         known = self._known_roles()
         found = await self._store.user_by_name(check_username(name))
         if found is None:
-            made = make_key(str(make_uuid(now_us // 1_000)), now_s, until_s)
+            user_id = str(make_uuid(now_us // 1_000))
+            made = make_key(user_id, now_s, until_s)
             state = UserState(roles=_checked(roles or (), known))
-            user = User(user_id_of(made.text) or "", check_new_username(name), b"null", "", state, keys=(made.key,))
-            await self._store.add_user(user, actor)
-            return user, made
+            user = User(user_id, check_new_username(name), b"null", "", state, keys=(made.key,))
+            try:
+                await self._store.add_user(user, actor)
+                return user, made
+            except Conflict:  # somebody else was faster, or an erased user had the name
+                found = await self._store.user_by_name(name)
+                if found is None:
+                    raise
         made = make_key(found.id, now_s, until_s)
 
         def change(user: User) -> User:
@@ -200,9 +206,16 @@ class Administration:
 
     async def _change(self, user_id: str, change: Callable[[User], User], actor: Actor) -> User:
         self.demand(actor)  # also for the own account: a user cannot give himself a role
+        unknown = NotFound("no user has this id, or the user was erased")
         if not user_id.isprintable():  # PostgreSQL refuses a NUL in a text
-            raise NotFound("no user has this id")
-        return await self._accounts.change(user_id, change, actor)
+            raise unknown
+
+        def change_unless_erased(user: User) -> User:
+            if user.erased_key:
+                raise unknown
+            return change(user)
+
+        return await self._accounts.change(user_id, change_unless_erased, actor)
 
 
 def _checked(roles: Sequence[str], known: set[str]) -> tuple[str, ...]:
@@ -220,8 +233,6 @@ def _disabled(user: User) -> User:
 
 
 def _enabled(user: User) -> User:
-    if user.erased_key:
-        raise Conflict("this user was erased, and cannot come back")
     # No token is valid now. ``gen`` is raised nevertheless, so that every node can see which state is the newer one.
     ended = user.end_sessions()
     return replace(ended, state=structs.replace(ended.state, disabled=False))

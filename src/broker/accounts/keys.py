@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import dataclass, field
 from hashlib import sha256
 from hmac import compare_digest
-from typing import NamedTuple
 from uuid import UUID
 
 from broker.users import Key, User
@@ -19,11 +19,12 @@ DAY_S = 86_400
 _KEY = re.compile(r"bk_([0-9a-f]{8})([0-9a-f]{32})_[A-Za-z0-9_-]{43}\Z")
 
 
-class NewKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class NewKey:
     """A key that was just made. Its text is shown once, and only its digest is stored."""
 
     key: Key
-    text: str
+    text: str = field(repr=False)
 
 
 def make_key(user_id: str, now_s: int, until_s: int | None) -> NewKey:

@@ -41,7 +41,7 @@ class Rates:
         self._storage = MemoryStorage()
         self._limiter = FixedWindowRateLimiter(self._storage)
 
-    def apply_to(self, rules: Rules | None) -> bool:
+    def limits_inserts(self, rules: Rules | None) -> bool:
         """Whether there is anything to count."""
         return bool(self._per_user) or (rules is not None and rules.limits_rates)
 
@@ -53,14 +53,22 @@ class Rates:
         What the actor may not insert is not counted: the refusal must not reveal what a rule permits to others. A batch
         that is repeated because its response was lost passes, too."""
         wanted: Counter[_Key] = Counter()
+        indexes: dict[_Key, list[int]] = {}
         for index, record in enumerate(records):
             for key in self._limiting(rules, record, actor):
                 wanted[key] += 1
-                for rate in parse_rates(key[0]):
-                    if not self._limiter.test(rate, *key, who, cost=wanted[key]):
-                        if await self._is_repeated(records):
-                            return
-                        self._refuse(rate, key, who, index)
+                indexes.setdefault(key, []).append(index)
+        exceeded = [
+            (self._first_beyond(rate, key, who, indexes[key]), rate, key)
+            for key, cost in wanted.items()
+            for rate in parse_rates(key[0])
+            if not self._limiter.test(rate, *key, who, cost=cost)
+        ]
+        if exceeded:
+            if await self._is_repeated(records):
+                return
+            index, rate, key = min(exceeded, key=lambda each: each[0])
+            self._refuse(rate, key, who, index)
         if wanted and len(self._storage.storage) > _COUNTS_MAX:
             self._start_counting()  # only an attack from very many addresses gets here
         for key, cost in wanted.items():
@@ -78,6 +86,12 @@ class Rates:
             operation: Operation = "remove" if record.data == REMOVAL else "insert"
             if self._allows(operation, record.event, actor):
                 yield match.rule.rate, str(match.rule.pattern)
+
+    def _first_beyond(self, rate: RateLimitItem, key: _Key, who: str, indexes: list[int]) -> int:
+        """Returns the first of these indexes of records that a rate does not permit any more."""
+        return next(
+            index for cost, index in enumerate(indexes, 1) if not self._limiter.test(rate, *key, who, cost=cost)
+        )
 
     async def _is_repeated(self, records: Sequence[NewRecord | Cancel]) -> bool:
         for record in records:

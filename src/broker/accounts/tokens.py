@@ -15,12 +15,12 @@ from broker.users import Actor, User
 _VERIFIED_MAX = 10_000  # tokens whose signature was verified and is remembered; verifying takes some 20 µs
 _TOKEN_CHARACTERS_MAX = 4_096  # Broker's own tokens have some 300
 
-# Times are checked by ``verify``, which uses the server's clock. ``auth_time`` and
-# ``sid`` are missing in older tokens.
 # What a token is for: "" stands for the token of a login, which counts in a header. The value of a cookie and a ticket
 # are tokens, too, but they count nowhere else.
 Use = Literal["", "cookie", "ticket"]
 
+# Times are checked by ``verify``, which uses the server's clock. ``auth_time`` and
+# ``sid`` are missing in older tokens.
 _OPTIONS: Options = {
     "require": ["sub", "username", "gen", "iat", "exp", "jti"],
     "verify_exp": False, "verify_iat": False, "verify_nbf": False,

@@ -95,7 +95,7 @@ def restore_command(file: Path, data: Path | None, config: Path | None) -> None:
     click.echo(f"{target}: {amount(records, 'record')}, in a new epoch; {_owner(target.parent)}", err=True)
     click.echo("all sessions have ended", err=True)
     if (rights := rights_of(target)) is not None:
-        rules = f"its rules are those of {rights.time}" if rights.time else "it has no rules"
+        rules = f"its rules are those of {rights.made_at}" if rights.made_at else "it has no rules"
         roles, admins = (", ".join(names) or "none" for names in (rights.roles, rights.admins))
         click.echo(f"{rules}; roles: {roles}; administrators: {admins}", err=True)
         if rights.keys:

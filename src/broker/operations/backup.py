@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,11 +66,9 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
             log.execute("UPDATE users SET sessions = '[]'")
             open_epoch(log)
             log.execute("COMMIT")
-            (rules,) = log.execute("SELECT count(*) FROM events WHERE event = ?", (RULES_EVENT,)).fetchone()
-            (programs,) = log.execute("SELECT count(*) FROM users WHERE keys != '[]'").fetchone()
             log.execute("PRAGMA journal_mode = DELETE")
         # Before the log has its name, so that no server can serve it without the mark.
-        mark(target.parent, unconfirmed=bool(rules or programs))
+        mark(target.parent, unconfirmed=rights_of(part) is not None)
         target.with_name("token-secret").unlink(missing_ok=True)  # it belongs to the log that was here
     return records
 
@@ -77,14 +76,14 @@ def restore(source: Path, target: Path, progress: Progress) -> int:
 class RestoredRights(NamedTuple):
     """What an operator must look at after a restore, since a backup brings back the rights of its time."""
 
-    time: str  # when the rules were made; "": there are no rules
+    made_at: str  # when the rules were made; "": there are no rules
     roles: list[str]
     admins: list[str]
     keys: list[str]  # the ids of the API keys, each behind the name of its program
 
 
 def rights_of(file: Path) -> RestoredRights | None:
-    """Returns the rights in a log that was just restored, or None if it has neither rules nor API keys. Raises
+    """Returns the rights in a log that is being restored, or None if it has neither rules nor valid API keys. Raises
     SettingsError."""
     with reading(file) as log:
         row = log.execute(
@@ -93,17 +92,23 @@ def rights_of(file: Path) -> RestoredRights | None:
             (RULES_EVENT,),
         ).fetchone()
         names = log.execute("""SELECT username FROM users WHERE roles LIKE '%"admin"%' AND NOT disabled""").fetchall()
-        programs = log.execute("SELECT username, keys FROM users WHERE keys != '[]' AND NOT disabled").fetchall()
-    keys = [f"{name} {key.id}" for name, text in programs for key in read_keys(text)]
+        programs = log.execute("SELECT username, keys FROM users WHERE keys != '[]'").fetchall()
+    now_s = time.time()
+    keys = [
+        f"{name} {key.id}"
+        for name, text in programs
+        for key in read_keys(text)
+        if key.until_s is None or key.until_s > now_s
+    ]
     if row is None and not keys:
         return None
-    time, roles = "", []
+    made_at, roles = "", []
     if row is not None:
         data, published_us = row
-        time = datetime.fromtimestamp(published_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        made_at = datetime.fromtimestamp(published_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         with contextlib.suppress(BadRequest):  # the server says what is wrong with them
             roles = sorted(read_rules(data.encode()).rules.roles)
-    return RestoredRights(time, roles, [name for (name,) in names], keys)
+    return RestoredRights(made_at, roles, [name for (name,) in names], keys)
 
 
 def _copy(source: Path, part: Path, progress: Progress, advice: str) -> int:

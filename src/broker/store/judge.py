@@ -15,7 +15,7 @@ from broker.store.event_rows import EventRow, EventRows
 from broker.store.tables import Tables
 from broker.users import DEFAULT_STATE, Actor, UserState, username_key
 
-_INVALID = "the token is not valid any more; log in again"
+_INVALID = "the token or the API key is not valid any more; log in again"
 
 
 # The newest rules, or None if there are none; and why they cannot be used, or "" if they can.

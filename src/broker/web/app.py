@@ -116,7 +116,9 @@ class App:
             self._router.default = self._no_route
         open_ = Open(self._run, broker)
         problems = Problems(open_, refusals)
-        self._http = CORS(problems, broker.settings.origin, broker.settings.allow_header)
+        self._http = CORS(
+            problems, broker.settings.origin, broker.settings.allow_header, broker.settings.credential_origins
+        )
         self.direct = Direct(
             DirectInsert(broker, insert, self._http, open_, problems),
             DirectStream(broker, stream, self._http, open_, self._shows_page),

@@ -36,6 +36,14 @@ def is_operator(scope: Scope) -> bool:
     return scope.get("state", {}).get(OPERATOR_KEY) is OPERATOR_MARK
 
 
+class InvalidCookie(Unauthorized):
+    """The cookie is not valid any more. ``header`` removes it, because the browser would send it again and again."""
+
+    def __init__(self, detail: str, header: Header) -> None:
+        super().__init__(detail)
+        self.header = header
+
+
 class Accepted(NamedTuple):
     """What an endpoint accepts besides the header."""
 
@@ -75,8 +83,8 @@ async def caller(scope: Scope, broker: Broker, accepted: Accepted = HEADER) -> C
     try:
         return await broker.accounts.authenticate(sent.token, sent.use)
     except Unauthorized as refusal:
-        if sent.use == "cookie":  # the browser would send it again and again
-            refusal.set_cookie = cookie_header(scope, "", 0)[1]
+        if sent.use == "cookie":
+            raise InvalidCookie(refusal.detail, cookie_header(scope, "", 0)) from None
         raise
 
 
@@ -142,12 +150,11 @@ def _cookie(scope: Scope) -> str | None:
 
 
 def _is_of_own_page(scope: Scope, settings: Settings) -> bool:
-    """Whether a page of this server, or one of an origin in the settings, has made the request. ``*`` does not count:
-    whoever permits all origins wants to show them what strangers may read."""
+    """Whether a page of this server, or one of a listed origin, has made the request."""
     if header(scope, b"sec-fetch-site") == "same-origin":
         return True
     origin = header(scope, b"origin")
-    return origin is not None and "*" not in settings.origin and bool(_matcher(settings.origin)(origin.lower()))
+    return origin is not None and bool(_matcher(settings.credential_origins)(origin.lower()))
 
 
 def has_cookie(scope: Scope) -> bool:

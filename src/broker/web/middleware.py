@@ -37,15 +37,18 @@ class CORS:
     pages may send beyond those that Broker knows.
 
     ``Vary: Origin`` is always there, so that no cache gives one page's response to another. Credentials, which are
-    cookies for browsers, are allowed to origins that are listed one by one or by a pattern, and not by ``*``. A cookie
+    cookies for browsers, are allowed to the origins in ``credentials`` alone. A cookie
     counts for nothing that changes anything (``web/credentials.py``).
 
     Mutable state: the origins of which the log has warned."""
 
-    def __init__(self, app: ASGIApp, origins: tuple[str, ...], allow: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, origins: tuple[str, ...], allow: tuple[str, ...] = (), credentials: tuple[str, ...] = ()
+    ) -> None:
         self._app = app
         self._any = "*" in origins
         self._matches = origins_matcher(origins)
+        self._with_credentials = origins_matcher(credentials)
         known = {name.lower() for name in _ALLOWED}
         allowed = (*_ALLOWED, *(name for name in dict.fromkeys(allow) if name.lower() not in known))
         self._preflight: tuple[Header, ...] = (
@@ -62,7 +65,7 @@ class CORS:
         if origin is not None and (self._any or self._matches(origin.lower())):
             headers.append((b"access-control-allow-origin", b"*" if self._any else origin.encode("latin-1")))
             headers.append((b"access-control-expose-headers", _EXPOSED))
-            if not self._any:
+            if self._with_credentials(origin.lower()):
                 headers.append((b"access-control-allow-credentials", b"true"))
         elif origin is not None and origin.partition("://")[2] != header(scope, b"host"):
             self._warn(origin)

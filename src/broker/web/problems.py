@@ -12,6 +12,7 @@ from broker.errors import (
     UnsupportedEncoding,
     encode_problem,
 )
+from broker.web.credentials import InvalidCookie
 from broker.web.requests import NO_STORE, Header, Response
 
 
@@ -30,8 +31,8 @@ def problem_response(problem: BrokerError) -> Response:
         headers.append((b"retry-after", b"%d" % problem.retry_after_s))
     if isinstance(problem, Unauthorized):
         headers.append((b"www-authenticate", b'Bearer realm="broker"'))
-        if problem.set_cookie:
-            headers.append((b"set-cookie", problem.set_cookie))
+    if isinstance(problem, InvalidCookie):
+        headers.append(problem.header)
     if isinstance(problem, UnsupportedEncoding):
         headers.append((b"accept-encoding", b"identity"))
     if isinstance(problem, MethodNotAllowed):

@@ -7,6 +7,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from broker import raw_json
+from broker.accounts.accounts import person_of
 from broker.broker import Broker
 from broker.errors import BadRequest
 from broker.records import seconds
@@ -50,7 +51,8 @@ class Session:
 
     async def open(self, scope: Scope, receive: Receive, send: Send) -> None:
         token, accounts = bearer_token(scope), self._broker.accounts
-        await accounts.authenticate(token)  # before the body is read
+        credential = await accounts.authenticate(token)  # before the body is read
+        person_of(credential)
         body = await self._bodies.read(scope, receive)
         wants = SessionBody()
         if body.strip():
@@ -58,7 +60,7 @@ class Session:
             wants, _ = raw_json.decode(_decoder, body)
         if not wants.ticket and header(scope, b"sec-fetch-site") == "cross-site":
             raise BadRequest('browsers keep no cookie for a page of another site; ask for a ticket: {"ticket":true}')
-        login = await accounts.derive(token, "ticket" if wants.ticket else "cookie")
+        login = accounts.derive(credential, token, "ticket" if wants.ticket else "cookie")
         now, user = seconds(login.now_us), login.user
         if wants.ticket:
             view = msgspec.json.encode(TicketView(login.token, user.username, login.expires_s, now))

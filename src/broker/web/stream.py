@@ -9,6 +9,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, cast
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -134,9 +135,9 @@ class Stream:
         self._bodies = bodies
 
     async def open(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = _Asked.by_query(scope["query_string"])
-        if asked.ticket:
-            scope["query_string"] = _without_ticket(scope["query_string"])  # another ASGI server may log it later
+        query = scope["query_string"]
+        scope["query_string"] = _without_ticket(query)  # another ASGI server may log it later
+        asked = _Asked.by_query(query)
         await self._open(asked, asked.accepted, scope, receive, send)
 
     async def open_by_body(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -254,7 +255,8 @@ def _new(asked: _Asked, last_id: str, patterns_max: int) -> Filter | None:
 
 
 def _without_ticket(query: bytes) -> bytes:
-    return b"&".join(part for part in query.split(b"&") if b"ticket" not in part.partition(b"=")[0].lower())
+    names = (unquote_to_bytes(part.partition(b"=")[0]).lower() for part in query.split(b"&"))
+    return b"&".join(part for part, name in zip(query.split(b"&"), names, strict=True) if b"ticket" not in name)
 
 
 async def _refuse(send: Send, handover: Handover | None) -> None:
