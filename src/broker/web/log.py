@@ -44,7 +44,7 @@ class Log:
         page, portions = await self._broker.reads.log_page(
             event, query.after, query.limit, query.descending, credential.actor
         )
-        headers: list[Header] = [*NO_STORE, (b"vary", b"Authorization, Cookie")]
+        headers: list[Header] = [*NO_STORE]
         if page.more:
             order = "desc" if query.descending else "asc"
             headers.append(next_page([("limit", query.limit), ("after", page.last_uuid), ("order", order)]))
