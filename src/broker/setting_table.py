@@ -231,7 +231,7 @@ class SettingTable:
     event_names_per_user_max: int = _limit(
         0, "count",
         "events whose latest version one user has inserted, and this user's pending records, together; strangers count "
-        "as one user; 0: half of `event_names_max`; beyond: 507",
+        "as one user; 0: half of `event_names_max`; beyond: 403",
         "one user must not take all names from the others",
     )  # fmt: skip
     snapshot_bytes_max: int = _limit(
@@ -241,11 +241,11 @@ class SettingTable:
     snapshot_bytes_per_user_max: int = _limit(
         0, "bytes",
         "the data of the latest versions that one user has inserted, and of this user's pending records, together; "
-        "0: half of `snapshot_bytes_max`; beyond: 507",
+        "0: half of `snapshot_bytes_max`; beyond: 403",
         "one user must not take all the space from the others",
     )  # fmt: skip
     pending_per_user_max: int = _limit(
-        10_000, "records", "pending records of one user; beyond: 507",
+        10_000, "records", "pending records of one user; beyond: 403",
         "whoever asks for what is pending makes the server read all of it",
     )  # fmt: skip
     inserts_per_user: str = _limit(

@@ -125,6 +125,7 @@ def test_a_logout_ends_the_stream_and_takes_the_cookie_away(server: ServerProces
 def test_without_the_cookie_a_stream_for_a_user_is_refused_and_the_page_hears_of_it(
     server: ServerProcess, page: PageOf
 ) -> None:
+    """Elsewhere, a stream whose cookie had expired went on as a stranger's, and no one noticed (pimcore #346)."""
     page.session(server.token("ada"))
     page.page.evaluate("url => fetch(url, {method: 'DELETE'}).then(() => null)", f"{page.url}/session")
     assert page.page.context.cookies() == []

@@ -343,3 +343,17 @@ for (const how of ["discarded", "cancelled", "refused"])
     assert.deepEqual(doc.get(), { a: 1, c: 1 });
     assert.deepEqual(ada.outbox.get().map((each) => each.state), how === "refused" ? ["refused"] : []);
   });
+
+test("what one user may not have is refused, and does not hold up the removal that makes room", async (t) => {
+  const small = new Server("--set", "event_names_per_user_max=2");
+  await small.start();
+  const ada = await small.user(t, "ada");
+  await Promise.all([ada.event("a").set(1), ada.event("b").set(1)]);
+  await assert.rejects(ada.event("c").set(1), { status: 403, type: "quota-exceeded" });
+  await ada.event("a").remove();
+  const [refused] = ada.outbox.get();
+  assert.match(refused.error?.message ?? "", /^2 events and pending records count for you/);
+  ada.outbox.retry(refused.uuid);
+  await until(() => ada.outbox.get().length === 0);
+  assert.equal(ada.event("c").get(), 1);
+});

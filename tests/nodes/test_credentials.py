@@ -1,4 +1,6 @@
-"""What opens streams ends on every node: each kind of credential, whatever ends it, with a stream on another node."""
+"""What opens streams ends on every node: each kind of credential, whatever ends it, with a stream on another node.
+
+Elsewhere, streams outlived their users (HarperFast/harper #1414), and tokens a logout or a reset (pocketbase #7332)."""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.postgres import a_database
-from tests.support.rules import operate
+from tests.support.rules import apply_rules, give_roles, operate
 from tests.support.servers import ServerProcess, StreamReader, open_stream, wait_for
 
 PROMISED_S = 5.0  # at most, from the response to the end of the stream
@@ -94,6 +96,30 @@ def test_a_token_a_cookie_and_a_ticket_end_on_another_node(
             assert "401" in head_of(node, path, headers)
 
 
+def test_a_role_takes_effect_on_streams_of_every_kind_on_another_node(
+    postgres: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    database, folder = a_database(postgres), tmp_path_factory.mktemp("roles")
+    with (
+        ServerProcess(folder / "here", "--database", database) as here,
+        ServerProcess(folder / "there", "--database", database) as there,
+    ):
+        apply_rules(here, 'roles = ["staff"]\n[[event]]\nname = "a/*"\nread = "@staff"\ninsert = "user"\n')
+        login = Login(here)
+        httpx.post(f"{here.url}/insert", headers=login.headers, json={"event": "a/1", "data": 1}).raise_for_status()
+        key = operate(here, "POST", "/keys", {"name": "program"})
+        requests = login.requests | {"key": ("/events", f"Authorization: Bearer {key['key']}\r\n")}
+        streams = [open_stream(there, path, headers=headers) for path, headers in requests.values()]
+        for stream in streams:
+            assert [frame.event for frame in stream.wait("$ready")] == ["$ready"]
+        for name in (login.name, "program"):
+            give_roles(here, name, "staff")
+        for stream in streams:
+            stream.wait("a/1", bound_s=PROMISED_S)
+            assert [frame.json() for frame in stream.frames if frame.event == "$reset"] == [{"reason": "rights"}]
+            stream.close()
+
+
 @pytest.mark.parametrize("end", ["revoke", "disable", "erase"])
 def test_a_key_ends_on_another_node(nodes: tuple[ServerProcess, ServerProcess], end: str) -> None:
     here, there = nodes
@@ -132,4 +158,4 @@ def test_one_user_has_the_same_limits_on_all_nodes(postgres: str, tmp_path_facto
         statuses = [
             (one, other)[n % 2].post("/insert", json={"event": f"e/{n}", "data": n}).status_code for n in range(14)
         ]
-        assert statuses == [201] * 10 + [507] * 4
+        assert statuses == [201] * 10 + [403] * 4

@@ -1,4 +1,6 @@
-"""What a plain EventSource sends in place of a token: a cookie, or a ticket in the URL. Both only read."""
+"""What a plain EventSource sends in place of a token: a cookie, or a ticket in the URL. Both only read.
+
+The numbers in the docstrings are those of reports about other projects, in which it went wrong."""
 
 from __future__ import annotations
 
@@ -286,6 +288,7 @@ def test_a_page_of_another_site_is_told_that_it_needs_a_ticket(ada: Someone) -> 
 
 
 def test_a_ticket_opens_streams_again_and_again_and_resumes(ada: Someone) -> None:
+    """One that counts only once ends the stream for good (thedotmack/claude-mem PR #3514)."""
     last_id = ""
     for number in range(3):
         with streaming(ada.server, f"/events?user={ada.name}&ticket={ada.ticket}", last_id=last_id) as stream:
@@ -336,6 +339,7 @@ def test_a_ticket_expires_and_a_fresh_one_misses_nothing(tmp_path: Path) -> None
 
 
 def test_neither_outlives_the_token(tmp_path: Path) -> None:
+    """mercure #472, #666."""
     with ServerProcess(tmp_path, token_ttl_s=2, session_max_s=9) as server:
         apply_rules(server, RULES)
         ada = Someone(server)
@@ -352,7 +356,8 @@ def test_neither_outlives_the_token(tmp_path: Path) -> None:
 
 
 def test_a_ticket_is_in_no_log_no_error_no_metric_and_sends_no_referrer(ada: Someone) -> None:
-    """A page that the ticket's URL leads from would send it in the header ``Referer``; the response forbids that."""
+    """doobidoo/mcp-memory-service #1117. A page that the ticket's URL leads from would send it in the header
+    ``Referer``; the response forbids that."""
     with streaming(ada.server, f"/events?ticket={ada.ticket}") as stream:
         stream.wait("$ready")
         assert "referrer-policy: no-referrer" in stream.head.lower()

@@ -273,7 +273,10 @@ class Accounts:
         if user_id is not None:
             credential = self._check_key(text, self._cached.get(user_id))
             if credential is None:  # or not any more, or not yet: another node may have changed the user
-                credential = self._check_key(text, (await self._look_up(user_id), time.monotonic()), noting=True)
+                user = await self._look_up(user_id)
+                if user is None:
+                    del self._cached[user_id]  # ids that are made up would displace those of users
+                credential = self._check_key(text, (user, time.monotonic()), noting=True)
             if credential is not None:
                 return credential
         raise Unauthorized(

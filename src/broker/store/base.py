@@ -150,8 +150,9 @@ class Store(Protocol):
         Raises Conflict if a uuid belongs to a record with other content, if a record to cancel is published, due or
         log-only, or, in a batch that inserts new records, if it is cancelled already; NotFound if there is no record to
         cancel, or the actor may not cancel it; Forbidden if the actor has no right to an insert, or Unauthorized, if a
-        valid token could give it; TooLarge; Late; PreconditionFailed; BadRequest; and InsufficientStorage if a limit on
-        what is kept is exceeded. These errors have the ``index`` of the first item that is refused."""
+        valid token could give it; TooLarge; Late; PreconditionFailed; BadRequest; InsufficientStorage if a limit on
+        what is kept is exceeded; and QuotaExceeded, if it is one of this user. These errors have the ``index`` of the
+        first item that is refused."""
         ...
 
     async def cancel(self, uuid: UUID, actor: Actor) -> Record:

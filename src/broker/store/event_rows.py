@@ -79,8 +79,9 @@ class EventRows:
         latest record. An event with pending records reserves the largest size that its latest record may have in
         future. A removal needs no space.
 
-        If this raises InsufficientStorage, nothing was changed. The error messages name the setting, but contain no
-        numbers but those of the user, because others would reveal how much other users have inserted."""
+        If this raises InsufficientStorage or QuotaExceeded, nothing was changed. The error messages name the setting,
+        but contain no numbers but those of the user, because others would reveal how much other users have
+        inserted."""
         event, size, removal, user = new.event, len(new.data), new.data == REMOVAL, new.user
         row = self._rows.get(event)
         if event[0] == "$":
@@ -88,7 +89,7 @@ class EventRows:
                 self._rows[event] = EventRow()
             return
         if removal:
-            if immediate and (row is None or not row.pending):
+            if immediate:
                 return  # the event gives its space back when the removal is published
             size = 0
         if row is None:
