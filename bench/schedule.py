@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.bench import LOAD_CPU, Bench, check, publisher
 from bench.load import Publisher, Subscribers
-from bench.servers import Server, broker, broker_token, insert_all
+from bench.servers import MANY_NAMES, Server, broker, broker_token, insert_all
 
 PENDING = 100_000
 DUE_PER_S = 1_000
@@ -47,7 +47,7 @@ def lateness(bench: Bench) -> None:
     """In rounds, as a shared disk stalls now and then: live traffic with nothing due, then with records due."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in PHASES}
     with ExitStack() as stack:
-        server = stack.enter_context(broker(stack.enter_context(bench.data())))
+        server = stack.enter_context(broker(stack.enter_context(bench.data()), *MANY_NAMES))
         token = broker_token(server)
         far_us = (time.time_ns() // 1_000) + 3_600_000_000
         _schedule(server, token, [far_us + n for n in range(PENDING)], "far")

@@ -171,7 +171,7 @@ def _call(server: Server, method: str, path: str, body: Any, token: str = "") ->
     return json.loads(answer)
 
 
-# Options for Broker, if one user inserts more names than are for one user.
+# Options for Broker, if one user inserts, or schedules, more than is for one user.
 MANY_NAMES = ("--set", "event_names_per_user_max=100000", "--set", "pending_per_user_max=100000")
 
 
