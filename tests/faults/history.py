@@ -119,7 +119,7 @@ class Log:
         return [_row(*row) for row in self._read(_LOG.format(author="username" if self.url else "user"))]
 
     def rest(self) -> Rest:
-        return Rest(*self._read(_REST.format(epoch="name" if self.url else "epoch"))[0])
+        return Rest(*self._read(_REST.format(epoch="label" if self.url else "epoch"))[0])
 
     def _read(self, query: str) -> list[Any]:
         if self.url:

@@ -35,6 +35,7 @@ CREATE TEMP TABLE made AS
 INSERT INTO records SELECT n, new_uuid(at_us), event, 'ada', NULL, at_us, 0, at_us, data FROM made;
 INSERT INTO publications SELECT n, n, at_us, sum(length(data)) OVER (ORDER BY n) FROM made;
 INSERT INTO events SELECT event, max(n), length(data), 0, length(data), 0, NULL, 0, 'ada' FROM made GROUP BY event;
+INSERT INTO usage SELECT 'ada', count(*), sum(bytes), 0 FROM events;
 UPDATE state SET last_number = :records, head = :records,
     total_bytes = (SELECT max(total_bytes) FROM publications),
     event_names = (SELECT count(*) FROM events), reserved_bytes = (SELECT sum(reserved) FROM events);
