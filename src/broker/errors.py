@@ -116,7 +116,7 @@ class InsufficientStorage(BrokerError, status=507, code="insufficient-storage"):
     """The disk, or a limit on what is kept, has no room for this."""
 
 
-class QuotaExceeded(BrokerError, status=403, code="quota-exceeded", title="Quota exceeded"):
+class QuotaExceeded(Forbidden, status=403, code="quota-exceeded", title="Quota exceeded"):
     """The user has as much of what is kept as one user may have. The detail has the user's own numbers alone.
 
     It is no 507, because clients repeat what the server could not do, and this would only wait in front of the removal

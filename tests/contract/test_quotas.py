@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.errors import InsufficientStorage, QuotaExceeded
+from broker.errors import InsufficientStorage, QuotaExceeded, TooManyRequests
 from broker.records import Cancel, NewRecord, Record
 from broker.store.base import Store
 from broker.users import OPERATOR, Actor
@@ -192,3 +192,16 @@ async def test_quotas_survive_a_restart_and_there_is_no_fault(workbench: Workben
             await insert(store, by("eve", workbench, "c"))
     if not workbench.database:
         assert faults(workbench.folder) == []
+
+
+async def test_one_user_cannot_take_all_of_the_queue(workbench: Workbench) -> None:
+    async with workbench.opened(inserts_waiting_per_user_max=10, batch_records_max=10) as store:
+        eve, ada = (Actor(f"id-{name}", name) for name in ("eve", "ada"))
+        ten = [by("eve", workbench, "e", str(n)) for n in range(10)]
+        accepted = store.append(ten, eve, "eve")
+        with pytest.raises(TooManyRequests, match="10 inserts of this user are waiting") as refused:
+            store.append(ten[:1], eve, "eve")
+        assert refused.value.retry_after_s == 1
+        await store.append([by("ada", workbench, "a")], ada, "ada")
+        await accepted
+        await store.append([by("eve", workbench, "e", "10")], eve, "eve")

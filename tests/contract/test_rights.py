@@ -355,10 +355,10 @@ async def test_brokers_own_events_count_against_no_limit(workbench: Workbench) -
     rules = '[[event]]\nname = "*"\ninsert = "user"\nopen = true\n'
     async with people_in(workbench, rules, event_names_max=1, snapshot_bytes_max=100) as people:
         await people.state(BOB, roles=())
-        await people.state(BOB, gen=1)
+        await people.state(EVE, gen=1)
         await people.insert("a", "1", ADA)
         with pytest.raises(BrokerError, match="event_names_max"):
-            await people.insert("b", "1", ADA)
+            await people.insert("b", "1", BOB)
 
 
 async def test_rules_of_a_newer_version_stop_every_write_but_the_operators(people: People) -> None:

@@ -14,8 +14,8 @@ SOURCE = ROOT / "src" / "broker"
 ROWS = re.findall(r"^\| `([\w./]+)` \| ([\d,]+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
 BUDGETS = {part: int(most.replace(",", "")) for part, most in ROWS}
 FILE_MAX = 400  # all its lines
-ENGINE_MAX = 12_455  # everything but what an operator and a terminal need
-ALL_MAX = 15_271
+ENGINE_MAX = 12_458  # everything but what an operator and a terminal need
+ALL_MAX = 15_274
 _NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip

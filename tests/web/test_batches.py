@@ -386,7 +386,9 @@ def test_depth_is_counted_in_each_record_alone(ada: httpx.Client, send: Send) ->
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with room for few event names."""
-    with ServerProcess(tmp_path_factory.mktemp("small"), event_names_max=2, batch_records_max=5) as running:
+    with ServerProcess(
+        tmp_path_factory.mktemp("small"), event_names_max=2, event_names_per_user_max=9, batch_records_max=5
+    ) as running:
         yield running
 
 

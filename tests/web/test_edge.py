@@ -329,11 +329,3 @@ def test_a_forwarded_address_of_a_stranger_is_not_believed(tmp_path: Path) -> No
             wait_for(lambda: refused.ended)
             assert refused.frames == []
             assert 1000 <= int(refused.retry) <= 3000  # retry_ms, and at random up to half of it more or less
-
-
-def test_one_user_cannot_take_all_of_the_queue(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, inserts_waiting_per_user_max=10) as server, server.client("ada") as client:
-        eleven = [{"event": "e", "data": n} for n in range(11)]
-        answer = client.post("/insert", json=eleven)
-        assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
-        assert client.post("/insert", json=eleven[:10]).status_code == 201

@@ -450,6 +450,7 @@ def test_a_bad_row_never_fails_its_neighbours(ada: httpx.Client) -> None:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with room for little."""
     bounds: dict[str, Any] = {"event_names_max": 3, "snapshot_bytes_max": 1_000}
+    bounds |= {name.replace("_max", "_per_user_max"): 9 * value for name, value in bounds.items()}
     bounds |= {"insert_queue_max": 2, "batch_records_max": 2}
     with ServerProcess(tmp_path_factory.mktemp("small"), **bounds) as running:
         yield running
