@@ -54,7 +54,7 @@ OPTIONS = ["--origin", "http://page.example", "--set", "body_bytes_max=2000", "-
 # What is different in any two servers: the time, the uuids that they make, and the epoch of the log.
 CHANGES = re.compile(
     rb'(?<="uuid":")[0-9a-f-]{36}|(?<="id":")[^"]*|(?<="timestamp":)[0-9.]+|(?<="inserted_at":)[0-9.]+'
-    rb'|(?<="published_at":)[0-9.]+'
+    rb'|(?<="published_at":)[0-9.]+|(?<=try again in )[0-9]+'
 )
 HEAD = "POST /insert HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 # The last request of each connection. Nothing comes after its response.
@@ -293,6 +293,7 @@ def responses(sent: bytes) -> list[tuple[bytes, bytes]]:
         assert len(body) == size
         assert head.count(b"\r\ndate: ") == (0 if b" 100 " in head else 1)
         head = re.sub(rb"\r\ndate: [^\r]*", b"", head)
+        head = re.sub(rb"(?<=\r\nretry-after: )\d+", b"-", head)  # the hour of a rate has begun at another second
         changed = CHANGES.sub(b"-", body)
         found.append((head if changed == body else re.sub(rb"(?<=\r\ncontent-length: )\d+", b"-", head), changed))
     return found
