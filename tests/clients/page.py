@@ -50,8 +50,8 @@ WRITE = """
 ## Clients that write
 
 Any HTTP client can sign up, log in and insert. A program that runs without a person gets
-[an API key](access.md#programs-api-keys) instead, and sends it as it would send a token: `Authorization: Bearer bk_…`. In
-each request without TLS, `curl --http2` and the JDK's `HttpClient` offer to use HTTP/2. (`HttpClient` does so by
+[an API key](access.md#programs-api-keys) instead, and sends it as it would send a token: `Authorization: Bearer bk_…`.
+In each request without TLS, `curl --http2` and the JDK's `HttpClient` offer to use HTTP/2. (`HttpClient` does so by
 default, and so do libraries that are built on it.) Broker declines the offer, and answers over HTTP/1.1 on the same
 connection. `make test` runs both clients. They send bodies in one piece
 and in many pieces, chunked and not chunked, and with and without `Expect: 100-continue`
