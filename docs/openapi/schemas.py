@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -87,6 +88,9 @@ def ref(name: str) -> dict[str, str]:
 def schemas() -> dict[str, Any]:
     types = [_plain_defaults(each) for each in _TYPES]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for schema in schemas.values():  # some versions of msgspec keep the indentation of a docstring, and others do not
+        if "description" in schema:
+            schema["description"] = cleandoc(schema["description"])
     _describe_inserts(schemas)
     _describe_records(schemas)
     _describe_streams(schemas)
