@@ -42,6 +42,26 @@ app.mount("/live", live)
 """
 
 
+# Two Brokers under one host, each with a folder of its own. What Uvicorn logs of requests is printed, too, for
+# `--access-log`.
+TWO_BROKERS = """
+import contextlib, logging, pathlib
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from broker import Settings, create_app
+
+logging.getLogger("uvicorn.access").addHandler(logging.StreamHandler())
+one, two = (create_app(Settings(data=pathlib.Path(name))) for name in ("one", "two"))
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    async with one.lifespan(), two.lifespan():
+        yield
+
+app = Starlette(routes=[Mount("/one", one), Mount("/two", two)], lifespan=lifespan)
+"""
+
+
 class HostProcess(ServerProcess):
     """``app`` in ``source``, served by `uvicorn` from a folder of its own."""
 

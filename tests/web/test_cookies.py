@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from broker.web.app import create_app
-from tests.support.hosts import HostProcess
+from tests.support.hosts import TWO_BROKERS, HostProcess
 from tests.support.operators import insert
 from tests.support.rules import apply_rules, give_roles, operate
 from tests.support.servers import ServerProcess, open_stream, streaming
@@ -405,26 +405,9 @@ def test_a_body_that_is_no_request_is_refused(ada: Someone) -> None:
 
 # Mounted in another program
 
-TWO = """
-import contextlib, logging, pathlib
-from starlette.applications import Starlette
-from starlette.routing import Mount
-from broker import Settings, create_app
-
-logging.getLogger("uvicorn.access").addHandler(logging.StreamHandler())
-one, two = (create_app(Settings(data=pathlib.Path(name))) for name in ("one", "two"))
-
-@contextlib.asynccontextmanager
-async def lifespan(app):
-    async with one.lifespan(), two.lifespan():
-        yield
-
-app = Starlette(routes=[Mount("/one", one), Mount("/two", two)], lifespan=lifespan)
-"""
-
 
 def test_two_brokers_under_one_host_do_not_disturb_each_other(tmp_path: Path) -> None:
-    with HostProcess(tmp_path, TWO, "--access-log", mount="") as host:
+    with HostProcess(tmp_path, TWO_BROKERS, "--access-log", mount="") as host:
         cookies = {}
         for path in ("/one", "/two"):
             body = {"username": "ada", "password": "correct horse"}

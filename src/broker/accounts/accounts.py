@@ -263,8 +263,8 @@ class Accounts:
         return claims.actor, claims.expires_s
 
     def is_own_cookie(self, token: str) -> bool:
-        """Whether this is a cookie of this server. One of another server on the same host, which cookies do not tell
-        apart by their ports, counts for nothing."""
+        """Return whether this server made ``token`` for a cookie. A browser sends one host's cookies to every port of
+        it, so a cookie can come from another server on the same host; the caller then ignores the cookie."""
         return self._tokens.is_own(token, "cookie")
 
     async def _authenticate_key(self, text: str) -> Credential:
