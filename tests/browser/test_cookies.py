@@ -58,12 +58,12 @@ class PageOf:
         text = None if data is None else json.dumps(data, separators=(",", ":"))
         wait_for(
             lambda: sum(kind == name and (text is None or sent == text) for kind, sent in self.seen()) >= count,
-            what=f"{name} {text} in {self.seen()}",
+            what=lambda: f"{name} {text} in {self.seen()}",
         )
 
     def closes(self) -> None:
         """EventSource gives up for good."""
-        wait_for(lambda: ["error", 2] in self.seen(), what=f"the end in {self.seen()}")
+        wait_for(lambda: ["error", 2] in self.seen(), what=lambda: f"the end in {self.seen()}")
 
     def close(self) -> None:
         self.page.context.close()
@@ -145,7 +145,7 @@ def test_another_users_cookie_does_not_open_a_stream_for_this_one(server: Server
 def test_when_the_cookie_was_renewed_the_stream_goes_on_after_the_old_one_has_expired(
     browser: Browser, tmp_path: Path
 ) -> None:
-    with ServerProcess(tmp_path, token_ttl_s=3, session_max_s=60, retry_ms=100) as server:
+    with ServerProcess(tmp_path, token_ttl_s=8, session_max_s=60, retry_ms=100) as server:
         apply_rules(server, RULES)
         page = PageOf(browser, server)
         jwt = server.token("ada")
@@ -164,7 +164,7 @@ def test_when_the_cookie_was_renewed_the_stream_goes_on_after_the_old_one_has_ex
 def test_when_a_ticket_has_expired_the_stream_ends_for_good_and_a_new_one_misses_nothing(
     browser: Browser, tmp_path: Path
 ) -> None:
-    with ServerProcess(tmp_path, ticket_ttl_s=2, retry_ms=100) as server, server.client("ada") as ada:
+    with ServerProcess(tmp_path, ticket_ttl_s=6, retry_ms=100) as server, server.client("ada") as ada:
         apply_rules(server, RULES)
         page = PageOf(browser, server)
         jwt = server.token("ada")

@@ -248,6 +248,24 @@ def test_what_was_typed_before_the_program_was_there_counts_and_what_a_reload_re
     page.context.close()
 
 
+def test_a_form_that_is_submitted_before_its_program_is_loaded_loads_no_page_and_is_saved(
+    browser: Browser, form_server: ServerProcess, other: Page
+) -> None:
+    page = browser.new_context().new_page()
+    hold = Hold(page, "**/forms.js")
+    page.goto(form_server.url)
+    waits(page, "() => globalThis.form")
+    page.get_by_label("textarea").fill("submitted early")
+    page.evaluate("profile.requestSubmit()")
+    hold.end()
+    shows(other, note="submitted early")
+    assert page.url.rstrip("/") == form_server.url
+    page.evaluate("form.close().then(() => {})")
+    with page.expect_navigation(url="**/?*note=submitted+early*"):
+        page.evaluate("profile.requestSubmit()")  # it is an ordinary form again
+    page.context.close()
+
+
 def test_what_is_never_bound_is_never_sent(mine: Page, other: Page) -> None:
     patch(other, password="theirs", hidden="theirs", fixed="theirs")
     expect(mine.get_by_label("fixed")).to_have_value("theirs")

@@ -516,6 +516,29 @@ test("what another has changed since is not taken back, but offered; and after n
   assert.deepEqual(sheet.edited, []);
 });
 
+test("what a reset has taken back can be brought back, also while a text is composed, and is never taken for stored", async (t) => {
+  const { sheet, save } = await alone(t, "ugo");
+  const { draft } = sheet;
+  sheet.type("a", "typed");
+  sheet.act(() => draft.reset());
+  assert.deepEqual([textOf(sheet.shown.get("a")), sheet.edited], ["", []]);
+  sheet.act(() => draft.undo());
+  assert.deepEqual([sheet.shown.get("a"), sheet.edited], ["typed", ["a"]]);
+  sheet.act(() => draft.redo());
+  assert.deepEqual([textOf(sheet.shown.get("a")), sheet.edited], ["", []]);
+  sheet.busy.add("b");
+  sheet.type("b", "composed");
+  for (const what of /** @type {const} */ (["reset", "undo", "reset", "undo"])) {
+    sheet.act(() => draft[what]());
+    assert.equal(textOf(draft.field("b").base), "");
+  }
+  assert.equal(draft.field("b").mine, "composed");
+  sheet.busy.clear();
+  draft.receive("b");
+  await save();
+  assert.deepEqual([sheet.shown.get("b"), sheet.event.get()], ["composed", { b: "composed" }]);
+});
+
 for (const options of [{}, { adopt: true }])
   test(`what was typed before a login is saved once after it, with ${JSON.stringify(options)}`, async (t) => {
     printed(t);

@@ -25,13 +25,16 @@ from tests.support.forks import Fork
 BOUND_S = 20.0  # no wait of a test is longer
 
 
-def wait_for(condition: Callable[[], Any], bound_s: float = BOUND_S, what: str = "the condition") -> Any:
-    """What ``condition`` returns once it is true; fails after ``bound_s``."""
+def wait_for(
+    condition: Callable[[], Any], bound_s: float = BOUND_S, what: str | Callable[[], str] = "the condition"
+) -> Any:
+    """What ``condition`` returns once it is true; fails after ``bound_s``, and only then asks ``what`` that was."""
     deadline = time.monotonic() + bound_s
     while True:
         if found := condition():
             return found
-        assert time.monotonic() < deadline, f"{what} did not come true within {bound_s} s"
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{what() if callable(what) else what} did not come true within {bound_s} s")
         time.sleep(0.01)
 
 

@@ -363,7 +363,7 @@ def test_the_test_of_bad_tokens_would_pass_a_good_one(server: ServerProcess, ada
 
 
 def test_a_token_ends_by_itself(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, token_ttl_s=2) as brief, brief.client("ada") as ada:
+    with ServerProcess(tmp_path, token_ttl_s=4) as brief, brief.client("ada") as ada:
         expires = jwt.decode(ada.headers["Authorization"][7:], options={"verify_signature": False})["exp"]
         assert insert(ada, "a").status_code == 201
         wait_for(lambda: time.time() >= expires)

@@ -126,7 +126,7 @@ def test_a_revoked_key_ends_its_streams_and_no_others(server: ServerProcess, adm
 
 
 def test_a_key_expires_and_its_stream_with_it(server: ServerProcess, admin: httpx.Client) -> None:
-    key = add(admin, expires_at=time.time() + 2)
+    key = add(admin, expires_at=time.time() + 4)
     with streaming(server, headers=f"Authorization: Bearer {key['key']}\r\n") as stream:
         stream.wait("$login")
         assert stream.frames[-1].json() == {"reason": "expired"}

@@ -131,7 +131,8 @@ export function createBroker(url = globalThis.location?.origin, options = {}) {
   });
 }
 
-/** A form. The program that binds its controls is loaded with the first one.
+/** A form. The program that binds its controls is loaded with the first one. Somebody may press Enter before it is there:
+ * that never loads another page.
  * @param {import("./event.js").Event} event @param {HTMLElement} element @param {FormOptions} [options] @returns {Form} */
 function formOf(event, element, options = {}) {
   /** @type {import("./forms.js").Form | undefined} */
@@ -142,9 +143,19 @@ function formOf(event, element, options = {}) {
   const loaded = load().then(({ Form }) => (form = new Form(event, element, options, () => state.change())));
   /** @param {"undo" | "redo" | "keep" | "take"} what */
   const act = (what) => async (path = "") => (await loaded).act(what, path);
+  const save = async () => (await loaded).save();
+  /** @param {any} event */
+  const submit = (event) => {
+    if (event.target.method === "dialog") return;
+    event.preventDefault();
+    save();
+  };
+  element.addEventListener("submit", submit);
   return {
-    state, undo: act("undo"), redo: act("redo"), keep: act("keep"), take: act("take"),
-    save: async () => (await loaded).save(),
-    close: async () => (await loaded).close(),
+    state, save, undo: act("undo"), redo: act("redo"), keep: act("keep"), take: act("take"),
+    async close() {
+      element.removeEventListener("submit", submit);
+      (await loaded).close();
+    },
   };
 }

@@ -115,7 +115,9 @@ export class Draft {
 
   /** @param {Step} step */
   #record(step) {
-    if (!same(step.before, step.after) && this.#done.push(step) > STEPS_MAX) this.#done.shift();
+    if (same(step.before, step.after)) return;
+    this.#undone.length = 0;
+    if (this.#done.push(step) > STEPS_MAX) this.#done.shift();
   }
 
   /** Compares a field with what the event has now. @param {string} path */
@@ -287,10 +289,14 @@ export class Draft {
     this.leave();
   }
 
-  /** Takes back what was typed, and is not written yet. */
+  /** Takes back what was typed, and is not written yet. This is a step, too, because a step always begins with what the one
+   * before it has ended with, unless somebody else has changed the field. What another user has typed is not brought back. */
   reset() {
     this.leave();
-    for (const [path, { base }] of this.fields) this.#put(path, base);
+    for (const [path, { base, mine, user }] of this.fields) {
+      this.#put(path, base);
+      if (!user || user === this.#user) this.#record({ path, before: mine, after: base });
+    }
   }
 
   undo() {

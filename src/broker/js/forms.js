@@ -71,11 +71,6 @@ export class Form {
       this.#composing = null;
       this.#edit(target, false);
     });
-    listen("submit", (event) => {
-      if (event.target.method === "dialog") return;
-      event.preventDefault();
-      this.save();
-    });
     listen("reset", (event) => {
       event.preventDefault();
       this.draft.reset();

@@ -344,12 +344,11 @@ class Hub:
         """Ends a stream whose token is not valid any more. Nothing that is published from now on reaches it. If its
         catch-up is writing to it, that ends the stream after what it is writing; a client that does not read is cut
         off."""
+        subscriber.logged_out = reason
         if subscriber.group is not None:
             self._detach(subscriber)
             subscriber.write(sse.login(reason))
             subscriber.end()
-        else:
-            subscriber.logged_out = reason
         self._loop.call_later(_END_S, subscriber.cut_off_if_open)
 
     def end_expired(self) -> None:

@@ -108,8 +108,8 @@ class Subscriber(asyncio.Protocol):
         self._unwritten = _NOTHING  # bytes not yet given to the transport; empty unless the transport is paused
         self._ending = False
         self._ended = False  # once it is True, nothing more is written
-        # What the catch-up does next, before it writes anything else: it ends the stream with ``$login`` for this
-        # reason; or it starts again with the state that the reader may read now.
+        # Why the stream ends with ``$login``; empty as long as the token is valid. The catch-up does that before it
+        # writes anything else. ``rights_changed``: it starts again with the state that the reader may read now.
         self.logged_out = ""
         self.rights_changed = False
         self.reset_at = float("-inf")  # when it did the latter last, in seconds of the loop's clock
@@ -207,7 +207,10 @@ class Subscriber(asyncio.Protocol):
                 self._close()
 
     def _close(self) -> None:
-        if self.subscription.chunked and self.subscription.last_chunk:
+        # A response that lacks its last chunk is an error for a browser, which then drops what the page has not
+        # received yet. That would be ``$login`` here, and no resumption would bring it back. Nobody needs to reconnect
+        # with a token that is not valid any more, so a stream that is logged out does have its last chunk.
+        if self.subscription.chunked and (self.subscription.last_chunk or self.logged_out):
             self.write_framed(sse.LAST_CHUNK)
         self._ending, self._ended = False, True
         self._forget_socket()
