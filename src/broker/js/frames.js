@@ -44,7 +44,9 @@ export async function read(response, signal, { heard, frame, retry, comment }) {
   if (!reader) throw new Error("this platform cannot read a response in pieces; give createBroker a fetch that can");
   const decoder = new TextDecoder();
   const parse = createParser((each) => signal.aborted || frame(each), retry, comment);
-  for (let part; !(part = await reader.read()).done && !signal.aborted; ) {
+  // A frame may abort the stream. Then nothing more is read: in Node 20, `read` never settles if the response ended just
+  // before the abort.
+  for (let part; !signal.aborted && !(part = await reader.read()).done && !signal.aborted; ) {
     heard();
     parse(decoder.decode(part.value, { stream: true }));
   }
