@@ -140,7 +140,7 @@ def test_the_samples_run_one_after_the_other(windows: tuple[Page, Page], served:
     page.locator("input").fill("Athens")
     page.get_by_role("button", name="Save").click()
     with served.client("ada") as ada:
-        page.wait_for_function("form.state.get().saved && shared.state.get().saved")
+        page.wait_for_function("[form, shared].every(({state}) => state.get().status === 'live' && state.get().saved)")
         (data,) = [each["data"] for each in ada.get("/snapshot").json() if each["event"] == "profile"]
         assert data["address"] == {"city": "Athens"}
 

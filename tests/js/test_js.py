@@ -17,7 +17,7 @@ from tests.support.typescript import TYPESCRIPT, needs_typescript
 
 HERE = Path(__file__).parent
 SOURCES = ROOT / "src" / "broker" / "js"
-CORE_BYTES_MAX = 14_450  # minified and gzipped
+CORE_BYTES_MAX = 14_500  # minified and gzipped
 FORMS_BYTES_MAX = 4_250  # which a page loads with its first form
 REACT_BYTES_MAX = 1_200  # without the core, and without React
 

@@ -263,8 +263,8 @@ class Accounts:
         return claims.actor, claims.expires_s
 
     def is_own_cookie(self, token: str) -> bool:
-        """Return whether this server made ``token`` for a cookie. A browser sends one host's cookies to every port of
-        it, so a cookie can come from another server on the same host; the caller then ignores the cookie."""
+        """Whether this server has made ``token`` for a cookie. A browser sends the cookies of a host to each of its
+        ports, so a cookie may belong to another server of the same host. Then the caller ignores it."""
         return self._tokens.is_own(token, "cookie")
 
     async def _authenticate_key(self, text: str) -> Credential:

@@ -1,4 +1,4 @@
-"""The rates of inserts that the rules permit."""
+"""How often one user may insert: the rates of the rules, and that of all inserts together."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ import { Outbox } from "./outbox.js";
 import { Schedule } from "./schedule.js";
 import { BrokerError, Server } from "./server.js";
 import { Session } from "./session.js";
-import { Validation } from "./validation.js";
+import { listen } from "./status.js";
 import { Derived } from "./store.js";
+import { Validation } from "./validation.js";
 import { Values } from "./values.js";
 import { Writer } from "./writer.js";
 
@@ -144,17 +145,15 @@ function formOf(event, element, options = {}) {
   /** @param {"undo" | "redo" | "keep" | "take"} what */
   const act = (what) => async (path = "") => (await loaded).act(what, path);
   const save = async () => (await loaded).save();
-  /** @param {any} event */
-  const submit = (event) => {
+  const end = listen(element, "submit", (event) => {
     if (event.target.method === "dialog") return;
     event.preventDefault();
     save();
-  };
-  element.addEventListener("submit", submit);
+  });
   return {
     state, save, undo: act("undo"), redo: act("redo"), keep: act("keep"), take: act("take"),
     async close() {
-      element.removeEventListener("submit", submit);
+      end();
       (await loaded).close();
     },
   };

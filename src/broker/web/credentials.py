@@ -1,8 +1,9 @@
 """Who makes a request: the token or the API key in its header; or, where an endpoint says so, a cookie or a ticket.
 
-A cookie is sent by the browser alone, also if another site has caused the request. So it counts only where nothing is
-changed, and only if the page belongs to this server or to an origin that may read the responses. A ticket stands in the
-URL, so it opens streams and nothing else. Whatever changes something needs the header, which no other site can send."""
+A browser adds a cookie by itself, also to a request that another site has caused. So a cookie counts only where nothing
+is changed, and only if the page belongs to this server or to an origin that may read the responses. A ticket stands in
+the URL, so it opens streams and nothing else. Whatever changes something needs the header, which no other site can
+send."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ class CORS:
     pages may send beyond those that Broker knows.
 
     ``Vary: Origin`` is always there, so that no cache gives one page's response to another. Credentials, which are
-    cookies for browsers, are allowed to the origins in ``credentials`` alone. A cookie
-    counts for nothing that changes anything (``web/credentials.py``).
+    cookies for browsers, are allowed to the origins in ``credentials`` alone. A cookie counts for nothing that changes
+    anything (``web/credentials.py``).
 
     Mutable state: the origins of which the log has warned."""
 
