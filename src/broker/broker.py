@@ -186,7 +186,8 @@ class Broker:
     def counts_rates(self) -> bool:
         """Whether there is a limit on how often somebody may insert, so that an insert may have to wait for the store
         before it is appended."""
-        return self._rates.limits_inserts(self.rights.rules)
+        rules = self.rights.rules
+        return self.settings.inserts_per_user != "" or (rules is not None and rules.limits_rates)
 
     def _check_names(self, records: Sequence[NewRecord | Cancel], actor: Actor) -> None:
         """Raises BadRequest with the index of the first record at fault, and Forbidden."""

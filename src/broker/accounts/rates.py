@@ -41,10 +41,6 @@ class Rates:
         self._storage = MemoryStorage()
         self._limiter = FixedWindowRateLimiter(self._storage)
 
-    def limits_inserts(self, rules: Rules | None) -> bool:
-        """Whether there is anything to count."""
-        return bool(self._per_user) or (rules is not None and rules.limits_rates)
-
     async def count(self, rules: Rules | None, records: Sequence[NewRecord | Cancel], actor: Actor, who: str) -> None:
         """Counts the inserts of a batch. ``who`` stands for the user, or for the client. Raises TooManyRequests if
         a rate does not permit as many now. The error has the index of the first record that is too many, and says as

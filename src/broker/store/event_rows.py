@@ -223,7 +223,8 @@ class EventRows:
     def flush(self) -> None:
         """Writes the rows, and forgets them. The records that became pending, or are not pending any more, are written
         already."""
-        self._reserve_less()
+        if self._over_reserved:
+            self._reserve_less()
         # An event may have been forgotten, and then got a new record, so its old row is removed first.
         if self._forgotten:
             self._tables.remove_events(self._forgotten)
